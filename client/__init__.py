@@ -1,0 +1,1 @@
+"""One hospital: reads its own images and table, trains privately, replies with an update."""

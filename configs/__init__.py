@@ -1,0 +1,1 @@
+"""Hydra groups: the only place where default values stand."""

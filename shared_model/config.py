@@ -1,0 +1,579 @@
+"""The experiment's configuration: frozen, checked, composed by Hydra from ``configs/`` in this one place.
+
+``compose`` serves the command line; ``ExperimentConfig.from_json`` serves a site that receives the configuration in
+a message. Both end in the same strict builder, so that an unknown key, a wrong type or a value out of bounds is a
+``ConfigError`` naming key, value and what was expected.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from shared_model.errors import ConfigError
+from shared_model.mammography import FeaturePolicy, LesionType
+
+CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs"
+T = TypeVar("T")
+
+
+class DataSource(StrEnum):
+    """How a site's data stand on disk."""
+
+    CBIS_DDSM = "cbis_ddsm"
+    MANIFEST = "manifest"
+
+
+class ImageMode(StrEnum):
+    """What the network sees of a lesion."""
+
+    CROP = "crop"
+    """The crop file that the data set ships."""
+    ROI = "roi"
+    """A crop cut from the whole film round the mask or box, with context."""
+    FILM = "film"
+    """The whole film."""
+
+
+class Normalisation(StrEnum):
+    """How stored values become [0, 1]."""
+
+    FULL_RANGE = "full_range"
+    """Divide by the largest value that the stored bits can hold."""
+    MIN_MAX = "min_max"
+    """Stretch the image's own minimum and maximum."""
+    PERCENTILE = "percentile"
+    """Stretch the image's 1st and 99th percentile, clipping outside."""
+
+
+class Denoising(StrEnum):
+    """Optional smoothing before contrast enhancement."""
+
+    NONE = "none"
+    MEDIAN = "median"
+    NON_LOCAL_MEANS = "non_local_means"
+
+
+class Modality(StrEnum):
+    """Which branches of the fusion network exist."""
+
+    IMAGE = "image"
+    CLINICAL = "clinical"
+    FUSION = "fusion"
+
+
+class Fusion(StrEnum):
+    """Where the image and the clinical branch meet."""
+
+    EARLY = "early"
+    MID = "mid"
+    LATE = "late"
+
+
+class Backbone(StrEnum):
+    """Image encoder."""
+
+    EFFICIENTNET_LITE0 = "efficientnet_lite0"
+    """ImageNet weights, frozen; only the head trains."""
+    SMALL_CNN = "small_cnn"
+    RESNET18 = "resnet18"
+    DENSENET121 = "densenet121"
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the encoder's features can be computed once and cached."""
+        return self is Backbone.EFFICIENTNET_LITE0
+
+
+class Loss(StrEnum):
+    """Per-record loss; both are bounded per record, so neither mixes patients."""
+
+    CROSS_ENTROPY = "cross_entropy"
+    FOCAL = "focal"
+
+
+class PrivacyMode(StrEnum):
+    """Whose data one step is private for."""
+
+    PATIENT = "patient"
+    OFF = "off"
+
+
+class NoiseSource(StrEnum):
+    """Where the privacy noise comes from."""
+
+    SECURE = "secure"
+    SEEDED = "seeded"
+    """Reproducible and therefore no protection: for simulations and tests only."""
+
+
+class StrategyName(StrEnum):
+    """How the server turns updates into new parameters."""
+
+    FEDAVG = "fedavg"
+    FEDAVGM = "fedavgm"
+    FEDADAM = "fedadam"
+    FEDPROX = "fedprox"
+
+
+class Backend(StrEnum):
+    """What runs the simulated sites."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+class Partition(StrEnum):
+    """How a simulation deals patients to sites."""
+
+    HOSPITAL = "hospital"
+    """By ``sites.csv``: the hospital that really saw the patient."""
+    IID = "iid"
+    LABEL_SKEW = "label_skew"
+    DENSITY_SKEW = "density_skew"
+
+
+def _require(*checks: tuple[str, object, bool, str]) -> None:
+    for key, value, is_met, expectation in checks:
+        if not is_met:
+            raise ConfigError(f"Expected {key}={value} {expectation}.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where a run leaves its results."""
+
+    dir: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageConfig:
+    """Stored pixels to network input; every field is part of the cache key."""
+
+    mode: ImageMode
+    size: int
+    """Height and width in pixels of the network's input."""
+    context: float
+    """Side of the square cut in ``roi`` mode, in multiples of the lesion's longer side."""
+    normalisation: Normalisation
+    denoising: Denoising
+    clahe_clip_limit: float
+    """Contrast-limited adaptive histogram equalisation; 0 switches it off."""
+    face_left: bool
+    """Mirror right breasts, so that the chest wall is always on the same side."""
+
+    def __post_init__(self) -> None:
+        _require(
+            ("data.image.size", self.size, 32 <= self.size <= 4096, "in [32, 4096]"),
+            ("data.image.context", self.context, 1 <= self.context <= 10, "in [1, 10]"),
+            (
+                "data.image.clahe_clip_limit",
+                self.clahe_clip_limit,
+                0 <= self.clahe_clip_limit <= 100,
+                "in [0, 100]",
+            ),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which rows and columns are used, and who holds which role."""
+
+    source: DataSource
+    root: str
+    """Data folder (CBIS-DDSM) or manifest file; a deployed site replaces it by its own."""
+    cache_dir: str
+    lesion_types: tuple[LesionType, ...]
+    features: FeaturePolicy
+    image: ImageConfig
+    max_reject_fraction: float
+    """A site with a larger share of unusable rows stops."""
+    public_fraction: float
+    """Share of training patients declared public and withdrawn from every site: they calibrate the feature
+    standardisation and choose the operating threshold."""
+    validation_fraction: float
+    """Share of a site's training patients kept for choosing the operating threshold."""
+
+    def __post_init__(self) -> None:
+        kept = self.public_fraction + self.validation_fraction
+        _require(
+            ("data.lesion_types", list(self.lesion_types), bool(self.lesion_types), "not empty"),
+            (
+                "data.max_reject_fraction",
+                self.max_reject_fraction,
+                0 <= self.max_reject_fraction <= 1,
+                "in [0, 1]",
+            ),
+            ("data.public_fraction", self.public_fraction, self.public_fraction >= 0, ">= 0"),
+            (
+                "data.validation_fraction",
+                self.validation_fraction,
+                self.validation_fraction >= 0,
+                ">= 0",
+            ),
+            (
+                "data.public_fraction + data.validation_fraction",
+                kept,
+                0 < kept <= 0.5,  # noqa: PLR2004
+                "in (0, 0.5]: the operating threshold needs validation patients",
+            ),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The fusion network."""
+
+    modality: Modality
+    fusion: Fusion
+    backbone: Backbone
+    image_components: int
+    """Principal components, of the public patients' features, kept before the head; 0 keeps all features."""
+    hidden_width: int
+    """Width of the head's hidden layer; 0 makes the branches linear."""
+
+    def __post_init__(self) -> None:
+        _require(
+            (
+                "model.image_components",
+                self.image_components,
+                0 <= self.image_components <= 1024,  # noqa: PLR2004
+                "in [0, 1024]",
+            ),
+            (
+                "model.hidden_width",
+                self.hidden_width,
+                0 <= self.hidden_width <= 4096,  # noqa: PLR2004
+                "in [0, 4096]",
+            ),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """What a site does in a round."""
+
+    num_rounds: int
+    local_steps: int
+    sampling_rate: float
+    """Probability that a patient takes part in a step; 1 is the whole cohort."""
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    loss: Loss
+    focal_gamma: float
+    positive_weight: float
+    """Public constant by which a malignant record's loss is multiplied."""
+
+    def __post_init__(self) -> None:
+        _require(
+            ("training.num_rounds", self.num_rounds, self.num_rounds >= 1, ">= 1"),
+            ("training.local_steps", self.local_steps, self.local_steps >= 1, ">= 1"),
+            (
+                "training.sampling_rate",
+                self.sampling_rate,
+                0 < self.sampling_rate <= 1,
+                "in (0, 1]",
+            ),
+            ("training.learning_rate", self.learning_rate, self.learning_rate > 0, "> 0"),
+            ("training.momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)"),
+            ("training.weight_decay", self.weight_decay, self.weight_decay >= 0, ">= 0"),
+            ("training.focal_gamma", self.focal_gamma, 0 <= self.focal_gamma <= 5, "in [0, 5]"),  # noqa: PLR2004
+            (
+                "training.positive_weight",
+                self.positive_weight,
+                0.1 <= self.positive_weight <= 10,  # noqa: PLR2004
+                "in [0.1, 10]",
+            ),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrivacyConfig:
+    """The promise to every patient of a site; the fields but ``mode`` are null when it is off."""
+
+    mode: PrivacyMode
+    target_epsilon: float | None
+    delta: float | None
+    max_grad_norm: float | None
+    noise: NoiseSource | None
+    cohort_rounding: int
+    """Cohort sizes are declared as multiples of this, rounded down."""
+
+    def __post_init__(self) -> None:
+        _require(
+            ("privacy.cohort_rounding", self.cohort_rounding, self.cohort_rounding >= 1, ">= 1")
+        )
+        promise = ("target_epsilon", "delta", "max_grad_norm", "noise")
+        if self.mode is PrivacyMode.OFF:
+            _require(
+                *(
+                    (
+                        f"privacy.{name}",
+                        getattr(self, name),
+                        getattr(self, name) is None,
+                        "to be null with privacy=off",
+                    )
+                    for name in promise
+                )
+            )
+            return
+        for name in promise:
+            if getattr(self, name) is None:
+                raise ConfigError(f"Expected privacy.{name} to be set with privacy=patient.")
+        epsilon, delta, norm = self.target_epsilon or 0, self.delta or 0, self.max_grad_norm or 0
+        _require(
+            ("privacy.target_epsilon", epsilon, 0.01 <= epsilon <= 1000, "in [0.01, 1000]"),  # noqa: PLR2004
+            ("privacy.delta", delta, 0 < delta < 0.1, "in (0, 0.1)"),  # noqa: PLR2004
+            ("privacy.max_grad_norm", norm, norm > 0, "> 0"),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StrategyConfig:
+    """How the server aggregates; see ``server.aggregation``."""
+
+    name: StrategyName
+    server_learning_rate: float
+    momentum: float
+    second_momentum: float
+    adaptivity: float
+    proximal_mu: float
+    average_last_fraction: float
+    """The final parameters are the mean of the iterates of this last share of the rounds; 0 keeps the last one."""
+    max_site_weight: float
+    """No site weighs more than this share of a round."""
+
+    def __post_init__(self) -> None:
+        _require(
+            (
+                "strategy.server_learning_rate",
+                self.server_learning_rate,
+                self.server_learning_rate > 0,
+                "> 0",
+            ),
+            ("strategy.momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)"),
+            (
+                "strategy.second_momentum",
+                self.second_momentum,
+                0 <= self.second_momentum < 1,
+                "in [0, 1)",
+            ),
+            ("strategy.adaptivity", self.adaptivity, self.adaptivity > 0, "> 0"),
+            ("strategy.proximal_mu", self.proximal_mu, self.proximal_mu >= 0, ">= 0"),
+            (
+                "strategy.average_last_fraction",
+                self.average_last_fraction,
+                0 <= self.average_last_fraction <= 1,
+                "in [0, 1]",
+            ),
+            (
+                "strategy.max_site_weight",
+                self.max_site_weight,
+                0 < self.max_site_weight <= 1,
+                "in (0, 1]",
+            ),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FederationConfig:
+    """Who takes part, and how long the server waits."""
+
+    backend: Backend
+    sites: tuple[str, ...]
+    partition: Partition
+    concentration: float
+    """Dirichlet concentration of the skewed partitions; smaller is more skewed."""
+    min_sites: int
+    round_timeout_seconds: float
+    num_workers: int
+    """Sites that compute at the same time in a simulation."""
+
+    def __post_init__(self) -> None:
+        _require(
+            (
+                "federation.sites",
+                list(self.sites),
+                len(set(self.sites)) == len(self.sites) and all(self.sites),
+                "to be distinct non-empty names",
+            ),
+            ("federation.sites", list(self.sites), len(self.sites) >= 1, "not empty"),
+            ("federation.concentration", self.concentration, self.concentration > 0, "> 0"),
+            (
+                "federation.min_sites",
+                self.min_sites,
+                1 <= self.min_sites <= len(self.sites),
+                f"in [1, number of sites = {len(self.sites)}]",
+            ),
+            (
+                "federation.round_timeout_seconds",
+                self.round_timeout_seconds,
+                self.round_timeout_seconds > 0,
+                "> 0",
+            ),
+            ("federation.num_workers", self.num_workers, self.num_workers >= 1, ">= 1"),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How global figures are computed."""
+
+    num_bins: int
+    """Bins of the score histograms that sites send."""
+    target_sensitivity: float
+    """The threshold is the highest that reaches this sensitivity on validation patients."""
+    bootstrap_resamples: int
+    holdout: str | None
+    """File with the server's own test lesions; null evaluates at the sites only."""
+    public: str | None
+    """File with the public patients' lesions, if any."""
+
+    def __post_init__(self) -> None:
+        _require(
+            (
+                "evaluation.num_bins",
+                self.num_bins,
+                10 <= self.num_bins <= 100_000,  # noqa: PLR2004
+                "in [10, 100000]",
+            ),
+            (
+                "evaluation.target_sensitivity",
+                self.target_sensitivity,
+                0 < self.target_sensitivity <= 1,
+                "in (0, 1]",
+            ),
+            (
+                "evaluation.bootstrap_resamples",
+                self.bootstrap_resamples,
+                self.bootstrap_resamples >= 100,  # noqa: PLR2004
+                ">= 100",
+            ),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhantomConfig:
+    """The synthetic data set that a simulation writes when it has no real one."""
+
+    num_patients: int | None
+    """Null uses the data at ``data.root``."""
+
+    def __post_init__(self) -> None:
+        _require(
+            (
+                "phantom.num_patients",
+                self.num_patients,
+                self.num_patients is None or self.num_patients >= 12,  # noqa: PLR2004
+                "null or >= 12",
+            )
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """Everything that defines an experiment."""
+
+    preset: str
+    seed: int
+    run: RunConfig
+    data: DataConfig
+    phantom: PhantomConfig
+    model: ModelConfig
+    training: TrainingConfig
+    privacy: PrivacyConfig
+    strategy: StrategyConfig
+    federation: FederationConfig
+    evaluation: EvaluationConfig
+
+    def __post_init__(self) -> None:
+        _require(("seed", self.seed, 0 <= self.seed < 2**63, "in [0, 2^63)"))
+
+    def to_json(self) -> str:
+        """Return the configuration as JSON with sorted keys."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "ExperimentConfig":
+        """Build the configuration from what ``to_json`` wrote.
+
+        Raises:
+            ConfigError: ``text`` is not JSON, or a key, type or value is wrong.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"Expected the configuration as JSON: {error}.") from error
+        return build(cls, values, path="")
+
+
+def build(kind: type[T], values: object, *, path: str) -> T:
+    """Build the frozen dataclass ``kind`` from a plain mapping, strictly.
+
+    Raises:
+        ConfigError: a key is unknown or missing, a type differs, or a value is out of bounds.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"Expected {path or 'the configuration'} to be a mapping, got {values!r}.")
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    prefix = f"{path}." if path else ""
+    for problem, keys in (
+        ("Unknown", sorted(set(values) - set(names))),
+        ("Missing", sorted(set(names) - set(values))),
+    ):
+        if keys:
+            listed = ", ".join(f"{prefix}{key}" for key in keys)
+            raise ConfigError(f"{problem} configuration key {listed}; known here: {', '.join(names)}.")
+    return kind(**{name: _convert(hints[name], values[name], prefix + name) for name in names})
+
+
+def _convert(kind: Any, value: object, path: str) -> Any:  # noqa: ANN401
+    if dataclasses.is_dataclass(kind):
+        return build(kind, value, path=path)  # type: ignore[arg-type]
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise ConfigError(f"Expected {path} to be a list, got {value!r}.")
+        inner = typing.get_args(kind)[0]
+        return tuple(_convert(inner, entry, f"{path}[{i}]") for i, entry in enumerate(value))
+    allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    for option in allowed:
+        if isinstance(option, type) and issubclass(option, StrEnum) and isinstance(value, str):
+            if value in {str(member) for member in option}:
+                return option(value)
+            raise ConfigError(f"Expected {path} to be one of {', '.join(option)}, got {value!r}.")
+    if float in allowed and type(value) is int:
+        return float(value)
+    if type(value) not in allowed:
+        names = " or ".join("null" if t is types.NoneType else t.__name__ for t in allowed)
+        raise ConfigError(f"Expected {path} to be {names}, got {value!r}.")
+    return value
+
+
+def compose(overrides: Sequence[str]) -> ExperimentConfig:
+    """Compose ``configs/experiment.yaml`` with Hydra overrides such as ``preset=smoke`` or ``seed=1``.
+
+    Raises:
+        ConfigError: Hydra does not know an override, or a key, type or value is wrong.
+    """
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+            composed = hydra_compose("experiment", overrides=list(overrides))
+        values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        summary = " ".join(str(error).split())
+        raise ConfigError(f"Cannot compose the configuration: {summary}") from error
+    return build(ExperimentConfig, values, path="")

@@ -1,0 +1,78 @@
+"""Every exception that this project raises on purpose.
+
+    FederatedMammographyError
+    ├── ConfigError            a key, type or value of the configuration is wrong
+    ├── DataError              a site's images or table cannot be used
+    │   ├── DicomError         one file is not an image that we can read
+    │   ├── TableError         a clinical table lacks a column or holds an unknown value
+    │   ├── RejectLimitError   more rows were rejected than the configuration accepts
+    │   └── CohortError        too few patients, or one class only
+    ├── PrivacyError           training would not have the promised guarantee
+    ├── ProtocolError          a message is malformed, stale or from other code
+    └── RoundError             too few valid replies, or a non-finite aggregate
+
+Flower forwards the text of a client's exception to the server. The detail (path, identifier, value) is for the
+site's own log; only ``public_reason``, fixed per class, may leave the site.
+"""
+
+from typing import ClassVar
+
+
+class FederatedMammographyError(Exception):
+    """Base of all errors of this project; ``str(error)`` is one line for the person at this machine."""
+
+    public_reason: ClassVar[str] = "the site failed; its own log has the detail"
+
+
+class ConfigError(FederatedMammographyError):
+    """A key, type or value of the configuration is wrong."""
+
+    public_reason: ClassVar[str] = "the site refused the configuration"
+
+
+class DataError(FederatedMammographyError):
+    """A site's images or table cannot be used."""
+
+    public_reason: ClassVar[str] = "the site's data cannot be used"
+
+
+class DicomError(DataError):
+    """One file is not a single-frame grey-scale image that we can read."""
+
+    public_reason: ClassVar[str] = "an image at the site cannot be read"
+
+
+class TableError(DataError):
+    """A clinical table lacks a column or holds a value outside the vocabulary."""
+
+    public_reason: ClassVar[str] = "the site's clinical table cannot be used"
+
+
+class RejectLimitError(DataError):
+    """More rows were rejected than the configuration accepts."""
+
+    public_reason: ClassVar[str] = "too many rows at the site were rejected"
+
+
+class CohortError(DataError):
+    """A site has too few patients, or patients of one class only."""
+
+    public_reason: ClassVar[str] = "the site's cohort cannot be trained on"
+
+
+class PrivacyError(FederatedMammographyError):
+    """Training would not have the promised privacy guarantee."""
+
+    public_reason: ClassVar[str] = "the site refused for privacy reasons"
+
+
+class ProtocolError(FederatedMammographyError):
+    """A message is malformed, stale, or comes from other source code."""
+
+    public_reason: ClassVar[str] = "the site could not accept the request"
+
+
+class RoundError(FederatedMammographyError):
+    """A round has too few valid replies or a non-finite aggregate."""
+
+    public_reason: ClassVar[str] = "the round failed"
