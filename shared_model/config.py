@@ -19,7 +19,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from shared_model.errors import ConfigError
 from shared_model.mammography import FeaturePolicy, LesionType
@@ -193,6 +193,9 @@ class DataConfig:
     source: DataSource
     root: str
     """Data folder (CBIS-DDSM) or manifest file; a deployed site replaces it by its own."""
+    roster: str | None
+    """Table (``patient_id`` and ``site`` or ``institution``), relative to ``root``, saying whose patient is whose;
+    null makes every patient the site's own."""
     cache_dir: str
     lesion_types: tuple[LesionType, ...]
     features: FeaturePolicy
@@ -225,7 +228,7 @@ class DataConfig:
             (
                 "data.public_fraction + data.validation_fraction",
                 kept,
-                0 < kept <= 0.5,  # noqa: PLR2004
+                0 < kept <= 0.5,
                 "in (0, 0.5]: the operating threshold needs validation patients",
             ),
         )
@@ -248,13 +251,13 @@ class ModelConfig:
             (
                 "model.image_components",
                 self.image_components,
-                0 <= self.image_components <= 1024,  # noqa: PLR2004
+                0 <= self.image_components <= 1024,
                 "in [0, 1024]",
             ),
             (
                 "model.hidden_width",
                 self.hidden_width,
-                0 <= self.hidden_width <= 4096,  # noqa: PLR2004
+                0 <= self.hidden_width <= 4096,
                 "in [0, 4096]",
             ),
         )
@@ -289,11 +292,11 @@ class TrainingConfig:
             ("training.learning_rate", self.learning_rate, self.learning_rate > 0, "> 0"),
             ("training.momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)"),
             ("training.weight_decay", self.weight_decay, self.weight_decay >= 0, ">= 0"),
-            ("training.focal_gamma", self.focal_gamma, 0 <= self.focal_gamma <= 5, "in [0, 5]"),  # noqa: PLR2004
+            ("training.focal_gamma", self.focal_gamma, 0 <= self.focal_gamma <= 5, "in [0, 5]"),
             (
                 "training.positive_weight",
                 self.positive_weight,
-                0.1 <= self.positive_weight <= 10,  # noqa: PLR2004
+                0.1 <= self.positive_weight <= 10,
                 "in [0.1, 10]",
             ),
         )
@@ -312,9 +315,7 @@ class PrivacyConfig:
     """Cohort sizes are declared as multiples of this, rounded down."""
 
     def __post_init__(self) -> None:
-        _require(
-            ("privacy.cohort_rounding", self.cohort_rounding, self.cohort_rounding >= 1, ">= 1")
-        )
+        _require(("privacy.cohort_rounding", self.cohort_rounding, self.cohort_rounding >= 1, ">= 1"))
         promise = ("target_epsilon", "delta", "max_grad_norm", "noise")
         if self.mode is PrivacyMode.OFF:
             _require(
@@ -334,8 +335,8 @@ class PrivacyConfig:
                 raise ConfigError(f"Expected privacy.{name} to be set with privacy=patient.")
         epsilon, delta, norm = self.target_epsilon or 0, self.delta or 0, self.max_grad_norm or 0
         _require(
-            ("privacy.target_epsilon", epsilon, 0.01 <= epsilon <= 1000, "in [0.01, 1000]"),  # noqa: PLR2004
-            ("privacy.delta", delta, 0 < delta < 0.1, "in (0, 0.1)"),  # noqa: PLR2004
+            ("privacy.target_epsilon", epsilon, 0.01 <= epsilon <= 1000, "in [0.01, 1000]"),
+            ("privacy.delta", delta, 0 < delta < 0.1, "in (0, 0.1)"),
             ("privacy.max_grad_norm", norm, norm > 0, "> 0"),
         )
 
@@ -446,7 +447,7 @@ class EvaluationConfig:
             (
                 "evaluation.num_bins",
                 self.num_bins,
-                10 <= self.num_bins <= 100_000,  # noqa: PLR2004
+                10 <= self.num_bins <= 100_000,
                 "in [10, 100000]",
             ),
             (
@@ -458,7 +459,7 @@ class EvaluationConfig:
             (
                 "evaluation.bootstrap_resamples",
                 self.bootstrap_resamples,
-                self.bootstrap_resamples >= 100,  # noqa: PLR2004
+                self.bootstrap_resamples >= 100,
                 ">= 100",
             ),
         )
@@ -476,7 +477,7 @@ class PhantomConfig:
             (
                 "phantom.num_patients",
                 self.num_patients,
-                self.num_patients is None or self.num_patients >= 12,  # noqa: PLR2004
+                self.num_patients is None or self.num_patients >= 12,
                 "null or >= 12",
             )
         )
@@ -544,22 +545,29 @@ def _convert(kind: Any, value: object, path: str) -> Any:  # noqa: ANN401
     if dataclasses.is_dataclass(kind):
         return build(kind, value, path=path)  # type: ignore[arg-type]
     if typing.get_origin(kind) is tuple:
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            raise ConfigError(f"Expected {path} to be a list, got {value!r}.")
-        inner = typing.get_args(kind)[0]
-        return tuple(_convert(inner, entry, f"{path}[{i}]") for i, entry in enumerate(value))
+        return _convert_list(typing.get_args(kind)[0], value, path)
     allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    for option in allowed:
-        if isinstance(option, type) and issubclass(option, StrEnum) and isinstance(value, str):
-            if value in {str(member) for member in option}:
-                return option(value)
-            raise ConfigError(f"Expected {path} to be one of {', '.join(option)}, got {value!r}.")
+    choices = [option for option in allowed if isinstance(option, type) and issubclass(option, StrEnum)]
+    if choices and isinstance(value, str):
+        return _convert_choice(choices[0], value, path)
     if float in allowed and type(value) is int:
         return float(value)
     if type(value) not in allowed:
-        names = " or ".join("null" if t is types.NoneType else t.__name__ for t in allowed)
+        names = " or ".join("null" if option is types.NoneType else option.__name__ for option in allowed)
         raise ConfigError(f"Expected {path} to be {names}, got {value!r}.")
     return value
+
+
+def _convert_list(inner: Any, value: object, path: str) -> tuple[Any, ...]:  # noqa: ANN401
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ConfigError(f"Expected {path} to be a list, got {value!r}.")
+    return tuple(_convert(inner, entry, f"{path}[{i}]") for i, entry in enumerate(value))
+
+
+def _convert_choice(kind: type[StrEnum], value: str, path: str) -> StrEnum:
+    if value not in {str(member) for member in kind}:
+        raise ConfigError(f"Expected {path} to be one of {', '.join(kind)}, got {value!r}.")
+    return kind(value)
 
 
 def compose(overrides: Sequence[str]) -> ExperimentConfig:
@@ -573,6 +581,8 @@ def compose(overrides: Sequence[str]) -> ExperimentConfig:
         with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
             composed = hydra_compose("experiment", overrides=list(overrides))
         values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"Expected a value for {error.full_key}, for example {error.full_key}=...") from error
     except (HydraException, OmegaConfBaseException) as error:
         summary = " ".join(str(error).split())
         raise ConfigError(f"Cannot compose the configuration: {summary}") from error

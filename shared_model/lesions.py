@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from shared_model.errors import DataError
@@ -46,13 +46,13 @@ class Lesions:
         """Return the lesions at ``rows`` (indices or a boolean mask); patients keep their numbers."""
         return Lesions(**{name: getattr(self, name)[rows] for name in _FIELDS})
 
-    def save(self, path: Path) -> None:
-        """Write the tensors as a safetensors file."""
-        save_file({name: getattr(self, name).contiguous() for name in _FIELDS}, path)
+    def to_bytes(self) -> bytes:
+        """Return the tensors as the content of a safetensors file."""
+        return save({name: getattr(self, name).contiguous() for name in _FIELDS})
 
     @classmethod
     def load(cls, path: Path) -> "Lesions":
-        """Read what ``save`` wrote.
+        """Read a file of what ``to_bytes`` returned.
 
         Raises:
             DataError: the file is missing, damaged or holds other tensors.

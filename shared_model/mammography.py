@@ -111,9 +111,7 @@ CLINICAL_COLUMNS: tuple[ClinicalColumn, ...] = (
         values=tuple(Laterality),
         policy=FeaturePolicy.SAFE,
     ),
-    ClinicalColumn(
-        name="view", encoding=Encoding.ORDINAL, values=tuple(View), policy=FeaturePolicy.SAFE
-    ),
+    ClinicalColumn(name="view", encoding=Encoding.ORDINAL, values=tuple(View), policy=FeaturePolicy.SAFE),
     ClinicalColumn(
         name="abnormality_type",
         encoding=Encoding.ORDINAL,
@@ -203,11 +201,7 @@ CLINICAL_COLUMNS: tuple[ClinicalColumn, ...] = (
 def columns_of(policy: FeaturePolicy) -> tuple[ClinicalColumn, ...]:
     """Return the columns that ``policy`` admits, in the order of the encoded vector."""
     order = tuple(FeaturePolicy)
-    return tuple(
-        column
-        for column in CLINICAL_COLUMNS
-        if order.index(column.policy) <= order.index(policy)
-    )
+    return tuple(column for column in CLINICAL_COLUMNS if order.index(column.policy) <= order.index(policy))
 
 
 def clinical_width(policy: FeaturePolicy) -> int:

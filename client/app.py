@@ -1,0 +1,51 @@
+"""The site's Flower app: parse, delegate, reply; of an error only its fixed public reason leaves the site."""
+
+import logging
+from collections.abc import Callable
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from client.local_round import evaluate_locally, train_locally
+from client.site import load_site, site_name
+from shared_model.errors import FederatedMammographyError
+from shared_model.messages import Request, pack_evaluate_reply, pack_train_reply, unpack_request
+
+logger = logging.getLogger(__name__)
+_REFUSED = 1000
+"""Flower keeps the codes below for itself."""
+
+app = ClientApp()
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train privately for one round and reply with the update."""
+
+    def answer(request: Request) -> RecordDict:
+        data = load_site(request.config, site_name(context.node_config, request.config))
+        return pack_train_reply(train_locally(request, data))
+
+    return _reply(message, answer)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Score the site's validation and test lesions and reply with histograms."""
+
+    def answer(request: Request) -> RecordDict:
+        data = load_site(request.config, site_name(context.node_config, request.config))
+        return pack_evaluate_reply(evaluate_locally(request, data))
+
+    return _reply(message, answer)
+
+
+def _reply(message: Message, answer: Callable[[Request], RecordDict]) -> Message:
+    try:
+        return Message(answer(unpack_request(message.content)), reply_to=message)
+    except FederatedMammographyError as error:
+        logger.error("Refused: %s", error)  # noqa: TRY400, one line is what the person at the site needs
+        return Message(Error(code=_REFUSED, reason=error.public_reason), reply_to=message)
+    except Exception:  # the redaction wrapper: Flower would send the text of the exception
+        logger.exception("Failed")
+        return Message(Error(code=_REFUSED, reason=FederatedMammographyError.public_reason), reply_to=message)

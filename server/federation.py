@@ -1,0 +1,136 @@
+"""A whole training: rounds of exchange and aggregation, each followed by an evaluation of the global network."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from flwr.serverapp import Grid
+
+from server import strategy
+from server.aggregation import ServerState, apply_update, site_weights, weighted_mean
+from server.evaluator import GlobalEvaluation, GlobalEvaluator
+from shared_model import parameters as named
+from shared_model.config import ExperimentConfig
+from shared_model.errors import RoundError
+from shared_model.messages import EvaluateReply, PrivacySpent, Request
+from shared_model.metrics import ScoreHistogram
+from shared_model.parameters import Parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteState:
+    """What the server knows of a site after a round."""
+
+    num_patients_declared: int
+    privacy: PrivacySpent | None
+    test: ScoreHistogram | None
+    """Scores of the site's test lesions; None before its first evaluation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundSummary:
+    """One finished round."""
+
+    server_round: int
+    evaluation: GlobalEvaluation
+    sites: Mapping[str, SiteState]
+    num_sites: int
+    """Sites whose update was aggregated."""
+    failures: tuple[str, ...]
+    seconds: float
+
+    @property
+    def epsilon(self) -> float | None:
+        """The largest epsilon that any site has spent; None when privacy is off."""
+        spent = [site.privacy.epsilon for site in self.sites.values() if site.privacy is not None]
+        return max(spent, default=None)
+
+
+Observer = Callable[[RoundSummary], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A finished training."""
+
+    parameters: Parameters
+    constants: Parameters
+    rounds: tuple[RoundSummary, ...]
+
+
+def federate(grid: Grid, config: ExperimentConfig, *, observe: Observer) -> Outcome:
+    """Train for ``config.training.num_rounds`` rounds and return the final network.
+
+    Args:
+        grid: reaches the sites.
+        config: the experiment; sites receive it with every request and check it.
+        observe: called with every finished round.
+
+    Raises:
+        RoundError: too few sites, too few valid replies, or a non-finite aggregate.
+        DataError: the server's own test file cannot be read.
+    """
+    evaluator = GlobalEvaluator.open(config)
+    state = ServerState.start(evaluator.initial_parameters)
+    nodes = strategy.wait_for_sites(grid, config.federation)
+    rounds: list[RoundSummary] = []
+    sites: dict[str, SiteState] = {}
+    for server_round in range(1, config.training.num_rounds + 1):
+        started = time.monotonic()
+        request = Request(
+            config=config, server_round=server_round, parameters=state.parameters, constants=evaluator.constants
+        )
+        trained = strategy.train(grid, request, nodes)
+        state = _aggregate(state, trained, request)
+        request = Request(
+            config=config, server_round=server_round, parameters=state.average, constants=evaluator.constants
+        )
+        evaluated = strategy.evaluate(grid, request, nodes)
+        sites = _update_sites(sites, trained, evaluated)
+        summary = RoundSummary(
+            server_round=server_round,
+            evaluation=_evaluate(evaluator, state.average, evaluated.replies),
+            sites=dict(sites),
+            num_sites=len(trained.replies),
+            failures=trained.failures + evaluated.failures,
+            seconds=time.monotonic() - started,
+        )
+        rounds.append(summary)
+        observe(summary)
+    return Outcome(parameters=state.average, constants=evaluator.constants, rounds=tuple(rounds))
+
+
+def _aggregate(state: ServerState, trained: strategy.Exchange[strategy.TrainReply], request: Request) -> ServerState:
+    config = request.config
+    weights = site_weights([reply.num_patients_declared for reply in trained.replies], config.strategy.max_site_weight)
+    update = weighted_mean([reply.update for reply in trained.replies], weights)
+    first_averaged = config.training.num_rounds * (1 - config.strategy.average_last_fraction)
+    state = apply_update(state, update, config.strategy, averages=request.server_round > first_averaged)
+    if not named.is_finite(state.parameters):
+        raise RoundError(f"Expected finite parameters after round {request.server_round}; lower the learning rates.")
+    return state
+
+
+def _update_sites(
+    sites: Mapping[str, SiteState],
+    trained: strategy.Exchange[strategy.TrainReply],
+    evaluated: strategy.Exchange[EvaluateReply],
+) -> dict[str, SiteState]:
+    tests = {name: site.test for name, site in sites.items()}
+    tests |= {reply.site: reply.test for reply in evaluated.replies}
+    updated = {
+        name: SiteState(num_patients_declared=site.num_patients_declared, privacy=site.privacy, test=tests.get(name))
+        for name, site in sites.items()
+    }
+    for reply in trained.replies:
+        updated[reply.site] = SiteState(
+            num_patients_declared=reply.num_patients_declared, privacy=reply.privacy, test=tests.get(reply.site)
+        )
+    return dict(sorted(updated.items()))
+
+
+def _evaluate(evaluator: GlobalEvaluator, parameters: Parameters, replies: Sequence[EvaluateReply]) -> GlobalEvaluation:
+    test, validation = replies[0].test, replies[0].validation
+    for reply in replies[1:]:
+        test, validation = test + reply.test, validation + reply.validation
+    return evaluator.evaluate(parameters, test=test, validation=validation)

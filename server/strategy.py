@@ -1,0 +1,144 @@
+"""One exchange with all sites: ask, wait until a deadline, check every reply, insist on a quorum."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from flwr.app import Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from shared_model.config import FederationConfig, PrivacyMode
+from shared_model.errors import ProtocolError, RoundError
+from shared_model.messages import (
+    EvaluateReply,
+    Request,
+    TrainReply,
+    pack_request,
+    unpack_evaluate_reply,
+    unpack_train_reply,
+)
+from shared_model.parameters import require_same_structure
+
+logger = logging.getLogger(__name__)
+Reply = TypeVar("Reply", TrainReply, EvaluateReply)
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange(Generic[Reply]):
+    """The valid replies of one exchange, ordered by site, and why the others are missing."""
+
+    replies: tuple[Reply, ...]
+    failures: tuple[str, ...]
+
+
+def wait_for_sites(grid: Grid, federation: FederationConfig) -> list[int]:
+    """Return the node ids once every expected site is there, or a quorum when the deadline has passed.
+
+    Raises:
+        RoundError: fewer than ``min_sites`` connected before the deadline.
+    """
+    deadline = time.monotonic() + federation.round_timeout_seconds
+    while True:
+        nodes = sorted(grid.get_node_ids())
+        is_late = time.monotonic() >= deadline
+        if len(nodes) >= len(federation.sites) or (is_late and len(nodes) >= federation.min_sites):
+            return nodes
+        if is_late:
+            raise RoundError(
+                f"Expected at least {federation.min_sites} sites within {federation.round_timeout_seconds:g} s, "
+                f"{len(nodes)} connected."
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def train(grid: Grid, request: Request, nodes: Sequence[int]) -> Exchange[TrainReply]:
+    """Ask every site for an update of ``request.parameters``.
+
+    Raises:
+        RoundError: fewer than ``federation.min_sites`` valid updates came before the deadline.
+    """
+
+    def read(content: RecordDict) -> TrainReply:
+        reply = unpack_train_reply(content)
+        _check_update(reply, request)
+        return reply
+
+    return _exchange(grid, request, nodes, message_type=MessageType.TRAIN, read=read)
+
+
+def evaluate(grid: Grid, request: Request, nodes: Sequence[int]) -> Exchange[EvaluateReply]:
+    """Ask every site for the score histograms of ``request.parameters``.
+
+    Raises:
+        RoundError: fewer than ``federation.min_sites`` valid replies came before the deadline.
+    """
+    num_bins = request.config.evaluation.num_bins
+
+    def read(content: RecordDict) -> EvaluateReply:
+        return unpack_evaluate_reply(content, num_bins=num_bins)
+
+    return _exchange(grid, request, nodes, message_type=MessageType.EVALUATE, read=read)
+
+
+def _exchange(
+    grid: Grid, request: Request, nodes: Sequence[int], *, message_type: str, read: Callable[[RecordDict], Reply]
+) -> Exchange[Reply]:
+    federation = request.config.federation
+    messages = [
+        grid.create_message(pack_request(request), message_type, node, group_id=str(request.server_round))
+        for node in nodes
+    ]
+    answers = grid.send_and_receive(messages, timeout=federation.round_timeout_seconds)
+    replies, failures = _read_all(answers, request, read)
+    num_silent = len(nodes) - len(replies) - len(failures)
+    if num_silent > 0:
+        failures.append(f"{num_silent} sent no reply within {federation.round_timeout_seconds:g} s")
+    for failure in failures:
+        logger.warning("Round %d: %s", request.server_round, failure)
+    if len(replies) < federation.min_sites:
+        raise RoundError(
+            f"Expected at least {federation.min_sites} valid replies in round {request.server_round}, got "
+            f"{len(replies)}: {'; '.join(failures) or 'no site answered'}."
+        )
+    ordered = sorted(replies.values(), key=lambda reply: reply.site)
+    return Exchange(replies=tuple(ordered), failures=tuple(failures))
+
+
+def _read_all(
+    answers: Iterable[Message], request: Request, read: Callable[[RecordDict], Reply]
+) -> tuple[dict[str, Reply], list[str]]:
+    replies: dict[str, Reply] = {}
+    failures = []
+    for answer in answers:
+        try:
+            if answer.has_error():
+                raise ProtocolError(answer.error.reason or "no reason given")
+            reply = read(answer.content)
+            _check_origin(reply, request, replies)
+        except ProtocolError as error:
+            failures.append(f"node {answer.metadata.src_node_id}: {error}")
+        else:
+            replies[reply.site] = reply
+    return replies, failures
+
+
+def _check_origin(reply: TrainReply | EvaluateReply, request: Request, replies: dict[str, Reply]) -> None:
+    if reply.server_round != request.server_round:
+        raise ProtocolError(f"Expected a reply for round {request.server_round}, got one for {reply.server_round}.")
+    if reply.site not in request.config.federation.sites:
+        raise ProtocolError("Expected a site of federation.sites, got another name.")
+    if reply.site in replies:
+        raise ProtocolError(f"Expected one reply of site {reply.site}, got a second.")
+
+
+def _check_update(reply: TrainReply, request: Request) -> None:
+    privacy = request.config.privacy
+    if (reply.privacy is not None) != (privacy.mode is PrivacyMode.PATIENT):
+        raise ProtocolError(f"Expected site {reply.site} to train with privacy={privacy.mode}, it did not.")
+    try:
+        require_same_structure(request.parameters, reply.update)
+    except ValueError as error:
+        raise ProtocolError(f"Update of site {reply.site}: {error}") from error

@@ -1,0 +1,234 @@
+"""Typed requests and replies, and their one translation to and from Flower records.
+
+Everything that arrives is checked here against what was expected, before any other code sees it: names, dtypes,
+shapes, finite values, ranges. The only module with wire keys.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
+from shared_model.config import ExperimentConfig
+from shared_model.errors import ProtocolError
+from shared_model.metrics import ScoreHistogram
+from shared_model.parameters import FloatArray, Parameters
+from shared_model.provenance import source_fingerprint
+
+_FACTS = "facts"
+_PARAMETERS = "parameters"
+_CONSTANTS = "constants"
+_UPDATE = "update"
+_HISTOGRAMS = "histograms"
+_MAX_PATIENTS = 10_000_000
+
+Scalar = TypeVar("Scalar", int, float, str)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the server sends to every site, to train or to evaluate."""
+
+    config: ExperimentConfig
+    server_round: int
+    """Rounds count from 1; 0 is the untrained network."""
+    parameters: Parameters
+    """The trainable parameters."""
+    constants: Parameters
+    """Public constants of the network, frozen during training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacySpent:
+    """What a site has spent, including this round; free of data, so that it may be sent."""
+
+    epsilon: float
+    delta: float
+    noise_multiplier: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReply:
+    """A site's update, and the facts that it declares."""
+
+    site: str
+    server_round: int
+    update: Parameters
+    num_patients_declared: int
+    """Rounded down: a declared fact and not a count."""
+    privacy: PrivacySpent | None
+    """None when the site trained without privacy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateReply:
+    """A site's score histograms, one per role, each of both classes."""
+
+    site: str
+    server_round: int
+    test: ScoreHistogram
+    validation: ScoreHistogram
+
+
+def pack_request(request: Request) -> RecordDict:
+    """Translate a request to Flower records."""
+    facts = ConfigRecord(
+        {
+            "config": request.config.to_json(),
+            "server-round": request.server_round,
+            "source-fingerprint": source_fingerprint(),
+        }
+    )
+    return RecordDict(
+        {_FACTS: facts, _PARAMETERS: _to_record(request.parameters), _CONSTANTS: _to_record(request.constants)}
+    )
+
+
+def unpack_request(content: RecordDict) -> Request:
+    """Translate Flower records to a request.
+
+    Raises:
+        ProtocolError: a record or key is missing, malformed, or the server runs other source code.
+        ConfigError: the configuration inside is wrong.
+    """
+    facts = _facts(content)
+    theirs, ours = _scalar(facts, "source-fingerprint", str), source_fingerprint()
+    if theirs != ours:
+        raise ProtocolError(
+            f"Expected source fingerprint {ours[:12]} as at this site, got {theirs[:12]}: server and site must run the "
+            "same version."
+        )
+    return Request(
+        config=ExperimentConfig.from_json(_scalar(facts, "config", str)),
+        server_round=_scalar(facts, "server-round", int, low=0),
+        parameters=_from_record(content, _PARAMETERS),
+        constants=_from_record(content, _CONSTANTS),
+    )
+
+
+def pack_train_reply(reply: TrainReply) -> RecordDict:
+    """Translate a train reply to Flower records."""
+    facts: dict[str, int | float | str] = {
+        "site": reply.site,
+        "server-round": reply.server_round,
+        "num-patients-declared": reply.num_patients_declared,
+    }
+    if reply.privacy is not None:
+        facts |= {
+            "epsilon": reply.privacy.epsilon,
+            "delta": reply.privacy.delta,
+            "noise-multiplier": reply.privacy.noise_multiplier,
+        }
+    return RecordDict({_FACTS: ConfigRecord(dict(facts)), _UPDATE: _to_record(reply.update)})
+
+
+def unpack_train_reply(content: RecordDict) -> TrainReply:
+    """Translate Flower records to a train reply; finite and well-formed, or an error.
+
+    Raises:
+        ProtocolError: a record or key is missing, malformed, out of range or not finite.
+    """
+    facts = _facts(content)
+    privacy = None
+    if "epsilon" in facts:
+        privacy = PrivacySpent(
+            epsilon=_scalar(facts, "epsilon", float, low=0),
+            delta=_scalar(facts, "delta", float, low=0, high=1),
+            noise_multiplier=_scalar(facts, "noise-multiplier", float, low=0),
+        )
+    return TrainReply(
+        site=_scalar(facts, "site", str),
+        server_round=_scalar(facts, "server-round", int, low=1),
+        update=_from_record(content, _UPDATE),
+        num_patients_declared=_scalar(facts, "num-patients-declared", int, low=1, high=_MAX_PATIENTS),
+        privacy=privacy,
+    )
+
+
+def pack_evaluate_reply(reply: EvaluateReply) -> RecordDict:
+    """Translate an evaluate reply to Flower records."""
+    arrays = {
+        f"{role}-{part}": Array(getattr(histogram, part))
+        for role, histogram in (("test", reply.test), ("validation", reply.validation))
+        for part in ("negatives", "positives")
+    }
+    facts = ConfigRecord({"site": reply.site, "server-round": reply.server_round})
+    return RecordDict({_FACTS: facts, _HISTOGRAMS: ArrayRecord(arrays)})
+
+
+def unpack_evaluate_reply(content: RecordDict, *, num_bins: int) -> EvaluateReply:
+    """Translate Flower records to an evaluate reply with histograms of ``num_bins`` bins.
+
+    Raises:
+        ProtocolError: a record or key is missing, malformed or out of range.
+    """
+    facts = _facts(content)
+    record = content.array_records.get(_HISTOGRAMS, ArrayRecord())
+    histograms = {}
+    for role in ("test", "validation"):
+        parts = {part: _counts(record, f"{role}-{part}", num_bins) for part in ("negatives", "positives")}
+        histograms[role] = ScoreHistogram(**parts)
+    return EvaluateReply(
+        site=_scalar(facts, "site", str),
+        server_round=_scalar(facts, "server-round", int, low=0),
+        test=histograms["test"],
+        validation=histograms["validation"],
+    )
+
+
+def _facts(content: RecordDict) -> Mapping[str, object]:
+    if _FACTS not in content.config_records:
+        raise ProtocolError(f"Expected a record {_FACTS!r}, got {sorted(content)}.")
+    return content.config_records[_FACTS]
+
+
+def _scalar(
+    facts: Mapping[str, object], key: str, kind: type[Scalar], *, low: float | None = None, high: float | None = None
+) -> Scalar:
+    value = facts.get(key)
+    if type(value) is not kind:
+        raise ProtocolError(f"Expected {key} of type {kind.__name__}, got {type(value).__name__}.")
+    if isinstance(value, float) and not np.isfinite(value):
+        raise ProtocolError(f"Expected {key}={value} to be finite.")
+    if not isinstance(value, str):
+        if low is not None and value < low:
+            raise ProtocolError(f"Expected {key}={value} >= {low}.")
+        if high is not None and value > high:
+            raise ProtocolError(f"Expected {key}={value} <= {high}.")
+    return value  # type: ignore[return-value]
+
+
+def _to_record(parameters: Parameters) -> ArrayRecord:
+    return ArrayRecord({name: Array(np.ascontiguousarray(array)) for name, array in parameters.items()})
+
+
+def _from_record(content: RecordDict, key: str) -> dict[str, FloatArray]:
+    if key not in content.array_records:
+        raise ProtocolError(f"Expected a record {key!r}, got {sorted(content)}.")
+    arrays = {name: _decode(name, array, np.dtype(np.float32)) for name, array in content.array_records[key].items()}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ProtocolError(f"Expected {key}[{name!r}] to be finite.")
+    return arrays
+
+
+def _counts(record: ArrayRecord, key: str, num_bins: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    if key not in record:
+        raise ProtocolError(f"Expected an array {key!r}, got {sorted(record)}.")
+    counts = _decode(key, record[key], np.dtype(np.int64))
+    if counts.shape != (num_bins,) or (counts < 0).any() or counts.sum() > _MAX_PATIENTS:
+        raise ProtocolError(f"Expected {key} to be {num_bins} counts >= 0, got shape {counts.shape}.")
+    return counts
+
+
+def _decode(name: str, array: Array, dtype: np.dtype[np.generic]) -> np.ndarray:  # type: ignore[type-arg]
+    """Read one array; Flower stores NumPy's own format and never unpickles."""
+    try:
+        decoded = array.numpy()
+    except (ValueError, TypeError, EOFError, SyntaxError) as error:
+        raise ProtocolError(f"Expected array {name!r} in NumPy format.") from error
+    if decoded.dtype != dtype:
+        raise ProtocolError(f"Expected array {name!r} of {dtype}, got {decoded.dtype}.")
+    return decoded

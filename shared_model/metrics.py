@@ -1,0 +1,433 @@
+"""Labels and scores to AUROC, sensitivity, specificity and their intervals: pure functions of arrays.
+
+A label is 1 for malignant and 0 for benign; a lesion is called malignant where ``score >= threshold``. Everything
+rests on ``ClassCounts``, the number of lesions of each class at each score: single scores, histograms that were added
+over sites and bootstrap resamples are three ways to such counts. AUROC, ROC curve and confusion counts each have one
+formula.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+INTERVAL_LEVEL = 0.95
+"""Nominal coverage of every interval and band."""
+MAX_DRAWS = 1000
+"""Draws after which a bootstrap gives up finding a resample of both classes."""
+BAND_POINTS = 201
+"""False-positive rates at which a ROC band is computed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A confidence interval ``[low, high]``."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not -np.inf < self.low <= self.high < np.inf:
+            raise ValueError(f"Expected finite low={self.low} <= high={self.high}.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassCounts:
+    """How many benign and malignant lesions have each of ``K`` scores."""
+
+    scores: FloatArray
+    """``(K,)``, strictly ascending: the distinct scores, or the lower edges of the bins of a histogram."""
+    negatives: IntArray
+    """``(K,)``: benign lesions."""
+    positives: IntArray
+    """``(K,)``: malignant lesions."""
+
+    @property
+    def has_both_classes(self) -> bool:
+        """Whether AUROC and ROC curve are defined."""
+        return bool(self.negatives.any() and self.positives.any())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoreHistogram:
+    """Counts of scores in ``num_bins`` equal bins over [0, 1]; histograms of different sites add up.
+
+    Bin ``b`` holds the scores in ``[b / num_bins, (b + 1) / num_bins)``, the last bin also the score 1. Edges compare
+    as float64, so that ``score >= b / num_bins`` and ``bin >= b`` are the same statement.
+    """
+
+    negatives: IntArray
+    """``(num_bins,)``, int64, >= 0: benign lesions."""
+    positives: IntArray
+    """``(num_bins,)``, int64, >= 0: malignant lesions."""
+
+    def __post_init__(self) -> None:
+        if self.negatives.ndim != 1 or self.negatives.shape != self.positives.shape or not len(self.negatives):
+            raise ValueError(
+                f"Expected negatives of shape {self.negatives.shape} and positives of shape {self.positives.shape} "
+                "to be the same (num_bins,) with num_bins >= 1."
+            )
+        for name, counts in (("negatives", self.negatives), ("positives", self.positives)):
+            if counts.dtype != np.int64:
+                raise ValueError(f"Expected {name} of int64, got {counts.dtype}.")
+            if counts.min() < 0:
+                raise ValueError(f"Expected {name} >= 0, got {counts.min()}.")
+
+    @classmethod
+    def from_scores(cls, labels: ArrayLike, scores: ArrayLike, num_bins: int) -> "ScoreHistogram":
+        """Count ``scores`` ``(N,)`` in [0, 1] by class; no scores at all give an empty histogram.
+
+        Raises:
+            ValueError: a label is not 0 or 1, a score is not in [0, 1], lengths differ, or ``num_bins`` < 1.
+        """
+        is_malignant, values = _check_scores(labels, scores)
+        if num_bins < 1:
+            raise ValueError(f"Expected num_bins={num_bins} >= 1.")
+        if values.size and not (values.min() >= 0 and values.max() <= 1):
+            raise ValueError(f"Expected scores in [0, 1], got [{values.min()}, {values.max()}].")
+        bins = np.searchsorted(_lower_edges(num_bins), values, side="right") - 1
+        return cls(
+            negatives=np.bincount(bins[~is_malignant], minlength=num_bins).astype(np.int64),
+            positives=np.bincount(bins[is_malignant], minlength=num_bins).astype(np.int64),
+        )
+
+    def __add__(self, other: "ScoreHistogram") -> "ScoreHistogram":
+        if self.num_bins != other.num_bins:
+            raise ValueError(f"Expected histograms of as many bins, got {self.num_bins} and {other.num_bins}.")
+        return ScoreHistogram(
+            negatives=self.negatives + other.negatives,
+            positives=self.positives + other.positives,
+        )
+
+    @property
+    def num_bins(self) -> int:
+        """Number of bins."""
+        return len(self.negatives)
+
+    @property
+    def num_lesions(self) -> int:
+        """Number of scores counted."""
+        return int(self.negatives.sum() + self.positives.sum())
+
+    @property
+    def class_counts(self) -> ClassCounts:
+        """The counts, each bin standing at its lower edge."""
+        return ClassCounts(scores=_lower_edges(self.num_bins), negatives=self.negatives, positives=self.positives)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusionCounts:
+    """Lesions by truth and call at one threshold."""
+
+    tp: int
+    """Malignant, called malignant."""
+    fp: int
+    """Benign, called malignant."""
+    tn: int
+    """Benign, called benign."""
+    fn: int
+    """Malignant, called benign."""
+
+    def __post_init__(self) -> None:
+        for name in ("tp", "fp", "tn", "fn"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"Expected {name}={getattr(self, name)} >= 0.")
+
+    @classmethod
+    def from_scores(cls, labels: ArrayLike, scores: ArrayLike, threshold: float) -> "ConfusionCounts":
+        """Count the calls ``score >= threshold``.
+
+        Raises:
+            ValueError: a label is not 0 or 1, a score is not finite, the threshold is NaN, or lengths differ.
+        """
+        return _confusion_of(_class_counts(*_check_scores(labels, scores)), threshold)
+
+    @classmethod
+    def from_histogram(cls, histogram: ScoreHistogram, threshold: float) -> "ConfusionCounts":
+        """Count the calls ``score >= threshold``, exactly, since the threshold must be the lower edge of a bin.
+
+        Raises:
+            ValueError: ``threshold`` lies inside a bin, where the histogram cannot tell the calls apart.
+        """
+        counts = histogram.class_counts
+        if threshold not in counts.scores:
+            raise ValueError(f"Expected threshold={threshold} at the lower edge of one of {histogram.num_bins} bins.")
+        return _confusion_of(counts, threshold)
+
+    @property
+    def sensitivity(self) -> float | None:
+        """Share of the malignant lesions that are called malignant; None without malignant lesions."""
+        return self.tp / (self.tp + self.fn) if self.tp + self.fn else None
+
+    @property
+    def specificity(self) -> float | None:
+        """Share of the benign lesions that are called benign; None without benign lesions."""
+        return self.tn / (self.tn + self.fp) if self.tn + self.fp else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RocCurve:
+    """Operating points from "nothing is malignant" (0, 0) to "everything is" (1, 1)."""
+
+    false_positive_rate: FloatArray
+    """``(K + 1,)``, ascending: 1 - specificity."""
+    sensitivity: FloatArray
+    """``(K + 1,)``, ascending."""
+    thresholds: FloatArray
+    """``(K + 1,)``, descending from infinity."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RocBand:
+    """Pointwise interval of the sensitivity at given false-positive rates."""
+
+    false_positive_rate: FloatArray
+    """``(BAND_POINTS,)``, ascending from 0 to 1."""
+    low: FloatArray
+    """``(BAND_POINTS,)``."""
+    high: FloatArray
+    """``(BAND_POINTS,)``."""
+
+
+Statistic = Callable[[ClassCounts], float]
+"""A figure of merit of counts that hold both classes."""
+
+
+def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Return the area under the ROC curve: the chance that a malignant lesion scores above a benign one.
+
+    Ties count one half (Mann and Whitney 1947; Hanley and McNeil 1982, Radiology 143:29). ``scores`` ``(N,)`` need
+    only be finite: logits will do.
+
+    Raises:
+        ValueError: one class is missing, a label is not 0 or 1, a score is not finite, or lengths differ.
+    """
+    return auroc_statistic(_counts_of_both_classes(labels, scores))
+
+
+def auroc_from_histogram(histogram: ScoreHistogram) -> float | None:
+    """Return the AUROC with ties inside a bin counted one half; None where one class is missing."""
+    counts = histogram.class_counts
+    return auroc_statistic(counts) if counts.has_both_classes else None
+
+
+def auroc_binning_error(histogram: ScoreHistogram) -> float | None:
+    """Return the most by which the histogram's AUROC can miss that of the scores; None where one class is missing.
+
+    A pair inside one bin is counted one half and may be worth 0 or 1; pairs across bins are counted exactly.
+    """
+    counts = histogram.class_counts
+    if not counts.has_both_classes:
+        return None
+    negatives, positives = counts.negatives.astype(np.float64), counts.positives.astype(np.float64)
+    return float(0.5 * (negatives @ positives) / (negatives.sum() * positives.sum()))
+
+
+def threshold_for_sensitivity(histogram: ScoreHistogram, target_sensitivity: float) -> float:
+    """Return the highest lower bin edge, in [0, 1), that reaches ``target_sensitivity`` on ``histogram``.
+
+    Raises:
+        ValueError: the histogram holds no malignant lesion, or the target is not in (0, 1].
+    """
+    if not 0 < target_sensitivity <= 1:
+        raise ValueError(f"Expected target_sensitivity={target_sensitivity} in (0, 1].")
+    num_malignant = histogram.positives.sum()
+    if not num_malignant:
+        raise ValueError("Expected at least one malignant lesion to choose a threshold by.")
+    sensitivity = np.cumsum(histogram.positives[::-1])[::-1] / num_malignant
+    return float(_lower_edges(histogram.num_bins)[np.flatnonzero(sensitivity >= target_sensitivity)[-1]])
+
+
+def roc_curve(labels: ArrayLike, scores: ArrayLike) -> RocCurve:
+    """Return the operating point of every distinct score; straight lines between them enclose the AUROC.
+
+    Raises:
+        ValueError: one class is missing, a label is not 0 or 1, a score is not finite, or lengths differ.
+    """
+    return _roc_of(_counts_of_both_classes(labels, scores))
+
+
+def roc_curve_from_histogram(histogram: ScoreHistogram) -> RocCurve | None:
+    """Return the operating point of every lower bin edge; None where one class is missing."""
+    counts = histogram.class_counts
+    return _roc_of(counts) if counts.has_both_classes else None
+
+
+def auroc_statistic(counts: ClassCounts) -> float:
+    """Return the AUROC of ``counts`` of both classes."""
+    negatives, positives = counts.negatives.astype(np.float64), counts.positives.astype(np.float64)
+    lower_or_half_tied = np.cumsum(negatives) - negatives / 2
+    return float(positives @ lower_or_half_tied / (negatives.sum() * positives.sum()))
+
+
+def sensitivity_statistic(threshold: float) -> Statistic:
+    """Return the statistic "sensitivity at ``threshold``"."""
+
+    def statistic(counts: ClassCounts) -> float:
+        return float(counts.positives[counts.scores >= threshold].sum() / counts.positives.sum())
+
+    return statistic
+
+
+def specificity_statistic(threshold: float) -> Statistic:
+    """Return the statistic "specificity at ``threshold``"."""
+
+    def statistic(counts: ClassCounts) -> float:
+        return float(counts.negatives[counts.scores < threshold].sum() / counts.negatives.sum())
+
+    return statistic
+
+
+def bootstrap_interval(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    patients: ArrayLike,
+    statistic: Statistic,
+    *,
+    num_resamples: int,
+    generator: np.random.Generator,
+) -> Interval:
+    """Return the percentile interval of ``statistic`` when patients are drawn again with replacement.
+
+    All lesions of a drawn patient come along, as many times as the patient was drawn: lesions of one patient are not
+    independent. A resample that holds one class only is drawn again, whichever the statistic. The level is
+    ``INTERVAL_LEVEL``. Source: Efron and Tibshirani 1993, ch. 13; clusters after Field and Welsh 2007, JRSS B 69:369.
+
+    Args:
+        labels: ``(N,)``, 0 or 1.
+        scores: ``(N,)``, finite.
+        patients: ``(N,)``; equal entries are the same patient.
+        statistic: ``auroc_statistic``, ``sensitivity_statistic(threshold)`` and the like.
+        num_resamples: number of resamples that count, >= 1.
+        generator: source of the draws.
+
+    Raises:
+        ValueError: one class is missing or so rare that resamples miss it ``MAX_DRAWS`` times in a row, or the
+            arrays do not fit together.
+    """
+    resamples = _resample(labels, scores, patients, num_resamples=num_resamples, generator=generator)
+    values = np.array([statistic(counts) for counts in resamples])
+    low, high = np.quantile(values, _interval_levels())
+    return Interval(low=float(low), high=float(high))
+
+
+def bootstrap_roc_band(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    patients: ArrayLike,
+    *,
+    num_resamples: int,
+    generator: np.random.Generator,
+) -> RocBand:
+    """Return the pointwise percentile band of the ROC curve over the resamples of ``bootstrap_interval``.
+
+    Raises:
+        ValueError: as ``bootstrap_interval``.
+    """
+    rates = np.linspace(0, 1, BAND_POINTS)
+    resamples = _resample(labels, scores, patients, num_resamples=num_resamples, generator=generator)
+    curves = [_roc_of(counts) for counts in resamples]
+    sensitivities = [np.interp(rates, curve.false_positive_rate, curve.sensitivity) for curve in curves]
+    low, high = np.quantile(np.stack(sensitivities), _interval_levels(), axis=0)
+    return RocBand(false_positive_rate=rates, low=low, high=high)
+
+
+def _interval_levels() -> tuple[float, float]:
+    return (1 - INTERVAL_LEVEL) / 2, (1 + INTERVAL_LEVEL) / 2
+
+
+def _lower_edges(num_bins: int) -> FloatArray:
+    return np.arange(num_bins) / num_bins
+
+
+def _check_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], FloatArray]:
+    truth, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1 or truth.shape != values.shape:
+        raise ValueError(f"Expected labels of shape {truth.shape} and scores of shape {values.shape} to be equal (N,).")
+    if not np.isin(truth, (0, 1)).all():
+        raise ValueError("Expected every label to be 0 (benign) or 1 (malignant).")
+    if not np.isfinite(values).all():
+        raise ValueError(f"Expected finite scores, got {np.sum(~np.isfinite(values))} that are not.")
+    return truth.astype(bool), values
+
+
+def _class_counts(is_malignant: NDArray[np.bool_], scores: FloatArray) -> ClassCounts:
+    distinct, position = np.unique(scores, return_inverse=True)
+    return ClassCounts(
+        scores=distinct,
+        negatives=np.bincount(position[~is_malignant], minlength=len(distinct)).astype(np.int64),
+        positives=np.bincount(position[is_malignant], minlength=len(distinct)).astype(np.int64),
+    )
+
+
+def _counts_of_both_classes(labels: ArrayLike, scores: ArrayLike) -> ClassCounts:
+    counts = _class_counts(*_check_scores(labels, scores))
+    if not counts.has_both_classes:
+        num_benign, num_malignant = counts.negatives.sum(), counts.positives.sum()
+        raise ValueError(f"Expected lesions of both classes, got {num_benign} benign, {num_malignant} malignant.")
+    return counts
+
+
+def _confusion_of(counts: ClassCounts, threshold: float) -> ConfusionCounts:
+    if np.isnan(threshold):
+        raise ValueError(f"Expected threshold={threshold} to be a number.")
+    is_called = counts.scores >= threshold
+    return ConfusionCounts(
+        tp=int(counts.positives[is_called].sum()),
+        fp=int(counts.negatives[is_called].sum()),
+        tn=int(counts.negatives[~is_called].sum()),
+        fn=int(counts.positives[~is_called].sum()),
+    )
+
+
+def _roc_of(counts: ClassCounts) -> RocCurve:
+    fp, tp = (np.concatenate(([0], np.cumsum(of_class[::-1]))) for of_class in (counts.negatives, counts.positives))
+    return RocCurve(
+        false_positive_rate=fp / fp[-1],
+        sensitivity=tp / tp[-1],
+        thresholds=np.concatenate(([np.inf], counts.scores[::-1])),
+    )
+
+
+def _resample(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    patients: ArrayLike,
+    *,
+    num_resamples: int,
+    generator: np.random.Generator,
+) -> Iterator[ClassCounts]:
+    """Yield the counts of resamples of both classes; scores are sorted once, a resample only weights them."""
+    if num_resamples < 1:
+        raise ValueError(f"Expected num_resamples={num_resamples} >= 1.")
+    distinct = _counts_of_both_classes(labels, scores).scores
+    is_malignant, values = _check_scores(labels, scores)
+    owners = np.asarray(patients)
+    if owners.shape != values.shape:
+        raise ValueError(f"Expected patients of shape {owners.shape} to be {values.shape}, one for every score.")
+    order = np.argsort(values)
+    first_of_ties = np.searchsorted(values[order], distinct)
+    malignant_in_order = is_malignant[order]
+    different_owners, owner = np.unique(owners, return_inverse=True)
+    owner_in_order, num_patients = owner[order], len(different_owners)
+
+    def draw() -> ClassCounts:
+        drawn = generator.integers(num_patients, size=num_patients)
+        weight = np.bincount(drawn, minlength=num_patients)[owner_in_order]
+        positives = np.add.reduceat(weight * malignant_in_order, first_of_ties)
+        return ClassCounts(
+            scores=distinct,
+            negatives=np.add.reduceat(weight, first_of_ties) - positives,
+            positives=positives,
+        )
+
+    for _ in range(num_resamples):
+        candidates = (draw() for _ in range(MAX_DRAWS))
+        resample = next((counts for counts in candidates if counts.has_both_classes), None)
+        if resample is None:
+            raise ValueError(f"Expected resamples of both classes, got none in {MAX_DRAWS} draws of patients.")
+        yield resample

@@ -1,0 +1,61 @@
+"""Arithmetic on named arrays: the parameters and updates of a network, as both sides exchange them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+Parameters = Mapping[str, FloatArray]
+"""Name to float32 array. Two sets combine only when names and shapes agree."""
+
+
+def require_same_structure(left: Parameters, right: Parameters) -> None:
+    """Check that two sets have the same names and shapes.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    if list(left) != list(right):
+        raise ValueError(f"Expected equal names in equal order, got {list(left)} and {list(right)}.")
+    for name in left:
+        if left[name].shape != right[name].shape:
+            raise ValueError(f"Expected equal shapes of {name}, got {left[name].shape} and {right[name].shape}.")
+
+
+def add(left: Parameters, right: Parameters) -> dict[str, FloatArray]:
+    """Return ``left + right``."""
+    require_same_structure(left, right)
+    return {name: left[name] + right[name] for name in left}
+
+
+def difference(left: Parameters, right: Parameters) -> dict[str, FloatArray]:
+    """Return ``left - right``."""
+    require_same_structure(left, right)
+    return {name: left[name] - right[name] for name in left}
+
+
+def scale(parameters: Parameters, factor: float) -> dict[str, FloatArray]:
+    """Return ``factor * parameters``."""
+    return {name: (array * np.float32(factor)).astype(np.float32) for name, array in parameters.items()}
+
+
+def zeros_like(parameters: Parameters) -> dict[str, FloatArray]:
+    """Return a set of zeros of the same structure."""
+    return {name: np.zeros_like(array) for name, array in parameters.items()}
+
+
+def is_finite(parameters: Parameters) -> bool:
+    """Return whether no entry is NaN or infinite."""
+    return all(bool(np.isfinite(array).all()) for array in parameters.values())
+
+
+def l2_norm(parameters: Parameters) -> float:
+    """Return the Euclidean norm over all entries together."""
+    return float(np.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in parameters.values())))
+
+
+def clip(parameters: Parameters, clipping_norm: float) -> dict[str, FloatArray]:
+    """Return the set scaled down, if need be, to an ``l2_norm`` of at most ``clipping_norm``."""
+    norm = l2_norm(parameters)
+    return scale(parameters, 1.0 if norm <= clipping_norm else clipping_norm / norm)

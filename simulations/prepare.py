@@ -1,0 +1,132 @@
+"""What stands before a simulated federation: data on disk, sites dealt, images cached, the server's own files."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from client.clinical import LesionTable, check_rejects, write_rejects
+from client.dataset import load_lesions, read_roster, read_table, restrict
+from client.roles import Role
+from shared_model.config import ExperimentConfig, Partition
+from shared_model.errors import CohortError, ConfigError
+from shared_model.files import write_atomically
+from shared_model.lesions import Lesions
+from shared_model.seeding import numpy_generator
+from simulations.partition import assign_sites
+from simulations.phantom import write_phantom
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much is done, and how much there is."""
+_SIMULATED = "simulated"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A configuration that sites and server can run, and what was found in the data."""
+
+    config: ExperimentConfig
+    table: LesionTable
+    """All sites' rows together."""
+    num_lesions: dict[Role, int]
+    num_patients: dict[Role, int]
+
+
+def prepare(config: ExperimentConfig, *, report: Progress) -> Prepared:
+    """Make the simulation's data ready: everything that can fail on bad input fails here, before any training.
+
+    Writes the phantom if the configuration asks for one, a roster for dealt partitions, the image cache, the
+    server's test lesions and public lesions under ``data.cache_dir``, and one rejects file per site in the run folder.
+
+    Raises:
+        ConfigError, DataError: naming the file or key, the value and what was expected.
+    """
+    if config.phantom.num_patients is not None:
+        _write_phantom(config, report)
+    table = read_table(config)
+    config = _with_roster(config, table)
+    roster = read_roster(config.data)
+    if roster is not None:
+        members = {patient for patient, site in roster.items() if site in config.federation.sites}
+        table = restrict(table, members)
+    _require_sites(config, roster, table)
+    lesions, table = load_lesions(table, config, report=lambda done, total: report("images", done, total))
+    _write_rejects(config, roster, table)
+    check_rejects(table, config.data.max_reject_fraction)
+    config = _with_server_files(config, lesions)
+    return Prepared(
+        config=config,
+        table=table,
+        num_lesions={role: len(part) for role, part in lesions.items()},
+        num_patients={role: part.num_patients for role, part in lesions.items()},
+    )
+
+
+def _write_phantom(config: ExperimentConfig, report: Progress) -> None:
+    num_patients = config.phantom.num_patients or 0
+    write_phantom(
+        Path(config.data.root),
+        num_patients=num_patients,
+        seed=config.seed,
+        progress=lambda done: report("phantom", done, num_patients),
+    )
+
+
+def _with_roster(config: ExperimentConfig, table: LesionTable) -> ExperimentConfig:
+    """Return the configuration with a roster of dealt patients; a hospital's patients are its own already."""
+    federation = config.federation
+    if federation.partition is Partition.HOSPITAL:
+        return config
+    owner = assign_sites(
+        table.frame,
+        federation.sites,
+        partition=federation.partition,
+        concentration=federation.concentration,
+        generator=numpy_generator(config.seed, "partition"),
+    )
+    text = pd.DataFrame({"patient_id": list(owner), "site": list(owner.values())}).to_csv(index=False)
+    path = _server_path(config, "roster", text.encode(), ".csv")
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, roster=str(path)))
+
+
+def _require_sites(config: ExperimentConfig, roster: dict[str, str] | None, table: LesionTable) -> None:
+    if roster is None:
+        if len(config.federation.sites) > 1:
+            raise ConfigError("Expected data.roster to say whose patient is whose, or one site, got null.")
+        return
+    present = {roster[str(patient)] for patient in table.frame["patient_id"]}
+    for site in config.federation.sites:
+        if site not in present:
+            known = ", ".join(sorted(set(roster.values())))
+            raise CohortError(f"Expected patients of site {site} in {config.data.roster}, got none; it names {known}.")
+
+
+def _write_rejects(config: ExperimentConfig, roster: dict[str, str] | None, table: LesionTable) -> None:
+    for site in config.federation.sites:
+        mine = table if roster is None else restrict(table, {p for p, owner in roster.items() if owner == site})
+        write_rejects(mine, Path(config.run.dir) / "sites" / site / "rejects.csv")
+
+
+def _with_server_files(config: ExperimentConfig, lesions: dict[Role, Lesions]) -> ExperimentConfig:
+    """Write the server's test and public lesions and return the configuration that names them."""
+    evaluation = config.evaluation
+    if evaluation.holdout is None and len(lesions[Role.TEST]):
+        evaluation = dataclasses.replace(evaluation, holdout=_write_lesions(config, "holdout", lesions[Role.TEST]))
+    if evaluation.public is None and len(lesions[Role.PUBLIC]):
+        evaluation = dataclasses.replace(evaluation, public=_write_lesions(config, "public", lesions[Role.PUBLIC]))
+    return dataclasses.replace(config, evaluation=evaluation)
+
+
+def _write_lesions(config: ExperimentConfig, name: str, lesions: Lesions) -> str:
+    return str(_server_path(config, name, lesions.to_bytes(), ".safetensors"))
+
+
+def _server_path(config: ExperimentConfig, name: str, content: bytes, suffix: str) -> Path:
+    """Write ``content`` under a name of its digest, so that equal content is one file and runs do not collide."""
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    path = Path(config.data.cache_dir).resolve() / _SIMULATED / f"{name}-{digest}{suffix}"
+    if not path.exists():
+        write_atomically(path, content)
+    return path

@@ -1,0 +1,129 @@
+"""``python -m simulations.run [overrides]``: a whole federation on this machine, from data to results."""
+
+import argparse
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import torch
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from rich.console import Console
+from rich.logging import RichHandler
+
+from client.app import app as client_app
+from server.federation import Observer, Outcome, federate
+from server.results import Results
+from server.run_folder import RunFolder
+from shared_model.config import Backend, ExperimentConfig, compose
+from shared_model.errors import ConfigError, FederatedMammographyError
+from simulations.display import Display, print_results
+from simulations.local_grid import LocalGrid
+from simulations.prepare import prepare
+
+_INTERRUPTED = 130
+_DESCRIPTION = """\
+Train the fusion network over simulated hospitals and evaluate it.
+
+Overrides are Hydra's, for example:
+  preset=smoke|phantom|cbis_mass   what to run; phantom is the default
+  data.root=PATH                   CBIS-DDSM folder, for preset=cbis_mass
+  data.features=safe|descriptors|reader
+  model.modality=image|clinical|fusion   model.fusion=early|mid|late
+  privacy=patient|off   privacy.target_epsilon=8   training.num_rounds=20
+  strategy=fedavg|fedavgm|fedadam|fedprox   federation=local|ray
+  seed=0   run.dir=PATH
+"""
+
+
+def simulate(config: ExperimentConfig, console: Console) -> Results:
+    """Run the whole simulation and return what was written to the run folder.
+
+    Raises:
+        FederatedMammographyError: with one line for the person who started it.
+    """
+    folder = RunFolder.begin(config)
+    with Display(config, console) as display:
+        prepared = prepare(config, report=display.on_progress)
+        display.on_prepared(prepared)
+        run = _run_ray if config.federation.backend is Backend.RAY else _run_local
+        outcome = run(prepared.config, display.on_round)
+    return dataclasses.replace(folder, config=prepared.config).finish(outcome)
+
+
+def _run_local(config: ExperimentConfig, observe: Observer) -> Outcome:
+    federation = config.federation
+    # One thread per site: more only compete for the same cores.
+    torch.set_num_threads(1)
+    with LocalGrid(client_app, num_sites=len(federation.sites), num_workers=federation.num_workers) as grid:
+        return federate(grid, config, observe=observe)
+
+
+def _run_ray(config: ExperimentConfig, observe: Observer) -> Outcome:
+    """Run the same apps under Flower's Ray simulation."""
+    os.environ |= {
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_NUM_THREADS": "1",
+    }
+    try:
+        import ray  # noqa: F401, PLC0415, an extra that takes seconds to import
+    except ImportError as error:
+        raise ConfigError(
+            "Expected the package ray with federation=ray: install the extra, pip install .[ray]"
+        ) from error
+    from flwr.simulation import run_simulation  # noqa: PLC0415, imports Ray
+
+    finished: list[Outcome] = []
+    failed: list[FederatedMammographyError] = []
+    server_app = ServerApp()
+
+    @server_app.main()
+    def main(grid: Grid, _context: Context) -> None:
+        try:
+            finished.append(federate(grid, config, observe=observe))
+        except FederatedMammographyError as error:
+            failed.append(error)
+
+    run_simulation(
+        server_app,
+        client_app,
+        num_supernodes=len(config.federation.sites),
+        backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
+    )
+    if failed:
+        raise failed[0]
+    return finished[0]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0 only when the results are written."""
+    parser = argparse.ArgumentParser(
+        prog="python -m simulations.run",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides, key=value")
+    overrides = parser.parse_args(arguments).overrides
+    console, errors = Console(), Console(stderr=True)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
+    )
+    try:
+        config = compose(overrides)
+        print_results(simulate(config, console), config, console)
+    except FederatedMammographyError as error:
+        errors.print(f"error: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        errors.print("interrupted; what is cached stays cached, so the next run continues from there", highlight=False)
+        return _INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
