@@ -2,7 +2,10 @@
 
 import dataclasses
 import hashlib
+import itertools
+import os
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -201,31 +204,34 @@ class _ImageStore:
                 keys.append(None)
                 problems[row] = f"image cannot be read: {error.strerror}"
         missing = {key: row for row, key in enumerate(keys) if key is not None and key not in self.cache}
-        done = len(files) - len(missing)
+        is_missing = set(missing)
+        done = sum(key not in is_missing for key in keys)
         report(done, len(files))
-        pending: list[tuple[str, FloatArray]] = []
-        try:
-            for key, row in missing.items():
-                try:
-                    pending.append((key, load_lesion(files[row], self._config.data.image)))
-                except DicomError as error:
-                    problems |= {r: str(error) for r, k in enumerate(keys) if k == key}
-                done += 1
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            remaining = iter(missing.items())
+            while shard := list(itertools.islice(remaining, _SHARD_ROWS)):
+                arrays = list(pool.map(self._compute, [files[row] for _, row in shard]))
+                results = dict(zip([key for key, _ in shard], arrays, strict=True))
+                self._put({key: array for key, array in results.items() if not isinstance(array, DicomError)})
+                broken = {key: str(error) for key, error in results.items() if isinstance(error, DicomError)}
+                problems |= {row: broken[key] for row, key in enumerate(keys) if key in broken}
+                done += len(shard)
                 report(done, len(files))
-                if len(pending) == _SHARD_ROWS:
-                    self._flush(pending)
-        finally:
-            self._flush(pending)
-            self._digests.save()
+        self._digests.save()
         return [None if row in problems else key for row, key in enumerate(keys)], problems
 
-    def _flush(self, pending: list[tuple[str, FloatArray]]) -> None:
-        if not pending:
-            return
-        pixels = np.stack([image for _, image in pending])[:, None]
-        arrays = frozen_features(torch.from_numpy(pixels)).numpy() if self._config.model.backbone.is_frozen else pixels
-        self.cache.put([key for key, _ in pending], arrays)
-        pending.clear()
+    def _compute(self, lesion: LesionFiles) -> FloatArray | DicomError:
+        try:
+            pixels = load_lesion(lesion, self._config.data.image)[None]
+        except DicomError as error:
+            return error
+        if not self._config.model.backbone.is_frozen:
+            return pixels
+        return np.asarray(frozen_features(torch.from_numpy(pixels[None]))[0].numpy())
+
+    def _put(self, arrays: Mapping[str, FloatArray]) -> None:
+        if arrays:
+            self.cache.put(list(arrays), np.stack(list(arrays.values())))
 
 
 def _reject(

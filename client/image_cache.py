@@ -44,7 +44,7 @@ class ImageCache:
             KeyError: there is none.
         """
         shard, row = self._entries[key]
-        return shard[row]
+        return np.asarray(shard[row])
 
     def put(self, keys: Sequence[str], arrays: FloatArray) -> None:
         """Store ``arrays[i]`` under ``keys[i]``, durably, as one shard."""
@@ -63,12 +63,13 @@ class ImageCache:
         """Map a shard; one that is damaged is left out, and its entries are computed again."""
         try:
             content = json.loads(index.read_text())
-            keys: list[str] = content["keys"]
-            values = np.load(self._folder / content["values"], mmap_mode="r", allow_pickle=False)
+            values = np.lib.format.open_memmap(self._folder / content["values"], mode="r")
+            rows = zip(content["keys"], range(len(values)), strict=True)
+            entries = {str(key): (values, row) for key, row in rows}
         except (OSError, ValueError, KeyError, TypeError):
             return
-        if len(values) == len(keys) and values.dtype == np.float32:
-            self._entries.update({key: (values, row) for row, key in enumerate(keys)})
+        if values.dtype == np.float32:
+            self._entries.update(entries)
 
 
 class FileDigests:
@@ -84,7 +85,7 @@ class FileDigests:
         except (OSError, ValueError):
             known = {}
         if isinstance(known, dict):
-            self._known = known
+            self._known = {name: entry for name, entry in known.items() if isinstance(entry, list) and len(entry) == 3}
 
     def of(self, path: Path) -> str:
         """Return the SHA-256 of the file's content.

@@ -158,7 +158,7 @@ def _read_png(path: Path) -> GreyImage:
 def _png_header(content: bytes, path: Path) -> tuple[int, int, int, int]:
     """Check every chunk (PNG 3rd ed., 5.3) and return width, height, bit depth and colour type (11.2.1).
 
-    The decoder itself returns half an image for a file that was cut.
+    OpenCV expands other depths and colours silently, and what it makes of a cut file depends on its version.
     """
     chunks: list[bytes] = []
     position = len(_PNG_SIGNATURE)

@@ -26,7 +26,7 @@ from shared_model.lesions import Lesions
 
 logger = logging.getLogger(__name__)
 
-CHUNK_BYTES = 128 * 2**20
+CHUNK_BYTES = 32 * 2**20
 """Bound on the per-patient gradients and inputs held at once."""
 
 Gradients = tuple[Tensor, ...]
@@ -149,7 +149,7 @@ class Cohort:
         return self._bag(rows, 1 / self.sizes[self.patient_of[rows]])
 
     def chunks(self, patients: Tensor, *, num_parameters: int) -> Iterator[Tensor]:
-        """Split ``patients`` into parts whose gradients and inputs fit ``CHUNK_BYTES``, with bags at most doubled by padding."""
+        """Split ``patients`` into parts that fit ``CHUNK_BYTES``, of like bag sizes: padding at most doubles a bag."""
         values_per_lesion = self.lesions.images[:1].numel() + self.lesions.clinical[:1].numel()
         magnitude = torch.log2(self.sizes[patients].double()).ceil().long()
         for exponent in torch.unique(magnitude).tolist():
@@ -173,7 +173,7 @@ def gradients_by_vmap(model: nn.Module, bags: Bag, config: TrainingConfig) -> Gr
         return _bag_loss(lambda *inputs: functional_call(model, parameters, inputs), Bag(*bag), config)
 
     per_patient = vmap(grad(loss), in_dims=(None, *(0 for _ in bags)))(parameters, *bags)
-    return tuple(per_patient.values())
+    return tuple(per_patient[name] for name in parameters)
 
 
 def gradients_by_backward(model: nn.Module, bags: Bag, config: TrainingConfig) -> Gradients:
@@ -194,7 +194,7 @@ def choose_method(model: nn.Module, cohort: Cohort, config: TrainingConfig) -> G
     if cohort.lesions.images.ndim > 2 or not len(cohort.sizes):
         return gradients_by_backward
     try:
-        gradients_by_vmap(model, cohort.padded(torch.zeros(1, dtype=torch.long)), config)
+        gradients_by_vmap(model, cohort.padded(torch.zeros_like(cohort.sizes[:1])), config)
     except RuntimeError as error:
         logger.info("One backward pass per patient, since the model cannot be vectorised: %s", error)
         return gradients_by_backward
@@ -290,7 +290,7 @@ class GradientSource:
             yield reject_non_finite(self.method(self.model, self.cohort.padded(chunk), self.config))
 
     def summed(self, patients: Tensor) -> tuple[Gradients, int]:
-        """Return the sum of the patients' gradients and the number of patients rejected, mostly by one backward pass."""
+        """Return the sum of the patients' gradients, by one backward pass if all are finite, and the rejected."""
         parameters = trainable_parameters(self.model)
         zeros = tuple(torch.zeros_like(parameter) for parameter in parameters)
         total, size = zeros, PATIENTS_PER_PASS if self.cohort.lesions.images.ndim > 2 else max(1, len(patients))

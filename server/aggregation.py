@@ -39,13 +39,11 @@ def weighted_mean(updates: Sequence[Parameters], weights: Sequence[float]) -> di
         raise ValueError("Expected at least one update.")
     for update in updates[1:]:
         named.require_same_structure(updates[0], update)
-    return {
-        name: sum(
-            (weight * update[name].astype(np.float64) for update, weight in zip(updates, weights, strict=True)),
-            start=np.zeros(updates[0][name].shape),
-        ).astype(np.float32)
-        for name in updates[0]
-    }
+    mean = {}
+    for name in updates[0]:
+        stacked = np.stack([update[name] for update in updates]).astype(np.float64)
+        mean[name] = np.tensordot(np.asarray(weights, dtype=np.float64), stacked, axes=1).astype(np.float32)
+    return mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +86,8 @@ def apply_update(
         first = _moving_average(first, update, strategy.momentum)
         squares = {name: np.square(array) for name, array in update.items()}
         second = _moving_average(second, squares, strategy.second_momentum)
-        step = {name: first[name] / (np.sqrt(second[name]) + np.float32(strategy.adaptivity)) for name in first}
+        roots = {name: np.sqrt(second[name]).astype(np.float32) for name in second}
+        step = {name: first[name] / (roots[name] + np.float32(strategy.adaptivity)) for name in first}
     parameters = named.add(state.parameters, named.scale(step, strategy.server_learning_rate))
     average, num_averaged = parameters, 0
     if averages:

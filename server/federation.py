@@ -12,7 +12,7 @@ from server.evaluator import GlobalEvaluation, GlobalEvaluator
 from shared_model import parameters as named
 from shared_model.config import ExperimentConfig
 from shared_model.errors import RoundError
-from shared_model.messages import EvaluateReply, PrivacySpent, Request
+from shared_model.messages import EvaluateReply, PrivacySpent, Request, TrainReply
 from shared_model.metrics import ScoreHistogram
 from shared_model.parameters import Parameters
 
@@ -100,7 +100,7 @@ def federate(grid: Grid, config: ExperimentConfig, *, observe: Observer) -> Outc
     return Outcome(parameters=state.average, constants=evaluator.constants, rounds=tuple(rounds))
 
 
-def _aggregate(state: ServerState, trained: strategy.Exchange[strategy.TrainReply], request: Request) -> ServerState:
+def _aggregate(state: ServerState, trained: strategy.Exchange[TrainReply], request: Request) -> ServerState:
     config = request.config
     weights = site_weights([reply.num_patients_declared for reply in trained.replies], config.strategy.max_site_weight)
     update = weighted_mean([reply.update for reply in trained.replies], weights)
@@ -113,7 +113,7 @@ def _aggregate(state: ServerState, trained: strategy.Exchange[strategy.TrainRepl
 
 def _update_sites(
     sites: Mapping[str, SiteState],
-    trained: strategy.Exchange[strategy.TrainReply],
+    trained: strategy.Exchange[TrainReply],
     evaluated: strategy.Exchange[EvaluateReply],
 ) -> dict[str, SiteState]:
     tests = {name: site.test for name, site in sites.items()}

@@ -24,6 +24,8 @@ from shared_model.parameters import require_same_structure
 logger = logging.getLogger(__name__)
 Reply = TypeVar("Reply", TrainReply, EvaluateReply)
 _POLL_SECONDS = 0.2
+_MAX_REASON = 200
+"""Characters of a site's error that reach the log and the results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +62,7 @@ def train(grid: Grid, request: Request, nodes: Sequence[int]) -> Exchange[TrainR
     Raises:
         RoundError: fewer than ``federation.min_sites`` valid updates came before the deadline.
     """
-
-    def read(content: RecordDict) -> TrainReply:
-        reply = unpack_train_reply(content)
-        _check_update(reply, request)
-        return reply
-
-    return _exchange(grid, request, nodes, message_type=MessageType.TRAIN, read=read)
+    return _exchange(grid, request, nodes, message_type=MessageType.TRAIN, read=unpack_train_reply)
 
 
 def evaluate(grid: Grid, request: Request, nodes: Sequence[int]) -> Exchange[EvaluateReply]:
@@ -114,10 +110,10 @@ def _read_all(
     failures = []
     for answer in answers:
         try:
-            if answer.has_error():
-                raise ProtocolError(answer.error.reason or "no reason given")
-            reply = read(answer.content)
-            _check_origin(reply, request, replies)
+            reply = _read(answer, request, read)
+            if reply.site in replies:
+                failures.append(f"node {answer.metadata.src_node_id}: a second reply of site {reply.site}")
+                continue
         except ProtocolError as error:
             failures.append(f"node {answer.metadata.src_node_id}: {error}")
         else:
@@ -125,13 +121,17 @@ def _read_all(
     return replies, failures
 
 
-def _check_origin(reply: TrainReply | EvaluateReply, request: Request, replies: dict[str, Reply]) -> None:
+def _read(answer: Message, request: Request, read: Callable[[RecordDict], Reply]) -> Reply:
+    if answer.has_error():
+        raise ProtocolError(" ".join(answer.error.reason.split())[:_MAX_REASON] or "no reason given")
+    reply = read(answer.content)
     if reply.server_round != request.server_round:
         raise ProtocolError(f"Expected a reply for round {request.server_round}, got one for {reply.server_round}.")
     if reply.site not in request.config.federation.sites:
         raise ProtocolError("Expected a site of federation.sites, got another name.")
-    if reply.site in replies:
-        raise ProtocolError(f"Expected one reply of site {reply.site}, got a second.")
+    if isinstance(reply, TrainReply):
+        _check_update(reply, request)
+    return reply
 
 
 def _check_update(reply: TrainReply, request: Request) -> None:

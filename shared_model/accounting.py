@@ -23,6 +23,9 @@ from shared_model.errors import PrivacyError
 
 _RDP_ORDERS = (*range(2, 65), 128, 256, 512, 1024)
 
+_NEARLY_ALL = 1 - 1e-6
+"""A higher sampling rate is priced as rate 1."""
+
 _ROOT_TOLERANCE = 1e-9
 """Added to the closed form, whose root is found to 1e-12, so that rounding cannot put it below the true epsilon."""
 
@@ -66,9 +69,11 @@ def epsilon(mechanism: Mechanism, delta: float) -> float:
         ValueError: ``delta`` is not in (0, 1).
     """
     _require_delta(delta)
-    if mechanism.sampling_rate == 1:
-        return _epsilon_gaussian(mechanism, delta)
-    return _epsilon_pld(mechanism, delta, grid_factor=1)
+    # Sampling never costs more than taking everyone, and the discretisation breaks down just below rate 1.
+    whole = _epsilon_gaussian(mechanism, delta)
+    if mechanism.sampling_rate > _NEARLY_ALL:
+        return whole
+    return min(whole, _epsilon_pld(mechanism, delta, grid_factor=1))
 
 
 def epsilon_rdp(mechanism: Mechanism, delta: float) -> float:
@@ -132,7 +137,7 @@ def calibrate_noise(target_epsilon: float, *, delta: float, sampling_rate: float
 
     def meets(index: int, grid_factor: int = 1) -> bool:
         mechanism = Mechanism(noise_multiplier=_multiplier_at(index), sampling_rate=sampling_rate, num_steps=num_steps)
-        if grid_factor == 1 or sampling_rate == 1:
+        if grid_factor == 1 or sampling_rate > _NEARLY_ALL:
             return epsilon(mechanism, delta) <= target_epsilon
         return _epsilon_pld(mechanism, delta, grid_factor=grid_factor) <= target_epsilon
 

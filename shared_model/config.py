@@ -7,6 +7,8 @@ a message. Both end in the same strict builder, so that an unknown key, a wrong 
 
 import dataclasses
 import json
+import math
+import reprlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -146,6 +148,8 @@ class Partition(StrEnum):
 
 def _require(*checks: tuple[str, object, bool, str]) -> None:
     for key, value, is_met, expectation in checks:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"Expected {key}={value} to be finite.")
         if not is_met:
             raise ConfigError(f"Expected {key}={value} {expectation}.")
 
@@ -210,8 +214,10 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         kept = self.public_fraction + self.validation_fraction
+        lesion_types = [str(lesion_type) for lesion_type in self.lesion_types]
         _require(
-            ("data.lesion_types", list(self.lesion_types), bool(self.lesion_types), "not empty"),
+            ("data.lesion_types", lesion_types, bool(lesion_types), "not empty"),
+            ("data.lesion_types", lesion_types, len(set(lesion_types)) == len(lesion_types), "to be distinct"),
             (
                 "data.max_reject_fraction",
                 self.max_reject_fraction,
@@ -515,7 +521,7 @@ class ExperimentConfig:
         """
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"Expected the configuration as JSON: {error}.") from error
         return build(cls, values, path="")
 
@@ -527,12 +533,12 @@ def build(kind: type[T], values: object, *, path: str) -> T:
         ConfigError: a key is unknown or missing, a type differs, or a value is out of bounds.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"Expected {path or 'the configuration'} to be a mapping, got {values!r}.")
+        raise ConfigError(f"Expected {path or 'the configuration'} to be a mapping, got {reprlib.repr(values)}.")
     hints = typing.get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     prefix = f"{path}." if path else ""
     for problem, keys in (
-        ("Unknown", sorted(set(values) - set(names))),
+        ("Unknown", sorted(" ".join(str(key).split()) for key in set(values) - set(names))),
         ("Missing", sorted(set(names) - set(values))),
     ):
         if keys:
@@ -551,22 +557,29 @@ def _convert(kind: Any, value: object, path: str) -> Any:  # noqa: ANN401
     if choices and isinstance(value, str):
         return _convert_choice(choices[0], value, path)
     if float in allowed and type(value) is int:
-        return float(value)
+        return _convert_integer(value, path)
     if type(value) not in allowed:
         names = " or ".join("null" if option is types.NoneType else option.__name__ for option in allowed)
-        raise ConfigError(f"Expected {path} to be {names}, got {value!r}.")
+        raise ConfigError(f"Expected {path} to be {names}, got {reprlib.repr(value)}.")
     return value
+
+
+def _convert_integer(value: int, path: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ConfigError(f"Expected {path} to be float, got an integer of {value.bit_length()} bits.") from error
 
 
 def _convert_list(inner: Any, value: object, path: str) -> tuple[Any, ...]:  # noqa: ANN401
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ConfigError(f"Expected {path} to be a list, got {value!r}.")
+        raise ConfigError(f"Expected {path} to be a list, got {reprlib.repr(value)}.")
     return tuple(_convert(inner, entry, f"{path}[{i}]") for i, entry in enumerate(value))
 
 
 def _convert_choice(kind: type[StrEnum], value: str, path: str) -> StrEnum:
     if value not in {str(member) for member in kind}:
-        raise ConfigError(f"Expected {path} to be one of {', '.join(kind)}, got {value!r}.")
+        raise ConfigError(f"Expected {path} to be one of {', '.join(kind)}, got {reprlib.repr(value)}.")
     return kind(value)
 
 
@@ -583,7 +596,7 @@ def compose(overrides: Sequence[str]) -> ExperimentConfig:
         values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise ConfigError(f"Expected a value for {error.full_key}, for example {error.full_key}=...") from error
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         summary = " ".join(str(error).split())
         raise ConfigError(f"Cannot compose the configuration: {summary}") from error
     return build(ExperimentConfig, values, path="")

@@ -33,6 +33,8 @@ class Lesions:
         for name, dtype in _FIELDS.items():
             if getattr(self, name).dtype != dtype:
                 raise ValueError(f"Expected {name} of {dtype}, got {getattr(self, name).dtype}.")
+            if getattr(self, name).ndim not in _DIMENSIONS[name]:
+                raise ValueError(f"Expected {name} of {_DIMENSIONS[name]} dimensions, got {getattr(self, name).ndim}.")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -70,3 +72,4 @@ _FIELDS = {
     "labels": torch.float32,
     "patients": torch.int64,
 }
+_DIMENSIONS = {"images": (2, 4), "has_image": (1,), "clinical": (2,), "labels": (1,), "patients": (1,)}

@@ -56,6 +56,9 @@ def l2_norm(parameters: Parameters) -> float:
 
 
 def clip(parameters: Parameters, clipping_norm: float) -> dict[str, FloatArray]:
-    """Return the set scaled down, if need be, to an ``l2_norm`` of at most ``clipping_norm``."""
+    """Return the set scaled down, if need be, to an ``l2_norm`` of at most ``clipping_norm``.
+
+    The factor is rounded down by more than float32 can round the products up.
+    """
     norm = l2_norm(parameters)
-    return scale(parameters, 1.0 if norm <= clipping_norm else clipping_norm / norm)
+    return scale(parameters, 1.0 if norm <= clipping_norm else clipping_norm / norm * (1 - 2**-22))

@@ -203,22 +203,20 @@ def _pull(part: FloatArray, window: _Window, lesion: Lesion) -> FloatArray:
 def _hidden_signs(window: _Window, rng: np.random.Generator) -> FloatArray:
     """Return what ``aggressiveness`` adds round lesions of either type."""
     reach = window.distance / window.radius
-    strands = _rays(window, round(26 * window.sign), length=(1.2, 2.2), rng=rng)
+    strands = _rays(window, round(20 * window.sign), length=(1.3, 2.2), rng=rng)
     rough = window.grain * np.exp(-((reach / 1.3) ** 2))
     haze = np.exp(-((reach / 1.5) ** 2))
-    return np.asarray(0.13 * strands + (0.05 * window.sign) * rough + (0.10 * window.sign) * haze, dtype=np.float32)
+    return np.asarray(0.10 * strands + (0.06 * window.sign) * rough + (0.12 * window.sign) * haze, dtype=np.float32)
 
 
-def _rays(
-    window: _Window, count: int, *, length: tuple[float, float], rng: np.random.Generator, thickness: int = 1
-) -> FloatArray:
+def _rays(window: _Window, count: int, *, length: tuple[float, float], rng: np.random.Generator) -> FloatArray:
     """Return ``count`` lines from the centre outwards, in [0, 1], fading with the distance."""
     canvas = np.zeros(window.distance.shape, dtype=np.uint8)
     for angle, reach in zip(rng.uniform(-np.pi, np.pi, count), rng.uniform(*length, count), strict=True):
-        steps = np.linspace(0.5, reach, 6) * window.radius
+        steps = np.linspace(0.2, reach, 6) * window.radius
         bend = angle + 0.12 * np.cumsum(rng.standard_normal(6)) * 0.5
         points = np.stack([np.cos(bend), np.sin(bend)], axis=1) * steps[:, None]
-        cv2.polylines(canvas, [_fixed_point(points)], False, 255, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.polylines(canvas, [_fixed_point(points)], False, 255, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
     fade = np.exp(-0.7 * np.clip(window.distance / window.radius - 0.8, 0, None))
     return np.asarray(cv2.GaussianBlur(canvas, (0, 0), 0.7) / np.float32(255) * fade, dtype=np.float32)
 
@@ -279,9 +277,8 @@ def _draw_mass(lesion: Lesion, window: _Window, rng: np.random.Generator) -> _Dr
     profile = profile * max(_FAINT.get(shape, 1.0) for shape in shapes)
     density = window.visible * profile
     if "SPICULATED" in lesion.extent or "ARCHITECTURAL_DISTORTION" in shapes:
-        density = density + window.visible * _rays(
-            window, int(rng.integers(12, 20)), length=(1.3, 1.9), rng=rng, thickness=2
-        )
+        count = int(rng.integers(9, 15))
+        density = density + 0.8 * window.visible * _rays(window, count, length=(1.2, 1.7), rng=rng)
     marked = np.where(window.distance < outline + 1, 255, 0).astype(np.uint8)
     return _Drawing(density=np.asarray(density, dtype=np.float32), marked=marked)
 

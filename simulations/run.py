@@ -55,8 +55,6 @@ def simulate(config: ExperimentConfig, console: Console) -> Results:
 
 def _run_local(config: ExperimentConfig, observe: Observer) -> Outcome:
     federation = config.federation
-    # One thread per site: more only compete for the same cores.
-    torch.set_num_threads(1)
     with LocalGrid(client_app, num_sites=len(federation.sites), num_workers=federation.num_workers) as grid:
         return federate(grid, config, observe=observe)
 
@@ -113,6 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
     )
+    # Images and sites are worked on side by side; more threads inside each only compete for the same cores.
+    torch.set_num_threads(1)
     try:
         config = compose(overrides)
         print_results(simulate(config, console), config, console)

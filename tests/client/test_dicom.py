@@ -3,7 +3,6 @@
 import math
 import warnings
 from io import BytesIO
-from pathlib import Path
 
 import cv2
 import gdcm
@@ -346,7 +345,7 @@ class TestRefused:
             ({"PixelData": b""}, r"PixelData \(7FE0,0010\)=.* to hold an image"),
             ({"Rows": 0}, r"Rows \(0028,0010\)=0 to be an integer in \[1, 20000\]"),
             ({"Columns": 60_000}, r"Columns \(0028,0011\)=60000 to be an integer in \[1, 20000\]"),
-            ({"Rows": None}, r"Rows \(0028,0010\)=.* to be an integer"),
+            ({"BitsStored": None}, r"BitsStored \(0028,0101\)=missing to be an integer"),
             ({"BitsAllocated": 32}, r"BitsAllocated \(0028,0100\)=32 to be an integer in \[8, 16\]"),
             ({"BitsAllocated": 12}, r"BitsAllocated \(0028,0100\)=12 to be 8 or 16"),
             ({"BitsStored": 17}, r"BitsStored \(0028,0101\)=17 to be an integer in \[1, 16\]"),
@@ -367,7 +366,7 @@ class TestRefused:
                 {"WindowCenter": 1, "WindowWidth": 9, "VOILUTFunction": "CUBIC"},
                 r"VOILUTFunction \(0028,1056\)='CUBIC'",
             ),
-            ({"VOILUTSequence": look_up_table(range(10), 0, 8)[:0] + [Dataset()]}, "LUTDescriptor"),
+            ({"VOILUTSequence": [Dataset()]}, "LUTDescriptor"),
             ({"Laterality": "X"}, r"Laterality \(0020,0060\)='X' to be L, R, B or U"),
             ({"PixelData": PIXELS.tobytes()[:-4]}, "number of bytes of pixel data is less than expected"),
         ],
@@ -405,7 +404,7 @@ class TestRefused:
     def test_no_dicom(self, tmp_path):
         path = tmp_path / "note.dcm"
         path.write_text("not an image" * 100)
-        with pytest.raises(DicomError, match="note.dcm: Expected a readable DICOM image, got InvalidDicomError"):
+        with pytest.raises(DicomError, match=r"note\.dcm: Expected a readable DICOM image, got InvalidDicomError"):
             read_dicom(path)
 
     @pytest.mark.parametrize("name", ["absent.dcm", "."])
@@ -453,12 +452,11 @@ SEEDS = {name: _hostile_seed(name) for name in ("explicit", "implicit", "rle", "
 
 def _reads_or_refuses(path):
     try:
-        grey = read_dicom(path)
+        grey, refusal = read_dicom(path), ""
     except DicomError as error:
-        assert "\n" not in str(error)
-        assert len(str(error)) < 800
-    else:
-        assert isinstance(grey, GreyImage)
+        grey, refusal = None, str(error)
+    assert isinstance(grey, GreyImage) or (refusal.startswith(str(path)) and "\n" not in refusal)
+    assert len(refusal) < 800
 
 
 @pytest.mark.parametrize("name", SEEDS)
