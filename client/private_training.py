@@ -203,7 +203,7 @@ def choose_method(model: nn.Module, cohort: Cohort, config: TrainingConfig) -> G
 
 def reject_non_finite(gradients: Gradients) -> tuple[Gradients, int]:
     """Zero the gradient of every patient whose gradient's norm is not finite; return also how many those are."""
-    norms = torch.stack([values.flatten(1).norm(dim=1) for values in gradients]).norm(dim=0)
+    norms = torch.stack([values.unsqueeze(1).flatten(1).norm(dim=1) for values in gradients]).norm(dim=0)
     is_rejected = ~torch.isfinite(norms)
     if not is_rejected.any():
         return gradients, 0

@@ -43,6 +43,7 @@ def wait_for_sites(grid: Grid, federation: FederationConfig) -> list[int]:
         RoundError: fewer than ``min_sites`` connected before the deadline.
     """
     deadline = time.monotonic() + federation.round_timeout_seconds
+    num_connected = -1
     while True:
         nodes = sorted(grid.get_node_ids())
         is_late = time.monotonic() >= deadline
@@ -53,6 +54,9 @@ def wait_for_sites(grid: Grid, federation: FederationConfig) -> list[int]:
                 f"Expected at least {federation.min_sites} sites within {federation.round_timeout_seconds:g} s, "
                 f"{len(nodes)} connected."
             )
+        if len(nodes) != num_connected:
+            num_connected = len(nodes)
+            logger.warning("%d of %d sites connected; waiting for the others", num_connected, len(federation.sites))
         time.sleep(_POLL_SECONDS)
 
 
@@ -84,7 +88,7 @@ def _exchange(
 ) -> Exchange[Reply]:
     federation = request.config.federation
     messages = [
-        grid.create_message(pack_request(request), message_type, node, group_id=str(request.server_round))
+        Message(pack_request(request), node, message_type, group_id=str(request.server_round))
         for node in nodes
     ]
     answers = grid.send_and_receive(messages, timeout=federation.round_timeout_seconds)
@@ -123,7 +127,8 @@ def _read_all(
 
 def _read(answer: Message, request: Request, read: Callable[[RecordDict], Reply]) -> Reply:
     if answer.has_error():
-        raise ProtocolError(" ".join(answer.error.reason.split())[:_MAX_REASON] or "no reason given")
+        reason = " ".join((answer.error.reason or "no reason given").split())
+        raise ProtocolError(reason[:_MAX_REASON])
     reply = read(answer.content)
     if reply.server_round != request.server_round:
         raise ProtocolError(f"Expected a reply for round {request.server_round}, got one for {reply.server_round}.")

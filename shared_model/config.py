@@ -583,12 +583,21 @@ def _convert_choice(kind: type[StrEnum], value: str, path: str) -> StrEnum:
     return kind(value)
 
 
+_REFUSED = {
+    "training.oversampling": "Expected no oversampling: a patient drawn more often than the accountant assumes has "
+    "less privacy than reported; use training.positive_weight or training.loss=focal against class imbalance."
+}
+
+
 def compose(overrides: Sequence[str]) -> ExperimentConfig:
     """Compose ``configs/experiment.yaml`` with Hydra overrides such as ``preset=smoke`` or ``seed=1``.
 
     Raises:
         ConfigError: Hydra does not know an override, or a key, type or value is wrong.
     """
+    for override in overrides:
+        if override.lstrip("+").split("=")[0] in _REFUSED:
+            raise ConfigError(_REFUSED[override.lstrip("+").split("=")[0]])
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):

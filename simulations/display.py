@@ -16,6 +16,8 @@ from shared_model.metrics import Interval
 from simulations.prepare import Prepared
 
 _MISSING = "-"
+_ROUNDS = "rounds"
+_COLUMNS = ("round", "AUC", "sensitivity", "specificity", "max epsilon", "sites", "seconds")
 
 
 class Display:
@@ -34,40 +36,43 @@ class Display:
         )
         self._tasks: dict[str, TaskID] = {}
         self._rounds = _rounds_table()
-        self._live = Live(self._progress, console=console, refresh_per_second=4)
+        self._live = Live(self._progress, console=console, refresh_per_second=4) if console.is_terminal else None
 
     def __enter__(self) -> "Display":
-        self._live.start()
+        if self._live is not None:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._live.stop()
+        if self._live is not None:
+            self._live.stop()
 
     def on_progress(self, what: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` of ``what`` are done."""
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=total)
         self._progress.update(self._tasks[what], completed=done, total=total)
+        if self._live is None and done == total and what != _ROUNDS:
+            self._print(f"{what:<12} {done}/{total}")
 
     def on_prepared(self, prepared: Prepared) -> None:
         """Show what the data hold."""
         counts = ", ".join(
             f"{role} {prepared.num_patients[role]} patients / {prepared.num_lesions[role]} lesions" for role in Role
         )
-        self._console.print(f"data         {counts}")
+        self._print(f"data         {counts}")
         table = prepared.table
-        self._console.print(
+        self._print(
             f"             {len(table.rejects)} rows rejected, {len(table.excluded)} excluded as their patient is in a "
-            "test split",
-            highlight=False,
+            "test split"
         )
 
     def on_round(self, summary: RoundSummary) -> None:
         """Show a finished round."""
         figures = summary.evaluation
-        self.on_progress("rounds", summary.server_round, self._config.training.num_rounds)
+        self.on_progress(_ROUNDS, summary.server_round, self._config.training.num_rounds)
         cells = (
             str(summary.server_round),
             _figure(figures.auroc),
@@ -78,16 +83,18 @@ class Display:
             f"{summary.seconds:.1f}",
         )
         self._rounds.add_row(*cells)
-        if self._console.is_terminal:
+        if self._live is not None:
             self._live.update(Group(self._rounds, self._progress))
         else:
-            names = ("round", "AUC", "sensitivity", "specificity", "epsilon", "sites", "seconds")
-            self._console.print("  ".join(f"{name} {cell}" for name, cell in zip(names, cells, strict=True)))
+            self._print("  ".join(f"{name} {cell}" for name, cell in zip(_COLUMNS, cells, strict=True)))
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
 
 
 def _rounds_table() -> Table:
     table = Table(title="Global test figures by round")
-    for name in ("round", "AUC", "sensitivity", "specificity", "max epsilon", "sites", "seconds"):
+    for name in _COLUMNS:
         table.add_column(name, justify="right")
     return table
 
@@ -123,9 +130,9 @@ def print_results(results: Results, config: ExperimentConfig, console: Console) 
             _figure(site.auroc),
         )
     console.print(sites)
-    console.print(results.privacy.statement)
+    console.print(results.privacy.statement, highlight=False, soft_wrap=True)
     if config.privacy.mode is PrivacyMode.PATIENT:
-        console.print(f"Not covered: {results.privacy.evaluation}.")
+        console.print(f"Note: {results.privacy.evaluation}.", highlight=False, soft_wrap=True)
     console.print(f"Results in {config.run.dir}", highlight=False, soft_wrap=True)
 
 

@@ -43,14 +43,6 @@ JOINED_SHARE = 0.02
 """Masses called ``ROUND-OVAL`` or ``OVAL-ROUND``."""
 HIDDEN_SEPARATION = 1.4
 """Distance between the classes' means of ``Lesion.aggressiveness`` in standard deviations: AUC 0.84 if it were seen."""
-MISREAD_SHARE = 0.08
-"""Lesions described like one of the other class. Readers agree on descriptors only moderately (kappa 0.4 to 0.6; Lazarus
-et al. 2006, Radiology 239:385); with this share the descriptors of a few hundred lesions reach an AUC near 0.8."""
-_MISREAD_AS = {
-    Pathology.MALIGNANT: Pathology.BENIGN,
-    Pathology.BENIGN: Pathology.MALIGNANT,
-    Pathology.BENIGN_WITHOUT_CALLBACK: Pathology.BENIGN,
-}
 
 Shares = Mapping[str, float]
 Value = TypeVar("Value")
@@ -352,8 +344,7 @@ def _draw_grade(name: str, lesion_type: LesionType, pathology: Pathology, rng: n
 
 
 def _draw_lesion(pathology: Pathology, lesion_type: LesionType, rng: np.random.Generator, *, place: _Place) -> Lesion:
-    is_misread = rng.random() < MISREAD_SHARE
-    shares = DESCRIPTORS[lesion_type][_MISREAD_AS[pathology] if is_misread else pathology]
+    shares = DESCRIPTORS[lesion_type][pathology]
     weights = np.array(tuple(shares.values()))
     form, extent = tuple(shares)[rng.choice(len(shares), p=weights / weights.sum())].split(" ")
     return Lesion(

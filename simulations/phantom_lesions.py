@@ -206,7 +206,7 @@ def _hidden_signs(window: _Window, rng: np.random.Generator) -> FloatArray:
     strands = _rays(window, round(20 * window.sign), length=(1.3, 2.2), rng=rng)
     rough = window.grain * np.exp(-((reach / 1.3) ** 2))
     haze = np.exp(-((reach / 1.5) ** 2))
-    return np.asarray(0.10 * strands + (0.06 * window.sign) * rough + (0.12 * window.sign) * haze, dtype=np.float32)
+    return np.asarray(0.10 * strands + (0.08 * window.sign) * rough + (0.14 * window.sign) * haze, dtype=np.float32)
 
 
 def _rays(window: _Window, count: int, *, length: tuple[float, float], rng: np.random.Generator) -> FloatArray:
@@ -241,9 +241,9 @@ def _outline(lesion: Lesion, window: _Window, rng: np.random.Generator) -> Float
     turned = window.angle - np.float32(rng.uniform(-np.pi, np.pi))
     relative = aspect / np.sqrt((aspect * np.cos(turned)) ** 2 + np.sin(turned) ** 2)
     if "LOBULATED" in shapes:
-        relative = relative * (1 + rng.uniform(0.10, 0.16) * np.cos(rng.integers(3, 5) * turned))
+        relative = relative * (1 + rng.uniform(0.09, 0.14) * np.cos(rng.integers(3, 5) * turned))
     if "IRREGULAR" in shapes:
-        relative = relative * (1 + _harmonics(turned, range(2, 9), 0.22, rng))
+        relative = relative * (1 + _harmonics(turned, range(2, 9), 0.17, rng))
     if "MICROLOBULATED" in margins:
         relative = relative * (1 + 0.07 * np.abs(np.cos(rng.integers(7, 10) * turned)) - 0.03)
     return np.asarray(window.radius * np.clip(relative, 0.3, 1.5), dtype=np.float32)
@@ -254,7 +254,7 @@ def _edge_width(lesion: Lesion, window: _Window, rng: np.random.Generator) -> Fl
     margins = set(lesion.extent.split("-"))
     width = np.full(window.angle.shape, 1.0, dtype=np.float32)
     if "ILL_DEFINED" in margins or not margins & {"CIRCUMSCRIBED", "MICROLOBULATED", "OBSCURED", "SPICULATED"}:
-        width += np.float32(0.16 * window.radius)
+        width += np.float32(0.12 * window.radius)
     if "OBSCURED" in margins:
         hidden = _logistic(4 * np.cos(window.angle - np.float32(rng.uniform(-np.pi, np.pi))))
         width += np.float32(0.25 * window.radius) * hidden
@@ -278,7 +278,7 @@ def _draw_mass(lesion: Lesion, window: _Window, rng: np.random.Generator) -> _Dr
     density = window.visible * profile
     if "SPICULATED" in lesion.extent or "ARCHITECTURAL_DISTORTION" in shapes:
         count = int(rng.integers(9, 15))
-        density = density + 0.8 * window.visible * _rays(window, count, length=(1.2, 1.7), rng=rng)
+        density = density + 0.5 * window.visible * _rays(window, count, length=(1.2, 1.7), rng=rng)
     marked = np.where(window.distance < outline + 1, 255, 0).astype(np.uint8)
     return _Drawing(density=np.asarray(density, dtype=np.float32), marked=marked)
 
@@ -331,7 +331,7 @@ def _draw_calcifications(lesion: Lesion, window: _Window, rng: np.random.Generat
     hull = cv2.convexHull(np.rint(np.concatenate(drawn) + _WINDOW).astype(np.int32))
     marked = cv2.fillConvexPoly(np.zeros_like(canvas), hull, 255)
     marked = cv2.dilate(marked, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (13, 13)))
-    density = np.asarray((0.15 + 2 * window.visible) * specks, dtype=np.float32)
+    density = np.asarray((0.10 + 1.5 * window.visible) * specks, dtype=np.float32)
     return _Drawing(density=density, marked=np.asarray(marked, dtype=np.uint8))
 
 

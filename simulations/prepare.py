@@ -9,9 +9,10 @@ import pandas as pd
 
 from client.clinical import LesionTable, check_rejects, write_rejects
 from client.dataset import load_lesions, read_roster, read_table, restrict
-from client.roles import Role
-from shared_model.config import ExperimentConfig, Partition
-from shared_model.errors import CohortError, ConfigError
+from client.roles import Role, assign_roles, check_cohort
+from shared_model.accounting import PrivacyPlan, declared_size
+from shared_model.config import ExperimentConfig, Partition, PrivacyMode
+from shared_model.errors import CohortError, ConfigError, PrivacyError
 from shared_model.files import write_atomically
 from shared_model.lesions import Lesions
 from shared_model.seeding import numpy_generator
@@ -51,10 +52,11 @@ def prepare(config: ExperimentConfig, *, report: Progress) -> Prepared:
     if roster is not None:
         members = {patient for patient, site in roster.items() if site in config.federation.sites}
         table = restrict(table, members)
+    _account_for_rejects(config, roster, table)
     _require_sites(config, roster, table)
     lesions, table = load_lesions(table, config, report=lambda done, total: report("images", done, total))
-    _write_rejects(config, roster, table)
-    check_rejects(table, config.data.max_reject_fraction)
+    _account_for_rejects(config, roster, table)
+    _check_cohorts(config, roster, table)
     config = _with_server_files(config, lesions)
     return Prepared(
         config=config,
@@ -103,10 +105,31 @@ def _require_sites(config: ExperimentConfig, roster: dict[str, str] | None, tabl
             raise CohortError(f"Expected patients of site {site} in {config.data.roster}, got none; it names {known}.")
 
 
-def _write_rejects(config: ExperimentConfig, roster: dict[str, str] | None, table: LesionTable) -> None:
+def _check_cohorts(config: ExperimentConfig, roster: dict[str, str] | None, table: LesionTable) -> None:
+    """Find out before training which site could not take part."""
+    data, frame = config.data, table.frame
+    roles = assign_roles(
+        frame, public_fraction=data.public_fraction, validation_fraction=data.validation_fraction, seed=config.seed
+    )
+    is_training = frame["patient_id"].map(roles) == Role.TRAIN
+    owners = frame["patient_id"].map(lambda patient: config.federation.sites[0] if roster is None else roster[patient])
+    for site in config.federation.sites:
+        mine = frame[is_training & (owners == site)]
+        try:
+            check_cohort(mine["label"].to_numpy(), mine["patient_id"].to_numpy(), role=Role.TRAIN)
+            num_declared = declared_size(mine["patient_id"].nunique(), config.privacy.cohort_rounding)
+            if config.privacy.mode is PrivacyMode.PATIENT:
+                PrivacyPlan.calibrate(config.privacy, config.training, num_declared)
+        except (CohortError, PrivacyError) as error:
+            raise type(error)(f"Site {site}: {error}") from error
+
+
+def _account_for_rejects(config: ExperimentConfig, roster: dict[str, str] | None, table: LesionTable) -> None:
+    """Write every site's rejects, then stop if there are too many."""
     for site in config.federation.sites:
         mine = table if roster is None else restrict(table, {p for p, owner in roster.items() if owner == site})
         write_rejects(mine, Path(config.run.dir) / "sites" / site / "rejects.csv")
+    check_rejects(table, config.data.max_reject_fraction)
 
 
 def _with_server_files(config: ExperimentConfig, lesions: dict[Role, Lesions]) -> ExperimentConfig:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import importlib.util
 import logging
 import os
 import sys
@@ -44,6 +45,8 @@ def simulate(config: ExperimentConfig, console: Console) -> Results:
     Raises:
         FederatedMammographyError: with one line for the person who started it.
     """
+    if config.federation.backend is Backend.RAY:
+        _require_ray()
     folder = RunFolder.begin(config)
     with Display(config, console) as display:
         prepared = prepare(config, report=display.on_progress)
@@ -51,6 +54,11 @@ def simulate(config: ExperimentConfig, console: Console) -> Results:
         run = _run_ray if config.federation.backend is Backend.RAY else _run_local
         outcome = run(prepared.config, display.on_round)
     return dataclasses.replace(folder, config=prepared.config).finish(outcome)
+
+
+def _require_ray() -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError("Expected the package ray with federation=ray; install it with pip install '.[ray]'.")
 
 
 def _run_local(config: ExperimentConfig, observe: Observer) -> Outcome:
@@ -68,14 +76,10 @@ def _run_ray(config: ExperimentConfig, observe: Observer) -> Outcome:
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_NUM_THREADS": "1",
     }
-    try:
-        import ray  # noqa: F401, PLC0415, an extra that takes seconds to import
-    except ImportError as error:
-        raise ConfigError(
-            "Expected the package ray with federation=ray: install the extra, pip install .[ray]"
-        ) from error
-    from flwr.simulation import run_simulation  # noqa: PLC0415, imports Ray
+    from flwr.simulation import run_simulation  # noqa: PLC0415, imports Ray, an extra
 
+    # Flower sets up its own log with every detail, and the display already says what matters.
+    logging.getLogger("flwr").setLevel(logging.ERROR)
     finished: list[Outcome] = []
     failed: list[FederatedMammographyError] = []
     server_app = ServerApp()
@@ -91,6 +95,7 @@ def _run_ray(config: ExperimentConfig, observe: Observer) -> Outcome:
         server_app,
         client_app,
         num_supernodes=len(config.federation.sites),
+        verbose_logging=False,
         backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
     )
     if failed:

@@ -207,7 +207,7 @@ def test_plan_counts_the_steps_of_a_round():
 
 
 def test_plan_refuses_a_delta_that_may_publish_a_patient():
-    with pytest.raises(PrivacyError, match="Expected delta=0.0001 < 1 / num_patients_declared=10000"):
+    with pytest.raises(PrivacyError, match=r"Expected delta=0.0001 < 1 / num_patients_declared=10000"):
         PrivacyPlan.calibrate(PRIVACY, TRAINING, num_patients_declared=10_000)
 
 
@@ -253,7 +253,7 @@ def test_delta_must_be_a_probability(price):
 
 
 def test_calibration_needs_a_target():
-    with pytest.raises(ValueError, match="Expected target_epsilon=0.0 > 0"):
+    with pytest.raises(ValueError, match=r"Expected target_epsilon=0.0 > 0"):
         calibrate_noise(0.0, delta=1e-4, sampling_rate=1.0, num_steps=1)
 
 

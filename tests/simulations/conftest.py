@@ -1,0 +1,42 @@
+"""One small phantom, its cache and one finished run, shared by the tests of whole simulations."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from simulations.run import main
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Smoke:
+    """The phantom of the smoke preset with its warm cache."""
+
+    root: Path
+    cache: Path
+    first: Path
+    """Run folder of the first run, which wrote phantom and cache."""
+
+    def overrides(self, run_dir: Path, *more: str) -> list[str]:
+        return ["preset=smoke", f"data.root={self.root}", f"data.cache_dir={self.cache}", f"run.dir={run_dir}", *more]
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Smoke:
+    folder = tmp_path_factory.mktemp("smoke")
+    made = Smoke(root=folder / "phantom", cache=folder / "cache", first=folder / "first")
+    assert main(made.overrides(made.first)) == 0
+    return made
+
+
+@pytest.fixture
+def run_smoke(smoke: Smoke, tmp_path: Path) -> Callable[..., Path]:
+    """Run the smoke preset with more overrides and return its folder."""
+    count = iter(range(100))
+
+    def run(*more: str) -> Path:
+        folder = tmp_path / f"run-{next(count)}"
+        assert main(smoke.overrides(folder, *more)) == 0
+        return folder
+
+    return run

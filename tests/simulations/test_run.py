@@ -1,0 +1,269 @@
+"""Whole simulations through the command's own entry point, on real DICOM files on disk."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import client.dataset
+import client.image_cache
+import client.images
+import pytest
+from safetensors.numpy import load_file
+from server.results import read_results
+from simulations.run import main
+
+pytestmark = [pytest.mark.xdist_group("smoke"), pytest.mark.slow]
+
+
+def one_line_error(capsys, *arguments):
+    """Run the command, expect a failure and return its one line."""
+    assert main(list(arguments)) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def edit_tables(root, change):
+    """Rewrite every case description row by row; ``change`` returns the new row or None to drop it."""
+    for path in root.glob("*_case_description_*.csv"):
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+            names = list(rows[0])
+        kept = [row for row in map(change, rows) if row is not None]
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(kept)
+
+
+@pytest.fixture
+def copied(smoke, tmp_path):
+    """A copy of the phantom that a test may damage; the marker goes, as these are now data and no phantom."""
+    root = tmp_path / "copy"
+    shutil.copytree(smoke.root, root)
+    return root
+
+
+@pytest.fixture
+def real(smoke, copied, tmp_path):
+    """Overrides that use the copy as data of its own, with a cold cache of its own."""
+    return [
+        "preset=smoke",
+        "phantom.num_patients=null",
+        f"data.root={copied}",
+        f"data.cache_dir={tmp_path / 'cache'}",
+        f"run.dir={tmp_path / 'run'}",
+    ]
+
+
+class TestFinishedRun:
+    def test_leaves_a_complete_run_folder(self, smoke):
+        names = {path.name for path in smoke.first.iterdir()}
+        assert names == {"config.yaml", "model.safetensors", "results.json", "roc.png", "rounds.png", "sites"}
+
+    def test_results_have_what_scripts_rely_on(self, smoke):
+        results = json.loads((smoke.first / "results.json").read_text())
+        final = results["final"]
+        assert {"auroc", "sensitivity", "specificity", "threshold", "num_lesions"} <= set(final)
+        assert 0 <= final["auroc"] <= 1
+        assert [entry["round"] for entry in results["rounds"]] == [1, 2, 3]
+        assert {"auroc", "sensitivity", "specificity"} <= set(results["rounds"][0])
+        assert [site["site"] for site in results["sites"]] == ["ISMD", "MGH", "WFU"]
+        keys = {"site", "num_patients_declared", "epsilon", "delta", "noise_multiplier", "auroc"}
+        assert all(keys <= set(site) for site in results["sites"])
+        assert results["privacy"]["unit"] == "patient"
+        assert len(results["provenance"]["source_fingerprint"]) == 64
+
+    def test_no_site_spends_more_than_the_target(self, smoke):
+        results = read_results(smoke.first / "results.json")
+        assert all(7.9 < site.epsilon <= 8.0 for site in results.sites)
+
+    def test_summed_histograms_agree_with_pooled_scores(self, smoke):
+        final = read_results(smoke.first / "results.json").final
+        assert abs(final.auroc - final.auroc_site_histograms) <= final.auroc_site_histograms_error_bound + 1e-12
+
+    def test_declared_sizes_are_rounded_down(self, smoke):
+        results = read_results(smoke.first / "results.json")
+        assert all(site.num_patients_declared % 2 == 0 for site in results.sites)
+
+    def test_a_second_run_reads_no_image(self, run_smoke, monkeypatch):
+        monkeypatch.setattr(client.images, "read_image", lambda path: pytest.fail(f"read {path}"))
+        run_smoke("seed=0")
+
+    def test_will_not_overwrite_results(self, smoke, capsys):
+        assert "name a new folder" in one_line_error(capsys, *smoke.overrides(smoke.first))
+
+
+class TestReproducibility:
+    def test_seeded_noise_gives_equal_parameters_and_says_that_it_protects_nobody(self, run_smoke):
+        first, second = (run_smoke("privacy.noise=seeded") for _ in range(2))
+        assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+        assert "nobody was protected" in read_results(first / "results.json").privacy.statement
+
+    def test_secure_noise_differs_between_runs(self, smoke, run_smoke):
+        first, second = load_file(smoke.first / "model.safetensors"), load_file(run_smoke() / "model.safetensors")
+        assert any((first[name] != second[name]).any() for name in first)
+
+    def test_the_number_of_workers_changes_nothing(self, run_smoke):
+        folders = [run_smoke("privacy=off", f"federation.num_workers={n}") for n in (1, 3)]
+        assert (folders[0] / "model.safetensors").read_bytes() == (folders[1] / "model.safetensors").read_bytes()
+
+
+class TestChoices:
+    @pytest.mark.parametrize(
+        "overrides",
+        [
+            ["model.modality=image"],
+            ["model.modality=clinical"],
+            ["model.fusion=mid"],
+            ["model.fusion=late"],
+            ["model.hidden_width=8"],
+            ["privacy=off"],
+            ["strategy=fedavg"],
+            ["strategy=fedadam"],
+            ["strategy=fedprox"],
+            ["training.sampling_rate=0.5"],
+            ["training.loss=focal"],
+            ["data.features=reader"],
+            ["data.lesion_types=[mass]", "model.image_components=2"],
+            ["data.public_fraction=0", "data.validation_fraction=0.3", "model.image_components=0"],
+            ["federation.partition=iid", "federation.sites=[A,B,C,D]"],
+            ["federation.partition=label_skew", "federation.sites=[A,B]", "federation.concentration=50"],
+            ["model.backbone=small_cnn", "data.image.size=32", "training.num_rounds=1", "model.image_components=0"],
+        ],
+        ids=" ".join,
+    )
+    def test_completes(self, run_smoke, overrides):
+        results = read_results(run_smoke(*overrides) / "results.json")
+        assert results.final.auroc is not None
+
+    @pytest.mark.parametrize("mode", ["roi", "film"])
+    def test_cuts_from_films(self, run_smoke, mode):
+        assert read_results(run_smoke(f"data.image.mode={mode}") / "results.json").final.num_lesions > 0
+
+    def test_privacy_off_reports_no_epsilon(self, run_smoke):
+        results = read_results(run_smoke("privacy=off") / "results.json")
+        assert results.privacy.unit == "none"
+        assert all(site.epsilon is None for site in results.sites)
+
+
+class TestBadConfiguration:
+    @pytest.mark.parametrize(
+        ("override", "expected"),
+        [
+            ("no_such_key=1", "no_such_key"),
+            ("privacy.no_such_key=1", "no_such_key"),
+            ("+data.extra=1", "data.extra"),
+            ("seed=abc", "seed"),
+            ("seed=-1", "seed=-1"),
+            ("model.fusion=sideways", "model.fusion"),
+            ("privacy.target_epsilon=-1", "privacy.target_epsilon"),
+            ("privacy.delta=0.09", "delta"),
+            ("federation.min_sites=9", "federation.min_sites"),
+            ("data.root=/no/such/folder phantom.num_patients=null", "/no/such/folder"),
+            ("federation.sites=[MGH,NOWHERE]", "NOWHERE"),
+            ("strategy=median", "median"),
+            ("data.public_fraction=0", "operating threshold"),
+            ("data.roster=/no/such/roster.csv", "roster.csv"),
+        ],
+    )
+    def test_names_key_and_expectation(self, smoke, tmp_path, capsys, override, expected):
+        run_dir = tmp_path / "run"
+        assert expected in one_line_error(capsys, *smoke.overrides(run_dir, *override.split()))
+        assert not (run_dir / "results.json").exists()
+
+    def test_oversampling_is_no_choice(self, smoke, tmp_path, capsys):
+        """Class imbalance is met by bounded weights or focal loss: oversampling breaks the accounting."""
+        assert "oversampling" in one_line_error(
+            capsys, *smoke.overrides(tmp_path / "run", "+training.oversampling=true")
+        )
+
+
+class TestBadData:
+    def test_missing_table(self, real, copied, capsys):
+        (copied / "mass_case_description_train_set.csv").unlink()
+        assert "mass_case_description_train_set.csv" in one_line_error(capsys, *real)
+
+    def test_missing_column(self, real, copied, capsys):
+        path = copied / "mass_case_description_test_set.csv"
+        path.write_text(path.read_text().replace("pathology", "outcome", 1))
+        message = one_line_error(capsys, *real)
+        assert "pathology" in message
+        assert path.name in message
+
+    def test_values_outside_the_vocabulary(self, real, copied, capsys):
+        edit_tables(copied, lambda row: {**row, "pathology": "PERHAPS"})
+        assert "PERHAPS" in one_line_error(capsys, *real)
+
+    def test_empty_site(self, real, copied, capsys):
+        roster = copied / "sites.csv"
+        roster.write_text(roster.read_text().replace("ISMD", "MGH"))
+        assert "ISMD" in one_line_error(capsys, *real)
+
+    def test_site_with_one_class(self, real, copied, capsys):
+        with (copied / "sites.csv").open(newline="") as file:
+            site_of = {row["patient_id"]: row["institution"] for row in csv.DictReader(file)}
+        edit_tables(
+            copied,
+            lambda row: {**row, "pathology": "BENIGN"} if site_of[row["patient_id"]] == "MGH" else row,
+        )
+        message = one_line_error(capsys, *real)
+        assert "MGH" in message
+        assert "both classes" in message
+
+    def test_corrupt_images(self, real, copied, tmp_path, capsys):
+        for path in sorted(copied.rglob("*.dcm")):
+            path.write_bytes(path.read_bytes()[:300])
+        assert "rejected rows" in one_line_error(capsys, *real)
+        rejects = (tmp_path / "run" / "sites" / "MGH" / "rejects.csv").read_text()
+        assert ".dcm" in rejects
+        assert not (tmp_path / "run" / "results.json").exists()
+
+    def test_a_few_bad_rows_are_listed_and_the_run_goes_on(self, real, copied, tmp_path):
+        victim = sorted(copied.glob("Mass-Test*_1"))[0]
+        for path in victim.rglob("*.dcm"):
+            path.write_bytes(b"no image")
+        assert main(real) == 0
+        rejects = "".join(path.read_text() for path in (tmp_path / "run" / "sites").rglob("rejects.csv"))
+        assert victim.name in rejects
+
+
+class TestInterruption:
+    def test_keeps_what_is_cached_and_leaves_no_results(self, smoke, copied, tmp_path, monkeypatch, capsys):
+        overrides = [
+            "preset=smoke",
+            "phantom.num_patients=null",
+            f"data.root={copied}",
+            f"data.cache_dir={tmp_path / 'cache'}",
+            f"run.dir={tmp_path / 'run'}",
+        ]
+        put = client.image_cache.ImageCache.put
+
+        def put_once(cache, keys, arrays):
+            put(cache, keys, arrays)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(client.image_cache.ImageCache, "put", put_once)
+        assert main(overrides) == 130
+        assert "interrupted" in capsys.readouterr().err
+        assert not (tmp_path / "run" / "results.json").exists()
+        monkeypatch.undo()
+        done = []
+        monkeypatch.setattr(
+            client.dataset, "frozen_features", lambda pixels: done.append(1) or original(pixels)
+        )
+        assert main(overrides) == 0
+        first = len(list((tmp_path / "cache").rglob("*.npy")))
+        assert first > 1
+        assert len(done) < 142
+
+    def test_help_names_the_overrides(self):
+        command = [sys.executable, "-m", "simulations.run", "--help"]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+        assert "preset=smoke|phantom|cbis_mass" in shown.stdout
+
+
+original = client.dataset.frozen_features
