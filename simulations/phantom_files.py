@@ -25,6 +25,8 @@ from simulations.phantom_lesions import ByteArray, FloatArray, draw_film
 
 CROP_CONTEXT = 2.0
 """Side of a crop over the longer side of its lesion's box."""
+MIN_CROP_SIDE = 72
+"""Pixels; keeps single calcifications from filling their crop."""
 SWAPPED_EVERY, OWN_MASK_SERIES_EVERY, RESIZED_MASK_EVERY = 7, 16, 12
 """One lesion view in so many has crop and mask swapped, the mask in a study of its own (6 % of the mass rows of
 CBIS-DDSM; none of the calcifications), or a mask that is not of the film's size."""
@@ -236,9 +238,9 @@ def scan(image: FloatArray, scanner: Scanner, rng: np.random.Generator) -> WordA
 
 
 def cut_crop(stored: WordArray, mask: ByteArray) -> WordArray:
-    """Cut the square of ``CROP_CONTEXT`` times the lesion out of the film, as far as the film reaches."""
+    """Cut a square round the lesion out of the film, as far as the film reaches."""
     box = mask_box(mask)
-    side = round(CROP_CONTEXT * max(box.width, box.height))
+    side = max(MIN_CROP_SIDE, round(CROP_CONTEXT * max(box.width, box.height)))
     top, left = box.y + (box.height - side) // 2, box.x + (box.width - side) // 2
     return np.ascontiguousarray(stored[max(top, 0) : top + side, max(left, 0) : left + side])
 

@@ -145,7 +145,7 @@ def _draw_tissue(density: int, view: View, rng: np.random.Generator) -> _Tissue:
     fan = np.exp(-(((x - 0.45 * depth) / (0.42 * depth)) ** 2) - ((y - middle) / (0.62 * half)) ** 2)
     gland = _logistic(4 * (_texture(FILM_SHAPE, 90, rng, octaves=5) + 1.6 * fan - 1 - _GLANDULAR_LEVEL[density]))
     strands = np.exp(-np.abs(_texture(FILM_SHAPE, 40, rng, octaves=3)) / 0.12)
-    image = 0.20 + 0.20 * gland + 0.05 * strands + 0.025 * _texture(FILM_SHAPE, 10, rng, octaves=3)
+    image = 0.20 + 0.18 * gland + 0.04 * strands + 0.02 * _texture(FILM_SHAPE, 10, rng, octaves=3)
     if view is View.MLO:
         image += 0.22 * _logistic((0.30 * columns - x - 0.45 * y + 10 * rng.standard_normal()) / 5)
     return _Tissue(
@@ -185,14 +185,14 @@ def _window(lesion: Lesion, to_nipple: float, rng: np.random.Generator) -> _Wind
         grain=_texture(x.shape, 5, rng, octaves=3),
         radius=rng.uniform(*LESION_RADIUS),
         visible=0.10 + 0.025 * lesion.subtlety,
-        sign=float(1 / (1 + np.exp(-1.3 * lesion.aggressiveness - 0.2 * rng.standard_normal()))),
+        sign=float(1 / (1 + np.exp(-1.1 * lesion.aggressiveness - 0.15 * rng.standard_normal()))),
         to_nipple=to_nipple,
     )
 
 
 def _pull(part: FloatArray, window: _Window, lesion: Lesion) -> FloatArray:
     """Draw the tissue towards the centre, as a scirrhous lesion or an architectural distortion does."""
-    strength = 0.45 * window.sign + 0.35 * ("ARCHITECTURAL_DISTORTION" in lesion.form)
+    strength = 0.5 * window.sign + 0.35 * ("ARCHITECTURAL_DISTORTION" in lesion.form)
     stretch = 1 + strength * np.exp(-((window.distance / (2.0 * window.radius)) ** 2))
     along = (window.distance * stretch).astype(np.float32)
     x = _WINDOW + along * np.cos(window.angle)
@@ -206,7 +206,7 @@ def _hidden_signs(window: _Window, rng: np.random.Generator) -> FloatArray:
     strands = _rays(window, round(20 * window.sign), length=(1.3, 2.2), rng=rng)
     rough = window.grain * np.exp(-((reach / 1.3) ** 2))
     haze = np.exp(-((reach / 1.5) ** 2))
-    return np.asarray(0.10 * strands + (0.08 * window.sign) * rough + (0.14 * window.sign) * haze, dtype=np.float32)
+    return np.asarray(0.11 * strands + (0.075 * window.sign) * rough + (0.16 * window.sign) * haze, dtype=np.float32)
 
 
 def _rays(window: _Window, count: int, *, length: tuple[float, float], rng: np.random.Generator) -> FloatArray:

@@ -336,49 +336,64 @@ def test_released_noise_has_the_planned_scale_and_no_other(sampling_rate):
 
 def test_empty_draws_still_release_noise():
     config = dataclasses.replace(CONFIG, sampling_rate=1e-9, local_steps=3)
-    after, facts = trained(
-        Constant(2000), lesions_of([1, 2]), config=config, plan=plan_of(config, noise_multiplier=1e-9)
-    )
+    plan = plan_of(config, noise_multiplier=1e-9)
     std = math.sqrt(3) * 1e-9 * 0.1 / (1e-9 * 10)
-    assert facts.num_draws == 0
-    assert stats.kstest(flat(after).double().numpy(), "norm", args=(0, std)).pvalue > 1e-3
-    nobody, _ = trained(Constant(2000), lesions_of([]), config=config, plan=plan_of(config, noise_multiplier=1e-9))
-    assert torch.equal(flat(after), flat(nobody))
+    for lesions in (lesions_of([1, 2]), lesions_of([])):
+        after, facts = trained(Constant(2000), lesions, config=config, plan=plan)
+        assert facts.num_draws == 0
+        assert stats.kstest(flat(after).double().numpy(), "norm", args=(0, std)).pvalue > 1e-3
 
 
-def test_draws_have_the_sampling_rate_and_come_from_the_noise_source():
+@pytest.mark.parametrize("sampling_rate", [0.02, 0.3, 0.9])
+def test_draws_have_the_sampling_rate_and_come_from_the_noise_source(sampling_rate):
     cohort = Cohort.of(lesions_of([1] * 4000))
     noise = NoiseGenerator.seeded(0)
-    first, second = (draw_patients(cohort, 0.3, noise) for _ in range(2))
+    first, second = (draw_patients(cohort, sampling_rate, noise) for _ in range(2))
     for drawn in (first, second):
-        assert stats.binomtest(len(drawn), 4000, 0.3).pvalue > 1e-3
+        assert stats.binomtest(len(drawn), 4000, sampling_rate).pvalue > 1e-3
     both = len(set(first.tolist()) & set(second.tolist()))
-    assert stats.binomtest(both, 4000, 0.09).pvalue > 1e-3
-    assert torch.equal(draw_patients(cohort, 0.3, NoiseGenerator.seeded(0)), first)
-    assert torch.equal(draw_patients(cohort, 1.0, noise), torch.arange(4000))
+    assert stats.binomtest(both, 4000, sampling_rate**2).pvalue > 1e-3
+    assert torch.equal(draw_patients(cohort, sampling_rate, NoiseGenerator.seeded(0)), first)
 
 
+def test_rate_one_draws_everyone():
+    cohort = Cohort.of(lesions_of([1] * 50))
+    assert torch.equal(draw_patients(cohort, 1.0, NoiseGenerator.seeded(0)), torch.arange(50))
+
+
+@pytest.mark.parametrize("plan", [None, plan_of()])
+def test_a_non_finite_input_is_rejected_even_where_the_model_ignores_it(plan):
+    lesions = lesions_at([[1.0], [math.nan]], [0.0, 0.0], [1, 2])
+    after, facts = trained(Constant(4), lesions, plan=plan)
+    alone, _ = trained(Constant(4), lesions_at([[1.0]], [0.0], [1]), plan=plan)
+    assert facts.num_rejected_draws == 1
+    torch.testing.assert_close(flat(after), flat(alone) / (1 if plan else 2))
+
+
+@pytest.mark.parametrize("hidden_width", [0, 2])
 @pytest.mark.parametrize("kind", [Head, IndexingHead])
 @pytest.mark.parametrize("field", ["images", "clinical"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38, 1e20])
 @pytest.mark.parametrize("plan", [None, plan_of()])
-def test_a_non_finite_patient_contributes_exactly_nothing(kind, field, value, plan):
+def test_a_non_finite_patient_contributes_exactly_nothing(kind, field, value, plan, hidden_width):
     lesions = lesions_of([2, 1, 3, 1])
     spoilt = copy.deepcopy(lesions)
     row = int(torch.nonzero((lesions.patients == 17) & lesions.has_image)[0])
     getattr(spoilt, field)[row, 0] = value
     others = lesions.select(lesions.patients != 17)
-    after, facts = trained(kind(9, hidden_width=2), spoilt, plan=plan)
-    expected, _ = trained(kind(9, hidden_width=2), others, plan=plan)
+    after, facts = trained(kind(9, hidden_width=hidden_width), spoilt, plan=plan)
+    expected, _ = trained(kind(9, hidden_width=hidden_width), others, plan=plan)
     if facts.num_rejected_draws == 0:
         # A large input may saturate the network and leave a finite gradient.
         assert math.isfinite(value)
         assert torch.isfinite(flat(after)).all()
         return
     assert facts.num_rejected_draws == 1
-    difference = flat(after) - flat(kind(9, hidden_width=2))
+    difference = flat(after) - flat(kind(9, hidden_width=hidden_width))
     scale = 1 if plan else 4 / 3
-    torch.testing.assert_close(scale * difference, flat(expected) - flat(kind(9, hidden_width=2)), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(
+        scale * difference, flat(expected) - flat(kind(9, hidden_width=hidden_width)), rtol=1e-4, atol=1e-7
+    )
 
 
 def test_a_patient_without_finite_gradient_is_rejected_alone():

@@ -272,7 +272,7 @@ def test_a_replaced_section_is_checked_too(config):
 
 def test_json_round_trip(config):
     assert ExperimentConfig.from_json(config.to_json()) == config
-    bare = compose(["preset=cbis_mass", "data.root=/ä b", "privacy=off", "data.roster=null"])
+    bare = compose(["preset=cbis_mass", 'data.root="/ä b"', "privacy=off", "data.roster=null"])
     odd = dataclasses.replace(bare, run=RunConfig(dir="\n\"'\ud800\0"))
     assert ExperimentConfig.from_json(odd.to_json()) == odd
 

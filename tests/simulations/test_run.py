@@ -7,11 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from safetensors.numpy import load_file
+
 import client.dataset
 import client.image_cache
 import client.images
-import pytest
-from safetensors.numpy import load_file
 from server.results import read_results
 from simulations.run import main
 
@@ -252,9 +253,7 @@ class TestInterruption:
         assert not (tmp_path / "run" / "results.json").exists()
         monkeypatch.undo()
         done = []
-        monkeypatch.setattr(
-            client.dataset, "frozen_features", lambda pixels: done.append(1) or original(pixels)
-        )
+        monkeypatch.setattr(client.dataset, "frozen_features", lambda pixels: done.append(1) or original(pixels))
         assert main(overrides) == 0
         first = len(list((tmp_path / "cache").rglob("*.npy")))
         assert first > 1
@@ -262,7 +261,9 @@ class TestInterruption:
 
     def test_help_names_the_overrides(self):
         command = [sys.executable, "-m", "simulations.run", "--help"]
-        shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+        shown = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+        )
         assert "preset=smoke|phantom|cbis_mass" in shown.stdout
 
 

@@ -1,0 +1,133 @@
+"""The site's app as Flower calls it: what it answers, what it refuses, and what never leaves it."""
+
+import pytest
+from flwr.app import Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from client import app as client_app
+from client.site import load_site
+from server.evaluator import GlobalEvaluator
+from shared_model.config import compose
+from shared_model.errors import DicomError, FederatedMammographyError
+from shared_model.messages import Request, pack_request, unpack_evaluate_reply, unpack_train_reply
+
+CANARY = "ZQXCANARYQXZ"
+
+
+def request_of(config, server_round=1):
+    evaluator = GlobalEvaluator.open(config)
+    return Request(
+        config=config,
+        server_round=server_round,
+        parameters=evaluator.initial_parameters,
+        constants=evaluator.constants,
+    )
+
+
+def send(kind, content, node_config=None):
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+    message = Message(content, 2, kind, group_id="1")
+    message.metadata.__dict__["_message_id"] = "message"
+    context = Context(
+        run_id=1, node_id=2, node_config=node_config or {"partition-id": 0}, state=RecordDict(), run_config={}
+    )
+    return client_app.app(message, context)
+
+
+def outgoing_bytes(reply):
+    """Everything of a reply that Flower would put on the wire."""
+    if reply.has_error():
+        return repr(reply.error).encode()
+    parts = [repr(reply.metadata).encode()]
+    for record in reply.content.array_records.values():
+        parts += [name.encode() + array.data for name, array in record.items()]
+    parts += [repr(dict(record)).encode() for record in reply.content.config_records.values()]
+    parts += [repr(dict(record)).encode() for record in reply.content.metric_records.values()]
+    return b"".join(parts)
+
+
+@pytest.fixture
+def config(hospital):
+    load_site.cache_clear()
+    # The server's configuration names the site's folder only in a simulation; a canary in it is not the site's to hide.
+    return compose(hospital.overrides())
+
+
+class TestAnswers:
+    def test_train_replies_with_update_and_declared_facts(self, config):
+        request = request_of(config)
+        reply = unpack_train_reply(send("train", pack_request(request)).content)
+        assert reply.site == "HOME"
+        assert reply.num_patients_declared % config.privacy.cohort_rounding == 0
+        assert set(reply.update) == set(request.parameters)
+        assert 0 < reply.privacy.epsilon < config.privacy.target_epsilon
+        assert any(array.any() for array in reply.update.values())
+
+    def test_epsilon_grows_with_the_round_up_to_the_target(self, config):
+        spent = [
+            unpack_train_reply(send("train", pack_request(request_of(config, n))).content).privacy.epsilon
+            for n in range(1, config.training.num_rounds + 1)
+        ]
+        assert spent == sorted(spent)
+        assert 7.9 < spent[-1] <= config.privacy.target_epsilon
+
+    def test_evaluate_counts_every_held_out_lesion(self, config):
+        content = send("evaluate", pack_request(request_of(config))).content
+        reply = unpack_evaluate_reply(content, num_bins=config.evaluation.num_bins)
+        assert reply.test.num_lesions == 8
+        assert reply.validation.num_lesions > 0
+
+    def test_rows_without_an_image_take_part(self, config):
+        lesions = load_site(config, "HOME").lesions
+        has_image = [bool(flag) for part in lesions.values() for flag in part.has_image]
+        assert has_image.count(False) == 10
+        assert len(has_image) == 40
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("server_round", [0, 4])
+    def test_round_beyond_the_plan(self, config, server_round):
+        reply = send("train", pack_request(request_of(config, server_round)))
+        assert reply.error.reason == "the site could not accept the request"
+
+    def test_parameters_of_another_network(self, config):
+        request = request_of(config)
+        wrong = Request(config=config, server_round=1, parameters={}, constants=request.constants)
+        assert send("train", pack_request(wrong)).error.reason == "the site could not accept the request"
+
+    def test_other_source_code(self, config, monkeypatch):
+        content = pack_request(request_of(config))
+        monkeypatch.setattr("shared_model.messages.source_fingerprint", lambda: "0" * 64)
+        assert send("train", content).error.reason == "the site could not accept the request"
+
+    def test_cohort_too_small_to_declare(self, hospital):
+        config = compose(hospital.overrides("privacy.cohort_rounding=50"))
+        assert send("train", pack_request(request_of(config))).error.reason == "the site refused for privacy reasons"
+
+    def test_unknown_node(self, config):
+        reply = send("train", pack_request(request_of(config)), {"partition-id": 7})
+        assert reply.error.reason == "the site refused the configuration"
+
+
+class TestNothingElseLeaves:
+    @pytest.mark.parametrize("kind", ["train", "evaluate"])
+    def test_no_canary_in_replies(self, config, kind):
+        assert CANARY.encode() not in outgoing_bytes(send(kind, pack_request(request_of(config))))
+
+    @pytest.mark.parametrize(
+        "error", [DicomError(f"{CANARY}.dcm is corrupt"), ValueError(CANARY), KeyError(CANARY), RuntimeError(CANARY)]
+    )
+    def test_no_canary_in_errors(self, config, monkeypatch, error):
+        def fail(*_arguments):
+            raise error
+
+        monkeypatch.setattr(client_app, "train_locally", fail)
+        reply = send("train", pack_request(request_of(config)))
+        assert reply.has_error()
+        assert CANARY.encode() not in outgoing_bytes(reply)
+        reasons = {kind.public_reason for kind in (DicomError, FederatedMammographyError)}
+        assert reply.error.reason in reasons
+
+    def test_reply_has_no_fact_but_the_declared_ones(self, config):
+        facts = dict(send("train", pack_request(request_of(config))).content.config_records["facts"])
+        assert set(facts) == {"site", "server-round", "num-patients-declared", "epsilon", "delta", "noise-multiplier"}
