@@ -1,5 +1,6 @@
 """The global network's figures, from the server's own test lesions and from the sites' added histograms."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from server.results import AurocSource, ThresholdSource
 from shared_model.config import ExperimentConfig, Modality
 from shared_model.errors import CohortError
-from shared_model.evaluation import histogram_of, predict
+from shared_model.evaluation import predict
 from shared_model.fusion import (
     FusionNet,
     build_network,
@@ -25,6 +26,7 @@ from shared_model.metrics import (
     ScoreHistogram,
     auroc,
     auroc_from_histogram,
+    exact_threshold_for_sensitivity,
     threshold_for_sensitivity,
 )
 from shared_model.parameters import Parameters
@@ -96,13 +98,11 @@ class GlobalEvaluator:
             CohortError: no malignant lesion to choose the threshold on.
         """
         load_trainable(self.network, parameters)
-        num_bins = self.config.evaluation.num_bins
-        if self.public is not None:
-            validation = histogram_of(self.network, self.public, num_bins)
-        if not validation.positives.any():
-            raise CohortError("Expected a malignant lesion among public or validation patients, got none.")
-        threshold = threshold_for_sensitivity(validation, self.config.evaluation.target_sensitivity)
+        threshold = self._threshold(validation)
         if self.holdout is None:
+            # A histogram's threshold is a bin edge; one from single scores is moved down to the next.
+            num_bins = self.config.evaluation.num_bins
+            threshold = math.floor(threshold * num_bins + 1e-9) / num_bins
             return GlobalEvaluation(
                 auroc=auroc_from_histogram(test),
                 confusion=ConfusionCounts.from_histogram(test, threshold),
@@ -118,6 +118,16 @@ class GlobalEvaluator:
             scores=scores,
             site_test=test,
         )
+
+    def _threshold(self, validation: ScoreHistogram) -> float:
+        target = self.config.evaluation.target_sensitivity
+        has_malignant = validation.positives.any() if self.public is None else self.public.labels.any()
+        if not has_malignant:
+            raise CohortError("Expected a malignant lesion among public or validation patients, got none.")
+        if self.public is None:
+            return threshold_for_sensitivity(validation, target)
+        scores = predict(self.network, self.public)
+        return exact_threshold_for_sensitivity(self.public.labels.numpy(), scores, target)
 
 
 def _load(path: str | None) -> Lesions | None:

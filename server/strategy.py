@@ -88,8 +88,7 @@ def _exchange(
 ) -> Exchange[Reply]:
     federation = request.config.federation
     messages = [
-        Message(pack_request(request), node, message_type, group_id=str(request.server_round))
-        for node in nodes
+        Message(pack_request(request), node, message_type, group_id=str(request.server_round)) for node in nodes
     ]
     answers = grid.send_and_receive(messages, timeout=federation.round_timeout_seconds)
     replies, failures = _read_all(answers, request, read)

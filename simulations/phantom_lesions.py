@@ -184,7 +184,7 @@ def _window(lesion: Lesion, to_nipple: float, rng: np.random.Generator) -> _Wind
         angle=np.arctan2(y, x),
         grain=_texture(x.shape, 5, rng, octaves=3),
         radius=rng.uniform(*LESION_RADIUS),
-        visible=0.10 + 0.025 * lesion.subtlety,
+        visible=0.13 + 0.015 * lesion.subtlety,
         sign=float(1 / (1 + np.exp(-1.1 * lesion.aggressiveness - 0.15 * rng.standard_normal()))),
         to_nipple=to_nipple,
     )
@@ -243,7 +243,7 @@ def _outline(lesion: Lesion, window: _Window, rng: np.random.Generator) -> Float
     if "LOBULATED" in shapes:
         relative = relative * (1 + rng.uniform(0.09, 0.14) * np.cos(rng.integers(3, 5) * turned))
     if "IRREGULAR" in shapes:
-        relative = relative * (1 + _harmonics(turned, range(2, 9), 0.17, rng))
+        relative = relative * (1 + _harmonics(turned, range(2, 9), 0.14, rng))
     if "MICROLOBULATED" in margins:
         relative = relative * (1 + 0.07 * np.abs(np.cos(rng.integers(7, 10) * turned)) - 0.03)
     return np.asarray(window.radius * np.clip(relative, 0.3, 1.5), dtype=np.float32)
@@ -254,14 +254,14 @@ def _edge_width(lesion: Lesion, window: _Window, rng: np.random.Generator) -> Fl
     margins = set(lesion.extent.split("-"))
     width = np.full(window.angle.shape, 1.0, dtype=np.float32)
     if "ILL_DEFINED" in margins or not margins & {"CIRCUMSCRIBED", "MICROLOBULATED", "OBSCURED", "SPICULATED"}:
-        width += np.float32(0.12 * window.radius)
+        width += np.float32(0.09 * window.radius)
     if "OBSCURED" in margins:
         hidden = _logistic(4 * np.cos(window.angle - np.float32(rng.uniform(-np.pi, np.pi))))
         width += np.float32(0.25 * window.radius) * hidden
     return width
 
 
-_FAINT = {"ARCHITECTURAL_DISTORTION": 0.25, "ASYMMETRIC_BREAST_TISSUE": 0.5, "FOCAL_ASYMMETRIC_DENSITY": 0.6}
+_FAINT = {"ARCHITECTURAL_DISTORTION": 0.4, "ASYMMETRIC_BREAST_TISSUE": 0.6, "FOCAL_ASYMMETRIC_DENSITY": 0.7}
 """Contrast of what is no true mass, against 1 of a mass."""
 
 
@@ -278,7 +278,7 @@ def _draw_mass(lesion: Lesion, window: _Window, rng: np.random.Generator) -> _Dr
     density = window.visible * profile
     if "SPICULATED" in lesion.extent or "ARCHITECTURAL_DISTORTION" in shapes:
         count = int(rng.integers(9, 15))
-        density = density + 0.5 * window.visible * _rays(window, count, length=(1.2, 1.7), rng=rng)
+        density = density + 0.35 * window.visible * _rays(window, count, length=(1.2, 1.7), rng=rng)
     marked = np.where(window.distance < outline + 1, 255, 0).astype(np.uint8)
     return _Drawing(density=np.asarray(density, dtype=np.float32), marked=marked)
 

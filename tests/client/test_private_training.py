@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
+from client import private_training
 from client.noise import NoiseGenerator
 from client.private_training import (
     Cohort,
@@ -394,6 +395,24 @@ def test_a_non_finite_patient_contributes_exactly_nothing(kind, field, value, pl
     torch.testing.assert_close(
         scale * difference, flat(expected) - flat(kind(9, hidden_width=hidden_width)), rtol=1e-4, atol=1e-7
     )
+
+
+class Root(Constant):
+    """Not a number for a negative image, although the image is finite."""
+
+    def forward(self, images, has_image, clinical):
+        return images.sqrt() @ self.weights
+
+
+@pytest.mark.parametrize("plan", [None, plan_of()])
+@pytest.mark.parametrize("method", [gradients_by_vmap, gradients_by_backward])
+def test_a_non_finite_gradient_of_a_finite_input_contributes_exactly_nothing(monkeypatch, plan, method):
+    monkeypatch.setattr(private_training, "choose_method", lambda *_: method)
+    lesions = lesions_at([[4.0, 1.0], [9.0, 1.0], [-1.0, 1.0]], [0.0, 0.0, 0.0], [1, 2, 2])
+    after, facts = trained(Root(2), lesions, plan=plan)
+    alone, _ = trained(Root(2), lesions.select(torch.tensor([0])), plan=plan)
+    assert facts.num_rejected_draws == 1
+    torch.testing.assert_close(flat(after), flat(alone) / (1 if plan else 2))
 
 
 def test_a_patient_without_finite_gradient_is_rejected_alone():

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared_model.files import write_atomically
@@ -16,6 +16,7 @@ class DiskFullError(OSError):
     """Stands for a disk that refuses."""
 
 
+@settings(deadline=None, max_examples=20)
 @given(st.binary(max_size=64), st.binary(max_size=64))
 def test_content_is_what_was_written_last(tmp_path_factory, first, second):
     path = tmp_path_factory.mktemp("files") / "a"

@@ -435,3 +435,23 @@ class TestClassCounts:
         zeros, ones = np.zeros(2, dtype=np.int64), np.ones(2, dtype=np.int64)
         assert ClassCounts(scores=scores, negatives=ones, positives=ones).has_both_classes
         assert not ClassCounts(scores=scores, negatives=ones, positives=zeros).has_both_classes
+
+
+class TestExactThreshold:
+    @pytest.mark.parametrize(("target", "expected"), [(1.0, 0.1), (0.9, 0.2), (0.5, 0.6), (0.01, 1.0)])
+    def test_hand_numbers(self, target, expected):
+        scores = np.arange(1, 11) / 10
+        labels = np.ones(10)
+        assert metrics.exact_threshold_for_sensitivity(labels, scores, target) == pytest.approx(expected)
+
+    @given(seed=st.integers(0, 2**32 - 1), target=st.floats(0.01, 1))
+    def test_is_the_highest_that_reaches_the_target(self, seed, target):
+        rng = np.random.default_rng(seed)
+        labels, scores = np.append(rng.integers(0, 2, 30), 1), rng.integers(0, 12, 31) / 11
+        threshold = metrics.exact_threshold_for_sensitivity(labels, scores, target)
+        reached = [s for s in np.unique(scores) if (scores[labels == 1] >= s).mean() >= target - 1e-9]
+        assert threshold == max(reached)
+
+    def test_needs_a_malignant_lesion(self):
+        with pytest.raises(ValueError, match="at least one malignant"):
+            metrics.exact_threshold_for_sensitivity([0, 0], [0.1, 0.2], 0.9)
