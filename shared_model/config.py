@@ -8,6 +8,7 @@ a message. Both end in the same strict builder, so that an unknown key, a wrong 
 import dataclasses
 import json
 import math
+import re
 import reprlib
 import types
 import typing
@@ -28,6 +29,7 @@ from shared_model.mammography import FeaturePolicy, LesionType
 
 CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs"
 T = TypeVar("T")
+_SITE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class DataSource(StrEnum):
@@ -413,8 +415,8 @@ class FederationConfig:
             (
                 "federation.sites",
                 list(self.sites),
-                len(set(self.sites)) == len(self.sites) and all(self.sites),
-                "to be distinct non-empty names",
+                len(set(self.sites)) == len(self.sites) and all(map(_SITE_NAME.fullmatch, self.sites)),
+                "to be distinct names of letters, digits, '-' and '_'",
             ),
             ("federation.sites", list(self.sites), len(self.sites) >= 1, "not empty"),
             ("federation.concentration", self.concentration, self.concentration > 0, "> 0"),

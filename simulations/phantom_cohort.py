@@ -41,8 +41,8 @@ EMPTY_SHARE = 0.01
 """Masses with an empty cell for shape, and as many for margins; beside the cells that read ``NA``."""
 JOINED_SHARE = 0.02
 """Masses called ``ROUND-OVAL`` or ``OVAL-ROUND``."""
-HIDDEN_SEPARATION = 1.4
-"""Distance between the classes' means of ``Lesion.aggressiveness`` in standard deviations: AUC 0.84 if it were seen."""
+HIDDEN_SEPARATION = 1.5
+"""Distance between the classes' means of ``Lesion.aggressiveness`` in standard deviations: AUC 0.92 if it were seen."""
 
 Shares = Mapping[str, float]
 Value = TypeVar("Value")

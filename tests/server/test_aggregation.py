@@ -53,7 +53,7 @@ def run(strategy, start, updates, *, num_averaged=0):
         ([7], 1.0, [1.0]),
         ([7], 0.5, [1.0]),
         ([1, 9], 0.8, [0.2, 0.8]),
-        ([1, 2, 97], 0.4, [0.2, 0.4, 0.4]),  # the third loses to the others, which lifts the second to the cap
+        ([1, 5, 94], 0.4, [0.2, 0.4, 0.4]),  # what the third loses lifts the second above the cap too
         ([100, 300, 9600], 0.7, [0.075, 0.225, 0.7]),
         ([1, 1, 10**7], 0.5, [0.25, 0.25, 0.5]),
         ([1, 10**7], 0.5, [0.5, 0.5]),

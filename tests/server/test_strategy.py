@@ -1,6 +1,7 @@
 """One exchange: a scripted grid answers, stays silent, lies or fails; a quorum of valid replies or an error."""
 
 import dataclasses
+import re
 import time
 
 import numpy as np
@@ -163,8 +164,7 @@ def test_a_quorum_survives_one_bad_site(request_to_sites, kind, caplog):
     exchange = train(ScriptedGrid(answering(MGH=bad)), request_to_sites, NODES)
     assert [reply.site for reply in exchange.replies] == ["ISMD", "WFU"]
     (failure,) = exchange.failures
-    with pytest.raises(AssertionError, match=message):
-        raise AssertionError(failure)
+    assert re.search(message, failure)
     assert "\n" not in failure
     assert len(failure) < 300
     assert f"Round 2: {failure}" in caplog.text

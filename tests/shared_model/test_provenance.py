@@ -86,6 +86,14 @@ def test_moving_text_between_files_or_names_changes_the_source_fingerprint(tree,
     assert len(seen) == 6
 
 
+def test_a_file_that_swallows_the_next_changes_the_source_fingerprint(tree, tmp_path, monkeypatch):
+    root = tmp_path / "copy"
+    shutil.copytree(tree, root)
+    (root / "client/app.py").write_text("aclient/deep/b.pyb")
+    (root / "client/deep/b.py").unlink()
+    assert fingerprint_of(tree, monkeypatch) != fingerprint_of(root, monkeypatch)
+
+
 def test_config_fingerprint_follows_every_value():
     config = compose(["preset=smoke", "run.dir=r"])
     assert config_fingerprint(config) == hashlib.sha256(config.to_json().encode()).hexdigest()
