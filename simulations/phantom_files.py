@@ -304,7 +304,7 @@ class _Writer:
         is_compressed = self.scanner.is_compressed or is_mask
         dataset.file_meta = FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = RLELossless if is_compressed else ExplicitVRLittleEndian
-        # pydicom drives this encoder only where a third package is installed; its own is a hundred times slower.
+        # pydicom drives this encoder only where a third package is installed; its own is ten times slower.
         frame = pixels.tobytes()
         dataset.PixelData = encapsulate([encode_pixel_data(frame, dataset, "<")]) if is_compressed else frame
         # PS3.5 A.4 and A.2: encapsulated and 8-bit data are bytes.
