@@ -16,7 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from server.results import AurocSource, FinalResult, RoundResult, SiteResult, write_atomically
+from server.results import AurocSource, FinalResult, RoundResult, SiteResult
+from shared_model.files import write_atomically
 from shared_model.metrics import INTERVAL_LEVEL, Interval, RocBand, RocCurve
 
 DOTS_PER_INCH = 200

@@ -8,7 +8,6 @@ null only where its docstring says when.
 
 import dataclasses
 import json
-import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from shared_model.config import NoiseSource
+from shared_model.files import write_atomically
 from shared_model.metrics import Interval
 
 SCHEMA_VERSION = 1
@@ -260,19 +260,6 @@ def read_results(path: Path) -> Results:
         return _parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"Expected results of schema version {SCHEMA_VERSION} in {path}: {error}") from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that, even after a crash, it holds ``content`` or what it held before."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _check(owner: object, name: str, is_met: bool, expectation: str) -> None:

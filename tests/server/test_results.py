@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 
-from server import results as results_module
 from server.results import (
     SCHEMA_VERSION,
     AurocSource,
@@ -20,9 +19,9 @@ from server.results import (
     SiteResult,
     ThresholdSource,
     read_results,
-    write_atomically,
     write_results,
 )
+from shared_model import files as files_module
 from shared_model.config import NoiseSource
 from shared_model.metrics import Interval
 
@@ -277,17 +276,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, monkeypatch):
     def fail(descriptor):
         raise OSError("disk full")
 
-    monkeypatch.setattr(results_module.os, "fsync", fail)
+    monkeypatch.setattr(files_module.os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         write_results(NO_PRIVACY, path)
     monkeypatch.undo()
     assert read_results(path) == RESULTS
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_write_atomically_replaces_the_content(tmp_path):
-    path = tmp_path / "figure.png"
-    for content in (b"first, and longer", b"second"):
-        write_atomically(path, content)
-        assert path.read_bytes() == content
-    assert list(tmp_path.iterdir()) == [path]
