@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from server.results import AurocSource, ThresholdSource
 from shared_model.config import ExperimentConfig, Modality
 from shared_model.errors import CohortError
 from shared_model.evaluation import predict
@@ -80,16 +79,6 @@ class GlobalEvaluator:
     def constants(self) -> Parameters:
         """The network's public constants."""
         return constants_state(self.network)
-
-    @property
-    def auroc_source(self) -> AurocSource:
-        """Whose test lesions the figures are of."""
-        return AurocSource.SITE_HISTOGRAMS if self.holdout is None else AurocSource.SERVER_HOLDOUT
-
-    @property
-    def threshold_source(self) -> ThresholdSource:
-        """Whose lesions the threshold is chosen on."""
-        return ThresholdSource.SITE_VALIDATION if self.public is None else ThresholdSource.PUBLIC_PATIENTS
 
     def evaluate(self, parameters: Parameters, *, test: ScoreHistogram, validation: ScoreHistogram) -> GlobalEvaluation:
         """Return the figures of ``parameters``, given the sites' histograms of test and validation lesions.
