@@ -7,7 +7,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.local_round import evaluate_locally, train_locally
-from client.site import load_site, site_name
+from client.site import open_site
 from shared_model.errors import FederatedMammographyError
 from shared_model.messages import Request, pack_evaluate_reply, pack_train_reply, unpack_request
 
@@ -23,8 +23,7 @@ def train(message: Message, context: Context) -> Message:
     """Train privately for one round and reply with the update."""
 
     def answer(request: Request) -> RecordDict:
-        data = load_site(request.config, site_name(context.node_config, request.config))
-        return pack_train_reply(train_locally(request, data))
+        return pack_train_reply(train_locally(request, open_site(context.node_config, request.config)))
 
     return _reply(message, answer)
 
@@ -34,8 +33,7 @@ def evaluate(message: Message, context: Context) -> Message:
     """Score the site's validation and test lesions and reply with histograms."""
 
     def answer(request: Request) -> RecordDict:
-        data = load_site(request.config, site_name(context.node_config, request.config))
-        return pack_evaluate_reply(evaluate_locally(request, data))
+        return pack_evaluate_reply(evaluate_locally(request, open_site(context.node_config, request.config)))
 
     return _reply(message, answer)
 

@@ -19,7 +19,8 @@ from client.images import LesionFiles, image_paths_used, load_lesion
 from client.manifest import read_manifest
 from client.roles import Role, assign_roles
 from shared_model.backbone import frozen_features
-from shared_model.config import DataConfig, DataSource, ExperimentConfig, Modality
+from shared_model.choices import DataSource, Modality
+from shared_model.config import DataConfig, ExperimentConfig
 from shared_model.efficientnet import FEATURE_WIDTH
 from shared_model.errors import CohortError, ConfigError, DicomError, TableError
 from shared_model.lesions import Lesions
@@ -100,6 +101,14 @@ def site_table(config: ExperimentConfig, site: str | None) -> LesionTable:
     return table
 
 
+def assign_table_roles(frame: pd.DataFrame, config: ExperimentConfig) -> "pd.Series[str]":
+    """Return the role of every patient of ``frame``, as ``config`` deals them; see ``assign_roles``."""
+    data = config.data
+    return assign_roles(
+        frame, public_fraction=data.public_fraction, validation_fraction=data.validation_fraction, seed=config.seed
+    )
+
+
 def load_lesions(
     table: LesionTable, config: ExperimentConfig, *, report: Progress = _no_progress
 ) -> tuple[dict[Role, Lesions], LesionTable]:
@@ -113,14 +122,11 @@ def load_lesions(
     """
     images, has_image, table = _load_images(table, config, report)
     frame = table.frame
-    data = config.data
-    roles = assign_roles(
-        frame, public_fraction=data.public_fraction, validation_fraction=data.validation_fraction, seed=config.seed
-    )
+    roles = assign_table_roles(frame, config)
     lesions = Lesions(
         images=torch.from_numpy(images),
         has_image=torch.from_numpy(has_image),
-        clinical=torch.from_numpy(encode_clinical(frame, data.features)),
+        clinical=torch.from_numpy(encode_clinical(frame, config.data.features)),
         labels=torch.from_numpy(frame["label"].to_numpy(dtype=np.float32)),
         patients=torch.from_numpy(pd.factorize(frame["patient_id"])[0].astype(np.int64)),
     )

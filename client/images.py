@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from client.dicom import MAX_FILE_BYTES, MAX_SIDE, read_dicom
-from shared_model.config import ImageConfig, ImageMode
+from shared_model.choices import ImageMode
+from shared_model.config import ImageConfig
 from shared_model.errors import DicomError
 from shared_model.mammography import Laterality
 from shared_model.preprocessing import Box, FloatArray, GreyImage, is_mask, mask_box, to_input

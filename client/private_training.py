@@ -6,33 +6,21 @@ example). However many lesions a patient has, the sum moves by at most ``max_gra
 """
 
 import dataclasses
-import logging
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Self
+from collections.abc import Callable
 
 import torch
-from opacus.optimizers import DPOptimizer
+from opacus.optimizers import DPOptimizerFastGradientClipping
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.optim import SGD
 
+from client.cohort import Cohort
 from client.noise import NoiseGenerator
+from client.patient_gradients import Gradients, GradientSource, GradientWay, choose_way, trainable_parameters
 from shared_model.accounting import PrivacyPlan
-from shared_model.config import Loss, TrainingConfig
+from shared_model.config import TrainingConfig
 from shared_model.errors import PrivacyError
 from shared_model.lesions import Lesions
-
-logger = logging.getLogger(__name__)
-
-CHUNK_BYTES = 32 * 2**20
-"""Bound on the per-patient gradients and inputs held at once."""
-
-Gradients = tuple[Tensor, ...]
-"""One tensor per trainable parameter: of its shape, or ``(P, *shape)`` for the gradients of ``P`` patients."""
-PATIENTS_PER_PASS = 16
-"""Patients in one pass over pixels where no gradient per patient is needed."""
 
 Progress = Callable[[int, int], None]
 """Called after each step with the number of steps done and the number of steps in all."""
@@ -52,6 +40,8 @@ class LocalTraining:
     """Null trains without clipping and noise: for comparison only."""
     proximal_mu: float = 0.0
     """Pull towards the parameters at the start of the round (Li et al. 2020, Eq. 2)."""
+    way: GradientWay | None = None
+    """How to compute the clipped sum, to compare the ways; null chooses the fastest that the model allows."""
 
     def __post_init__(self) -> None:
         if self.proximal_mu < 0:
@@ -77,146 +67,11 @@ class RoundFacts:
     """Those of them that contributed nothing, because an input, the loss or the gradient was not finite."""
 
 
-def record_loss(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
-    """Return each lesion's loss; no lesion's loss depends on another lesion.
+class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
+    """Opacus' optimiser of fast gradient clipping, which is given a clipped sum and never sees a patient's gradient.
 
-    Cross-entropy, or focal loss (Lin et al. 2017, Eq. 4), of the logit; a malignant lesion's loss is multiplied by
-    the public constant ``positive_weight``.
-
-    Args:
-        logits: ``(N,)``, any real value.
-        labels: ``(N,)``, float, 1 malignant and 0 benign.
-        config: loss, focal_gamma and positive_weight are read.
-
-    Returns:
-        ``(N,)``, non-negative.
-    """
-    signed = (2 * labels - 1) * logits
-    loss = (1 + (config.positive_weight - 1) * labels) * functional.softplus(-signed)
-    if config.loss is Loss.FOCAL:
-        # (1 - p_t)^gamma; through the logarithm, its gradient stays finite for every gamma and logit.
-        loss = loss * torch.exp(config.focal_gamma * functional.logsigmoid(-signed))
-    return loss
-
-
-class Bag(NamedTuple):
-    """Lesions with weights: ``(B, ...)``, or ``(P, B, ...)`` for ``P`` patients padded to the largest bag."""
-
-    images: Tensor
-    has_image: Tensor
-    clinical: Tensor
-    labels: Tensor
-    weights: Tensor
-    """1 / (the patient's number of lesions); 0 for padding, which repeats the patient's own first lesion."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Cohort:
-    """A site's lesions grouped by patient; patient ``i`` here is the one with the ``i``-th smallest number."""
-
-    lesions: Lesions
-    patient_of: Tensor
-    """``(N,)``, int64: the patient of each lesion."""
-    rows: Tensor
-    """``(N,)``, int64: row numbers, patient after patient."""
-    sizes: Tensor
-    """``(P,)``, int64: each patient's number of lesions."""
-    is_finite: Tensor
-    """``(P,)``, bool: whether all of the patient's inputs are finite."""
-
-    @classmethod
-    def of(cls, lesions: Lesions) -> Self:
-        """Group ``lesions`` by patient."""
-        _, patient_of, sizes = torch.unique(lesions.patients, return_inverse=True, return_counts=True)
-        is_finite = torch.ones_like(sizes, dtype=torch.bool)
-        for values in (lesions.images, lesions.clinical, lesions.labels):
-            is_finite[patient_of[~torch.isfinite(values).unsqueeze(-1).flatten(1).all(1)]] = False
-        rows = torch.argsort(patient_of, stable=True)
-        return cls(lesions=lesions, patient_of=patient_of, rows=rows, sizes=sizes, is_finite=is_finite)
-
-    def padded(self, patients: Tensor) -> Bag:
-        """Return the lesions of ``patients`` (indices, at least one), one bag each."""
-        sizes = self.sizes[patients].unsqueeze(1)
-        starts = (torch.cumsum(self.sizes, 0) - self.sizes)[patients].unsqueeze(1)
-        position = torch.arange(int(sizes.max()), device=sizes.device)
-        is_lesion = position < sizes
-        return self._bag(self.rows[starts + position * is_lesion], is_lesion / sizes)
-
-    def pooled(self, patients: Tensor) -> Bag:
-        """Return the lesions of ``patients`` (indices) without padding, all in one bag."""
-        is_chosen = torch.zeros_like(self.is_finite).index_fill(0, patients, value=True)
-        rows = torch.nonzero(is_chosen[self.patient_of]).squeeze(1)
-        return self._bag(rows, 1 / self.sizes[self.patient_of[rows]])
-
-    def chunks(self, patients: Tensor, *, num_parameters: int) -> Iterator[Tensor]:
-        """Split ``patients`` into parts that fit ``CHUNK_BYTES``, of like bag sizes: padding at most doubles a bag."""
-        values_per_lesion = self.lesions.images[:1].numel() + self.lesions.clinical[:1].numel()
-        magnitude = torch.log2(self.sizes[patients].double()).ceil().long()
-        for exponent in torch.unique(magnitude).tolist():
-            bytes_per_patient = 4 * (num_parameters + 2**exponent * values_per_lesion)
-            yield from patients[magnitude == exponent].split(max(1, CHUNK_BYTES // bytes_per_patient))  # type: ignore[no-untyped-call]
-
-    def _bag(self, rows: Tensor, weights: Tensor) -> Bag:
-        of = self.lesions
-        return Bag(of.images[rows], of.has_image[rows], of.clinical[rows], of.labels[rows], weights)
-
-
-def gradients_by_vmap(model: nn.Module, bags: Bag, config: TrainingConfig) -> Gradients:
-    """Return each patient's gradient of the weighted sum of losses, for all patients of ``bags`` in one call.
-
-    Raises:
-        RuntimeError: torch cannot vectorise ``model``, for example because it indexes by a mask or draws at random.
-    """
-    parameters = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
-
-    def loss(parameters: dict[str, Tensor], *bag: Tensor) -> Tensor:
-        return _bag_loss(lambda *inputs: functional_call(model, parameters, inputs), Bag(*bag), config)
-
-    per_patient = vmap(grad(loss), in_dims=(None, *(0 for _ in bags)))(parameters, *bags)
-    return tuple(per_patient[name] for name in parameters)
-
-
-def gradients_by_backward(model: nn.Module, bags: Bag, config: TrainingConfig) -> Gradients:
-    """Return what ``gradients_by_vmap`` returns by one ordinary backward pass per patient, for any module."""
-    per_patient = []
-    for bag in zip(*bags, strict=True):
-        is_lesion = Bag(*bag).weights > 0
-        loss = _bag_loss(model, Bag(*(values[is_lesion] for values in bag)), config)
-        per_patient.append(torch.autograd.grad(loss, trainable_parameters(model), materialize_grads=True))
-    return tuple(torch.stack(gradients) for gradients in zip(*per_patient, strict=True))
-
-
-GradientMethod = Callable[[nn.Module, Bag, TrainingConfig], Gradients]
-
-
-def choose_method(model: nn.Module, cohort: Cohort, config: TrainingConfig) -> GradientMethod:
-    """Return ``gradients_by_vmap`` for cached features where ``model`` allows it, else ``gradients_by_backward``."""
-    if cohort.lesions.images.ndim > 2 or not len(cohort.sizes):
-        return gradients_by_backward
-    try:
-        gradients_by_vmap(model, cohort.padded(torch.zeros_like(cohort.sizes[:1])), config)
-    except RuntimeError as error:
-        logger.info("One backward pass per patient, since the model cannot be vectorised: %s", error)
-        return gradients_by_backward
-    return gradients_by_vmap
-
-
-def reject_non_finite(gradients: Gradients) -> tuple[Gradients, int]:
-    """Zero the gradient of every patient whose gradient's norm is not finite; return also how many those are."""
-    norms = torch.stack([values.unsqueeze(1).flatten(1).norm(dim=1) for values in gradients]).norm(dim=0)
-    is_rejected = ~torch.isfinite(norms)
-    if not is_rejected.any():
-        return gradients, 0
-    # Masked, not multiplied: NaN times zero is NaN.
-    kept = tuple(values.masked_fill(is_rejected.view(-1, *[1] * (values.ndim - 1)), 0) for values in gradients)
-    return kept, int(is_rejected.sum())
-
-
-class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
-    """Opacus' optimiser, fed with gradients per patient instead of per example.
-
-    Opacus clips (over all parameters jointly), sums and scales. The noise comes from a keystream, and the scale is the
-    public ``sampling_rate * num_patients_declared``, not the number of patients drawn, which is secret.
+    Opacus scales, calls the step's hook and steps. The noise comes from a keystream, and the scale is the public
+    ``sampling_rate * num_patients_declared``, not the number of patients drawn, which is secret.
     """
 
     def __init__(self, optimizer: SGD, *, plan: PrivacyPlan, noise: NoiseGenerator) -> None:
@@ -227,21 +82,19 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
             expected_batch_size=plan.sampling_rate * plan.num_patients_declared,
         )
         self._noise = noise
+        self._clipped_sum: Gradients = ()
 
-    def accumulate(self, gradients: Iterable[Tensor]) -> None:
-        """Clip the finite ``gradients`` of some patients, ``(P, *shape)`` each, and add them to the step's sum."""
-        for parameter, values in zip(self.params, gradients, strict=True):
-            parameter.grad_sample = values
-        self.clip_and_accumulate()
-        for parameter in self.params:
-            parameter.grad_sample = None
-
-    def release(self) -> None:
-        """Add noise to the sum and take the step, also where no patient was drawn."""
-        for parameter in self.params:
-            parameter.grad_sample = parameter.new_empty((0, *parameter.shape))
+    def release(self, clipped_sum: Gradients) -> None:
+        """Add noise to the sum over the drawn patients, zero where none was drawn, and take the step."""
+        self._clipped_sum = clipped_sum
         self.step()
         self.zero_grad(set_to_none=True)
+        self._clipped_sum = ()
+
+    def accumulate(self) -> None:
+        """Take the clipped sum as it is, float64, where Opacus would take ``grad``, which cannot be."""
+        for parameter, values in zip(self.params, self._clipped_sum, strict=True):
+            parameter.summed_grad = values
 
     def add_noise(self) -> None:
         """Write sum plus noise to ``grad``, added in float64 and rounded once.
@@ -251,19 +104,7 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
         std = self.noise_multiplier * self.max_grad_norm
         for parameter in self.params:
             noise = self._noise.normal(parameter.shape, std=std, dtype=torch.float64).to(parameter.device)
-            parameter.grad = (parameter.summed_grad.double() + noise).to(parameter.dtype)
-
-
-def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters of ``model`` that require a gradient, in the order of the module.
-
-    Raises:
-        ValueError: there are none.
-    """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters:
-        raise ValueError("Expected a model with at least one trainable parameter.")
-    return parameters
+            parameter.grad = (parameter.summed_grad + noise).to(parameter.dtype)
 
 
 def draw_patients(cohort: Cohort, sampling_rate: float, noise: NoiseGenerator) -> Tensor:
@@ -272,38 +113,6 @@ def draw_patients(cohort: Cohort, sampling_rate: float, noise: NoiseGenerator) -
     if sampling_rate == 1:
         return torch.arange(count)
     return torch.nonzero(noise.uniform(count) < sampling_rate).squeeze(1)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class GradientSource:
-    """Gradients of ``model`` on the patients of ``cohort``."""
-
-    model: nn.Module
-    cohort: Cohort
-    config: TrainingConfig
-    method: GradientMethod
-
-    def of_patients(self, patients: Tensor) -> Iterator[tuple[Gradients, int]]:
-        """Yield the gradients of some patients after the others, with the number of those rejected (all zero)."""
-        num_parameters = sum(parameter.numel() for parameter in trainable_parameters(self.model))
-        for chunk in self.cohort.chunks(patients, num_parameters=num_parameters):
-            yield reject_non_finite(self.method(self.model, self.cohort.padded(chunk), self.config))
-
-    def summed(self, patients: Tensor) -> tuple[Gradients, int]:
-        """Return the sum of the patients' gradients, by one backward pass if all are finite, and the rejected."""
-        parameters = trainable_parameters(self.model)
-        zeros = tuple(torch.zeros_like(parameter) for parameter in parameters)
-        total, size = zeros, PATIENTS_PER_PASS if self.cohort.lesions.images.ndim > 2 else max(1, len(patients))
-        for part in patients.split(size):  # type: ignore[no-untyped-call]
-            loss = _bag_loss(self.model, self.cohort.pooled(part), self.config)
-            total = _add(total, torch.autograd.grad(loss, parameters, materialize_grads=True))
-        if all(bool(torch.isfinite(values).all()) for values in total):
-            return total, 0
-        total, num_rejected = zeros, 0
-        for gradients, rejected in self.of_patients(patients):
-            total = _add(total, tuple(values.sum(0) for values in gradients))
-            num_rejected += rejected
-        return total, num_rejected
 
 
 def train_round(
@@ -330,6 +139,7 @@ def train_round(
 
     Raises:
         PrivacyError: the model couples patients by batch statistics.
+        RuntimeError: the model does not allow the way that ``training`` asks for.
         ValueError: the model has no trainable parameter.
     """
     config, plan, cohort = training.config, training.plan, Cohort.of(lesions)
@@ -341,38 +151,34 @@ def train_round(
         _require_independent_patients(model)
         optimizer = PatientOptimizer(sgd, plan=plan, noise=noise)
         optimizer.attach_step_hook(lambda _: pull())
-    source = GradientSource(model=model, cohort=cohort, config=config, method=choose_method(model, cohort, config))
+    source = _source(model, cohort, training)
     num_draws = num_rejected = 0
     for step in range(config.local_steps):
         drawn = draw_patients(cohort, config.sampling_rate, noise).to(lesions.labels.device)
         usable = drawn[cohort.is_finite[drawn]]
-        num_draws += len(drawn)
-        num_rejected += len(drawn) - len(usable)
-        if optimizer is None:
-            total, rejected = source.summed(usable)
+        if plan is None or optimizer is None:
+            total, rejected = source.plain_sum(usable)
             for parameter, values in zip(parameters, total, strict=True):
-                parameter.grad = values / max(1, len(drawn))
-            num_rejected += rejected
+                parameter.grad = (values / max(1, len(drawn))).to(parameter.dtype)
             pull()
             sgd.step()
         else:
-            for gradients, rejected in source.of_patients(usable):
-                optimizer.accumulate(gradients)
-                num_rejected += rejected
-            optimizer.release()
+            total, rejected = source.clipped_sum(usable, plan.max_grad_norm)
+            optimizer.release(total)
+        num_draws += len(drawn)
+        num_rejected += len(drawn) - len(usable) + rejected
         if progress is not None:
             progress(step + 1, config.local_steps)
     sgd.zero_grad(set_to_none=True)
     return RoundFacts(num_steps=config.local_steps, num_draws=num_draws, num_rejected_draws=num_rejected)
 
 
-def _add(left: Gradients, right: Gradients) -> Gradients:
-    return tuple(first + second for first, second in zip(left, right, strict=True))
-
-
-def _bag_loss(forward: Callable[..., Tensor], bag: Bag, config: TrainingConfig) -> Tensor:
-    logits = forward(bag.images, bag.has_image, bag.clinical)
-    return (bag.weights * record_loss(logits, bag.labels, config)).sum()
+def _source(model: nn.Module, cohort: Cohort, training: LocalTraining) -> GradientSource:
+    way = training.way
+    if way is None:
+        # Without clipping, gradients by patient are needed only where one is not finite.
+        way = GradientWay.PATIENT if training.plan is None else choose_way(model, cohort, training.config)
+    return GradientSource(model=model, cohort=cohort, config=training.config, way=way)
 
 
 def _proximal_pull(parameters: list[nn.Parameter], proximal_mu: float) -> Callable[[], None]:

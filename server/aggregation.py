@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared_model import parameters as named
-from shared_model.config import StrategyConfig, StrategyName
+from shared_model.choices import StrategyName
+from shared_model.config import StrategyConfig
 from shared_model.parameters import FloatArray, Parameters
 
 

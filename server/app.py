@@ -34,8 +34,8 @@ def _log(summary: RoundSummary) -> None:
     logger.info(
         "Round %d: AUC %s, sensitivity %s, %d sites, epsilon %s",
         summary.server_round,
-        figures.auroc,
-        figures.confusion.sensitivity,
+        None if figures is None else figures.auroc,
+        None if figures is None else figures.sensitivity,
         summary.num_sites,
         summary.epsilon,
     )

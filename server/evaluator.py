@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shared_model.config import ExperimentConfig, Modality
-from shared_model.errors import CohortError
+from server.site_histograms import operating_threshold, rates, site_auroc
+from shared_model.choices import EvaluationPrivacy, Modality
+from shared_model.config import ExperimentConfig
+from shared_model.errors import CohortError, ConfigError
 from shared_model.evaluation import predict
 from shared_model.fusion import (
     FusionNet,
@@ -20,29 +22,28 @@ from shared_model.fusion import (
 )
 from shared_model.lesions import Lesions
 from shared_model.mammography import clinical_width
+from shared_model.messages import Histogram
 from shared_model.metrics import (
     ConfusionCounts,
-    ScoreHistogram,
     auroc,
-    auroc_from_histogram,
     exact_threshold_for_sensitivity,
-    threshold_for_sensitivity,
 )
 from shared_model.parameters import Parameters
 
 
 @dataclass(frozen=True, kw_only=True)
 class GlobalEvaluation:
-    """Figures of one set of parameters; None where the test lesions are of one class."""
+    """Figures of one set of parameters; each is None where the test lesions do not hold the classes it needs."""
 
     auroc: float | None
-    confusion: ConfusionCounts
-    threshold: float
-    """Chosen on public or validation patients."""
+    sensitivity: float | None
+    specificity: float | None
+    threshold: float | None
+    """Chosen on public or validation patients; None where there are none this round, or noise hides them."""
     scores: NDArray[np.float64] | None
     """Scores of the server's own test lesions; None when it has none."""
-    site_test: ScoreHistogram
-    """The sites' test lesions together."""
+    site_test: Histogram | None
+    """The sites' test lesions together; None when the sites sent nothing this round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +60,11 @@ class GlobalEvaluator:
         """Build the untrained network, calibrated on the public patients, and read the server's lesions.
 
         Raises:
-            ConfigError: the network needs public patients and there are none.
+            ConfigError: the network needs public patients and there are none, or nobody would have test lesions.
             DataError: a file of lesions cannot be read.
         """
+        if config.evaluation.privacy is EvaluationPrivacy.NONE and config.evaluation.holdout is None:
+            raise ConfigError("Expected evaluation.holdout, the server's own test file, with evaluation.privacy=none.")
         holdout, public = (_load(path) for path in (config.evaluation.holdout, config.evaluation.public))
         network = build_network(config.model, clinical_width(config.data.features), seed=config.seed)
         if public is not None and config.model.modality is not Modality.CLINICAL and config.model.backbone.is_frozen:
@@ -80,41 +83,55 @@ class GlobalEvaluator:
         """The network's public constants."""
         return constants_state(self.network)
 
-    def evaluate(self, parameters: Parameters, *, test: ScoreHistogram, validation: ScoreHistogram) -> GlobalEvaluation:
+    def evaluate(
+        self, parameters: Parameters, *, test: Histogram | None, validation: Histogram | None
+    ) -> GlobalEvaluation | None:
         """Return the figures of ``parameters``, given the sites' histograms of test and validation lesions.
+
+        None where neither the sites nor the server have test lesions.
 
         Raises:
             CohortError: no malignant lesion to choose the threshold on.
         """
         load_trainable(self.network, parameters)
         threshold = self._threshold(validation)
-        if self.holdout is None:
+        if self.holdout is not None:
+            return self._on_holdout(self.holdout, threshold, test)
+        if test is None:
+            return None
+        found = site_auroc(test)
+        if threshold is not None:
             # A histogram's threshold is a bin edge; one from single scores is moved down to the next.
-            num_bins = self.config.evaluation.num_bins
+            num_bins = self.config.evaluation.bins
             threshold = math.floor(threshold * num_bins + 1e-9) / num_bins
-            return GlobalEvaluation(
-                auroc=auroc_from_histogram(test),
-                confusion=ConfusionCounts.from_histogram(test, threshold),
-                threshold=threshold,
-                scores=None,
-                site_test=test,
-            )
-        labels, scores = self.holdout.labels.numpy(), predict(self.network, self.holdout)
+        sensitivity, specificity = (None, None) if threshold is None else rates(test, threshold)
+        return GlobalEvaluation(
+            auroc=None if found is None else found.value,
+            sensitivity=sensitivity,
+            specificity=specificity,
+            threshold=threshold,
+            scores=None,
+            site_test=test,
+        )
+
+    def _on_holdout(self, holdout: Lesions, threshold: float | None, test: Histogram | None) -> GlobalEvaluation:
+        labels, scores = holdout.labels.numpy(), predict(self.network, holdout)
+        counts = None if threshold is None else ConfusionCounts.from_scores(labels, scores, threshold)
         return GlobalEvaluation(
             auroc=auroc(labels, scores),
-            confusion=ConfusionCounts.from_scores(labels, scores, threshold),
+            sensitivity=None if counts is None else counts.sensitivity,
+            specificity=None if counts is None else counts.specificity,
             threshold=threshold,
             scores=scores,
             site_test=test,
         )
 
-    def _threshold(self, validation: ScoreHistogram) -> float:
+    def _threshold(self, validation: Histogram | None) -> float | None:
         target = self.config.evaluation.target_sensitivity
-        has_malignant = validation.positives.any() if self.public is None else self.public.labels.any()
-        if not has_malignant:
-            raise CohortError("Expected a malignant lesion among public or validation patients, got none.")
         if self.public is None:
-            return threshold_for_sensitivity(validation, target)
+            return None if validation is None else operating_threshold(validation, target)
+        if not self.public.labels.any():
+            raise CohortError("Expected a malignant lesion among the public patients, got none.")
         scores = predict(self.network, self.public)
         return exact_threshold_for_sensitivity(self.public.labels.numpy(), scores, target)
 

@@ -9,11 +9,12 @@ from flwr.serverapp import Grid
 from server import strategy
 from server.aggregation import ServerState, apply_update, site_weights, weighted_mean
 from server.evaluator import GlobalEvaluation, GlobalEvaluator
+from server.site_histograms import added
 from shared_model import parameters as named
+from shared_model.choices import EvaluationPrivacy
 from shared_model.config import ExperimentConfig
 from shared_model.errors import RoundError
-from shared_model.messages import EvaluateReply, PrivacySpent, Request, TrainReply
-from shared_model.metrics import ScoreHistogram
+from shared_model.messages import EvaluateReply, Histogram, PrivacySpent, Request, TrainReply
 from shared_model.parameters import Parameters
 
 
@@ -23,7 +24,7 @@ class SiteState:
 
     num_patients_declared: int
     privacy: PrivacySpent | None
-    test: ScoreHistogram | None
+    test: Histogram | None
     """Scores of the site's test lesions; None before its first evaluation."""
 
 
@@ -32,7 +33,8 @@ class RoundSummary:
     """One finished round."""
 
     server_round: int
-    evaluation: GlobalEvaluation
+    evaluation: GlobalEvaluation | None
+    """None where nobody's test lesions were scored this round."""
     sites: Mapping[str, SiteState]
     num_sites: int
     """Sites whose update was aggregated."""
@@ -82,10 +84,12 @@ def federate(grid: Grid, config: ExperimentConfig, *, observe: Observer) -> Outc
         )
         trained = strategy.train(grid, request, nodes)
         state = _aggregate(state, trained, request)
-        request = Request(
-            config=config, server_round=server_round, parameters=state.average, constants=evaluator.constants
-        )
-        evaluated = strategy.evaluate(grid, request, nodes)
+        evaluated: strategy.Exchange[EvaluateReply] = strategy.Exchange(replies=(), failures=())
+        if _sites_evaluate(config, server_round):
+            request = Request(
+                config=config, server_round=server_round, parameters=state.average, constants=evaluator.constants
+            )
+            evaluated = strategy.evaluate(grid, request, nodes)
         sites = _update_sites(sites, trained, evaluated)
         summary = RoundSummary(
             server_round=server_round,
@@ -129,8 +133,16 @@ def _update_sites(
     return dict(sorted(updated.items()))
 
 
-def _evaluate(evaluator: GlobalEvaluator, parameters: Parameters, replies: Sequence[EvaluateReply]) -> GlobalEvaluation:
-    test, validation = replies[0].test, replies[0].validation
-    for reply in replies[1:]:
-        test, validation = test + reply.test, validation + reply.validation
+def _sites_evaluate(config: ExperimentConfig, server_round: int) -> bool:
+    """Return whether sites score their own lesions this round: noisy histograms are bought once, for the last."""
+    privacy = config.evaluation.privacy
+    is_last = server_round == config.training.num_rounds
+    return privacy is EvaluationPrivacy.EXACT or (privacy is EvaluationPrivacy.DP and is_last)
+
+
+def _evaluate(
+    evaluator: GlobalEvaluator, parameters: Parameters, replies: Sequence[EvaluateReply]
+) -> GlobalEvaluation | None:
+    test = added([reply.test for reply in replies]) if replies else None
+    validation = added([reply.validation for reply in replies]) if replies else None
     return evaluator.evaluate(parameters, test=test, validation=validation)

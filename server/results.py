@@ -16,11 +16,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from shared_model.config import NoiseSource
+from shared_model.choices import NoiseSource
 from shared_model.files import write_atomically
 from shared_model.metrics import Interval
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever a key is added, removed or changes its meaning."""
 RESULTS_FILE = "results.json"
 """Name of the document in the run's folder."""
@@ -63,6 +63,8 @@ class FinalResult:
     """AUROC of all sites' test lesions together; null when no site has test lesions of both classes to add."""
     auroc_site_histograms_error_bound: float | None
     """The most by which binning can have moved it; null with it."""
+    auroc_site_histograms_noise_standard_error: float | None
+    """Of the privacy noise in it, 0 for exact histograms; null with it."""
     sensitivity: float | None
     """At ``threshold``, in [0, 1]; null without malignant test lesions or threshold."""
     sensitivity_interval: Interval | None
@@ -76,7 +78,8 @@ class FinalResult:
     threshold_source: ThresholdSource
     target_sensitivity: float
     """The sensitivity, in (0, 1], that ``threshold`` reaches on the patients it was chosen on."""
-    num_lesions: int
+    num_lesions: int | None
+    """Null for noisy site histograms: they count patients, and not exactly."""
     num_patients: int | None
     """Null for site histograms: they count lesions."""
     round: int
@@ -86,7 +89,7 @@ class FinalResult:
         figures = ("auroc", "sensitivity", "specificity")
         _check_range(self, 0, 1, *figures, "threshold", "target_sensitivity")
         _check_range(self, 0, 1, "auroc_site_histograms", "auroc_site_histograms_error_bound")
-        _check_range(self, 0, None, "num_lesions", "num_patients")
+        _check_range(self, 0, None, "auroc_site_histograms_noise_standard_error", "num_lesions", "num_patients")
         _check_range(self, 1, None, "round")
         _check(self, "target_sensitivity", self.target_sensitivity > 0, "> 0")
         for name in figures:
@@ -95,9 +98,9 @@ class FinalResult:
             is_within = interval is None or 0 <= interval.low <= interval.high <= 1
             _check(self, f"{name}_interval", is_within, "in [0, 1]")
             _check(self, f"{name}_interval", interval is None or has_scores, f"only with {name} of a server holdout")
-        has_bound = self.auroc_site_histograms_error_bound is not None
-        is_bounded = has_bound == (self.auroc_site_histograms is not None)
-        _check(self, "auroc_site_histograms_error_bound", is_bounded, "exactly where auroc_site_histograms is given")
+        for name in ("auroc_site_histograms_error_bound", "auroc_site_histograms_noise_standard_error"):
+            is_bounded = (getattr(self, name) is None) == (self.auroc_site_histograms is None)
+            _check(self, name, is_bounded, "exactly where auroc_site_histograms is given")
         for name in ("sensitivity", "specificity"):
             _check(self, name, self.threshold is not None or getattr(self, name) is None, "only with a threshold")
 
@@ -146,7 +149,7 @@ class SiteResult:
     auroc: float | None
     """Of the site's own test lesions, in [0, 1]; null without test lesions of both classes."""
     num_test_lesions: int | None
-    """What the site's histogram counts, hence no further disclosure; null when the site sent none."""
+    """What the site's exact histogram counts, hence no further disclosure; null when the site sent none."""
 
     def __post_init__(self) -> None:
         _check(self, "site", bool(self.site), "not empty")

@@ -27,16 +27,18 @@ from server.results import (
     ThresholdSource,
     write_results,
 )
-from shared_model.config import ExperimentConfig, NoiseSource, PrivacyMode
-from shared_model.errors import ConfigError
+from server.site_histograms import site_auroc
+from shared_model.choices import EvaluationPrivacy, NoiseSource, PrivacyMode
+from shared_model.config import ExperimentConfig
+from shared_model.errors import ConfigError, RoundError
 from shared_model.files import write_atomically
 from shared_model.lesions import Lesions
+from shared_model.messages import Histogram
 from shared_model.metrics import (
     Interval,
     RocBand,
+    ScoreHistogram,
     Statistic,
-    auroc_binning_error,
-    auroc_from_histogram,
     auroc_statistic,
     bootstrap_interval,
     bootstrap_roc_band,
@@ -82,7 +84,7 @@ class RunFolder:
         results = self._results(outcome, holdout)
         write_atomically(self.path / "model.safetensors", save({**outcome.parameters, **outcome.constants}))
         write_rounds(self.path / "rounds.png", results.rounds, results.sites, title=self.config.preset)
-        self._write_roc(outcome.rounds[-1].evaluation, holdout, results.final)
+        self._write_roc(_last_evaluation(outcome), holdout, results.final)
         write_results(results, self.path / RESULTS_FILE)
         return results
 
@@ -99,7 +101,9 @@ class RunFolder:
                 generator=numpy_generator(self.config.seed, "bootstrap", "roc"),
             )
         else:
-            binned = roc_curve_from_histogram(evaluation.site_test)
+            # A curve through noisy counts would go down as well as up.
+            exact = evaluation.site_test if isinstance(evaluation.site_test, ScoreHistogram) else None
+            binned = None if exact is None else roc_curve_from_histogram(exact)
             if binned is None:
                 return
             curve = binned
@@ -110,7 +114,7 @@ class RunFolder:
         return Results(
             preset=config.preset,
             seed=config.seed,
-            final=_final(outcome.rounds[-1], config, holdout),
+            final=_final(_last_evaluation(outcome), config, holdout),
             rounds=tuple(_round(summary) for summary in outcome.rounds),
             sites=tuple(_site(name, site) for name, site in outcome.rounds[-1].sites.items()),
             privacy=_privacy(config),
@@ -140,36 +144,49 @@ def _holdout(config: ExperimentConfig) -> Lesions | None:
     return None if config.evaluation.holdout is None else Lesions.load(Path(config.evaluation.holdout))
 
 
-def _final(summary: RoundSummary, config: ExperimentConfig, holdout: Lesions | None) -> FinalResult:
-    evaluation = summary.evaluation
-    confusion, threshold = evaluation.confusion, evaluation.threshold
-    is_public = config.evaluation.public is not None
-    statistics = {
-        "auroc": (evaluation.auroc, auroc_statistic),
-        "sensitivity": (confusion.sensitivity, sensitivity_statistic(threshold)),
-        "specificity": (confusion.specificity, specificity_statistic(threshold)),
-    }
+def _last_evaluation(outcome: Outcome) -> GlobalEvaluation:
+    """Return the figures of the last round, in which somebody's lesions are always scored."""
+    evaluation = outcome.rounds[-1].evaluation
+    if evaluation is None:
+        raise RoundError("Expected the last round to be evaluated, it was not.")
+    return evaluation
+
+
+def _final(evaluation: GlobalEvaluation, config: ExperimentConfig, holdout: Lesions | None) -> FinalResult:
+    threshold, site_test = evaluation.threshold, evaluation.site_test
+    statistics: dict[str, tuple[float | None, Statistic]] = {"auroc": (evaluation.auroc, auroc_statistic)}
+    if threshold is not None:
+        statistics |= {
+            "sensitivity": (evaluation.sensitivity, sensitivity_statistic(threshold)),
+            "specificity": (evaluation.specificity, specificity_statistic(threshold)),
+        }
     intervals = {
         name: None if value is None else _interval(name, statistic, evaluation.scores, holdout, config)
         for name, (value, statistic) in statistics.items()
     }
+    is_public, site_figures = config.evaluation.public is not None, site_test and site_auroc(site_test)
     return FinalResult(
         auroc=evaluation.auroc,
         auroc_interval=intervals["auroc"],
         auroc_source=AurocSource.SITE_HISTOGRAMS if holdout is None else AurocSource.SERVER_HOLDOUT,
-        auroc_site_histograms=auroc_from_histogram(evaluation.site_test),
-        auroc_site_histograms_error_bound=auroc_binning_error(evaluation.site_test),
-        sensitivity=confusion.sensitivity,
-        sensitivity_interval=intervals["sensitivity"],
-        specificity=confusion.specificity,
-        specificity_interval=intervals["specificity"],
+        auroc_site_histograms=site_figures.value if site_figures else None,
+        auroc_site_histograms_error_bound=site_figures.binning_bound if site_figures else None,
+        auroc_site_histograms_noise_standard_error=site_figures.noise_standard_error if site_figures else None,
+        sensitivity=evaluation.sensitivity,
+        sensitivity_interval=intervals.get("sensitivity"),
+        specificity=evaluation.specificity,
+        specificity_interval=intervals.get("specificity"),
         threshold=threshold,
         threshold_source=ThresholdSource.PUBLIC_PATIENTS if is_public else ThresholdSource.SITE_VALIDATION,
         target_sensitivity=config.evaluation.target_sensitivity,
-        num_lesions=evaluation.site_test.num_lesions if holdout is None else len(holdout),
+        num_lesions=_num_lesions(site_test) if holdout is None else len(holdout),
         num_patients=None if holdout is None else holdout.num_patients,
-        round=summary.server_round,
+        round=config.training.num_rounds,
     )
+
+
+def _num_lesions(histogram: Histogram | None) -> int | None:
+    return histogram.num_lesions if isinstance(histogram, ScoreHistogram) else None
 
 
 def _interval(
@@ -195,10 +212,10 @@ def _round(summary: RoundSummary) -> RoundResult:
     evaluation = summary.evaluation
     return RoundResult(
         round=summary.server_round,
-        auroc=evaluation.auroc,
-        sensitivity=evaluation.confusion.sensitivity,
-        specificity=evaluation.confusion.specificity,
-        threshold=evaluation.threshold,
+        auroc=None if evaluation is None else evaluation.auroc,
+        sensitivity=None if evaluation is None else evaluation.sensitivity,
+        specificity=None if evaluation is None else evaluation.specificity,
+        threshold=None if evaluation is None else evaluation.threshold,
         epsilon=summary.epsilon,
         num_sites=summary.num_sites,
         failures=len(summary.failures),
@@ -207,21 +224,33 @@ def _round(summary: RoundSummary) -> RoundResult:
 
 
 def _site(name: str, site: SiteState) -> SiteResult:
-    privacy, test = site.privacy, site.test
+    privacy, figures = site.privacy, None if site.test is None else site_auroc(site.test)
     return SiteResult(
         site=name,
         num_patients_declared=site.num_patients_declared,
         epsilon=None if privacy is None else privacy.epsilon,
         delta=None if privacy is None else privacy.delta,
         noise_multiplier=None if privacy is None else privacy.noise_multiplier,
-        auroc=None if test is None else auroc_from_histogram(test),
-        num_test_lesions=None if test is None else test.num_lesions,
+        auroc=None if figures is None else figures.value,
+        num_test_lesions=_num_lesions(site.test),
+    )
+
+
+def _evaluation_statement(config: ExperimentConfig) -> str:
+    evaluation = config.evaluation
+    if evaluation.privacy is EvaluationPrivacy.NONE:
+        return "sites sent nothing about their test and validation patients"
+    if evaluation.privacy is EvaluationPrivacy.EXACT:
+        return "test and validation counts are exact and not covered by epsilon"
+    return (
+        f"test and validation counts are ({evaluation.target_epsilon:g}, {evaluation.delta:g})-differentially private "
+        "for every test and validation patient"
     )
 
 
 def _privacy(config: ExperimentConfig) -> PrivacyResult:
     privacy = config.privacy
-    evaluation = "test and validation counts are exact and not covered by epsilon"
+    evaluation = _evaluation_statement(config)
     if privacy.mode is PrivacyMode.OFF:
         return PrivacyResult(
             unit=PrivacyUnit.NONE,

@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from shared_model.config import FederationConfig, PrivacyMode
+from shared_model.choices import PrivacyMode
+from shared_model.config import FederationConfig
 from shared_model.errors import ProtocolError, RoundError
 from shared_model.messages import (
     EvaluateReply,
@@ -75,10 +76,10 @@ def evaluate(grid: Grid, request: Request, nodes: Sequence[int]) -> Exchange[Eva
     Raises:
         RoundError: fewer than ``federation.min_sites`` valid replies came before the deadline.
     """
-    num_bins = request.config.evaluation.num_bins
+    evaluation = request.config.evaluation
 
     def read(content: RecordDict) -> EvaluateReply:
-        return unpack_evaluate_reply(content, num_bins=num_bins)
+        return unpack_evaluate_reply(content, evaluation=evaluation)
 
     return _exchange(grid, request, nodes, message_type=MessageType.EVALUATE, read=read)
 

@@ -6,9 +6,10 @@ Every figure errs on the private side: epsilon is never below the true one, nois
 """
 
 import dataclasses
+import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Self
 
@@ -18,7 +19,7 @@ from dp_accounting.pld import privacy_loss_distribution
 from dp_accounting.rdp import RdpAccountant
 from opacus.accountants import PRVAccountant
 
-from shared_model.config import PrivacyConfig, TrainingConfig
+from shared_model.config import EvaluationConfig, PrivacyConfig, TrainingConfig
 from shared_model.errors import PrivacyError
 
 _RDP_ORDERS = (*range(2, 65), 128, 256, 512, 1024)
@@ -56,42 +57,42 @@ class Mechanism:
             raise ValueError(f"Expected num_steps={self.num_steps} >= 1.")
 
 
-@lru_cache(maxsize=1024)
-def epsilon(mechanism: Mechanism, delta: float) -> float:
-    """Return the epsilon of record at ``delta``: never below the true one, and within 0.1 % of it.
+def epsilon(mechanisms: Mechanism | Sequence[Mechanism], delta: float) -> float:
+    """Return the epsilon of record at ``delta``: never below the true one, and within 0.1 % of it for one mechanism.
 
-    At rate 1 the composition is itself one Gaussian mechanism with ``noise_multiplier / sqrt(num_steps)``, priced by
-    its closed form (Balle & Wang 2018, Theorem 8). Below rate 1 the privacy loss is discretised pessimistically and
-    composed by Fourier transform (Doroshenko et al. 2022). Infinite where the noise is too small for any guarantee
-    at this ``delta``.
+    All steps at rate 1 are together one Gaussian mechanism whose noise multiplier ``s`` has ``1 / s^2`` equal to the
+    sum over their own, priced by its closed form (Balle & Wang 2018, Theorem 8). Below rate 1 the privacy loss is
+    discretised pessimistically and composed by Fourier transform (Doroshenko et al. 2022). Infinite where the noise
+    is too small for any guarantee at this ``delta``.
+
+    Args:
+        mechanisms: one, or several in sequence on cohorts that may all hold the same patient; none costs nothing.
+        delta: in (0, 1).
 
     Raises:
         ValueError: ``delta`` is not in (0, 1).
     """
     _require_delta(delta)
-    # Sampling never costs more than taking everyone, and the discretisation breaks down just below rate 1.
-    whole = _epsilon_gaussian(mechanism, delta)
-    if mechanism.sampling_rate > _NEARLY_ALL:
-        return whole
-    return min(whole, _epsilon_pld(mechanism, delta, grid_factor=1))
+    parts = (mechanisms,) if isinstance(mechanisms, Mechanism) else tuple(mechanisms)
+    return _epsilon_of_record(_merged(parts), delta) if parts else 0.0
 
 
-def epsilon_rdp(mechanism: Mechanism, delta: float) -> float:
+def epsilon_rdp(mechanisms: Mechanism | Sequence[Mechanism], delta: float) -> float:
     """Return a looser upper bound by Renyi differential privacy (Mironov et al. 2019), as a sanity check.
 
     Raises:
         ValueError: ``delta`` is not in (0, 1).
     """
     _require_delta(delta)
-    event = dp_accounting.GaussianDpEvent(mechanism.noise_multiplier)
-    sampled = dp_accounting.PoissonSampledDpEvent(mechanism.sampling_rate, event)
     # Fractional orders need a series that often fails to converge, with a warning each.
     accountant = RdpAccountant(orders=_RDP_ORDERS)
-    accountant.compose(sampled, mechanism.num_steps)
+    for mechanism in (mechanisms,) if isinstance(mechanisms, Mechanism) else mechanisms:
+        event = dp_accounting.GaussianDpEvent(mechanism.noise_multiplier)
+        accountant.compose(dp_accounting.PoissonSampledDpEvent(mechanism.sampling_rate, event), mechanism.num_steps)
     return float(accountant.get_epsilon(delta))
 
 
-def epsilon_prv(mechanism: Mechanism, delta: float) -> float:
+def epsilon_prv(mechanisms: Mechanism | Sequence[Mechanism], delta: float) -> float:
     """Return Opacus' upper bound by privacy-loss random variables (Gopi et al. 2021), a second way to ``epsilon``.
 
     It lies up to 0.01 above the true value, and overflows to infinity or NaN for epsilons of several hundred.
@@ -100,8 +101,14 @@ def epsilon_prv(mechanism: Mechanism, delta: float) -> float:
         ValueError: ``delta`` is not in (0, 1).
     """
     _require_delta(delta)
+    parts = (mechanisms,) if isinstance(mechanisms, Mechanism) else tuple(mechanisms)
+    return _epsilon_prv(_merged(parts), delta) if parts else 0.0
+
+
+@lru_cache(maxsize=256)
+def _epsilon_prv(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
     accountant = PRVAccountant()
-    accountant.history = [(mechanism.noise_multiplier, mechanism.sampling_rate, mechanism.num_steps)]
+    accountant.history = [(part.noise_multiplier, part.sampling_rate, part.num_steps) for part in mechanisms]
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         # Its start value comes from an RDP bound that warns when the best order lies at the end of the range.
         warnings.filterwarnings("ignore", message="Optimal order is the", category=UserWarning)
@@ -109,18 +116,27 @@ def epsilon_prv(mechanism: Mechanism, delta: float) -> float:
 
 
 def cross_check(mechanism: Mechanism, delta: float) -> None:
-    """Compare ``epsilon`` with Opacus' independent accountant.
+    """Compare ``epsilon`` with Opacus' independent accountant and with the bound by Renyi differential privacy.
 
     Raises:
-        PrivacyError: they differ by more than 0.02 + 0.002 epsilon, or Opacus' accountant overflowed.
+        PrivacyError: Opacus' accountant differs by more than ``tolerance``, or overflowed; or the Renyi bound, which
+            can only be looser, lies below.
         ValueError: ``delta`` is not in (0, 1).
     """
-    of_record, second = epsilon(mechanism, delta), epsilon_prv(mechanism, delta)
-    bound = 0.02 + 0.002 * of_record
-    if not abs(second - of_record) <= bound:
+    of_record, second, upper = epsilon(mechanism, delta), epsilon_prv(mechanism, delta), epsilon_rdp(mechanism, delta)
+    # Written so that NaN fails.
+    if not abs(second - of_record) <= tolerance(of_record):
         raise PrivacyError(
-            f"Expected two accountants to agree on epsilon={of_record:.4f} within {bound:.4f}, got {second:.4f}."
+            f"Expected two accountants to agree on epsilon={of_record:.4f} within {tolerance(of_record):.4f}, got "
+            f"{second:.4f}."
         )
+    if not of_record <= upper:
+        raise PrivacyError(f"Expected epsilon={of_record:.4f} <= {upper:.4f}, the bound by Renyi differential privacy.")
+
+
+def tolerance(of_record: float) -> float:
+    """Return by how much the second accountant may differ from the epsilon of record."""
+    return 0.02 + 0.002 * of_record
 
 
 @lru_cache(maxsize=256)
@@ -139,11 +155,16 @@ def calibrate_noise(target_epsilon: float, *, delta: float, sampling_rate: float
         mechanism = Mechanism(noise_multiplier=_multiplier_at(index), sampling_rate=sampling_rate, num_steps=num_steps)
         if grid_factor == 1 or sampling_rate > _NEARLY_ALL:
             return epsilon(mechanism, delta) <= target_epsilon
-        return _epsilon_pld(mechanism, delta, grid_factor=grid_factor) <= target_epsilon
+        return _epsilon_pld((mechanism,), delta, grid_factor=grid_factor) <= target_epsilon
 
     # A coarser grid prices some ten times faster, and a little too high: it finds the neighbourhood.
     coarse = _first_true(lambda index: meets(index, 4), start=_index_of(plain), step=2000)
     return _multiplier_at(_first_true(meets, start=coarse, step=1))
+
+
+def evaluation_noise(evaluation: EvaluationConfig) -> float:
+    """Return the noise multiplier of the one release of score histograms of l2 sensitivity 1."""
+    return calibrate_noise(evaluation.target_epsilon, delta=evaluation.delta, sampling_rate=1.0, num_steps=1)
 
 
 def declared_size(num_patients: int, rounding: int) -> int:
@@ -197,7 +218,8 @@ class PrivacyPlan:
         """Return the plan whose ``num_rounds`` rounds keep the promise of ``privacy`` with the least noise.
 
         Raises:
-            PrivacyError: ``privacy.delta`` is too large for a cohort of ``num_patients_declared``.
+            PrivacyError: ``privacy.delta`` is too large for a cohort of ``num_patients_declared``, or two accountants
+                disagree on the price.
             ValueError: ``privacy`` is off.
         """
         if privacy.target_epsilon is None or privacy.delta is None or privacy.max_grad_norm is None:
@@ -208,7 +230,7 @@ class PrivacyPlan:
             sampling_rate=training.sampling_rate,
             num_steps=training.num_rounds * training.local_steps,
         )
-        return cls(
+        plan = cls(
             noise_multiplier=noise_multiplier,
             sampling_rate=training.sampling_rate,
             max_grad_norm=privacy.max_grad_norm,
@@ -218,6 +240,8 @@ class PrivacyPlan:
             steps_per_round=training.local_steps,
             num_patients_declared=num_patients_declared,
         )
+        cross_check(plan.mechanism(plan.num_rounds), plan.delta)
+        return plan
 
     def mechanism(self, num_rounds: int) -> Mechanism:
         """Return the mechanism of ``num_rounds`` >= 1 rounds together."""
@@ -245,20 +269,57 @@ def _require_delta(delta: float) -> None:
         raise ValueError(f"Expected delta={delta} in (0, 1).")
 
 
-def _epsilon_gaussian(mechanism: Mechanism, delta: float) -> float:
-    composed = mechanism.noise_multiplier / math.sqrt(mechanism.num_steps)
-    found = float(dp_accounting.get_epsilon_gaussian(composed, delta))
+def _merged(mechanisms: tuple[Mechanism, ...]) -> tuple[Mechanism, ...]:
+    """Return an equal composition of few parts: one whole-cohort step at most, and one part per kind of sampled step.
+
+    The order of ``mechanisms`` does not matter to the result.
+    """
+    # Sorted, so that the same steps in another order give the same floating-point sum.
+    whole = sorted(m.num_steps / m.noise_multiplier**2 for m in mechanisms if m.sampling_rate > _NEARLY_ALL)
+    merged = []
+    if whole:
+        merged.append(Mechanism(noise_multiplier=1 / math.sqrt(math.fsum(whole)), sampling_rate=1, num_steps=1))
+    steps: dict[tuple[float, float], int] = {}
+    for mechanism in mechanisms:
+        if mechanism.sampling_rate <= _NEARLY_ALL:
+            kind = (mechanism.noise_multiplier, mechanism.sampling_rate)
+            steps[kind] = steps.get(kind, 0) + mechanism.num_steps
+    merged += [
+        Mechanism(noise_multiplier=noise, sampling_rate=rate, num_steps=count)
+        for (noise, rate), count in sorted(steps.items())
+    ]
+    return tuple(merged)
+
+
+@lru_cache(maxsize=1024)
+def _epsilon_of_record(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
+    # Sampling never costs more than taking everyone, and the discretisation breaks down just below rate 1.
+    whole = _epsilon_gaussian(mechanisms, delta)
+    if all(mechanism.sampling_rate > _NEARLY_ALL for mechanism in mechanisms):
+        return whole
+    return min(whole, _epsilon_pld(mechanisms, delta, grid_factor=1))
+
+
+def _epsilon_gaussian(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
+    """Return the price of the same steps with every patient in every step."""
+    precision = math.fsum(mechanism.num_steps / mechanism.noise_multiplier**2 for mechanism in mechanisms)
+    found = float(dp_accounting.get_epsilon_gaussian(1 / math.sqrt(precision), delta))
     return found + _ROOT_TOLERANCE if found > 0 else 0.0
 
 
-def _epsilon_pld(mechanism: Mechanism, delta: float, *, grid_factor: int) -> float:
-    distribution = privacy_loss_distribution.from_gaussian_mechanism(
-        mechanism.noise_multiplier,
-        pessimistic_estimate=True,
-        value_discretization_interval=grid_factor * _grid_interval(mechanism),
-        sampling_prob=mechanism.sampling_rate,
-    )
-    return float(distribution.self_compose(mechanism.num_steps).get_epsilon_for_delta(delta))
+def _epsilon_pld(mechanisms: tuple[Mechanism, ...], delta: float, *, grid_factor: int) -> float:
+    interval = grid_factor * min(_grid_interval(mechanism) for mechanism in mechanisms)
+    distributions = [
+        privacy_loss_distribution.from_gaussian_mechanism(
+            mechanism.noise_multiplier,
+            pessimistic_estimate=True,
+            value_discretization_interval=interval,
+            sampling_prob=mechanism.sampling_rate,
+        ).self_compose(mechanism.num_steps)
+        for mechanism in mechanisms
+    ]
+    composed = functools.reduce(lambda left, right: left.compose(right), distributions)
+    return float(composed.get_epsilon_for_delta(delta))
 
 
 def _grid_interval(mechanism: Mechanism) -> float:

@@ -7,7 +7,7 @@ running statistics would leave the site without noise.
 import torch
 from torch import Tensor, nn
 
-from shared_model.config import Backbone
+from shared_model.choices import Backbone
 from shared_model.efficientnet import FEATURE_WIDTH, load_efficientnet_lite0
 from shared_model.torchvision_cpu import load_torchvision_models
 

@@ -9,13 +9,8 @@ import dataclasses
 import json
 import math
 import re
-import reprlib
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -24,128 +19,28 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from shared_model.choices import (
+    Backbone,
+    Backend,
+    DataSource,
+    Denoising,
+    EvaluationPrivacy,
+    Fusion,
+    ImageMode,
+    Loss,
+    Modality,
+    NoiseSource,
+    Normalisation,
+    Partition,
+    PrivacyMode,
+    StrategyName,
+)
 from shared_model.errors import ConfigError
 from shared_model.mammography import FeaturePolicy, LesionType
+from shared_model.strict_build import build
 
 CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs"
-T = TypeVar("T")
 _SITE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-class DataSource(StrEnum):
-    """How a site's data stand on disk."""
-
-    CBIS_DDSM = "cbis_ddsm"
-    MANIFEST = "manifest"
-
-
-class ImageMode(StrEnum):
-    """What the network sees of a lesion."""
-
-    CROP = "crop"
-    """The crop file that the data set ships."""
-    ROI = "roi"
-    """A crop cut from the whole film round the mask or box, with context."""
-    FILM = "film"
-    """The whole film."""
-
-
-class Normalisation(StrEnum):
-    """How stored values become [0, 1]."""
-
-    FULL_RANGE = "full_range"
-    """Divide by the largest value that the stored bits can hold."""
-    MIN_MAX = "min_max"
-    """Stretch the image's own minimum and maximum."""
-    PERCENTILE = "percentile"
-    """Stretch the image's 1st and 99th percentile, clipping outside."""
-
-
-class Denoising(StrEnum):
-    """Optional smoothing before contrast enhancement."""
-
-    NONE = "none"
-    MEDIAN = "median"
-    NON_LOCAL_MEANS = "non_local_means"
-
-
-class Modality(StrEnum):
-    """Which branches of the fusion network exist."""
-
-    IMAGE = "image"
-    CLINICAL = "clinical"
-    FUSION = "fusion"
-
-
-class Fusion(StrEnum):
-    """Where the image and the clinical branch meet."""
-
-    EARLY = "early"
-    MID = "mid"
-    LATE = "late"
-
-
-class Backbone(StrEnum):
-    """Image encoder."""
-
-    EFFICIENTNET_LITE0 = "efficientnet_lite0"
-    """ImageNet weights, frozen; only the head trains."""
-    SMALL_CNN = "small_cnn"
-    RESNET18 = "resnet18"
-    DENSENET121 = "densenet121"
-
-    @property
-    def is_frozen(self) -> bool:
-        """Whether the encoder's features can be computed once and cached."""
-        return self is Backbone.EFFICIENTNET_LITE0
-
-
-class Loss(StrEnum):
-    """Per-record loss; both are bounded per record, so neither mixes patients."""
-
-    CROSS_ENTROPY = "cross_entropy"
-    FOCAL = "focal"
-
-
-class PrivacyMode(StrEnum):
-    """Whose data one step is private for."""
-
-    PATIENT = "patient"
-    OFF = "off"
-
-
-class NoiseSource(StrEnum):
-    """Where the privacy noise comes from."""
-
-    SECURE = "secure"
-    SEEDED = "seeded"
-    """Reproducible and therefore no protection: for simulations and tests only."""
-
-
-class StrategyName(StrEnum):
-    """How the server turns updates into new parameters."""
-
-    FEDAVG = "fedavg"
-    FEDAVGM = "fedavgm"
-    FEDADAM = "fedadam"
-    FEDPROX = "fedprox"
-
-
-class Backend(StrEnum):
-    """What runs the simulated sites."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
-
-class Partition(StrEnum):
-    """How a simulation deals patients to sites."""
-
-    HOSPITAL = "hospital"
-    """By ``sites.csv``: the hospital that really saw the patient."""
-    IID = "iid"
-    LABEL_SKEW = "label_skew"
-    DENSITY_SKEW = "density_skew"
 
 
 def _require(*checks: tuple[str, object, bool, str]) -> None:
@@ -409,6 +304,10 @@ class FederationConfig:
     round_timeout_seconds: float
     num_workers: int
     """Sites that compute at the same time in a simulation."""
+    ledger_dir: str
+    """Folder of the simulated sites' privacy ledgers; a deployed site names its own and ignores this one."""
+    site_policy: str | None
+    """Policy file of the simulated sites, null for the one that allows everything; as ``ledger_dir`` otherwise."""
 
     def __post_init__(self) -> None:
         _require(
@@ -440,8 +339,15 @@ class FederationConfig:
 class EvaluationConfig:
     """How global figures are computed."""
 
+    privacy: EvaluationPrivacy
     num_bins: int
-    """Bins of the score histograms that sites send."""
+    """Bins of the score histograms that sites send with ``privacy=exact``."""
+    target_epsilon: float
+    """With ``privacy=dp``: what one release of histograms may cost an evaluation patient."""
+    delta: float
+    """With ``privacy=dp``."""
+    dp_num_bins: int
+    """Bins with ``privacy=dp``: each bin has noise of its own, so fewer are better than many."""
     target_sensitivity: float
     """The threshold is the highest that reaches this sensitivity on validation patients."""
     bootstrap_resamples: int
@@ -459,6 +365,14 @@ class EvaluationConfig:
                 "in [10, 100000]",
             ),
             (
+                "evaluation.target_epsilon",
+                self.target_epsilon,
+                0.01 <= self.target_epsilon <= 1000,
+                "in [0.01, 1000]",
+            ),
+            ("evaluation.delta", self.delta, 0 < self.delta < 0.1, "in (0, 0.1)"),
+            ("evaluation.dp_num_bins", self.dp_num_bins, 2 <= self.dp_num_bins <= 1000, "in [2, 1000]"),
+            (
                 "evaluation.target_sensitivity",
                 self.target_sensitivity,
                 0 < self.target_sensitivity <= 1,
@@ -471,6 +385,11 @@ class EvaluationConfig:
                 ">= 100",
             ),
         )
+
+    @property
+    def bins(self) -> int:
+        """Bins of the histograms that sites send."""
+        return self.dp_num_bins if self.privacy is EvaluationPrivacy.DP else self.num_bins
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -526,63 +445,6 @@ class ExperimentConfig:
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"Expected the configuration as JSON: {error}.") from error
         return build(cls, values, path="")
-
-
-def build(kind: type[T], values: object, *, path: str) -> T:
-    """Build the frozen dataclass ``kind`` from a plain mapping, strictly.
-
-    Raises:
-        ConfigError: a key is unknown or missing, a type differs, or a value is out of bounds.
-    """
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"Expected {path or 'the configuration'} to be a mapping, got {reprlib.repr(values)}.")
-    hints = typing.get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    prefix = f"{path}." if path else ""
-    for problem, keys in (
-        ("Unknown", sorted(" ".join(str(key).split()) for key in set(values) - set(names))),
-        ("Missing", sorted(set(names) - set(values))),
-    ):
-        if keys:
-            listed = ", ".join(f"{prefix}{key}" for key in keys)
-            raise ConfigError(f"{problem} configuration key {listed}; known here: {', '.join(names)}.")
-    return kind(**{name: _convert(hints[name], values[name], prefix + name) for name in names})
-
-
-def _convert(kind: Any, value: object, path: str) -> Any:  # noqa: ANN401
-    if dataclasses.is_dataclass(kind):
-        return build(kind, value, path=path)  # type: ignore[arg-type]
-    if typing.get_origin(kind) is tuple:
-        return _convert_list(typing.get_args(kind)[0], value, path)
-    allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    choices = [option for option in allowed if isinstance(option, type) and issubclass(option, StrEnum)]
-    if choices and isinstance(value, str):
-        return _convert_choice(choices[0], value, path)
-    if float in allowed and type(value) is int:
-        return _convert_integer(value, path)
-    if type(value) not in allowed:
-        names = " or ".join("null" if option is types.NoneType else option.__name__ for option in allowed)
-        raise ConfigError(f"Expected {path} to be {names}, got {reprlib.repr(value)}.")
-    return value
-
-
-def _convert_integer(value: int, path: str) -> float:
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise ConfigError(f"Expected {path} to be float, got an integer of {value.bit_length()} bits.") from error
-
-
-def _convert_list(inner: Any, value: object, path: str) -> tuple[Any, ...]:  # noqa: ANN401
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ConfigError(f"Expected {path} to be a list, got {reprlib.repr(value)}.")
-    return tuple(_convert(inner, entry, f"{path}[{i}]") for i, entry in enumerate(value))
-
-
-def _convert_choice(kind: type[StrEnum], value: str, path: str) -> StrEnum:
-    if value not in {str(member) for member in kind}:
-        raise ConfigError(f"Expected {path} to be one of {', '.join(kind)}, got {reprlib.repr(value)}.")
-    return kind(value)
 
 
 _REFUSED = {

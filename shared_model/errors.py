@@ -8,6 +8,9 @@
     │   ├── RejectLimitError   more rows were rejected than the configuration accepts
     │   └── CohortError        too few patients, or one class only
     ├── PrivacyError           training would not have the promised guarantee
+    │   ├── PolicyError        the site's policy does not allow what was asked
+    │   ├── BudgetError        the site's patients have no budget left for it
+    │   └── LedgerError        the site's ledger was changed, is damaged or cannot be written
     ├── ProtocolError          a message is malformed, stale or from other code
     └── RoundError             too few valid replies, or a non-finite aggregate
 
@@ -64,6 +67,24 @@ class PrivacyError(FederatedMammographyError):
     """Training would not have the promised privacy guarantee."""
 
     public_reason: ClassVar[str] = "the site refused for privacy reasons"
+
+
+class PolicyError(PrivacyError):
+    """The site's policy does not allow what was asked."""
+
+    public_reason: ClassVar[str] = "the site's policy does not allow it"
+
+
+class BudgetError(PrivacyError):
+    """The site's patients have no privacy budget left for what was asked."""
+
+    public_reason: ClassVar[str] = "the site's privacy budget does not allow it"
+
+
+class LedgerError(PrivacyError):
+    """The site's privacy ledger was changed, is damaged or cannot be written."""
+
+    public_reason: ClassVar[str] = "the site's privacy ledger cannot be used"
 
 
 class ProtocolError(FederatedMammographyError):

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shared_model.backbone import build_encoder
-from shared_model.config import Fusion, Modality, ModelConfig
+from shared_model.choices import Fusion, Modality
+from shared_model.config import ModelConfig
 from shared_model.efficientnet import FEATURE_WIDTH
 from shared_model.errors import ConfigError
 from shared_model.parameters import FloatArray, Parameters

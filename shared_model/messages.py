@@ -4,20 +4,27 @@ Everything that arrives is checked here against what was expected, before any ot
 shapes, finite values, ranges. The only module with wire keys.
 """
 
+import dataclasses
+import hashlib
 import io
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import safetensors.numpy as safetensors
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
-from shared_model.config import ExperimentConfig
+from shared_model.accounting import evaluation_noise
+from shared_model.choices import EvaluationPrivacy
+from shared_model.config import EvaluationConfig, ExperimentConfig
 from shared_model.errors import ProtocolError
 from shared_model.metrics import ScoreHistogram
 from shared_model.parameters import FloatArray, Parameters
+from shared_model.private_histograms import WeightedHistogram
 from shared_model.provenance import source_fingerprint
 
 _FACTS = "facts"
@@ -25,11 +32,14 @@ _PARAMETERS = "parameters"
 _CONSTANTS = "constants"
 _UPDATE = "update"
 _HISTOGRAMS = "histograms"
+_ROLES = ("test", "validation")
+_PARTS = ("negatives", "positives")
 _MAX_PATIENTS = 10_000_000
 _MAX_DIMENSIONS = 8
 
 Scalar = TypeVar("Scalar", int, float, str)
 AnyScalar = TypeVar("AnyScalar", bound=np.generic)
+Histogram = ScoreHistogram | WeightedHistogram
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +79,12 @@ class TrainReply:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateReply:
-    """A site's score histograms, one per role, each of both classes."""
+    """A site's score histograms, one per role, each of both classes: exact, or weighted and with noise."""
 
     site: str
     server_round: int
-    test: ScoreHistogram
-    validation: ScoreHistogram
+    test: Histogram
+    validation: Histogram
 
 
 def pack_request(request: Request) -> RecordDict:
@@ -111,6 +121,58 @@ def unpack_request(content: RecordDict) -> Request:
         parameters=_from_record(content, _PARAMETERS),
         constants=_from_record(content, _CONSTANTS),
     )
+
+
+def request_digest(request: Request) -> str:
+    """Return the SHA-256 over everything that is asked, hexadecimal: equal only for the same work."""
+    digest = hashlib.sha256(f"{source_fingerprint()}\n{request.server_round}\n{request.config.to_json()}".encode())
+    for arrays in (request.parameters, request.constants):
+        digest.update(safetensors.save(_plain(arrays)))
+    return digest.hexdigest()
+
+
+def train_reply_to_bytes(reply: TrainReply) -> bytes:
+    """Return the reply as the content of a safetensors file, for the site's own disk."""
+    facts = {
+        "site": reply.site,
+        "server_round": reply.server_round,
+        "num_patients_declared": reply.num_patients_declared,
+        "privacy": None if reply.privacy is None else dataclasses.asdict(reply.privacy),
+    }
+    return safetensors.save(_plain(reply.update), {_FACTS: json.dumps(facts)})
+
+
+def train_reply_from_bytes(content: bytes) -> TrainReply:
+    """Return what ``train_reply_to_bytes`` was given; the bytes must come from the site's own, verified ledger."""
+    facts, update = _facts_of_file(content), safetensors.load(content)
+    privacy = facts.pop("privacy")
+    return TrainReply(**facts, update=update, privacy=None if privacy is None else PrivacySpent(**privacy))
+
+
+def evaluate_reply_to_bytes(reply: EvaluateReply) -> bytes:
+    """Return a reply with noisy histograms as the content of a safetensors file, for the site's own disk."""
+    facts = {"site": reply.site, "server_round": reply.server_round}
+    return safetensors.save(_histogram_arrays(reply), {_FACTS: json.dumps(facts)})
+
+
+def evaluate_reply_from_bytes(content: bytes, *, evaluation: EvaluationConfig) -> EvaluateReply:
+    """Return what ``evaluate_reply_to_bytes`` was given; the bytes must come from the site's own, verified ledger."""
+    facts, arrays = _facts_of_file(content), safetensors.load(content)
+    noise_std = evaluation_noise(evaluation)
+    test, validation = (
+        WeightedHistogram(noise_std=noise_std, **{part: arrays[f"{role}-{part}"] for part in _PARTS}) for role in _ROLES
+    )
+    return EvaluateReply(**facts, test=test, validation=validation)
+
+
+def _plain(arrays: Parameters) -> dict[str, FloatArray]:
+    return {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+
+
+def _facts_of_file(content: bytes) -> dict[str, Any]:
+    length = int.from_bytes(content[:8], "little")
+    facts: dict[str, Any] = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][_FACTS])
+    return facts
 
 
 def pack_train_reply(reply: TrainReply) -> RecordDict:
@@ -154,33 +216,42 @@ def unpack_train_reply(content: RecordDict) -> TrainReply:
 
 def pack_evaluate_reply(reply: EvaluateReply) -> RecordDict:
     """Translate an evaluate reply to Flower records."""
-    arrays = {
-        f"{role}-{part}": Array(getattr(histogram, part))
-        for role, histogram in (("test", reply.test), ("validation", reply.validation))
-        for part in ("negatives", "positives")
-    }
     facts = ConfigRecord({"site": reply.site, "server-round": reply.server_round})
-    return RecordDict({_FACTS: facts, _HISTOGRAMS: ArrayRecord(arrays)})
+    arrays = ArrayRecord({name: Array(counts) for name, counts in _histogram_arrays(reply).items()})
+    return RecordDict({_FACTS: facts, _HISTOGRAMS: arrays})
 
 
-def unpack_evaluate_reply(content: RecordDict, *, num_bins: int) -> EvaluateReply:
-    """Translate Flower records to an evaluate reply with histograms of ``num_bins`` bins.
+def unpack_evaluate_reply(content: RecordDict, *, evaluation: EvaluationConfig) -> EvaluateReply:
+    """Translate Flower records to an evaluate reply with the histograms that ``evaluation`` asks for.
 
     Raises:
         ProtocolError: a record or key is missing, malformed or out of range.
     """
     facts = _facts(content)
     record = content.array_records.get(_HISTOGRAMS, ArrayRecord())
-    histograms = {}
-    for role in ("test", "validation"):
-        parts = {part: _counts(record, f"{role}-{part}", num_bins) for part in ("negatives", "positives")}
-        histograms[role] = ScoreHistogram(**parts)
+    is_private = evaluation.privacy is EvaluationPrivacy.DP
+    read = _noisy_histogram if is_private else _exact_histogram
+    histograms = {role: read(record, role, evaluation) for role in _ROLES}
     return EvaluateReply(
         site=_scalar(facts, "site", str),
         server_round=_scalar(facts, "server-round", int, low=0),
         test=histograms["test"],
         validation=histograms["validation"],
     )
+
+
+def _histogram_arrays(reply: EvaluateReply) -> dict[str, NDArray[Any]]:
+    return {f"{role}-{part}": getattr(getattr(reply, role), part) for role in _ROLES for part in _PARTS}
+
+
+def _exact_histogram(record: ArrayRecord, role: str, evaluation: EvaluationConfig) -> Histogram:
+    return ScoreHistogram(**{part: _counts(record, f"{role}-{part}", evaluation.bins) for part in _PARTS})
+
+
+def _noisy_histogram(record: ArrayRecord, role: str, evaluation: EvaluationConfig) -> Histogram:
+    counts = {part: _noisy_counts(record, f"{role}-{part}", evaluation.bins) for part in _PARTS}
+    # As configured and not as claimed: the errors of the global figures rest on it.
+    return WeightedHistogram(noise_std=evaluation_noise(evaluation), **counts)
 
 
 def _facts(content: RecordDict) -> Mapping[str, object]:
@@ -225,6 +296,16 @@ def _counts(record: ArrayRecord, key: str, num_bins: int) -> NDArray[np.int64]:
     counts = _decode(key, record[key], np.dtype(np.int64))
     if counts.shape != (num_bins,) or (counts < 0).any() or counts.sum(dtype=np.float64) > _MAX_PATIENTS:
         raise ProtocolError(f"Expected {key} to be {num_bins} counts >= 0, got shape {counts.shape}.")
+    return counts
+
+
+def _noisy_counts(record: ArrayRecord, key: str, num_bins: int) -> NDArray[np.float64]:
+    if key not in record:
+        raise ProtocolError(f"Expected an array {key!r}, got {sorted(record)}.")
+    counts = _decode(key, record[key], np.dtype(np.float64))
+    # Written so that NaN fails.
+    if counts.shape != (num_bins,) or not (np.abs(counts) <= _MAX_PATIENTS).all():
+        raise ProtocolError(f"Expected {key} to be {num_bins} finite counts, got shape {counts.shape}.")
     return counts
 
 

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shared_model.config import Denoising, ImageConfig, ImageMode, Normalisation
+from shared_model.choices import Denoising, ImageMode, Normalisation
+from shared_model.config import ImageConfig
 from shared_model.mammography import Laterality, View
 
 FloatArray = NDArray[np.float32]

@@ -11,7 +11,8 @@ from rich.table import Table
 from client.roles import Role
 from server.federation import RoundSummary
 from server.results import Results
-from shared_model.config import ExperimentConfig, PrivacyMode
+from shared_model.choices import PrivacyMode
+from shared_model.config import ExperimentConfig
 from shared_model.metrics import Interval
 from simulations.prepare import Prepared
 
@@ -75,9 +76,7 @@ class Display:
         self.on_progress(_ROUNDS, summary.server_round, self._config.training.num_rounds)
         cells = (
             str(summary.server_round),
-            _figure(figures.auroc),
-            _figure(figures.confusion.sensitivity),
-            _figure(figures.confusion.specificity),
+            *(_figure(getattr(figures, name, None)) for name in ("auroc", "sensitivity", "specificity")),
             _figure(summary.epsilon, digits=2),
             f"{summary.num_sites}/{len(self._config.federation.sites)}",
             f"{summary.seconds:.1f}",
@@ -102,7 +101,8 @@ def _rounds_table() -> Table:
 def print_results(results: Results, config: ExperimentConfig, console: Console) -> None:
     """Print the final figures, with 95% intervals, and what every site has spent."""
     final = results.final
-    table = Table(title=f"Federated result: {results.preset}, {final.num_lesions} test lesions, seed {results.seed}")
+    counted = "" if final.num_lesions is None else f" {final.num_lesions} test lesions,"
+    table = Table(title=f"Federated result: {results.preset},{counted} seed {results.seed}")
     table.add_column("figure")
     table.add_column("value", justify="right")
     table.add_column("95% interval", justify="right")

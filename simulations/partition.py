@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from shared_model.config import Partition
+from shared_model.choices import Partition
 from shared_model.errors import ConfigError
 
 _DENSITY_MISSING = "0"

@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from client.clinical import LesionTable, check_rejects, write_rejects
-from client.dataset import load_lesions, read_roster, read_table, restrict
-from client.roles import Role, assign_roles, check_cohort
+from client.dataset import assign_table_roles, load_lesions, read_roster, read_table, restrict
+from client.roles import Role, check_cohort
 from shared_model.accounting import PrivacyPlan, declared_size
-from shared_model.config import ExperimentConfig, Partition, PrivacyMode
+from shared_model.choices import Partition, PrivacyMode
+from shared_model.config import ExperimentConfig
 from shared_model.errors import CohortError, ConfigError, PrivacyError
 from shared_model.files import write_atomically
 from shared_model.lesions import Lesions
@@ -107,10 +108,8 @@ def _require_sites(config: ExperimentConfig, roster: dict[str, str] | None, tabl
 
 def _check_cohorts(config: ExperimentConfig, roster: dict[str, str] | None, table: LesionTable) -> None:
     """Find out before training which site could not take part."""
-    data, frame = config.data, table.frame
-    roles = assign_roles(
-        frame, public_fraction=data.public_fraction, validation_fraction=data.validation_fraction, seed=config.seed
-    )
+    frame = table.frame
+    roles = assign_table_roles(frame, config)
     is_training = frame["patient_id"].map(roles) == Role.TRAIN
     owners = frame["patient_id"].map(lambda patient: config.federation.sites[0] if roster is None else roster[patient])
     for site in config.federation.sites:

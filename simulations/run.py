@@ -18,7 +18,8 @@ from client.app import app as client_app
 from server.federation import Observer, Outcome, federate
 from server.results import Results
 from server.run_folder import RunFolder
-from shared_model.config import Backend, ExperimentConfig, compose
+from shared_model.choices import Backend
+from shared_model.config import ExperimentConfig, compose
 from shared_model.errors import ConfigError, FederatedMammographyError
 from simulations.display import Display, print_results
 from simulations.local_grid import LocalGrid

@@ -29,6 +29,8 @@ class Hospital:
             f"data.root={self.manifest}",
             "data.roster=null",
             f"data.cache_dir={self.cache}",
+            # Every test has ledgers of its own.
+            f"run.dir={self.cache.parent / 'run'}",
             "data.image.size=32",
             "data.public_fraction=0",
             "data.validation_fraction=0.3",

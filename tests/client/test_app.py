@@ -73,7 +73,7 @@ class TestAnswers:
 
     def test_evaluate_counts_every_held_out_lesion(self, config):
         content = send("evaluate", pack_request(request_of(config))).content
-        reply = unpack_evaluate_reply(content, num_bins=config.evaluation.num_bins)
+        reply = unpack_evaluate_reply(content, evaluation=config.evaluation)
         assert reply.test.num_lesions == 8
         assert reply.validation.num_lesions > 0
 

@@ -14,7 +14,8 @@ from pydicom import Dataset, uid
 from pydicom.dataset import FileMetaDataset
 
 from client.images import LesionFiles, image_paths_used, load_lesion, read_image
-from shared_model.config import Denoising, ImageConfig, ImageMode, Normalisation
+from shared_model.choices import Denoising, ImageMode, Normalisation
+from shared_model.config import ImageConfig
 from shared_model.errors import DicomError
 from shared_model.mammography import Laterality
 from shared_model.preprocessing import Box, GreyImage, resize, square_crop

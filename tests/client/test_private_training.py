@@ -9,24 +9,14 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
-from client import private_training
+from client.cohort import Cohort
 from client.noise import NoiseGenerator
-from client.private_training import (
-    Cohort,
-    LocalTraining,
-    PatientOptimizer,
-    choose_method,
-    draw_patients,
-    gradients_by_backward,
-    gradients_by_vmap,
-    record_loss,
-    reject_non_finite,
-    train_round,
-)
+from client.patient_gradients import GradientWay, record_loss
+from client.private_training import LocalTraining, PatientOptimizer, draw_patients, train_round
 from shared_model.accounting import PrivacyPlan
-from shared_model.config import Backbone, Fusion, Loss, Modality, ModelConfig, TrainingConfig
+from shared_model.choices import Loss
+from shared_model.config import TrainingConfig
 from shared_model.errors import PrivacyError
-from shared_model.fusion import build_network
 from shared_model.lesions import Lesions
 
 SILENT = 1e-12
@@ -123,10 +113,10 @@ def lesions_at(rows, labels, patients):
     )
 
 
-def trained(model, lesions, *, config=CONFIG, plan=None, proximal_mu=0.0, seed=0):
+def trained(model, lesions, *, config=CONFIG, plan=None, proximal_mu=0.0, way=None, seed=0):
     """Return a trained copy of ``model`` and the facts of the round."""
     model = copy.deepcopy(model)
-    training = LocalTraining(config=config, plan=plan, proximal_mu=proximal_mu)
+    training = LocalTraining(config=config, plan=plan, proximal_mu=proximal_mu, way=way)
     facts = train_round(model, lesions, training=training, noise=NoiseGenerator.seeded(seed))
     return model, facts
 
@@ -185,73 +175,6 @@ def test_focal_gradient_is_finite_at_every_logit(gamma):
     (gradient,) = torch.autograd.grad(record_loss(logits, torch.ones(5), config).sum(), logits)
     assert torch.isfinite(gradient).all()
     assert (gradient.abs() <= 1 + gamma).all()
-
-
-# The gradient of a patient
-
-
-@pytest.mark.parametrize("loss", Loss)
-@pytest.mark.parametrize("hidden_width", [0, 5])
-def test_both_methods_are_explicit_autograd(loss, hidden_width):
-    lesions = lesions_of([1, 2, 24, 3, 1, 5])
-    config = dataclasses.replace(CONFIG, loss=loss, positive_weight=2.0)
-    model, cohort = Head(9, hidden_width), Cohort.of(lesions)
-    expected = torch.stack(list(naive_patient_gradients(model, lesions, config).values()))
-    for method in (gradients_by_vmap, gradients_by_backward):
-        found = method(model, cohort.padded(torch.arange(6)), config)
-        torch.testing.assert_close(torch.cat([values.reshape(6, -1) for values in found], 1), expected)
-
-
-def test_cohort_takes_each_patients_own_lesions():
-    lesions = lesions_of([3, 1, 4, 2])
-    cohort = Cohort.of(lesions)
-    bags = cohort.padded(torch.tensor([2, 0]))
-    assert bags.weights.tolist() == [pytest.approx([0.25] * 4), pytest.approx([1 / 3] * 3 + [0])]
-    assert torch.equal(bags.labels[0], lesions.labels[lesions.patients == 17])
-    assert torch.equal(bags.images[1, :3], lesions.images[lesions.patients == 3])
-    assert torch.equal(bags.images[1, 3], bags.images[1, 0])
-    pooled = cohort.pooled(torch.tensor([2, 0]))
-    assert torch.equal(pooled.images, lesions.images[(lesions.patients == 17) | (lesions.patients == 3)])
-    assert float(pooled.weights.sum()) == pytest.approx(2)
-
-
-@given(sizes=st.lists(st.integers(1, 24), min_size=1, max_size=20), num_parameters=st.sampled_from([1, 10**6, 10**8]))
-def test_chunks_never_split_or_lose_a_patient(sizes, num_parameters):
-    cohort = Cohort.of(lesions_of(sizes))
-    chunks = list(cohort.chunks(torch.arange(len(sizes)), num_parameters=num_parameters))
-    assert sorted(torch.cat(chunks).tolist()) == list(range(len(sizes)))
-    for chunk in chunks:
-        assert 2 * cohort.sizes[chunk].min() >= cohort.sizes[chunk].max()
-        assert len(chunk) == 1 or 4 * num_parameters * len(chunk) <= 2**25
-
-
-def test_method_follows_what_the_module_allows():
-    features, pixels = Cohort.of(lesions_of([1, 2])), Cohort.of(lesions_of([1, 2], pixels=True))
-    assert choose_method(Head(9), features, CONFIG) is gradients_by_vmap
-    assert choose_method(Head(9), pixels, CONFIG) is gradients_by_backward
-    assert choose_method(IndexingHead(9), features, CONFIG) is gradients_by_backward
-    assert choose_method(nn.Sequential(), Cohort.of(lesions_of([])), CONFIG) is gradients_by_backward
-
-
-@pytest.mark.parametrize("fusion", Fusion)
-@pytest.mark.parametrize("modality", Modality)
-@pytest.mark.parametrize("hidden_width", [0, 4])
-def test_fusion_networks_on_cached_features_are_vectorised(modality, fusion, hidden_width):
-    model_config = ModelConfig(
-        modality=modality,
-        fusion=fusion,
-        backbone=Backbone.EFFICIENTNET_LITE0,
-        image_components=0,
-        hidden_width=hidden_width,
-    )
-    network = build_network(model_config, 3, seed=0)
-    cohort = Cohort.of(lesions_of([1, 2, 3], width=320))
-    assert choose_method(network, cohort, CONFIG) is gradients_by_vmap
-    bags = cohort.padded(torch.arange(3))
-    for first, second in zip(
-        gradients_by_vmap(network, bags, CONFIG), gradients_by_backward(network, bags, CONFIG), strict=True
-    ):
-        torch.testing.assert_close(first, second)
 
 
 # One private step
@@ -405,22 +328,13 @@ class Root(Constant):
 
 
 @pytest.mark.parametrize("plan", [None, plan_of()])
-@pytest.mark.parametrize("method", [gradients_by_vmap, gradients_by_backward])
-def test_a_non_finite_gradient_of_a_finite_input_contributes_exactly_nothing(monkeypatch, plan, method):
-    monkeypatch.setattr(private_training, "choose_method", lambda *_: method)
+@pytest.mark.parametrize("way", [GradientWay.RECORD, GradientWay.PATIENT])
+def test_a_non_finite_gradient_of_a_finite_input_contributes_exactly_nothing(plan, way):
     lesions = lesions_at([[4.0, 1.0], [9.0, 1.0], [-1.0, 1.0]], [0.0, 0.0, 0.0], [1, 2, 2])
-    after, facts = trained(Root(2), lesions, plan=plan)
+    after, facts = trained(Root(2), lesions, plan=plan, way=way)
     alone, _ = trained(Root(2), lesions.select(torch.tensor([0])), plan=plan)
     assert facts.num_rejected_draws == 1
     torch.testing.assert_close(flat(after), flat(alone) / (1 if plan else 2))
-
-
-def test_a_patient_without_finite_gradient_is_rejected_alone():
-    gradients = (torch.tensor([[1.0, 2.0], [math.nan, 1.0], [1e30, 0.0]]), torch.tensor([[3.0], [1.0], [1.0]]))
-    kept, num_rejected = reject_non_finite(gradients)
-    assert num_rejected == 2
-    assert kept[0].tolist() == [[1.0, 2.0], [0.0, 0.0], [0.0, 0.0]]
-    assert kept[1].tolist() == [[3.0], [0.0], [0.0]]
 
 
 def test_missing_modalities_train():
@@ -573,21 +487,33 @@ def test_a_model_must_have_something_to_train():
         trained(model, lesions_of([1]), plan=plan_of())
 
 
-def test_optimizer_adds_noise_once_however_many_parts():
-    def released(parts):
+def test_optimizer_scales_the_sum_and_adds_noise_once():
+    def released(total, noise_multiplier):
         model = Constant(3)
-        optimizer = PatientOptimizer(
-            torch.optim.SGD(model.parameters(), lr=1.0),
-            plan=plan_of(noise_multiplier=1.0, max_grad_norm=1.0),
-            noise=NoiseGenerator.seeded(1),
-        )
-        for part in parts:
-            optimizer.accumulate([part])
-        optimizer.release()
+        plan = plan_of(noise_multiplier=noise_multiplier, max_grad_norm=2.0)
+        sgd = torch.optim.SGD(model.parameters(), lr=1.0)
+        optimizer = PatientOptimizer(sgd, plan=plan, noise=NoiseGenerator.seeded(1))
+        optimizer.release((torch.tensor(total, dtype=torch.float64),))
+        assert model.weights.grad is None
         return model.weights.detach()
 
-    gradients = torch.tensor([[0.1, 0.0, 0.2], [0.0, 5.0, 0.0], [0.0, 0.0, -0.3]])
-    torch.testing.assert_close(released([gradients.clone()]), released(gradients.split(1)))
-    torch.testing.assert_close(
-        released([gradients.clone()]) - released([]), -torch.tensor([0.1, 1.0, -0.1]) / 10, rtol=1e-4, atol=1e-6
-    )
+    noise = NoiseGenerator.seeded(1).normal((3,), std=3.0)
+    torch.testing.assert_close(released([0.0, 0.0, 0.0], 1.5), -noise / 10)
+    torch.testing.assert_close(released([5.0, -1.0, 0.5], 1.5), -(noise + torch.tensor([5.0, -1.0, 0.5])) / 10)
+
+
+def test_a_way_that_the_model_does_not_allow_is_refused():
+    with pytest.raises(RuntimeError, match="Expected the model to be a linear layer, got Head"):
+        trained(Head(9), lesions_of([1, 2]), plan=plan_of(), way=GradientWay.GHOST)
+
+
+@pytest.mark.parametrize("way", GradientWay)
+def test_every_way_takes_the_same_steps(way):
+    config = dataclasses.replace(CONFIG, local_steps=3, sampling_rate=0.5, momentum=0.5)
+    lesions, plan = lesions_of([2, 1, 24, 3, 1, 1]), plan_of(config, noise_multiplier=1.0)
+    model = Head(9, hidden_width=3)
+    model.image_bias.requires_grad_(requires_grad=False)
+    chosen, _ = trained(model, lesions, config=config, plan=plan)
+    after, _ = trained(model, lesions, config=config, plan=plan, way=way)
+    torch.testing.assert_close(flat(after), flat(chosen))
+    assert not torch.equal(flat(after), flat(model))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from server.aggregation import ServerState, apply_update, site_weights, weighted_mean
-from shared_model.config import StrategyConfig, StrategyName
+from shared_model.choices import StrategyName
+from shared_model.config import StrategyConfig
 
 SIZES = st.lists(st.integers(1, 10**7), min_size=1, max_size=8)
 CAPS = st.floats(0.01, 1.0)

@@ -29,6 +29,7 @@ FINAL = FinalResult(
     auroc_source=AurocSource.SERVER_HOLDOUT,
     auroc_site_histograms=0.75,
     auroc_site_histograms_error_bound=0.00041,
+    auroc_site_histograms_noise_standard_error=0.0,
     sensitivity=0.9,
     sensitivity_interval=Interval(low=0.85, high=0.95),
     specificity=0.4,

@@ -22,7 +22,7 @@ from server.results import (
     write_results,
 )
 from shared_model import files as files_module
-from shared_model.config import NoiseSource
+from shared_model.choices import NoiseSource
 from shared_model.metrics import Interval
 
 FINAL = FinalResult(
@@ -31,6 +31,7 @@ FINAL = FinalResult(
     auroc_source=AurocSource.SERVER_HOLDOUT,
     auroc_site_histograms=0.769,
     auroc_site_histograms_error_bound=0.0004,
+    auroc_site_histograms_noise_standard_error=0.0,
     sensitivity=0.9,
     sensitivity_interval=Interval(low=0.85, high=0.95),
     specificity=0.45,
@@ -155,7 +156,7 @@ def test_a_whole_number_is_read_as_the_float_it_stands_for(path):
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (("schema_version",), 2, "Expected schema_version=2 = 1"),
+        (("schema_version",), 1, "Expected schema_version=1 = 2"),
         (("surprise",), 1, "unknown or missing: .'surprise'."),
         (("final", "accuracy"), 0.5, "results.final with the keys .*: .'accuracy'."),
         (("final",), None, "results.final=None to be of type dict"),
@@ -189,7 +190,7 @@ def test_reading_names_file_and_version_and_missing_keys(path):
     document = json.loads(path.read_text(encoding="utf-8"))
     del document["final"]["threshold"]
     path.write_text(json.dumps(document), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"schema version 1 in .*results.json: .*missing: .'threshold'."):
+    with pytest.raises(ValueError, match=r"schema version 2 in .*results.json: .*missing: .'threshold'."):
         read_results(path)
 
 
@@ -252,7 +253,7 @@ def test_shares_are_shares(name, value):
         (PROVENANCE, {"finished": "2025-01-02T03:04:04+00:00"}, "finished=.* >= started="),
         (PROVENANCE, {"started": "yesterday"}, "Invalid isoformat string: 'yesterday'"),
         (PROVENANCE, {"python": ""}, "python= not empty"),
-        (RESULTS, {"schema_version": 0}, "schema_version=0 = 1"),
+        (RESULTS, {"schema_version": 0}, "schema_version=0 = 2"),
         (RESULTS, {"sites": (SITE, SITE)}, "of different names"),
         (RESULTS, {"rounds": (ROUND, ROUND)}, "ascending"),
         (NO_PRIVACY, {"sites": (SITE,)}, "to agree with the epsilon"),

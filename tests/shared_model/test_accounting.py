@@ -22,7 +22,8 @@ from shared_model.accounting import (
     epsilon_prv,
     epsilon_rdp,
 )
-from shared_model.config import Loss, NoiseSource, PrivacyConfig, PrivacyMode, TrainingConfig
+from shared_model.choices import Loss, NoiseSource, PrivacyMode
+from shared_model.config import PrivacyConfig, TrainingConfig
 from shared_model.errors import PrivacyError
 
 PRIVACY = PrivacyConfig(

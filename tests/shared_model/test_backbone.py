@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from shared_model.backbone import SmallCNN, build_encoder, dihedral_orbit, frozen_features, group_norm
-from shared_model.config import Backbone
+from shared_model.choices import Backbone
 from shared_model.efficientnet import SameConv2d, load_efficientnet_lite0, read_weights, same_padding
 from shared_model.errors import ConfigError
 

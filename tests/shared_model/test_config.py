@@ -9,18 +9,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared_model.config import (
-    Backbone,
-    Backend,
-    ExperimentConfig,
-    Fusion,
-    Modality,
-    NoiseSource,
-    PrivacyMode,
-    RunConfig,
-    StrategyName,
-    compose,
-)
+from shared_model.choices import Backbone, Backend, Fusion, Modality, NoiseSource, PrivacyMode, StrategyName
+from shared_model.config import ExperimentConfig, RunConfig, compose
 from shared_model.errors import ConfigError
 from shared_model.mammography import FeaturePolicy, LesionType
 

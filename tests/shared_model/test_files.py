@@ -60,17 +60,19 @@ def test_content_is_on_disk_before_the_name_points_to_it(tmp_path, monkeypatch):
     fsync, replace = os.fsync, Path.replace
 
     def note_fsync(handle):
-        order.append(("fsync", os.fstat(handle).st_size, path.exists()))
+        status = os.fstat(handle)
+        order.append(("flush folder" if stat.S_ISDIR(status.st_mode) else "fsync", path.exists()))
         fsync(handle)
 
     def note_replace(source, target):
-        order.append(("replace", source.stat().st_size, path.exists()))
+        order.append(("replace", path.exists()))
+        assert source.stat().st_size == 5
         return replace(source, target)
 
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(Path, "replace", note_replace)
     write_atomically(path, b"12345")
-    assert order == [("fsync", 5, False), ("replace", 5, False)]
+    assert order == [("fsync", False), ("replace", False), ("flush folder", True)]
 
 
 def test_concurrent_writers_leave_one_whole_content(tmp_path):

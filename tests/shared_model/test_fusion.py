@@ -10,7 +10,8 @@ from sklearn.decomposition import PCA
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from shared_model.config import Backbone, Fusion, Modality, ModelConfig
+from shared_model.choices import Backbone, Fusion, Modality
+from shared_model.config import ModelConfig
 from shared_model.errors import ConfigError
 from shared_model.fusion import (
     FusionNet,

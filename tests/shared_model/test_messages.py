@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from shared_model.choices import EvaluationPrivacy
 from shared_model.config import compose
 from shared_model.errors import ConfigError, ProtocolError
 from shared_model.messages import (
@@ -74,6 +76,11 @@ def sent(data, shape=(2,), dtype="float32", stype="numpy.ndarray"):
     return Array(dtype, shape, stype, data)
 
 
+def exact(num_bins):
+    """An evaluation of fewer bins than a configuration may ask for, so that tests can spell them out."""
+    return SimpleNamespace(privacy=EvaluationPrivacy.EXACT, bins=num_bins)
+
+
 def over_the_wire(record):
     """Return what arrives after Flower's own serialisation of every record."""
     copied = RecordDict()
@@ -117,7 +124,7 @@ def test_train_reply_round_trip(update, site, server_round, num_patients, privac
 
 
 def test_evaluate_reply_round_trip():
-    read = unpack_evaluate_reply(over_the_wire(pack_evaluate_reply(EVALUATION)), num_bins=NUM_BINS)
+    read = unpack_evaluate_reply(over_the_wire(pack_evaluate_reply(EVALUATION)), evaluation=exact(NUM_BINS))
     assert (read.site, read.server_round) == ("WFU", 2)
     for role in ("test", "validation"):
         for part in ("negatives", "positives"):
@@ -337,18 +344,18 @@ def with_counts(counts, key="test-positives"):
 )
 def test_histograms_are_counts_of_plausibly_many_patients(counts, message):
     with pytest.raises(ProtocolError, match=message):
-        unpack_evaluate_reply(with_counts(counts), num_bins=NUM_BINS)
+        unpack_evaluate_reply(with_counts(counts), evaluation=exact(NUM_BINS))
 
 
 def test_as_many_patients_as_can_be_are_accepted():
-    read = unpack_evaluate_reply(with_counts([10**7, 0, 0, 0]), num_bins=NUM_BINS)
+    read = unpack_evaluate_reply(with_counts([10**7, 0, 0, 0]), evaluation=exact(NUM_BINS))
     assert read.test.positives.tolist() == [10**7, 0, 0, 0]
 
 
 @pytest.mark.parametrize("num_bins", [3, 5, 100])
 def test_histograms_of_another_resolution_are_refused(num_bins):
     with pytest.raises(ProtocolError, match=f"to be {num_bins} counts"):
-        unpack_evaluate_reply(pack_evaluate_reply(EVALUATION), num_bins=num_bins)
+        unpack_evaluate_reply(pack_evaluate_reply(EVALUATION), evaluation=exact(num_bins))
 
 
 @pytest.mark.parametrize("key", ["test-negatives", "test-positives", "validation-negatives", "validation-positives"])
@@ -356,10 +363,10 @@ def test_every_histogram_is_there(key):
     record = pack_evaluate_reply(EVALUATION)
     del record["histograms"][key]
     with pytest.raises(ProtocolError, match=f"Expected an array '{key}'"):
-        unpack_evaluate_reply(record, num_bins=NUM_BINS)
+        unpack_evaluate_reply(record, evaluation=exact(NUM_BINS))
     del record["histograms"]
     with pytest.raises(ProtocolError, match=r"Expected an array 'test-negatives', got \[\]"):
-        unpack_evaluate_reply(record, num_bins=NUM_BINS)
+        unpack_evaluate_reply(record, evaluation=exact(NUM_BINS))
 
 
 @settings(deadline=None, max_examples=200)
@@ -403,6 +410,10 @@ CONTENTS = st.dictionaries(
 @settings(deadline=None)
 @given(CONTENTS)
 def test_arbitrary_records_raise_nothing_but_our_errors(content):
-    for unpack in (unpack_request, unpack_train_reply, lambda record: unpack_evaluate_reply(record, num_bins=4)):
+    for unpack in (
+        unpack_request,
+        unpack_train_reply,
+        lambda record: unpack_evaluate_reply(record, evaluation=exact(4)),
+    ):
         with pytest.raises((ProtocolError, ConfigError), match="Expected"):
             unpack(RecordDict(dict(content)))

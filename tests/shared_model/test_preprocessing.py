@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from shared_model.config import Denoising, ImageConfig, ImageMode, Normalisation
+from shared_model.choices import Denoising, ImageMode, Normalisation
+from shared_model.config import ImageConfig
 from shared_model.mammography import Laterality
 from shared_model.preprocessing import (
     Box,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from shared_model.config import Partition
+from shared_model.choices import Partition
 from shared_model.errors import ConfigError
 from simulations.partition import assign_sites
 

@@ -1,0 +1,376 @@
+"""What a site has spent of its patients' privacy, on its own disk: reserve before, commit after, never refund.
+
+Four files belong together: the ledger itself (SQLite), and beside it ``.key`` (the secret behind the pseudonyms),
+``.head`` (the last entry's digest, so that a ledger cut short is noticed) and ``.lock`` (one writer at a time).
+
+The order of writes is the guarantee. A reservation is on disk, flushed, before training reads an example; a reply is
+on disk before it leaves. So a crash at any point leaves the budget spent or spent in vain, never spent and forgotten.
+Who can write all four files can write another history; a signed report pins the head against that.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from client.ledger_entries import (
+    FORMAT,
+    NO_DIGEST,
+    CohortAdded,
+    Committed,
+    Content,
+    Entry,
+    History,
+    Opened,
+    Reserved,
+    Row,
+    Unprotected,
+    epsilon_of,
+    read_entries,
+    row_of,
+)
+from client.pseudonyms import Cohort, SiteKey
+from shared_model.errors import BudgetError, LedgerError, ProtocolError
+from shared_model.files import write_atomically
+
+MAX_REPLY_BYTES = 64 * 2**20
+"""Replies kept for being sent again; the newest always is."""
+_LOCK_SECONDS = 30.0
+_SCHEMA = """
+CREATE TABLE entries (
+    sequence INTEGER PRIMARY KEY, time TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, previous TEXT NOT NULL,
+    digest TEXT NOT NULL
+);
+CREATE TABLE members (
+    cohort TEXT NOT NULL, pseudonym BLOB NOT NULL, PRIMARY KEY (cohort, pseudonym)
+) WITHOUT ROWID;
+CREATE TABLE replies (reservation INTEGER PRIMARY KEY, content BLOB NOT NULL);
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What the site grants a patient in all, over every run there has ever been; null grants without limit."""
+
+    max_epsilon: float | None
+    max_delta: float
+    """``max_epsilon`` holds at this delta."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reservation:
+    """Leave to make one release."""
+
+    sequence: int
+    epsilon: float
+    """What the cohort has spent with it, at the release's delta, earlier runs included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredReply:
+    """The same request was answered before."""
+
+    content: bytes
+
+
+class Ledger:
+    """The ledger at ``path``; created with its key where there is none."""
+
+    def __init__(self, path: Path) -> None:
+        """Open and verify.
+
+        Raises:
+            LedgerError: it was changed, is damaged, belongs to another key, or cannot be written.
+        """
+        self.path = path
+        with self._locked():
+            self._key = self._create() if self._is_new() else self._load_key()
+            with self._transaction() as connection:
+                opened = self._verified(connection).entries[0].content
+            if not isinstance(opened, Opened) or opened.key_check != self._key.check:
+                raise LedgerError(f"Expected the key beside {path} that the ledger was begun with, found another.")
+
+    def cohort(self, patients: Iterable[str]) -> Cohort:
+        """Return the cohort of the patients with these identifiers."""
+        return self._key.cohort(patients)
+
+    def history(self) -> History:
+        """Return the verified history.
+
+        Raises:
+            LedgerError: the ledger was changed or is damaged.
+        """
+        with self._locked(), self._transaction() as connection:
+            return self._verified(connection)
+
+    def reserve(self, release: Reserved, cohort: Cohort, limits: Limits) -> Reservation | StoredReply:
+        """Take the budget of ``release``, or return what the same request was answered before.
+
+        Formal guarantee: over all reservations of this ledger that returned, for every patient, the composition of
+        those made on cohorts with that patient is at most ``limits.max_epsilon`` at ``limits.max_delta``; and of
+        those of one run and purpose at most the run's ``target_epsilon`` at its ``delta``.
+
+        Args:
+            release: ``cohort`` must be ``cohort.fingerprint``.
+            cohort: the patients whom the release may concern.
+            limits: the site's own.
+
+        Raises:
+            BudgetError: not enough is left; the message says how much. Nothing is spent.
+            ProtocolError: the request was answered so long ago that the reply is no longer kept.
+            LedgerError: the ledger was changed, is damaged or cannot be written.
+        """
+        if release.cohort != cohort.fingerprint:
+            raise ValueError("Expected release.cohort to be the cohort's fingerprint.")
+        with self._locked(), self._transaction() as connection:
+            history = self._verified(connection)
+            answered = history.committed(release.request, release.cohort)
+            if answered is not None:
+                return _stored_reply(connection, answered)
+            spent = history.releases(cohort.members)
+            total = _within_budget(spent, release, limits)
+            rows = self._append(connection, history, [*_introduction(history, cohort), release], cohort)
+        return Reservation(sequence=rows[-1].sequence, epsilon=total)
+
+    def commit(self, reservation: Reservation, reply: bytes) -> None:
+        """Record that ``reply`` is about to leave the site for ``reservation``; only then may it leave.
+
+        Raises:
+            LedgerError: the ledger was changed, is damaged or cannot be written.
+        """
+        with self._locked(), self._transaction() as connection:
+            history = self._verified(connection)
+            committed = Committed(reservation=reservation.sequence, reply=hashlib.sha256(reply).hexdigest())
+            connection.execute("INSERT INTO replies VALUES (?, ?)", (reservation.sequence, reply))
+            _prune_replies(connection)
+            self._append(connection, history, [committed], None)
+
+    def note_unprotected(self, release: Unprotected, cohort: Cohort, limits: Limits) -> None:
+        """Record, once per run and purpose, that ``release`` reveals the cohort without bound.
+
+        Raises:
+            BudgetError: the site grants a bounded budget only.
+            LedgerError: the ledger was changed, is damaged or cannot be written.
+        """
+        if release.cohort != cohort.fingerprint:
+            raise ValueError("Expected release.cohort to be the cohort's fingerprint.")
+        if limits.max_epsilon is not None:
+            raise BudgetError(f"Expected a private release, as the site grants epsilon {limits.max_epsilon:g} in all.")
+        with self._locked(), self._transaction() as connection:
+            history = self._verified(connection)
+            if all(entry.content != release for entry in history.entries):
+                self._append(connection, history, [*_introduction(history, cohort), release], cohort)
+
+    def _is_new(self) -> bool:
+        """Return whether nothing was ever recorded; a creation that a crash cut short has recorded nothing."""
+        if self.path.exists():
+            with _as_ledger_error(self.path), closing(_connect(self.path, mode="rw")) as connection:
+                if connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone() != (0,):
+                    return False
+        for path in (_head_path(self.path), _key_path(self.path)):
+            if path.exists():
+                raise LedgerError(f"Expected the ledger {self.path} beside {path.name}; restore it from a backup.")
+        return True
+
+    def _create(self) -> SiteKey:
+        # The key gets its name last, so that a key without a ledger always means a lost ledger.
+        path = _new_key_path(self.path)
+        with _as_ledger_error(self.path):
+            key = SiteKey.load(path) if path.exists() else SiteKey.create(path)
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
+        with self._transaction() as connection:
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+            opened = Opened(ledger=uuid.uuid4().hex, key_check=key.check, format=FORMAT)
+            self._append(connection, History(entries=(), members={}), [opened], None)
+        return self._load_key()
+
+    def _load_key(self) -> SiteKey:
+        path, new = _key_path(self.path), _new_key_path(self.path)
+        with _as_ledger_error(self.path):
+            if new.exists() and not path.exists():
+                new.replace(path)
+            return SiteKey.load(path)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other processes and threads out."""
+        with _as_ledger_error(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            with _as_ledger_error(self.path):
+                # The kernel drops the lock with the process, so that a crash leaves none behind.
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Commit, then move the head forward; an error rolls back."""
+        with _as_ledger_error(self.path), closing(_connect(self.path, mode="rw")) as connection:
+            # A reservation must survive a power cut once it has returned. PERSIST flushes the emptied journal as well,
+            # which DELETE does only with a flush of the folder (SQLite's zeroJournalHdr).
+            connection.execute("PRAGMA journal_mode = PERSIST")
+            connection.execute("PRAGMA synchronous = EXTRA")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+            self._move_head(connection)
+
+    def _move_head(self, connection: sqlite3.Connection) -> None:
+        last = connection.execute("SELECT sequence, digest FROM entries ORDER BY sequence DESC LIMIT 1").fetchone()
+        if last is not None and _read_head(self.path) != last:
+            write_atomically(_head_path(self.path), json.dumps({"sequence": last[0], "digest": last[1]}).encode())
+
+    def _verified(self, connection: sqlite3.Connection) -> History:
+        return _verified_history(connection, self.path)
+
+    def _append(
+        self, connection: sqlite3.Connection, history: History, contents: Iterable[Content], cohort: Cohort | None
+    ) -> list[Row]:
+        sequence, previous = (history.head.sequence, history.head.digest) if history.head else (0, NO_DIGEST)
+        rows = []
+        for content in contents:
+            sequence += 1
+            row = row_of(content, sequence=sequence, time=datetime.now(UTC), previous=previous)
+            values = (row.sequence, row.time, row.kind, row.body, row.previous, row.digest)
+            connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", values)
+            if isinstance(content, CohortAdded) and cohort is not None:
+                members = [(cohort.fingerprint, pseudonym) for pseudonym in sorted(cohort.members)]
+                connection.executemany("INSERT INTO members VALUES (?, ?)", members)
+            previous = row.digest
+            rows.append(row)
+        return rows
+
+
+def read_history(path: Path) -> History:
+    """Return the verified history of the ledger at ``path``, without its key and without changing anything.
+
+    Raises:
+        LedgerError: there is none, it was changed, is damaged or cannot be read.
+    """
+    if not path.is_file():
+        raise LedgerError(f"Expected a ledger at {path}.")
+    with _as_ledger_error(path), closing(_connect(path, mode="ro")) as connection:
+        return _verified_history(connection, path)
+
+
+def _connect(path: Path, *, mode: str) -> sqlite3.Connection:
+    uri = f"{path.resolve().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=_LOCK_SECONDS, isolation_level=None)
+
+
+@contextmanager
+def _as_ledger_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise LedgerError(f"Expected a ledger at {path} that can be read and written: {error}") from error
+
+
+def _verified_history(connection: sqlite3.Connection, path: Path) -> History:
+    columns = "sequence, time, kind, body, previous, digest"
+    rows = connection.execute(f"SELECT {columns} FROM entries ORDER BY sequence").fetchall()  # noqa: S608, a constant
+    entries = read_entries([Row(**dict(zip(columns.split(", "), row, strict=True))) for row in rows])
+    _check_head(_read_head(path), entries, path)
+    members: dict[str, set[bytes]] = {}
+    for cohort, pseudonym in connection.execute("SELECT cohort, pseudonym FROM members"):
+        members.setdefault(cohort, set()).add(pseudonym)
+    return History(entries=entries, members={name: frozenset(found) for name, found in members.items()})
+
+
+def _check_head(head: tuple[int, str] | None, entries: tuple[Entry, ...], path: Path) -> None:
+    """Check that the last known entry is still there; younger ones may follow, if a crash kept the head behind."""
+    if not entries:
+        raise LedgerError(f"Expected entries in the ledger {path}, found none.")
+    if head is None:
+        if len(entries) > 1:
+            raise LedgerError(f"Expected the file {_head_path(path)} beside the ledger; restore it from a backup.")
+        return
+    sequence, digest = head
+    if not 1 <= sequence <= len(entries) or entries[sequence - 1].digest != digest:
+        raise LedgerError(
+            f"Expected entry {sequence} of the ledger {path} as its head has it: the ledger was cut short or replaced."
+        )
+
+
+def _read_head(path: Path) -> tuple[int, str] | None:
+    try:
+        values = json.loads(_head_path(path).read_bytes())
+        return int(values["sequence"]), str(values["digest"])
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError, ValueError) as error:
+        raise LedgerError(f"Expected sequence and digest in {_head_path(path)}: {error}") from error
+
+
+def _head_path(path: Path) -> Path:
+    return path.with_name(path.name + ".head")
+
+
+def _key_path(path: Path) -> Path:
+    return path.with_name(path.name + ".key")
+
+
+def _new_key_path(path: Path) -> Path:
+    return path.with_name(path.name + ".key.new")
+
+
+def _introduction(history: History, cohort: Cohort) -> list[Content]:
+    if cohort.fingerprint in history.members:
+        return []
+    return [CohortAdded(cohort=cohort.fingerprint, num_patients=len(cohort.members))]
+
+
+def _stored_reply(connection: sqlite3.Connection, answered: Committed) -> StoredReply:
+    found = connection.execute("SELECT content FROM replies WHERE reservation = ?", (answered.reservation,)).fetchone()
+    if found is None:
+        raise ProtocolError("Expected a request that is new or recent; the reply to this one is no longer kept.")
+    content = bytes(found[0])
+    if hashlib.sha256(content).hexdigest() != answered.reply:
+        raise LedgerError(f"Expected the reply of ledger entry {answered.reservation} as it was written.")
+    return StoredReply(content=content)
+
+
+def _within_budget(spent: tuple[Reserved | Unprotected, ...], release: Reserved, limits: Limits) -> float:
+    """Return the epsilon of ``spent`` and ``release`` at the release's delta, if both promises hold."""
+    same_run = [past for past in spent if past.run == release.run and past.purpose == release.purpose]
+    in_run = epsilon_of([*same_run, release], release.delta)
+    if not in_run <= release.target_epsilon:
+        raise BudgetError(
+            f"Expected this run to keep its promise of epsilon {release.target_epsilon:g}: it would reach {in_run:.3f} "
+            f"with {len(same_run) + 1} releases."
+        )
+    if limits.max_epsilon is not None:
+        before, after = (epsilon_of(part, limits.max_delta) for part in (spent, [*spent, release]))
+        if not after <= limits.max_epsilon:
+            raise BudgetError(
+                f"Expected epsilon {after:.3f} <= {limits.max_epsilon:g} at delta {limits.max_delta:g}: these patients "
+                f"have spent {before:.3f}, {max(0.0, limits.max_epsilon - before):.3f} is left."
+            )
+    return epsilon_of([*spent, release], release.delta)
+
+
+def _prune_replies(connection: sqlite3.Connection) -> None:
+    """Drop the oldest replies beyond ``MAX_REPLY_BYTES``."""
+    sizes: list[tuple[int, int]] = connection.execute(
+        "SELECT reservation, LENGTH(content) FROM replies ORDER BY reservation DESC"
+    ).fetchall()
+    total = 0
+    for position, (reservation, size) in enumerate(sizes):
+        total += size
+        if position and total > MAX_REPLY_BYTES:
+            connection.execute("DELETE FROM replies WHERE reservation = ?", (reservation,))

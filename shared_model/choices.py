@@ -1,0 +1,130 @@
+"""The values that a configuration may choose from."""
+
+from enum import StrEnum
+
+
+class DataSource(StrEnum):
+    """How a site's data stand on disk."""
+
+    CBIS_DDSM = "cbis_ddsm"
+    MANIFEST = "manifest"
+
+
+class ImageMode(StrEnum):
+    """What the network sees of a lesion."""
+
+    CROP = "crop"
+    """The crop file that the data set ships."""
+    ROI = "roi"
+    """A crop cut from the whole film round the mask or box, with context."""
+    FILM = "film"
+    """The whole film."""
+
+
+class Normalisation(StrEnum):
+    """How stored values become [0, 1]."""
+
+    FULL_RANGE = "full_range"
+    """Divide by the largest value that the stored bits can hold."""
+    MIN_MAX = "min_max"
+    """Stretch the image's own minimum and maximum."""
+    PERCENTILE = "percentile"
+    """Stretch the image's 1st and 99th percentile, clipping outside."""
+
+
+class Denoising(StrEnum):
+    """Optional smoothing before contrast enhancement."""
+
+    NONE = "none"
+    MEDIAN = "median"
+    NON_LOCAL_MEANS = "non_local_means"
+
+
+class Modality(StrEnum):
+    """Which branches of the fusion network exist."""
+
+    IMAGE = "image"
+    CLINICAL = "clinical"
+    FUSION = "fusion"
+
+
+class Fusion(StrEnum):
+    """Where the image and the clinical branch meet."""
+
+    EARLY = "early"
+    MID = "mid"
+    LATE = "late"
+
+
+class Backbone(StrEnum):
+    """Image encoder."""
+
+    EFFICIENTNET_LITE0 = "efficientnet_lite0"
+    """ImageNet weights, frozen; only the head trains."""
+    SMALL_CNN = "small_cnn"
+    RESNET18 = "resnet18"
+    DENSENET121 = "densenet121"
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the encoder's features can be computed once and cached."""
+        return self is Backbone.EFFICIENTNET_LITE0
+
+
+class Loss(StrEnum):
+    """Per-record loss; both are bounded per record, so neither mixes patients."""
+
+    CROSS_ENTROPY = "cross_entropy"
+    FOCAL = "focal"
+
+
+class PrivacyMode(StrEnum):
+    """Whose data one step is private for."""
+
+    PATIENT = "patient"
+    OFF = "off"
+
+
+class NoiseSource(StrEnum):
+    """Where the privacy noise comes from."""
+
+    SECURE = "secure"
+    SEEDED = "seeded"
+    """Reproducible and therefore no protection: for simulations and tests only."""
+
+
+class EvaluationPrivacy(StrEnum):
+    """What sites send about the scores of their own test and validation patients."""
+
+    EXACT = "exact"
+    """Histograms as they are, after every round: no guarantee for those patients."""
+    DP = "dp"
+    """Histograms with Gaussian noise, once, after the last round; charged to those patients' budget."""
+    NONE = "none"
+    """Nothing: figures and threshold come from the server's own files."""
+
+
+class StrategyName(StrEnum):
+    """How the server turns updates into new parameters."""
+
+    FEDAVG = "fedavg"
+    FEDAVGM = "fedavgm"
+    FEDADAM = "fedadam"
+    FEDPROX = "fedprox"
+
+
+class Backend(StrEnum):
+    """What runs the simulated sites."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+class Partition(StrEnum):
+    """How a simulation deals patients to sites."""
+
+    HOSPITAL = "hospital"
+    """By ``sites.csv``: the hospital that really saw the patient."""
+    IID = "iid"
+    LABEL_SKEW = "label_skew"
+    DENSITY_SKEW = "density_skew"

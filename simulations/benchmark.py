@@ -1,0 +1,102 @@
+"""``python -m simulations.benchmark``: figures that a reader can measure again on any machine."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from shared_model.files import write_atomically
+from simulations.privacy_benchmark import PrivacyBenchmark, measure_privacy
+
+
+def print_privacy(benchmark: PrivacyBenchmark, console: Console) -> None:
+    """Print one table of the steps and one of the plans."""
+    console.print(_throughput_table(benchmark))
+    console.print(_calibration_table(benchmark))
+    console.print(
+        f"Medians of {benchmark.num_repeats} interleaved repeats, {benchmark.num_threads} threads, torch "
+        f"{benchmark.torch_version}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _throughput_table(benchmark: PrivacyBenchmark) -> Table:
+    table = Table(
+        title=f"Whole-cohort steps: {benchmark.num_patients} patients, {benchmark.num_lesions} lesions",
+        caption="Heads read cached features. Baseline, without privacy: batched, as training does it, or one backward "
+        "pass per patient. Ratio: private steps in the time of one of the baseline. Way with *: what training chooses.",
+    )
+    for name in ("network", "way", "baseline"):
+        table.add_column(name)
+    for name in ("baseline [ms]", "private [ms]", "ratio", "target"):
+        table.add_column(name, justify="right")
+    for row in benchmark.throughput:
+        table.add_row(
+            row.network,
+            row.way + ("*" if row.is_chosen else ""),
+            row.baseline,
+            f"{1e3 * row.baseline_seconds:.1f}",
+            f"{1e3 * row.private_seconds:.1f}",
+            f"{row.ratio:.2f}",
+            "-" if row.target is None else f">= {row.target:g}" + ("" if row.ratio >= row.target else ", missed"),
+        )
+    return table
+
+
+def _calibration_table(benchmark: PrivacyBenchmark) -> Table:
+    table = Table(title="Making a privacy plan, nothing cached")
+    for name in ("sampling rate", "steps", "noise multiplier", "calibrate [s]", "target [s]", "cross-check [s]"):
+        table.add_column(name, justify="right")
+    for row in benchmark.calibration:
+        table.add_row(
+            f"{row.sampling_rate:g}",
+            str(row.num_steps),
+            f"{row.noise_multiplier:g}",
+            f"{row.calibrate_seconds:.2f}",
+            f"< {row.target_seconds:g}" + ("" if row.calibrate_seconds < row.target_seconds else ", missed"),
+            f"{row.cross_check_seconds:.2f}",
+        )
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    options = _parser().parse_args(arguments)
+    benchmark = measure_privacy(
+        num_patients=options.num_patients, image_size=options.image_size, num_repeats=options.repeats
+    )
+    print_privacy(benchmark, Console())
+    if options.out is not None:
+        write_atomically(options.out, json.dumps(dataclasses.asdict(benchmark), indent=2).encode() + b"\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m simulations.benchmark", description=__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    privacy = kinds.add_parser("privacy", help="what privacy costs in time")
+    privacy.add_argument("--out", type=Path, help="write the figures to this JSON file too")
+    privacy.add_argument("--repeats", type=_at_least(1), default=5, help="repeats of every measurement; default 5")
+    privacy.add_argument("--num-patients", type=_at_least(10), default=250, help="size of the cohort; default 250")
+    privacy.add_argument("--image-size", type=_at_least(32), default=128, help="side in pixels; default 128")
+    return parser
+
+
+def _at_least(smallest: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if value < smallest:
+            raise argparse.ArgumentTypeError(f"expected {value} >= {smallest}")
+        return value
+
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

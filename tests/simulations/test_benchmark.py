@@ -1,0 +1,56 @@
+import json
+import math
+
+import pytest
+
+from simulations.benchmark import main
+
+
+def test_privacy_benchmark_writes_what_it_measured(tmp_path, capsys):
+    out = tmp_path / "folder" / "privacy.json"
+    options = ["privacy", "--repeats", "1", "--num-patients", "12", "--image-size", "32", "--out", str(out)]
+    assert main(options) == 0
+    found = json.loads(out.read_text())
+    assert (found["num_patients"], found["image_size"], found["num_repeats"]) == (12, 32, 1)
+    assert found["num_lesions"] >= 24 + 11
+    rows = found["throughput"]
+    for row in rows:
+        assert 0 < row["ratio"] < math.inf
+        # With one repeat the median of ratios is the ratio of medians.
+        assert row["ratio"] == pytest.approx(row["baseline_seconds"] / row["private_seconds"])
+    measured = {(row["network"], row["way"], row["baseline"]) for row in rows}
+    assert len(measured) == len(rows)
+    for way in ("ghost", "record", "patient"):
+        assert ("early head", way, "batched") in measured
+    assert ("small_cnn 32 px", "patient", "one by one") in measured
+    chosen = {row["network"]: row["way"] for row in rows if row["is_chosen"]}
+    assert chosen == {
+        "early head": "ghost",
+        "mid head": "ghost",
+        "late head": "record",
+        "small_cnn 32 px": "record",
+    }
+    whole, sampled = found["calibration"]
+    assert (whole["sampling_rate"], whole["num_steps"]) == (1.0, 20)
+    assert sampled["sampling_rate"] < 1
+    for plan in (whole, sampled):
+        assert plan["calibrate_seconds"] > 0
+        assert plan["cross_check_seconds"] > 0
+    printed = capsys.readouterr().out
+    assert "Whole-cohort steps: 12 patients" in printed
+    assert f"{whole['noise_multiplier']:g}" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["privacy", "--repeats", "0"], "expected 0 >= 1"),
+        (["privacy", "--num-patients", "9"], "expected 9 >= 10"),
+        (["privacy", "--image-size", "31"], "expected 31 >= 32"),
+        ([], "the following arguments are required: kind"),
+    ],
+)
+def test_the_command_line_is_checked(capsys, options, message):
+    with pytest.raises(SystemExit, match="2"):
+        main(options)
+    assert message in capsys.readouterr().err
