@@ -133,7 +133,9 @@ def print_results(results: Results, config: ExperimentConfig, console: Console) 
     console.print(results.privacy.statement, highlight=False, soft_wrap=True)
     if config.privacy.mode is PrivacyMode.PATIENT:
         console.print(f"Note: {results.privacy.evaluation}.", highlight=False, soft_wrap=True)
-    console.print(f"Results in {config.run.dir}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Results in {config.run.dir}, privacy reports in {config.run.dir}/privacy", highlight=False, soft_wrap=True
+    )
 
 
 def _figure(value: float | None, *, digits: int = 3) -> str:

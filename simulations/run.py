@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from client.app import app as client_app
+from client.site import simulated_ledger
 from server.federation import Observer, Outcome, federate
 from server.results import Results
 from server.run_folder import RunFolder
@@ -22,6 +23,7 @@ from shared_model.choices import Backend
 from shared_model.config import ExperimentConfig, compose
 from shared_model.errors import ConfigError, FederatedMammographyError
 from simulations.display import Display, print_results
+from simulations.federation_privacy import write_privacy_reports
 from simulations.local_grid import LocalGrid
 from simulations.prepare import prepare
 
@@ -54,7 +56,10 @@ def simulate(config: ExperimentConfig, console: Console) -> Results:
         display.on_prepared(prepared)
         run = _run_ray if config.federation.backend is Backend.RAY else _run_local
         outcome = run(prepared.config, display.on_round)
-    return dataclasses.replace(folder, config=prepared.config).finish(outcome)
+    results = dataclasses.replace(folder, config=prepared.config).finish(outcome)
+    ledgers = {site: simulated_ledger(prepared.config, site) for site in prepared.config.federation.sites}
+    write_privacy_reports(ledgers, folder.path / "privacy", max_epsilon=None)
+    return results
 
 
 def _require_ray() -> None:

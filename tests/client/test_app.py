@@ -1,13 +1,19 @@
 """The site's app as Flower calls it: what it answers, what it refuses, and what never leaves it."""
 
+import dataclasses
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from client import app as client_app
+from client.ledger import read_history
 from client.site import load_site
 from server.evaluator import GlobalEvaluator
-from shared_model.config import compose
+from shared_model.config import CONFIG_FOLDER, compose
 from shared_model.errors import DicomError, FederatedMammographyError
 from shared_model.messages import Request, pack_request, unpack_evaluate_reply, unpack_train_reply
 
@@ -106,6 +112,88 @@ class TestRefusals:
 
     def test_unknown_node(self, config):
         reply = send("train", pack_request(request_of(config)), {"partition-id": 7})
+        assert reply.error.reason == "the site refused the configuration"
+
+
+class TestBudget:
+    """What the site enforces whatever the server says; see the ledger's own tests for the disk."""
+
+    def test_a_repeated_request_gets_the_same_bytes(self, config):
+        content = pack_request(request_of(config))
+        first, second = (outgoing_bytes(send("train", content)) for _ in range(2))
+        strip = re.compile(rb"^.*?\)", re.DOTALL)
+        assert strip.sub(b"", first) == strip.sub(b"", second)
+        assert len(unpack_train_reply(send("train", content).content).update) > 0
+
+    def test_more_rounds_than_promised_are_refused_however_they_are_asked(self, config):
+        request = request_of(config)
+        for number in range(config.training.num_rounds):
+            moved = {name: array + number for name, array in request.parameters.items()}
+            assert not send("train", pack_request(dataclasses.replace(request, parameters=moved))).has_error()
+        moved = {name: array - 1 for name, array in request.parameters.items()}
+        reply = send("train", pack_request(dataclasses.replace(request, parameters=moved)))
+        assert reply.error.reason == "the site's privacy budget does not allow it"
+
+    def test_noisy_histograms_are_bought_once(self, hospital):
+        config = compose(hospital.overrides("evaluation.privacy=dp"))
+        request = request_of(config)
+        replies = [
+            unpack_evaluate_reply(send("evaluate", pack_request(request)).content, evaluation=config.evaluation)
+            for _ in range(2)
+        ]
+        assert (replies[0].test.positives == replies[1].test.positives).all()
+        assert (replies[0].test.positives % 1 != 0).all()
+        again = send("evaluate", pack_request(dataclasses.replace(request, server_round=2)))
+        assert again.error.reason == "the site's privacy budget does not allow it"
+
+    def test_no_histogram_without_evaluation(self, hospital):
+        config = compose(hospital.overrides("evaluation.privacy=none"))
+        request = dataclasses.replace(request_of(compose(hospital.overrides())), config=config)
+        assert send("evaluate", pack_request(request)).error.reason == "the site could not accept the request"
+
+
+class TestDeployedSite:
+    @pytest.fixture
+    def node(self, hospital, tmp_path):
+        policy = yaml.safe_load((CONFIG_FOLDER / "site_policy" / "hospital.yaml").read_text())
+        policy |= {"min_patients": 2, "min_cohort_rounding": 2}
+        (tmp_path / "policy.yaml").write_text(yaml.safe_dump(policy))
+        return {
+            "site": "HOME",
+            "data-root": str(hospital.manifest),
+            "data-source": "manifest",
+            "ledger": str(tmp_path / "own" / "ledger.sqlite"),
+            "policy": str(tmp_path / "policy.yaml"),
+        }
+
+    @pytest.fixture
+    def allowed(self, hospital):
+        overrides = ("evaluation.privacy=dp", "data.root=/nowhere/of/the/server")
+        return compose(hospital.overrides(*overrides))
+
+    def test_own_paths_and_own_ledger(self, allowed, node):
+        reply = send("train", pack_request(request_of(allowed)), node)
+        assert not reply.has_error()
+        assert len(read_history(Path(node["ledger"])).entries) == 4
+
+    @pytest.mark.parametrize("override", ["privacy=off", "privacy.noise=seeded", "privacy.target_epsilon=9"])
+    def test_the_server_cannot_widen(self, hospital, node, override):
+        config = compose(hospital.overrides("evaluation.privacy=dp", override))
+        reply = send("train", pack_request(request_of(config)), node)
+        assert reply.error.reason == "the site's policy does not allow it"
+        assert not Path(node["ledger"]).exists()
+
+    def test_a_second_run_finds_the_budget_spent(self, allowed, node):
+        for number in range(1, allowed.training.num_rounds + 1):
+            assert not send("train", pack_request(request_of(allowed, number)), node).has_error()
+        again = dataclasses.replace(allowed, run=dataclasses.replace(allowed.run, dir="another"))
+        reply = send("train", pack_request(request_of(again)), node)
+        assert reply.error.reason == "the site's privacy budget does not allow it"
+
+    @pytest.mark.parametrize("key", ["data-root", "ledger", "policy"])
+    def test_missing_settings(self, allowed, node, key):
+        del node[key]
+        reply = send("train", pack_request(request_of(allowed)), node)
         assert reply.error.reason == "the site refused the configuration"
 
 
