@@ -2,19 +2,19 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from client.privacy_report import PrivacyReport, report_on, to_csv, to_json
+from client.privacy_report import PrivacyReport, report_on
+from client.privacy_report_formats import print_report, to_csv, to_json
 from client.privacy_report_html import to_html
 from shared_model.files import write_atomically
 from shared_model.provenance import source_fingerprint
 
 _USAGE_ERROR = 2
-_WRITERS = {".html": to_html, ".json": to_json, ".csv": to_csv}
+_WRITERS: Mapping[str, Callable[[PrivacyReport], str]] = {".html": to_html, ".json": to_json, ".csv": to_csv}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,44 +39,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _privacy_report(chosen: argparse.Namespace) -> int:
     console, errors = Console(), Console(stderr=True)
-    unknown = [str(path) for path in chosen.out if path.suffix not in _WRITERS]
-    if unknown or (chosen.delta is not None and not 0 < chosen.delta < 1):
-        what = f"--out={unknown[0]} to end in {', '.join(_WRITERS)}" if unknown else f"--delta={chosen.delta} in (0, 1)"
-        errors.print(f"error: Expected {what}.", style="bold red", highlight=False, soft_wrap=True)
-        return _USAGE_ERROR
-    report = report_on(
-        chosen.ledger, delta=chosen.delta, max_epsilon=chosen.max_epsilon, expect_head=chosen.expect_head
-    )
     try:
-        for path in chosen.out:
-            write_atomically(path, _WRITERS[path.suffix](report).encode())
-    except OSError as error:
-        errors.print(f"error: Expected --out to be writable: {error}", style="bold red", highlight=False)
+        writers = {path: _writer(path) for path in chosen.out}
+        report = report_on(
+            chosen.ledger, delta=chosen.delta, max_epsilon=chosen.max_epsilon, expect_head=chosen.expect_head
+        )
+        for path, write in writers.items():
+            write_atomically(path, write(report).encode())
+    except (ValueError, OSError) as error:
+        _print_error(errors, str(error))
         return _USAGE_ERROR
     if report.problem is not None:
-        errors.print(f"error: NOT VERIFIED. {report.problem}", style="bold red", highlight=False, soft_wrap=True)
+        _print_error(errors, f"NOT VERIFIED. {report.problem}")
         return 1
-    _print(report, console)
+    print_report(report, console)
     return 0
 
 
-def _print(report: PrivacyReport, console: Console) -> None:
-    table = Table(
-        padding=0, title=f"Privacy spent at delta {report.delta or 0:g}; {report.num_entries} chained entries verified"
-    )
-    for name in ("cohort", "patients", "run", "purpose", "sent", "noise", "epsilon", "in all", "left"):
-        table.add_column(name, no_wrap=True)
-    for cohort in report.cohorts:
-        total = "unbounded" if cohort.epsilon is None else f"{cohort.epsilon:.3f}"
-        left = "-" if cohort.rounds_left is None else str(cohort.rounds_left)
-        if not cohort.runs:
-            table.add_row(cohort.cohort[:6], str(cohort.num_patients), "-", "-", "-", "none", "-", total, left)
-        for run in cohort.runs:
-            noise = "secret" if run.is_noise_secret else "SEEDED"
-            cells = (run.run[:6], run.purpose, str(run.num_releases), noise, f"{run.epsilon:.3f}", total, left)
-            table.add_row(cohort.cohort[:6], str(cohort.num_patients), *cells)
-    console.print(table)
-    console.print(f"Head {report.head}", highlight=False, soft_wrap=True)
+def _writer(path: Path) -> Callable[[PrivacyReport], str]:
+    if path.suffix.lower() not in _WRITERS:
+        raise ValueError(f"Expected --out={path} to end in {', '.join(_WRITERS)}.")
+    return _WRITERS[path.suffix.lower()]
+
+
+def _print_error(console: Console, reason: str) -> None:
+    # A path may hold what looks like markup.
+    console.print(f"error: {reason}", style="bold red", highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

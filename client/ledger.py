@@ -53,6 +53,13 @@ CREATE TABLE members (
 ) WITHOUT ROWID;
 CREATE TABLE replies (reservation INTEGER PRIMARY KEY, content BLOB NOT NULL);
 """
+_COLUMNS = ("sequence", "time", "kind", "body", "previous", "digest")
+# SQLite keeps whatever type was written; the casts let a foreign one fail the digest like any other change.
+_ENTRIES = (
+    "SELECT CAST(sequence AS INTEGER), CAST(time AS TEXT), CAST(kind AS TEXT), CAST(body AS TEXT), "
+    "CAST(previous AS TEXT), CAST(digest AS TEXT) FROM entries ORDER BY sequence"
+)
+_MEMBERS = "SELECT CAST(cohort AS TEXT), CAST(pseudonym AS BLOB) FROM members"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,6 +272,8 @@ def read_history(path: Path) -> History:
     if not path.is_file():
         raise LedgerError(f"Expected a ledger at {path}.")
     with _as_ledger_error(path), closing(_connect(path, mode="ro")) as connection:
+        # Entries and members must come from one moment: a client may be writing.
+        connection.execute("BEGIN")
         return _verified_history(connection, path)
 
 
@@ -282,12 +291,12 @@ def _as_ledger_error(path: Path) -> Iterator[None]:
 
 
 def _verified_history(connection: sqlite3.Connection, path: Path) -> History:
-    columns = "sequence, time, kind, body, previous, digest"
-    rows = connection.execute(f"SELECT {columns} FROM entries ORDER BY sequence").fetchall()  # noqa: S608, a constant
-    entries = read_entries([Row(**dict(zip(columns.split(", "), row, strict=True))) for row in rows])
-    _check_head(_read_head(path), entries, path)
+    # First, so that a writer who finishes meanwhile cannot make the head younger than the entries.
+    head = _read_head(path)
+    entries = read_entries([Row(**dict(zip(_COLUMNS, row, strict=True))) for row in connection.execute(_ENTRIES)])
+    _check_head(head, entries, path)
     members: dict[str, set[bytes]] = {}
-    for cohort, pseudonym in connection.execute("SELECT cohort, pseudonym FROM members"):
+    for cohort, pseudonym in connection.execute(_MEMBERS):
         members.setdefault(cohort, set()).add(pseudonym)
     return History(entries=entries, members={name: frozenset(found) for name, found in members.items()})
 

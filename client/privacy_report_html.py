@@ -6,20 +6,27 @@ from collections.abc import Mapping, Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from client.privacy_report import PrivacyReport
+from client.privacy_report import MAX_ROUNDS_LEFT, MAX_SECOND_EPSILON, PrivacyReport
+from client.privacy_report_formats import shown
 
-_WIDTH, _HEIGHT, _MARGIN = 640, 240, 48
+_WIDTH, _HEIGHT = 360, 220
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 12, 26, 40
+_FONT_SIZE = 13
+"""The picture is as wide as a phone, so that its letters keep their size there."""
 
 
 def to_html(report: PrivacyReport, *, title: str = "") -> str:
     """Return the whole page."""
-    page = _environment().get_template("privacy_report.html")
-    return page.render(
-        report=report,
-        title=title,
-        certainty=_certainty(report.epsilon or 0.0),
-        seeded=any(not run.is_noise_secret for cohort in report.cohorts for run in cohort.runs),
-        plots=[_plot(cohort.course, report.max_epsilon) for cohort in report.cohorts],
+    return (
+        _environment()
+        .get_template("privacy_report.html")
+        .render(
+            report=report,
+            title=title,
+            max_rounds_left=MAX_ROUNDS_LEFT,
+            max_second_epsilon=MAX_SECOND_EPSILON,
+            plots=[_plot(cohort.course, report.max_epsilon) for cohort in report.cohorts],
+        )
     )
 
 
@@ -32,53 +39,63 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("client"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.globals["shown"] = _rounded_up
+    environment.globals |= {"shown": shown, "odds": _odds, "percent": _percent}
     return environment
 
 
-def _rounded_up(epsilon: float) -> float:
-    """Return ``epsilon`` rounded up to two decimals: no report may name less than was spent."""
-    return math.ceil(epsilon * 100) / 100
+def _odds(epsilon: float) -> str:
+    """Return e^epsilon, rounded up."""
+    if epsilon > 14:
+        return "more than a million"
+    return f"{math.ceil(math.exp(epsilon) * 10) / 10:,.1f}" if epsilon < 3 else f"{math.ceil(math.exp(epsilon)):,}"
 
 
-def _certainty(epsilon: float) -> float:
-    """Return the largest posterior of membership from a prior of one half: e^eps / (1 + e^eps)."""
-    return 1 / (1 + math.exp(-epsilon))
+def _percent(share: float) -> str:
+    """Return ``share`` in per cent, rounded up to one decimal."""
+    return f"{math.ceil(share * 1000) / 10:.1f}"
 
 
-def _plot(course: Sequence[float], max_epsilon: float | None) -> Markup:
+def _plot(course: Sequence[tuple[int, float]], max_epsilon: float | None) -> Markup:
     """Return epsilon over releases as inline SVG; nothing for an empty course."""
     if not course:
         return Markup("")
-    top = 1.1 * max(course[-1], max_epsilon or 0.0)
-    width, height = _WIDTH - 2 * _MARGIN, _HEIGHT - 2 * _MARGIN
+    num_releases, last = course[-1]
+    # Noise so strong that epsilon is 0 still gives an axis.
+    top = 1.15 * max(last, max_epsilon or 0.0, 1e-3)
 
-    def point(index: int, value: float) -> str:
-        return f"{_MARGIN + width * index / len(course):.1f},{_HEIGHT - _MARGIN - height * value / top:.1f}"
+    def x(count: int) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * count / num_releases
 
-    line = " ".join([point(0, 0.0), *(point(i + 1, value) for i, value in enumerate(course))])
+    def y(epsilon: float) -> float:
+        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * epsilon / top
+
+    points = " ".join(f"{x(count):.1f},{y(value):.1f}" for count, value in [(0, 0.0), *course])
+    releases = f"{num_releases} release{'s' * (num_releases > 1)}"
     parts = [
-        f'<line x1="{_MARGIN}" y1="{_HEIGHT - _MARGIN}" x2="{_WIDTH - _MARGIN}" y2="{_HEIGHT - _MARGIN}" '
-        'stroke="#57606a"/>',
-        f'<polyline points="{line}" fill="none" stroke="#0550ae" stroke-width="3"/>',
-        _label(_MARGIN, 22, "epsilon", "start"),
-        _label(_WIDTH - _MARGIN, _HEIGHT - 14, f"{len(course)} releases", "end"),
-        _label(_MARGIN - 6, _HEIGHT - _MARGIN, "0", "end"),
-        _label(_WIDTH - _MARGIN, float(point(0, course[-1]).split(",")[1]) - 8, f"{course[-1]:.2f}", "end"),
+        _line((_LEFT, y(0)), (_WIDTH - _RIGHT, y(0)), "#57606a"),
+        f'<polyline points="{points}" fill="none" stroke="#0550ae" stroke-width="2.5"/>',
+        _label(4, 16, "epsilon", "start"),
+        _label(_LEFT - 6, y(0) + 4, "0", "end"),
+        _label(_LEFT, _HEIGHT - 18, "0", "middle"),
+        _label(_WIDTH - _RIGHT, _HEIGHT - 18, releases, "end"),
+        _label(_WIDTH - _RIGHT, max(y(last) - 8, 16), shown(last), "end"),
     ]
     if max_epsilon is not None:
-        level = point(0, max_epsilon).split(",")[1]
-        parts.append(
-            f'<line x1="{_MARGIN}" y1="{level}" x2="{_WIDTH - _MARGIN}" y2="{level}" stroke="#a40e26" '
-            'stroke-dasharray="6 4"/>'
-        )
-        parts.append(_label(_MARGIN + 6, float(level) - 6, f"granted {max_epsilon:g}", "start"))
-    title = f"epsilon after each of {len(course)} releases, {course[-1]:.2f} at the end"
+        parts.append(_line((_LEFT, y(max_epsilon)), (_WIDTH - _RIGHT, y(max_epsilon)), "#a40e26", dash="6 4"))
+        parts.append(_label(_LEFT + 6, y(max_epsilon) - 6, f"granted {max_epsilon:g}", "start"))
     # All that is joined here are numbers and our own words.
     return Markup(  # noqa: S704
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">{"".join(parts)}</svg>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="epsilon over {releases}, {shown(last)} at the '
+        f'end">{"".join(parts)}</svg>'
+    )
+
+
+def _line(start: tuple[float, float], end: tuple[float, float], colour: str, *, dash: str = "none") -> str:
+    return (
+        f'<line x1="{start[0]:.1f}" y1="{start[1]:.1f}" x2="{end[0]:.1f}" y2="{end[1]:.1f}" stroke="{colour}" '
+        f'stroke-dasharray="{dash}"/>'
     )
 
 
 def _label(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="16" text-anchor="{anchor}" fill="#1b1f24">{text}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{_FONT_SIZE}" text-anchor="{anchor}" fill="#1b1f24">{text}</text>'
