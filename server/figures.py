@@ -67,7 +67,7 @@ def write_roc(path: Path, curve: RocCurve, *, final: FinalResult, band: RocBand 
     _label(axes, x="1 - specificity (false-positive rate)", y="sensitivity (true-positive rate)")
     axes.set_title(f"{title}\n{_tested(final)}", fontsize=FONT_SIZE + 1)
     axes.legend(loc="lower right", fontsize=FONT_SIZE - 1, framealpha=0.9, edgecolor="none")
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def write_rounds(path: Path, rounds: Sequence[RoundResult], sites: Sequence[SiteResult], *, title: str) -> None:
@@ -93,7 +93,7 @@ def write_rounds(path: Path, rounds: Sequence[RoundResult], sites: Sequence[Site
     panels[0].set_title(title, fontsize=FONT_SIZE + 1)
     panels[-1].set_xlabel("round", fontsize=FONT_SIZE)
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def _auroc_label(final: FinalResult) -> str:
@@ -191,7 +191,12 @@ def _label(axes: Axes, *, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_png(figure: Figure, path: Path) -> None:
+    """Write ``figure`` atomically as a PNG file.
+
+    Raises:
+        ValueError: ``path`` does not end in ``.png``.
+    """
     if path.suffix != ".png":
         raise ValueError(f"Expected path={path} to end in .png.")
     stream = io.BytesIO()

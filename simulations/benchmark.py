@@ -82,13 +82,15 @@ def _parser() -> argparse.ArgumentParser:
     kinds = parser.add_subparsers(dest="kind", required=True)
     privacy = kinds.add_parser("privacy", help="what privacy costs in time")
     privacy.add_argument("--out", type=Path, help="write the figures to this JSON file too")
-    privacy.add_argument("--repeats", type=_at_least(1), default=5, help="repeats of every measurement; default 5")
-    privacy.add_argument("--num-patients", type=_at_least(10), default=250, help="size of the cohort; default 250")
-    privacy.add_argument("--image-size", type=_at_least(32), default=128, help="side in pixels; default 128")
+    privacy.add_argument("--repeats", type=at_least(1), default=5, help="repeats of every measurement; default 5")
+    privacy.add_argument("--num-patients", type=at_least(10), default=250, help="size of the cohort; default 250")
+    privacy.add_argument("--image-size", type=at_least(32), default=128, help="side in pixels; default 128")
     return parser
 
 
-def _at_least(smallest: int) -> Callable[[str], int]:
+def at_least(smallest: int) -> Callable[[str], int]:
+    """Return the argument type of whole numbers from ``smallest``."""
+
     def number(text: str) -> int:
         value = int(text)
         if value < smallest:

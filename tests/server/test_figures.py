@@ -99,7 +99,7 @@ def share_of(image, colour):
 def texts(monkeypatch):
     """Collect the words of every figure that is saved."""
     collected = []
-    save = figures._save
+    save = figures.save_png
 
     def save_and_collect(figure, path):
         for axes in figure.axes:
@@ -107,7 +107,7 @@ def texts(monkeypatch):
             collected.extend(text.get_text() for text in axes.get_legend().get_texts())
         save(figure, path)
 
-    monkeypatch.setattr(figures, "_save", save_and_collect)
+    monkeypatch.setattr(figures, "save_png", save_and_collect)
     return collected
 
 
