@@ -6,6 +6,8 @@ Four files belong together: the ledger itself (SQLite), and beside it ``.key`` (
 The order of writes is the guarantee. A reservation is on disk, flushed, before training reads an example; a reply is
 on disk before it leaves. So a crash at any point leaves the budget spent or spent in vain, never spent and forgotten.
 Who can write all four files can write another history; a signed report pins the head against that.
+
+A process verifies the chain when it opens the ledger, and again whenever the file is not as it left it.
 """
 
 import fcntl
@@ -32,6 +34,7 @@ from client.ledger_entries import (
     Reserved,
     Row,
     Unprotected,
+    entry_of,
     epsilon_of,
     read_entries,
     row_of,
@@ -87,6 +90,40 @@ class StoredReply:
     content: bytes
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """What this process left on disk, so that it need not verify again what nobody touched."""
+
+    file: tuple[int, ...]
+    history: History
+
+
+@dataclass(kw_only=True)
+class _Transaction:
+    """An open transaction and the history as it will be if it commits."""
+
+    connection: sqlite3.Connection
+    history: History
+
+    def append(self, contents: Iterable[Content], cohort: Cohort | None = None) -> int:
+        """Add entries, and the members of ``cohort`` with its first; return the last entry's sequence number."""
+        head = self.history.head
+        sequence, previous = (head.sequence, head.digest) if head else (0, NO_DIGEST)
+        for content in contents:
+            sequence += 1
+            row = row_of(content, sequence=sequence, time=datetime.now(UTC), previous=previous)
+            values = (row.sequence, row.time, row.kind, row.body, row.previous, row.digest)
+            self.connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", values)
+            members = dict(self.history.members)
+            if isinstance(content, CohortAdded) and cohort is not None:
+                members[cohort.fingerprint] = cohort.members
+                rows = [(cohort.fingerprint, pseudonym) for pseudonym in sorted(cohort.members)]
+                self.connection.executemany("INSERT INTO members VALUES (?, ?)", rows)
+            self.history = History(entries=(*self.history.entries, entry_of(row)), members=members)
+            previous = row.digest
+        return sequence
+
+
 class Ledger:
     """The ledger at ``path``; created with its key where there is none."""
 
@@ -97,10 +134,11 @@ class Ledger:
             LedgerError: it was changed, is damaged, belongs to another key, or cannot be written.
         """
         self.path = path
+        self._known: _Known | None = None
         with self._locked():
             self._key = self._create() if self._is_new() else self._load_key()
-            with self._transaction() as connection:
-                opened = self._verified(connection).entries[0].content
+            with self._transaction() as transaction:
+                opened = transaction.history.entries[0].content
             if not isinstance(opened, Opened) or opened.key_check != self._key.check:
                 raise LedgerError(f"Expected the key beside {path} that the ledger was begun with, found another.")
 
@@ -114,8 +152,8 @@ class Ledger:
         Raises:
             LedgerError: the ledger was changed or is damaged.
         """
-        with self._locked(), self._transaction() as connection:
-            return self._verified(connection)
+        with self._locked(), self._transaction() as transaction:
+            return transaction.history
 
     def reserve(self, release: Reserved, cohort: Cohort, limits: Limits) -> Reservation | StoredReply:
         """Take the budget of ``release``, or return what the same request was answered before.
@@ -136,15 +174,14 @@ class Ledger:
         """
         if release.cohort != cohort.fingerprint:
             raise ValueError("Expected release.cohort to be the cohort's fingerprint.")
-        with self._locked(), self._transaction() as connection:
-            history = self._verified(connection)
+        with self._locked(), self._transaction() as transaction:
+            history = transaction.history
             answered = history.committed(release.request, release.cohort)
             if answered is not None:
-                return _stored_reply(connection, answered)
-            spent = history.releases(cohort.members)
-            total = _within_budget(spent, release, limits)
-            rows = self._append(connection, history, [*_introduction(history, cohort), release], cohort)
-        return Reservation(sequence=rows[-1].sequence, epsilon=total)
+                return _stored_reply(transaction.connection, answered)
+            total = _within_budget(history.releases(cohort.members), release, limits)
+            sequence = transaction.append([*_introduction(history, cohort), release], cohort)
+        return Reservation(sequence=sequence, epsilon=total)
 
     def commit(self, reservation: Reservation, reply: bytes) -> None:
         """Record that ``reply`` is about to leave the site for ``reservation``; only then may it leave.
@@ -152,12 +189,11 @@ class Ledger:
         Raises:
             LedgerError: the ledger was changed, is damaged or cannot be written.
         """
-        with self._locked(), self._transaction() as connection:
-            history = self._verified(connection)
-            committed = Committed(reservation=reservation.sequence, reply=hashlib.sha256(reply).hexdigest())
-            connection.execute("INSERT INTO replies VALUES (?, ?)", (reservation.sequence, reply))
-            _prune_replies(connection)
-            self._append(connection, history, [committed], None)
+        with self._locked(), self._transaction() as transaction:
+            transaction.connection.execute("INSERT INTO replies VALUES (?, ?)", (reservation.sequence, reply))
+            _prune_replies(transaction.connection)
+            digest = hashlib.sha256(reply).hexdigest()
+            transaction.append([Committed(reservation=reservation.sequence, reply=digest)])
 
     def note_unprotected(self, release: Unprotected, cohort: Cohort, limits: Limits) -> None:
         """Record, once per run and purpose, that ``release`` reveals the cohort without bound.
@@ -170,10 +206,10 @@ class Ledger:
             raise ValueError("Expected release.cohort to be the cohort's fingerprint.")
         if limits.max_epsilon is not None:
             raise BudgetError(f"Expected a private release, as the site grants epsilon {limits.max_epsilon:g} in all.")
-        with self._locked(), self._transaction() as connection:
-            history = self._verified(connection)
+        with self._locked(), self._transaction() as transaction:
+            history = transaction.history
             if all(entry.content != release for entry in history.entries):
-                self._append(connection, history, [*_introduction(history, cohort), release], cohort)
+                transaction.append([*_introduction(history, cohort), release], cohort)
 
     def _is_new(self) -> bool:
         """Return whether nothing was ever recorded; a creation that a crash cut short has recorded nothing."""
@@ -192,11 +228,10 @@ class Ledger:
         with _as_ledger_error(self.path):
             key = SiteKey.load(path) if path.exists() else SiteKey.create(path)
             os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
-        with self._transaction() as connection:
+        with self._transaction(is_new=True) as transaction:
             for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
-            opened = Opened(ledger=uuid.uuid4().hex, key_check=key.check, format=FORMAT)
-            self._append(connection, History(entries=(), members={}), [opened], None)
+                transaction.connection.execute(statement)
+            transaction.append([Opened(ledger=uuid.uuid4().hex, key_check=key.check, format=FORMAT)])
         return self._load_key()
 
     def _load_key(self) -> SiteKey:
@@ -221,46 +256,41 @@ class Ledger:
             os.close(handle)
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit, then move the head forward; an error rolls back."""
-        with _as_ledger_error(self.path), closing(_connect(self.path, mode="rw")) as connection:
-            # A reservation must survive a power cut once it has returned. PERSIST flushes the emptied journal as well,
-            # which DELETE does only with a flush of the folder (SQLite's zeroJournalHdr).
-            connection.execute("PRAGMA journal_mode = PERSIST")
-            connection.execute("PRAGMA synchronous = EXTRA")
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
-            self._move_head(connection)
+    def _transaction(self, *, is_new: bool = False) -> Iterator[_Transaction]:
+        """Verify; in the end commit, then move the head forward. An error rolls back."""
+        with _as_ledger_error(self.path):
+            with closing(_connect(self.path, mode="rw")) as connection:
+                # A reservation must survive a power cut once it has returned. PERSIST flushes the emptied journal as
+                # well, which DELETE does only with a flush of the folder (SQLite's zeroJournalHdr).
+                connection.execute("PRAGMA journal_mode = PERSIST")
+                connection.execute("PRAGMA synchronous = EXTRA")
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    history = History(entries=(), members={}) if is_new else self._verified(connection)
+                    transaction = _Transaction(connection=connection, history=history)
+                    yield transaction
+                except BaseException:
+                    connection.rollback()
+                    raise
+                connection.commit()
+                self._move_head(transaction.history)
+            self._known = _Known(file=_file_state(self.path), history=transaction.history)
 
-    def _move_head(self, connection: sqlite3.Connection) -> None:
-        last = connection.execute("SELECT sequence, digest FROM entries ORDER BY sequence DESC LIMIT 1").fetchone()
-        if last is not None and _read_head(self.path) != last:
-            write_atomically(_head_path(self.path), json.dumps({"sequence": last[0], "digest": last[1]}).encode())
+    def _move_head(self, history: History) -> None:
+        last = history.head
+        if last is not None and _read_head(self.path) != (last.sequence, last.digest):
+            head = {"sequence": last.sequence, "digest": last.digest}
+            write_atomically(_head_path(self.path), json.dumps(head).encode())
 
     def _verified(self, connection: sqlite3.Connection) -> History:
-        return _verified_history(connection, self.path)
-
-    def _append(
-        self, connection: sqlite3.Connection, history: History, contents: Iterable[Content], cohort: Cohort | None
-    ) -> list[Row]:
-        sequence, previous = (history.head.sequence, history.head.digest) if history.head else (0, NO_DIGEST)
-        rows = []
-        for content in contents:
-            sequence += 1
-            row = row_of(content, sequence=sequence, time=datetime.now(UTC), previous=previous)
-            values = (row.sequence, row.time, row.kind, row.body, row.previous, row.digest)
-            connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", values)
-            if isinstance(content, CohortAdded) and cohort is not None:
-                members = [(cohort.fingerprint, pseudonym) for pseudonym in sorted(cohort.members)]
-                connection.executemany("INSERT INTO members VALUES (?, ?)", members)
-            previous = row.digest
-            rows.append(row)
-        return rows
+        known = self._known
+        if known is not None and known.file == _file_state(self.path) and _ends_with(connection, known.history):
+            _check_head(_read_head(self.path), known.history.entries, self.path)
+            return known.history
+        history = _verified_history(connection, self.path)
+        if known is not None and history.entries[: len(known.history.entries)] != known.history.entries:
+            raise LedgerError(f"Expected the ledger {self.path} to go on from what this process left: it was replaced.")
+        return history
 
 
 def read_history(path: Path) -> History:
@@ -275,6 +305,18 @@ def read_history(path: Path) -> History:
         # Entries and members must come from one moment: a client may be writing.
         connection.execute("BEGIN")
         return _verified_history(connection, path)
+
+
+def _file_state(path: Path) -> tuple[int, ...]:
+    """Return what changes when somebody writes to the file; its clock is too coarse to tell quick writers apart."""
+    state = path.stat()
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
+def _ends_with(connection: sqlite3.Connection, history: History) -> bool:
+    """Return whether nobody appended an entry since ``history``, which is all that a ledger's writers ever do."""
+    last = connection.execute("SELECT sequence, digest FROM entries ORDER BY sequence DESC LIMIT 1").fetchone()
+    return history.head is not None and last == (history.head.sequence, history.head.digest)
 
 
 def _connect(path: Path, *, mode: str) -> sqlite3.Connection:

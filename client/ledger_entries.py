@@ -161,14 +161,19 @@ def read_entries(rows: Sequence[Row]) -> tuple[Entry, ...]:
             raise LedgerError(f"Expected ledger entry {number}, found entry {row.sequence}: entries are missing.")
         if row.previous != previous or row.digest != row.computed_digest():
             raise LedgerError(f"Expected ledger entry {number} as it was written: it was changed afterwards.")
-        entries.append(_read(row))
+        entries.append(entry_of(row))
         previous = row.digest
     if entries and not isinstance(entries[0].content, Opened):
         raise LedgerError("Expected ledger entry 1 to open the ledger.")
     return tuple(entries)
 
 
-def _read(row: Row) -> Entry:
+def entry_of(row: Row) -> Entry:
+    """Return the entry of one row, whose place in the chain is not checked here.
+
+    Raises:
+        LedgerError: it says nothing known.
+    """
     if row.kind not in _KINDS:
         raise LedgerError(f"Expected ledger entry {row.sequence} of a known kind, got {row.kind!r}.")
     try:

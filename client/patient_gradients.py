@@ -6,7 +6,8 @@ most ``max_grad_norm`` (Abadi et al. 2016, Alg. 1, with a patient in place of an
 Formal guarantee of every way: adding or removing one patient moves the sum by at most ``max_grad_norm`` times
 ``1 + 1e-6``, taking each patient's float32 forward and backward pass as exact. Lengths, factors and sums are float64,
 and lengths round up. What remains is that torch may round the last bit of another patient's pass differently in other
-company; that does not concern ``GradientWay.PATIENT``, where every patient has a pass of its own.
+company, for which ``private_training.ROUNDING_MARGIN`` pays; it does not concern ``GradientWay.PATIENT``, where every
+patient has a pass of its own.
 """
 
 import dataclasses

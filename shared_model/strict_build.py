@@ -6,6 +6,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from shared_model.errors import ConfigError
@@ -21,7 +22,7 @@ def build(kind: type[T], values: object, *, path: str) -> T:
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"Expected {path or 'the configuration'} to be a mapping, got {reprlib.repr(values)}.")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     prefix = f"{path}." if path else ""
     for problem, keys in (
@@ -32,6 +33,11 @@ def build(kind: type[T], values: object, *, path: str) -> T:
             listed = ", ".join(f"{prefix}{key}" for key in keys)
             raise ConfigError(f"{problem} configuration key {listed}; known here: {', '.join(names)}.")
     return kind(**{name: _convert(hints[name], values[name], prefix + name) for name in names})
+
+
+@lru_cache(maxsize=256)
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _convert(kind: Any, value: object, path: str) -> Any:  # noqa: ANN401

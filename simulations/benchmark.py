@@ -18,6 +18,7 @@ def print_privacy(benchmark: PrivacyBenchmark, console: Console) -> None:
     """Print one table of the steps and one of the plans."""
     console.print(_throughput_table(benchmark))
     console.print(_calibration_table(benchmark))
+    console.print(_ledger_table(benchmark))
     console.print(
         f"Medians of {benchmark.num_repeats} interleaved repeats, {benchmark.num_threads} threads, torch "
         f"{benchmark.torch_version}.",
@@ -61,6 +62,20 @@ def _calibration_table(benchmark: PrivacyBenchmark) -> Table:
             f"{row.calibrate_seconds:.2f}",
             f"< {row.target_seconds:g}" + ("" if row.calibrate_seconds < row.target_seconds else ", missed"),
             f"{row.cross_check_seconds:.2f}",
+        )
+    return table
+
+
+def _ledger_table(benchmark: PrivacyBenchmark) -> Table:
+    table = Table(title="A round's ledger: reserve and commit")
+    for name in ("earlier releases", "round [ms]", "target [ms]", "open and verify [ms]"):
+        table.add_column(name, justify="right")
+    for row in benchmark.ledger:
+        table.add_row(
+            str(row.num_earlier_releases),
+            f"{1e3 * row.round_seconds:.1f}",
+            f"< {1e3 * row.target_seconds:g}" + ("" if row.round_seconds < row.target_seconds else ", missed"),
+            f"{1e3 * row.open_seconds:.1f}",
         )
     return table
 

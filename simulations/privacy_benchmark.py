@@ -6,22 +6,28 @@ figures are medians. The cohort is synthetic, of the size of ``preset=cbis_mass`
 
 import copy
 import dataclasses
+import itertools
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.optim import SGD
 
 from client.cohort import Cohort
+from client.ledger import Ledger, Limits, Reservation
+from client.ledger_entries import Purpose, Reserved
 from client.noise import NoiseGenerator
 from client.patient_gradients import GradientWay, choose_way, summed_loss, trainable_parameters
 from client.private_training import LocalTraining, train_round
+from client.pseudonyms import Cohort as PseudonymousCohort
 from shared_model import accounting
-from shared_model.accounting import PrivacyPlan, declared_size
-from shared_model.choices import Fusion
+from shared_model.accounting import Mechanism, PrivacyPlan, declared_size
+from shared_model.choices import Fusion, NoiseSource
 from shared_model.config import ExperimentConfig, TrainingConfig, compose
 from shared_model.efficientnet import FEATURE_WIDTH
 from shared_model.fusion import build_network
@@ -37,6 +43,11 @@ _HEAD_STEPS, _ENCODER_STEPS = 10, 1
 """Steps in one measurement: a head's step takes milliseconds, an encoder's seconds."""
 _HEAD_TARGET, _LOOP_TARGET = 0.4, 0.9
 _CALIBRATION_TARGET_SECONDS = 5.0
+_LEDGER_TARGET_SECONDS = 0.02
+_MANY_RELEASES = 400
+_REPLY_BYTES = 2**12
+"""About the update of a head on frozen features."""
+_NO_LIMIT = Limits(max_epsilon=None, max_delta=1e-5)
 _MOST_LESIONS, _MEAN_FURTHER_LESIONS = 24, 0.9
 
 
@@ -74,6 +85,18 @@ class Calibration:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class LedgerCost:
+    """What a round adds by its ledger, in the system's folder for temporary files: reserving and committing."""
+
+    num_earlier_releases: int
+    round_seconds: float
+    open_seconds: float
+    """Once per process: verifying the whole chain."""
+    target_seconds: float
+    """Of a round."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PrivacyBenchmark:
     """What ``python -m simulations.benchmark privacy`` measures."""
 
@@ -85,6 +108,7 @@ class PrivacyBenchmark:
     torch_version: str
     throughput: tuple[Throughput, ...]
     calibration: tuple[Calibration, ...]
+    ledger: tuple[LedgerCost, ...]
 
 
 def measure_privacy(*, num_patients: int, image_size: int, num_repeats: int) -> PrivacyBenchmark:
@@ -107,6 +131,7 @@ def measure_privacy(*, num_patients: int, image_size: int, num_repeats: int) -> 
             *_measure_encoder(num_patients, image_size, num_repeats),
         ),
         calibration=tuple(_measure_calibration(num_patients, num_repeats)),
+        ledger=tuple(_measure_ledger(num_patients, num_repeats)),
     )
 
 
@@ -201,6 +226,48 @@ def _measure_calibration(num_patients: int, num_repeats: int) -> Iterator[Calibr
             cross_check_seconds=statistics.median(seconds["cross-check"]),
             target_seconds=_CALIBRATION_TARGET_SECONDS,
         )
+
+
+def _measure_ledger(num_patients: int, num_repeats: int) -> Iterator[LedgerCost]:
+    """Time rounds on a young ledger and on one of a site that has trained for years."""
+    for num_earlier in (0, _MANY_RELEASES):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "ledger.sqlite"
+            ledger, rounds = Ledger(path), itertools.count()
+            cohort = ledger.cohort(str(patient) for patient in range(num_patients))
+
+            def play(
+                ledger: Ledger = ledger, cohort: PseudonymousCohort = cohort, rounds: Iterator[int] = rounds
+            ) -> None:
+                granted = ledger.reserve(_release(cohort, next(rounds)), cohort, _NO_LIMIT)
+                if isinstance(granted, Reservation):
+                    ledger.commit(granted, bytes(_REPLY_BYTES))
+
+            for _ in range(num_earlier):
+                play()
+            seconds = interleaved({"round": play, "open": partial(Ledger, path)}, num_repeats=num_repeats)
+        yield LedgerCost(
+            num_earlier_releases=num_earlier,
+            round_seconds=statistics.median(seconds["round"]),
+            open_seconds=statistics.median(seconds["open"]),
+            target_seconds=_LEDGER_TARGET_SECONDS,
+        )
+
+
+def _release(cohort: PseudonymousCohort, number: int) -> Reserved:
+    return Reserved(
+        purpose=Purpose.TRAINING,
+        run="benchmark",
+        server_round=number,
+        request=str(number),
+        cohort=cohort.fingerprint,
+        num_patients_declared=len(cohort.members),
+        mechanism=Mechanism(noise_multiplier=1e3, sampling_rate=1.0, num_steps=1),
+        delta=_NO_LIMIT.max_delta,
+        target_epsilon=1e3,
+        max_grad_norm=1.0,
+        noise=NoiseSource.SECURE,
+    )
 
 
 def interleaved(

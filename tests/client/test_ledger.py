@@ -1,5 +1,6 @@
 """The ledger on a real disk: what it grants, what it refuses, what it notices, and what survives kill -9."""
 
+import ctypes
 import dataclasses
 import math
 import os
@@ -8,6 +9,7 @@ import signal
 import sqlite3
 import stat
 import sys
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -23,8 +25,6 @@ from shared_model.errors import BudgetError, LedgerError, ProtocolError
 PATIENTS = [f"ZQXCANARYQXZ-{number}" for number in range(30)]
 NO_LIMIT = Limits(max_epsilon=None, max_delta=1e-4)
 PARTS = [slice(0, 30), slice(0, 15), slice(15, 30), slice(10, 20)]
-NUM_KILLS = 300
-"""In each of two kinds of round: with the failing disk calls, more than 500 faults."""
 STEP = Mechanism(noise_multiplier=2.431, sampling_rate=1.0, num_steps=1)
 
 
@@ -211,6 +211,51 @@ class TestDisk:
         with pytest.raises(LedgerError, match="cut short or replaced"):
             answer(ledger, "third")
 
+    def test_older_copies_of_all_files_are_noticed_by_a_process_that_knew_more(self, path, tmp_path):
+        ledger = Ledger(path)
+        answer(ledger, "first")
+        shutil.copytree(path.parent, tmp_path / "backup")
+        answer(ledger, "second")
+        shutil.copytree(tmp_path / "backup", path.parent, dirs_exist_ok=True)
+        with pytest.raises(LedgerError, match="it was replaced"):
+            answer(ledger, "third")
+
+    def test_what_nobody_touched_is_not_verified_again(self, path, monkeypatch):
+        ledger = Ledger(path)
+        answer(ledger, "first")
+        calls = []
+        monkeypatch.setattr(ledger_module, "_verified_history", lambda *_: calls.append(1))
+        answer(ledger, "second")
+        ledger.history()
+        assert calls == []
+        monkeypatch.undo()
+        assert read_history(path) == ledger.history()
+
+    def test_entries_of_another_process_count_even_where_the_files_clock_stands_still(self, path, monkeypatch):
+        monkeypatch.setattr(ledger_module, "_file_state", lambda _: (0,))
+        limits, ledgers = Limits(max_epsilon=4.0, max_delta=1e-4), [Ledger(path), Ledger(path)]
+        for number in range(6):
+            answer(ledgers[number % 2], str(number), run=str(number), limits=limits)
+        for ledger in ledgers:
+            with pytest.raises(BudgetError, match="is left"):
+                answer(ledger, "one more", run="one more", limits=limits)
+
+    def test_a_clock_that_goes_back_changes_nothing_but_the_times(self, path, monkeypatch):
+        class Clock(datetime):
+            times = iter(datetime(2030 - year, 1, 1, tzinfo=UTC) for year in range(100))
+
+            @classmethod
+            def now(cls, tz=None):
+                return next(cls.times)
+
+        monkeypatch.setattr(ledger_module, "datetime", Clock)
+        spent = [answer(Ledger(path), str(number), run=str(number)).epsilon for number in range(3)]
+        assert spent == sorted(set(spent))
+        entries = Ledger(path).history().entries
+        assert [entry.time.year for entry in entries] == [2030 - number for number in range(len(entries))]
+        with pytest.raises(BudgetError, match="is left"):
+            answer(Ledger(path), "more", run="more", limits=Limits(max_epsilon=spent[-1], max_delta=1e-4))
+
     def test_another_sites_key_is_noticed(self, path):
         answer(Ledger(path), "request")
         Ledger(path.with_name("other"))
@@ -262,7 +307,7 @@ def test_any_sequence_of_requests_and_crashes_stays_below_the_cap(tmp_path_facto
         assert epsilon_of(mine, 1e-4) <= 4.0
 
 
-# Faults. A forked child works on the ledger and is killed, or its disk fails, at every step of a round in turn.
+# Faults. A forked child works on the ledger and is killed, or its disk fails, at every call of a round in turn.
 
 
 def round_in(path, request, told):
@@ -276,8 +321,8 @@ def round_in(path, request, told):
         os.write(told, b"committed\n")
 
 
-def run_child(path, request, prepare):
-    """Fork, ``prepare`` the fault in the child, play a round; return what the child told and whether it was killed."""
+def start_child(path, request, prepare):
+    """Fork a child that calls ``prepare`` and then plays a round; return it and the pipe on which it tells."""
     hear, tell = os.pipe()
     child = os.fork()
     if child == 0:
@@ -286,35 +331,47 @@ def run_child(path, request, prepare):
             prepare()
             round_in(path, request, tell)
         except BaseException as error:  # noqa: BLE001, the child must not come back into pytest
-            sys.setprofile(None)
             os.write(tell, f"{type(error).__name__}\n".encode())
         os._exit(0)
     os.close(tell)
+    return child, hear
+
+
+def told_on(hear):
     with os.fdopen(hear) as pipe:
-        told = pipe.read().split()
+        return pipe.read().split()
+
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+PTRACE_TRACEME, PTRACE_SYSCALL = 0, 24
+
+
+def ptrace(request, process):
+    if LIBC.ptrace(ctypes.c_long(request), ctypes.c_long(process), None, None) != 0:
+        raise OSError(ctypes.get_errno(), "ptrace")
+
+
+def wait_to_be_traced():
+    ptrace(PTRACE_TRACEME, 0)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def kill_at(number, path, request):
+    """Kill a child as it enters its ``number``-th system call; return what it told and whether it came so far.
+
+    Only system calls change a disk, so these are all the states that a killed process can leave.
+    """
+    child, hear = start_child(path, request, wait_to_be_traced)
     _, status = os.waitpid(child, 0)
-    return told, os.WIFSIGNALED(status)
-
-
-def at_event(number, act):
-    """Return a preparation that calls ``act`` at the ``number``-th call or return in the ledger's code or below."""
-
-    def prepare():
-        count = 0
-
-        def profile(frame, event, argument):
-            nonlocal count
-            count += 1
-            if count == number:
-                act()
-
-        sys.setprofile(profile)
-
-    return prepare
-
-
-def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
+    # Every call stops the child twice, as it enters and as it leaves.
+    for _ in range(2 * number - 1):
+        ptrace(PTRACE_SYSCALL, child)
+        _, status = os.waitpid(child, 0)
+        if not os.WIFSTOPPED(status):
+            return told_on(hear), False
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return told_on(hear), True
 
 
 def check(path, told, *, earlier):
@@ -327,49 +384,30 @@ def check(path, told, *, earlier):
     return [entry.digest for entry in entries]
 
 
-def num_events(path):
-    """Count the calls and returns of one whole round, in a child."""
-    hear, tell = os.pipe()
-    child = os.fork()
-    if child == 0:
-        count = [0]
-        sys.setprofile(lambda *_: count.__setitem__(0, count[0] + 1))
-        round_in(path, "counted", os.open(os.devnull, os.O_WRONLY))
-        sys.setprofile(None)
-        os.write(tell, str(count[0]).encode())
-        os._exit(0)
-    os.close(tell)
-    with os.fdopen(hear) as pipe:
-        total = int(pipe.read())
-    os.waitpid(child, 0)
-    return total
-
-
 @pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's ptrace")
 @pytest.mark.parametrize("kind", ["creation and first round", "later round"])
-def test_kill_at_every_step_of_a_round(tmp_path, capsys, kind):
+def test_kill_at_every_system_call_of_a_round(tmp_path, capsys, kind):
     template = tmp_path / "template"
     template.mkdir()
     if kind == "later round":
         answer(Ledger(template / "ledger.sqlite"), "before", run="before")
-    shutil.copytree(template, tmp_path / "counting")
-    total, outcomes = num_events(tmp_path / "counting" / "ledger.sqlite"), set()
-    # Evenly over the whole round; neighbouring events are mostly the same state of the disk.
-    events = sorted({1 + number * total // NUM_KILLS for number in range(NUM_KILLS)})
-    for number in events:
-        folder = tmp_path / f"event {number}"
+    outcomes, was_killed, number = [], True, 0
+    while was_killed:
+        number += 1
+        folder = tmp_path / f"call {number}"
         shutil.copytree(template, folder)
         path = folder / "ledger.sqlite"
         earlier = [entry.digest for entry in read_history(path).entries] if path.exists() else []
-        told, was_killed = run_child(path, "request", at_event(number, kill))
-        assert was_killed
+        told, was_killed = kill_at(number, path, "request")
         check(path, told, earlier=earlier)
-        outcomes.add(tuple(told))
+        outcomes.append(tuple(told))
         shutil.rmtree(folder)
     with capsys.disabled():
-        print(f"\n{kind}: killed with SIGKILL at {len(events)} of {total} steps")  # noqa: T201, counted in the output
-    assert len(events) >= 250
-    assert {(), ("reserved",)} <= outcomes
+        print(f"\n{kind}: killed with SIGKILL at each of {number - 1} system calls")  # noqa: T201, counted
+    assert number > 200
+    assert set(outcomes) == {(), ("reserved",), ("reserved", "committed")}
+    assert outcomes == sorted(outcomes)
 
 
 def failing_call(number, error):
@@ -398,8 +436,10 @@ def failing_call(number, error):
 def test_the_disk_fails_at_every_call(tmp_path, code):
     path, earlier = tmp_path / "ledger.sqlite", []
     for number in range(1, 25):
-        told, was_killed = run_child(path, f"request {number}", failing_call(number, OSError(code, os.strerror(code))))
-        assert not was_killed
+        fault = failing_call(number, OSError(code, os.strerror(code)))
+        child, hear = start_child(path, f"request {number}", fault)
+        told = told_on(hear)
+        os.waitpid(child, 0)
         assert set(told) <= {"reserved", "committed", "LedgerError"}
         earlier = check(path, told, earlier=earlier)
 

@@ -36,6 +36,12 @@ def test_privacy_benchmark_writes_what_it_measured(tmp_path, capsys):
     for plan in (whole, sampled):
         assert plan["calibrate_seconds"] > 0
         assert plan["cross_check_seconds"] > 0
+    young, old = found["ledger"]
+    assert young["num_earlier_releases"] == 0 < old["num_earlier_releases"]
+    for ledger in (young, old):
+        assert ledger["round_seconds"] > 0
+        assert ledger["open_seconds"] > 0
+    assert young["open_seconds"] < old["open_seconds"]
     printed = capsys.readouterr().out
     assert "Whole-cohort steps: 12 patients" in printed
     assert f"{whole['noise_multiplier']:g}" in printed
