@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,14 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+import client.app
 import client.dataset
 import client.image_cache
 import client.images
+from client.ledger import read_history
+from client.ledger_entries import Purpose, Reserved, Unprotected
 from server.results import read_results
+from shared_model.errors import DataError
 from simulations.run import main
 
 pytestmark = [pytest.mark.xdist_group("smoke"), pytest.mark.slow]
@@ -155,6 +160,53 @@ class TestChoices:
         results = read_results(run_smoke("privacy=off") / "results.json")
         assert results.privacy.unit == "none"
         assert all(site.epsilon is None for site in results.sites)
+
+
+class TestEvaluationBySites:
+    """The server's own test scores are the truth that the sites' histograms are held against."""
+
+    def test_noisy_histograms_come_near_the_truth_and_are_charged(self, run_smoke):
+        folder = run_smoke("evaluation.privacy=dp", "evaluation.target_epsilon=8")
+        final = read_results(folder / "results.json").final
+        error = final.auroc_site_histograms_noise_standard_error
+        assert 0 < error < 0.5
+        assert final.auroc_site_histograms != final.auroc
+        near = 4 * error + final.auroc_site_histograms_error_bound
+        assert abs(final.auroc_site_histograms - final.auroc) <= near
+        for path in (folder / "ledgers").glob("*.sqlite"):
+            spent = [entry.content for entry in read_history(path).entries if isinstance(entry.content, Reserved)]
+            (evaluation,) = (release for release in spent if release.purpose is Purpose.EVALUATION)
+            assert evaluation.target_epsilon == 8
+            assert not any(isinstance(entry.content, Unprotected) for entry in read_history(path).entries)
+
+    def test_without_evaluation_sites_send_no_histogram(self, run_smoke):
+        folder = run_smoke("evaluation.privacy=none")
+        results = read_results(folder / "results.json")
+        assert results.final.auroc_site_histograms is None
+        assert all(site.auroc is None for site in results.sites)
+        for path in (folder / "ledgers").glob("*.sqlite"):
+            contents = [entry.content for entry in read_history(path).entries]
+            assert not any(isinstance(content, Unprotected) for content in contents)
+            assert {c.purpose for c in contents if isinstance(c, Reserved)} == {Purpose.TRAINING}
+
+
+def test_what_fails_at_a_site_stays_out_of_the_servers_words(smoke, tmp_path, monkeypatch, caplog, capsys):
+    canary = "ZQXCANARYQXZ"
+
+    def fail(*_):
+        raise DataError(f"{canary} of Jane Doe is unreadable")
+
+    monkeypatch.setattr(client.app, "train_locally", fail)
+    with caplog.at_level(logging.DEBUG):
+        assert main(smoke.overrides(tmp_path / "run")) == 1
+    # A site's own log may say it; in one process both write to the same.
+    ours = [record for record in caplog.records if not record.name.startswith("client")]
+    assert ours
+    assert canary not in "".join(record.getMessage() + str(record.exc_text) for record in ours)
+    said = capsys.readouterr()
+    (error,) = (line for line in said.err.splitlines() if line.startswith("error:"))
+    assert canary not in said.out + error
+    assert DataError.public_reason in error
 
 
 class TestBadConfiguration:
