@@ -3,29 +3,22 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from flwr.serverapp import Grid
 
 from server import strategy
 from server.aggregation import ServerState, apply_update, site_weights, weighted_mean
+from server.checkpoints import Checkpoint, SiteState, read_checkpoint, write_checkpoint
 from server.evaluator import GlobalEvaluation, GlobalEvaluator
+from server.results import RoundResult
 from server.site_histograms import added
 from shared_model import parameters as named
 from shared_model.choices import EvaluationPrivacy
 from shared_model.config import ExperimentConfig
 from shared_model.errors import RoundError
-from shared_model.messages import EvaluateReply, Histogram, PrivacySpent, Request, TrainReply
+from shared_model.messages import EvaluateReply, Request, TrainReply
 from shared_model.parameters import Parameters
-
-
-@dataclass(frozen=True, kw_only=True)
-class SiteState:
-    """What the server knows of a site after a round."""
-
-    num_patients_declared: int
-    privacy: PrivacySpent | None
-    test: Histogram | None
-    """Scores of the site's test lesions; None before its first evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +40,22 @@ class RoundSummary:
         spent = [site.privacy.epsilon for site in self.sites.values() if site.privacy is not None]
         return max(spent, default=None)
 
+    @property
+    def result(self) -> RoundResult:
+        """The round as the results have it."""
+        evaluation = self.evaluation
+        return RoundResult(
+            round=self.server_round,
+            auroc=None if evaluation is None else evaluation.auroc,
+            sensitivity=None if evaluation is None else evaluation.sensitivity,
+            specificity=None if evaluation is None else evaluation.specificity,
+            threshold=None if evaluation is None else evaluation.threshold,
+            epsilon=self.epsilon,
+            num_sites=self.num_sites,
+            failures=len(self.failures),
+            seconds=round(self.seconds, 3),
+        )
+
 
 Observer = Callable[[RoundSummary], None]
 
@@ -57,11 +66,15 @@ class Outcome:
 
     parameters: Parameters
     constants: Parameters
-    rounds: tuple[RoundSummary, ...]
+    rounds: tuple[RoundResult, ...]
+    last: RoundSummary
 
 
 def federate(grid: Grid, config: ExperimentConfig, *, observe: Observer) -> Outcome:
     """Train for ``config.training.num_rounds`` rounds and return the final network.
+
+    After each round but the last the state is written to ``config.run.dir``; a run that finds one there goes on from
+    it.
 
     Args:
         grid: reaches the sites.
@@ -71,13 +84,15 @@ def federate(grid: Grid, config: ExperimentConfig, *, observe: Observer) -> Outc
     Raises:
         RoundError: too few sites, too few valid replies, or a non-finite aggregate.
         DataError: the server's own test file cannot be read.
+        ConfigError: the folder holds the state of another run.
     """
-    evaluator = GlobalEvaluator.open(config)
-    state = ServerState.start(evaluator.initial_parameters)
+    evaluator, folder = GlobalEvaluator.open(config), Path(config.run.dir)
+    reached = read_checkpoint(folder, config)
+    if reached is None:
+        reached = Checkpoint(state=ServerState.start(evaluator.initial_parameters), rounds=(), sites={})
     nodes = strategy.wait_for_sites(grid, config.federation)
-    rounds: list[RoundSummary] = []
-    sites: dict[str, SiteState] = {}
-    for server_round in range(1, config.training.num_rounds + 1):
+    for server_round in range(len(reached.rounds) + 1, config.training.num_rounds + 1):
+        state = reached.state
         started = time.monotonic()
         request = Request(
             config=config, server_round=server_round, parameters=state.parameters, constants=evaluator.constants
@@ -90,18 +105,20 @@ def federate(grid: Grid, config: ExperimentConfig, *, observe: Observer) -> Outc
                 config=config, server_round=server_round, parameters=state.average, constants=evaluator.constants
             )
             evaluated = strategy.evaluate(grid, request, nodes)
-        sites = _update_sites(sites, trained, evaluated)
+        sites = _update_sites(reached.sites, trained, evaluated)
         summary = RoundSummary(
             server_round=server_round,
             evaluation=_evaluate(evaluator, state.average, evaluated.replies),
-            sites=dict(sites),
+            sites=sites,
             num_sites=len(trained.replies),
             failures=trained.failures + evaluated.failures,
             seconds=time.monotonic() - started,
         )
-        rounds.append(summary)
+        reached = Checkpoint(state=state, rounds=(*reached.rounds, summary.result), sites=sites)
+        if server_round < config.training.num_rounds:
+            write_checkpoint(folder, reached, config)
         observe(summary)
-    return Outcome(parameters=state.average, constants=evaluator.constants, rounds=tuple(rounds))
+    return Outcome(parameters=reached.state.average, constants=evaluator.constants, rounds=reached.rounds, last=summary)
 
 
 def _aggregate(state: ServerState, trained: strategy.Exchange[TrainReply], request: Request) -> ServerState:

@@ -11,8 +11,9 @@ import numpy as np
 import yaml
 from safetensors.numpy import save
 
+from server.checkpoints import SiteState, remove_checkpoint
 from server.evaluator import GlobalEvaluation
-from server.federation import Outcome, RoundSummary, SiteState
+from server.federation import Outcome
 from server.figures import write_roc, write_rounds
 from server.results import (
     RESULTS_FILE,
@@ -21,7 +22,6 @@ from server.results import (
     PrivacyResult,
     PrivacyUnit,
     Results,
-    RoundResult,
     RunProvenance,
     SiteResult,
     ThresholdSource,
@@ -86,6 +86,7 @@ class RunFolder:
         write_rounds(self.path / "rounds.png", results.rounds, results.sites, title=self.config.preset)
         self._write_roc(_last_evaluation(outcome), holdout, results.final)
         write_results(results, self.path / RESULTS_FILE)
+        remove_checkpoint(self.path)
         return results
 
     def _write_roc(self, evaluation: GlobalEvaluation, holdout: Lesions | None, final: FinalResult) -> None:
@@ -115,8 +116,8 @@ class RunFolder:
             preset=config.preset,
             seed=config.seed,
             final=_final(_last_evaluation(outcome), config, holdout),
-            rounds=tuple(_round(summary) for summary in outcome.rounds),
-            sites=tuple(_site(name, site) for name, site in outcome.rounds[-1].sites.items()),
+            rounds=outcome.rounds,
+            sites=tuple(_site(name, site) for name, site in outcome.last.sites.items()),
             privacy=_privacy(config),
             provenance=RunProvenance(
                 source_fingerprint=source_fingerprint(),
@@ -146,7 +147,7 @@ def _holdout(config: ExperimentConfig) -> Lesions | None:
 
 def _last_evaluation(outcome: Outcome) -> GlobalEvaluation:
     """Return the figures of the last round, in which somebody's lesions are always scored."""
-    evaluation = outcome.rounds[-1].evaluation
+    evaluation = outcome.last.evaluation
     if evaluation is None:
         raise RoundError("Expected the last round to be evaluated, it was not.")
     return evaluation
@@ -205,21 +206,6 @@ def _interval(
         statistic,
         num_resamples=config.evaluation.bootstrap_resamples,
         generator=numpy_generator(config.seed, "bootstrap", name),
-    )
-
-
-def _round(summary: RoundSummary) -> RoundResult:
-    evaluation = summary.evaluation
-    return RoundResult(
-        round=summary.server_round,
-        auroc=None if evaluation is None else evaluation.auroc,
-        sensitivity=None if evaluation is None else evaluation.sensitivity,
-        specificity=None if evaluation is None else evaluation.specificity,
-        threshold=None if evaluation is None else evaluation.threshold,
-        epsilon=summary.epsilon,
-        num_sites=summary.num_sites,
-        failures=len(summary.failures),
-        seconds=round(summary.seconds, 3),
     )
 
 

@@ -1,6 +1,7 @@
 """Whole simulations through the command's own entry point, on real DICOM files on disk."""
 
 import csv
+import dataclasses
 import json
 import logging
 import shutil
@@ -15,6 +16,7 @@ import client.app
 import client.dataset
 import client.image_cache
 import client.images
+import simulations.display
 from client.ledger import read_history
 from client.ledger_entries import Purpose, Reserved, Unprotected
 from server.results import read_results
@@ -291,6 +293,36 @@ class TestBadData:
 
 
 class TestInterruption:
+    @pytest.mark.parametrize("stop_after", [1, 2])
+    @pytest.mark.parametrize("overrides", [[], ["strategy=fedadam", "evaluation.privacy=dp"]], ids=" ".join)
+    def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(
+        self, smoke, run_smoke, tmp_path, monkeypatch, overrides, stop_after
+    ):
+        overrides = ["privacy.noise=seeded", *overrides]
+        whole, folder, rounds = run_smoke(*overrides), tmp_path / "killed", []
+        on_round = simulations.display.Display.on_round
+
+        def interrupt(display, summary):
+            rounds.append(summary.server_round)
+            if summary.server_round == stop_after:
+                raise KeyboardInterrupt
+            on_round(display, summary)
+
+        monkeypatch.setattr(simulations.display.Display, "on_round", interrupt)
+        assert main(smoke.overrides(folder, *overrides)) == 130
+        assert (folder / "checkpoint.safetensors").exists()
+        monkeypatch.setattr(simulations.display.Display, "on_round", lambda _, s: rounds.append(s.server_round))
+        assert main(smoke.overrides(folder, *overrides)) == 0
+        assert rounds == [*range(1, stop_after + 1), *range(stop_after + 1, 4)]
+        assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+        first, second = (read_results(path / "results.json") for path in (whole, folder))
+        assert first.final == second.final
+        assert first.sites == second.sites
+        assert [dataclasses.replace(entry, seconds=0.0) for entry in first.rounds] == [
+            dataclasses.replace(entry, seconds=0.0) for entry in second.rounds
+        ]
+        assert not (folder / "checkpoint.safetensors").exists()
+
     def test_keeps_what_is_cached_and_leaves_no_results(self, smoke, copied, tmp_path, monkeypatch, capsys):
         overrides = [
             "preset=smoke",
