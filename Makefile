@@ -7,7 +7,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulate test test-fast lint types format clean
+.PHONY: help setup simulate federation test test-fast lint types format clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ setup: $(READY) ## Build the virtual environment
 
 simulate: $(READY) ## Train three simulated hospitals on synthetic mammograms
 	$(BIN)/python -m simulations.run $(OVERRIDES)
+
+federation: $(READY) ## The same as processes over TLS: a coordinator and one process per hospital
+	$(BIN)/python -m simulations.rehearsal $(OVERRIDES)
 
 test: $(READY) ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(TESTS)

@@ -1,19 +1,29 @@
 """``python -m client``: what a person at a hospital does with this site's own files."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import torch
 from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+from rich.text import Text
 
+from client.preflight import Check, Status, may_start, preflight
 from client.privacy_report import PrivacyReport, report_on
 from client.privacy_report_formats import print_report, to_csv, to_json
 from client.privacy_report_html import to_html
+from client.site_file import SiteFile
+from shared_model.errors import ConfigError
 from shared_model.files import write_atomically
+from shared_model.processes import stop_on_signals
 from shared_model.provenance import source_fingerprint
 
 _USAGE_ERROR = 2
+_STYLES = {Status.OK: "[green]ok[/]", Status.WARNING: "[yellow]warning[/]", Status.FAILED: "[bold red]FAILED[/]"}
 _WRITERS: Mapping[str, Callable[[PrivacyReport], str]] = {".html": to_html, ".json": to_json, ".csv": to_csv}
 
 
@@ -30,11 +40,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.add_argument("--delta", type=float, help="the delta of all figures; the largest recorded, if not given")
     report.add_argument("--max-epsilon", type=float, help="the site's cap, for the rounds left")
     report.add_argument("--expect-head", help="the head of an earlier report, which this ledger must contain")
+    for name, text in (
+        ("preflight", "check everything that this site's process needs"),
+        ("start", "answer the coordinator's requests until Ctrl-C"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--site", type=Path, default=Path("site.yaml"), help="default site.yaml")
     chosen = parser.parse_args(arguments)
-    if chosen.command == "fingerprint":
-        Console().print(source_fingerprint(), highlight=False, soft_wrap=True)
-        return 0
-    return _privacy_report(chosen)
+    return _COMMANDS[chosen.command](chosen)
+
+
+def _fingerprint(_chosen: argparse.Namespace) -> int:
+    Console().print(source_fingerprint(), highlight=False, soft_wrap=True)
+    return 0
+
+
+def _preflight(chosen: argparse.Namespace) -> int:
+    checks = _checked(chosen.site)
+    return 0 if checks is not None and may_start(checks) else 1
+
+
+def _checked(path: Path) -> list[Check] | None:
+    """Print the checks of the site; None where its file cannot be read."""
+    try:
+        checks = preflight(SiteFile.load(path))
+    except ConfigError as error:
+        _print_error(Console(stderr=True), str(error))
+        return None
+    table = Table(title="Preflight")
+    for name in ("check", "status", "found", "what to do"):
+        table.add_column(name, overflow="fold")
+    for check in checks:
+        table.add_row(check.name, _STYLES[check.status], Text(check.detail), Text(check.remedy))
+    Console().print(table)
+    return checks
+
+
+def _start(chosen: argparse.Namespace) -> int:
+    # Torch and Flower take seconds to import, which the other commands need not wait for.
+    from client import supernode  # noqa: PLC0415
+    from client.app import app  # noqa: PLC0415
+
+    errors = Console(stderr=True)
+    checks = _checked(chosen.site)
+    if checks is None or not may_start(checks):
+        _print_error(errors, "Expected every check to pass before the site takes part.")
+        return 1
+    handlers = [RichHandler(console=errors, show_path=False)]
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
+    # It would log every poll.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    torch.set_num_threads(1)
+    site = SiteFile.load(chosen.site)
+    Console().print(f"{site.site} answers {site.server}; stop with Ctrl-C.", highlight=False, soft_wrap=True)
+    supernode.serve(site, app, stop=stop_on_signals())
+    return 0
 
 
 def _privacy_report(chosen: argparse.Namespace) -> int:
@@ -65,6 +125,14 @@ def _writer(path: Path) -> Callable[[PrivacyReport], str]:
 def _print_error(console: Console, reason: str) -> None:
     # A path may hold what looks like markup.
     console.print(f"error: {reason}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+
+
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "fingerprint": _fingerprint,
+    "privacy-report": _privacy_report,
+    "preflight": _preflight,
+    "start": _start,
+}
 
 
 if __name__ == "__main__":

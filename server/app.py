@@ -9,7 +9,7 @@ from flwr.serverapp import Grid, ServerApp
 from server.federation import RoundSummary, federate
 from server.run_folder import RunFolder
 from shared_model.config import compose
-from shared_model.errors import ConfigError
+from shared_model.errors import ConfigError, FederatedMammographyError
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,11 @@ def main(grid: Grid, context: Context) -> None:
         raise ConfigError(f"Expected run configuration overrides={overrides!r} to be a string of Hydra overrides.")
     config = compose(shlex.split(overrides))
     folder = RunFolder.begin(config)
-    outcome = federate(grid, config, observe=_log)
+    try:
+        outcome = federate(grid, config, observe=_log)
+    except FederatedMammographyError as error:
+        folder.fail(str(error))
+        raise
     folder.finish(outcome)
     logger.info("Results in %s", config.run.dir)
 

@@ -90,10 +90,11 @@ def federate(grid: Grid, config: ExperimentConfig, *, observe: Observer) -> Outc
     reached = read_checkpoint(folder, config)
     if reached is None:
         reached = Checkpoint(state=ServerState.start(evaluator.initial_parameters), rounds=(), sites={})
-    nodes = strategy.wait_for_sites(grid, config.federation)
     for server_round in range(len(reached.rounds) + 1, config.training.num_rounds + 1):
         state = reached.state
         started = time.monotonic()
+        # Whoever was away is asked again as soon as they are back.
+        nodes = strategy.wait_for_sites(grid, config.federation, for_all=server_round == 1)
         request = Request(
             config=config, server_round=server_round, parameters=state.parameters, constants=evaluator.constants
         )

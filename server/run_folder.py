@@ -50,6 +50,9 @@ from shared_model.metrics import (
 from shared_model.provenance import config_fingerprint, source_fingerprint, versions
 from shared_model.seeding import numpy_generator
 
+FAILURE_FILE = "failure.txt"
+"""Why the run ended without results; gone when it is resumed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
@@ -74,6 +77,7 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             plain = yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
             write_atomically(path / "config.yaml", plain.encode())
+            (path / FAILURE_FILE).unlink(missing_ok=True)
         except OSError as error:
             raise ConfigError(f"Expected run.dir={path} to be a folder that can be written: {error}.") from error
         return cls(path=path, config=config, started=datetime.now(UTC), started_clock=time.monotonic())
@@ -88,6 +92,10 @@ class RunFolder:
         write_results(results, self.path / RESULTS_FILE)
         remove_checkpoint(self.path)
         return results
+
+    def fail(self, reason: str) -> None:
+        """Leave ``reason``, one line, for whoever follows the run from another process."""
+        write_atomically(self.path / FAILURE_FILE, reason.encode())
 
     def _write_roc(self, evaluation: GlobalEvaluation, holdout: Lesions | None, final: FinalResult) -> None:
         band: RocBand | None = None

@@ -37,18 +37,25 @@ class Exchange(Generic[Reply]):
     failures: tuple[str, ...]
 
 
-def wait_for_sites(grid: Grid, federation: FederationConfig) -> list[int]:
-    """Return the node ids once every expected site is there, or a quorum when the deadline has passed.
+def wait_for_sites(grid: Grid, federation: FederationConfig, *, for_all: bool) -> list[int]:
+    """Return the ids of the connected nodes that belong to the federation.
+
+    Args:
+        grid: reaches the nodes.
+        federation: sites, their nodes if these are enrolled, quorum and deadline.
+        for_all: wait for every site until the deadline, for a quorum after it; otherwise for a quorum at once.
 
     Raises:
         RoundError: fewer than ``min_sites`` connected before the deadline.
     """
     deadline = time.monotonic() + federation.round_timeout_seconds
+    enrolled = None if federation.node_ids is None else set(federation.node_ids)
     num_connected = -1
     while True:
-        nodes = sorted(grid.get_node_ids())
+        nodes = sorted(node for node in grid.get_node_ids() if enrolled is None or node in enrolled)
         is_late = time.monotonic() >= deadline
-        if len(nodes) >= len(federation.sites) or (is_late and len(nodes) >= federation.min_sites):
+        num_wanted = len(federation.sites) if for_all and not is_late else federation.min_sites
+        if len(nodes) >= num_wanted:
             return nodes
         if is_late:
             raise RoundError(
@@ -57,7 +64,7 @@ def wait_for_sites(grid: Grid, federation: FederationConfig) -> list[int]:
             )
         if len(nodes) != num_connected:
             num_connected = len(nodes)
-            logger.warning("%d of %d sites connected; waiting for the others", num_connected, len(federation.sites))
+            logger.warning("%d of %d sites connected; waiting for others", num_connected, len(federation.sites))
         time.sleep(_POLL_SECONDS)
 
 
@@ -96,12 +103,15 @@ def _exchange(
     num_silent = len(nodes) - len(replies) - len(failures)
     if num_silent > 0:
         failures.append(f"{num_silent} sent no reply within {federation.round_timeout_seconds:g} s")
+    num_away = len(federation.sites) - len(nodes)
+    if num_away > 0:
+        failures.append(f"{num_away} were not connected")
     for failure in failures:
         logger.warning("Round %d: %s", request.server_round, failure)
     if len(replies) < federation.min_sites:
         raise RoundError(
             f"Expected at least {federation.min_sites} valid replies in round {request.server_round}, got "
-            f"{len(replies)}: {'; '.join(failures) or 'no site answered'}."
+            f"{len(replies)}: {'; '.join(failures)}."
         )
     ordered = sorted(replies.values(), key=lambda reply: reply.site)
     return Exchange(replies=tuple(ordered), failures=tuple(failures))
@@ -132,8 +142,12 @@ def _read(answer: Message, request: Request, read: Callable[[RecordDict], Reply]
     reply = read(answer.content)
     if reply.server_round != request.server_round:
         raise ProtocolError(f"Expected a reply for round {request.server_round}, got one for {reply.server_round}.")
-    if reply.site not in request.config.federation.sites:
+    federation = request.config.federation
+    if reply.site not in federation.sites:
         raise ProtocolError("Expected a site of federation.sites, got another name.")
+    node_ids = federation.node_ids
+    if node_ids is not None and node_ids[federation.sites.index(reply.site)] != answer.metadata.src_node_id:
+        raise ProtocolError(f"Expected site {reply.site} to answer from the node that is enrolled for it.")
     if isinstance(reply, TrainReply):
         _check_update(reply, request)
     return reply

@@ -308,6 +308,8 @@ class FederationConfig:
     """Folder of the simulated sites' privacy ledgers; a deployed site names its own and ignores this one."""
     site_policy: str | None
     """Policy file of the simulated sites, null for the one that allows everything; as ``ledger_dir`` otherwise."""
+    node_ids: tuple[int, ...] | None
+    """Flower's node of each of ``sites``, so that no site can speak for another; null in a simulation."""
 
     def __post_init__(self) -> None:
         _require(
@@ -332,6 +334,12 @@ class FederationConfig:
                 "> 0",
             ),
             ("federation.num_workers", self.num_workers, self.num_workers >= 1, ">= 1"),
+            (
+                "federation.node_ids",
+                self.node_ids,
+                self.node_ids is None or len(self.node_ids) == len(set(self.node_ids)) == len(self.sites),
+                "null, or a different node for each of federation.sites",
+            ),
         )
 
 

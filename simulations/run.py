@@ -16,13 +16,15 @@ from rich.logging import RichHandler
 
 from client.app import app as client_app
 from client.site import simulated_ledger
+from server.display import print_results
 from server.federation import Observer, Outcome, federate
 from server.results import Results
 from server.run_folder import RunFolder
 from shared_model.choices import Backend
 from shared_model.config import ExperimentConfig, compose
 from shared_model.errors import ConfigError, FederatedMammographyError
-from simulations.display import Display, print_results
+from shared_model.processes import FLOWER_ENVIRONMENT
+from simulations.display import SimulationDisplay
 from simulations.federation_privacy import write_privacy_reports
 from simulations.local_grid import LocalGrid
 from simulations.prepare import prepare
@@ -51,11 +53,11 @@ def simulate(config: ExperimentConfig, console: Console) -> Results:
     if config.federation.backend is Backend.RAY:
         _require_ray()
     folder = RunFolder.begin(config)
-    with Display(config, console) as display:
+    with SimulationDisplay(config, console) as display:
         prepared = prepare(config, report=display.on_progress)
         display.on_prepared(prepared)
         run = _run_ray if config.federation.backend is Backend.RAY else _run_local
-        outcome = run(prepared.config, display.on_round)
+        outcome = run(prepared.config, lambda summary: display.on_round(summary.result))
     results = dataclasses.replace(folder, config=prepared.config).finish(outcome)
     ledgers = {site: simulated_ledger(prepared.config, site) for site in prepared.config.federation.sites}
     write_privacy_reports(ledgers, folder.path / "privacy", max_epsilon=None)
@@ -75,13 +77,7 @@ def _run_local(config: ExperimentConfig, observe: Observer) -> Outcome:
 
 def _run_ray(config: ExperimentConfig, observe: Observer) -> Outcome:
     """Run the same apps under Flower's Ray simulation."""
-    os.environ |= {
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "OMP_NUM_THREADS": "1",
-    }
+    os.environ |= {**FLOWER_ENVIRONMENT, "RAY_USAGE_STATS_ENABLED": "0"}
     from flwr.simulation import run_simulation  # noqa: PLC0415, imports Ray, an extra
 
     # Flower sets up its own log with every detail, and the display already says what matters.
@@ -127,6 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = compose(overrides)
         print_results(simulate(config, console), config, console)
+        console.print(f"Privacy reports in {config.run.dir}/privacy", highlight=False, soft_wrap=True)
     except FederatedMammographyError as error:
         errors.print(f"error: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
         return 1

@@ -182,7 +182,7 @@ def test_without_a_quorum_the_round_fails_and_says_why(request_to_sites, kind):
 def test_silence_of_all_and_an_empty_federation_are_errors(request_to_sites):
     with pytest.raises(RoundError, match=r"got 0: 3 sent no reply within 0\.05 s\."):
         train(ScriptedGrid(), request_to_sites, NODES)
-    with pytest.raises(RoundError, match="got 0: no site answered"):
+    with pytest.raises(RoundError, match="got 0: 3 were not connected"):
         train(ScriptedGrid(), request_to_sites, [])
 
 
@@ -257,7 +257,7 @@ def test_a_train_reply_is_no_evaluation(request_to_sites):
 
 def test_all_sites_there_need_no_wait(config):
     grid = ScriptedGrid(node_sets=[[13, 11, 12]])
-    assert wait_for_sites(grid, config.federation) == [11, 12, 13]
+    assert wait_for_sites(grid, config.federation, for_all=True) == [11, 12, 13]
     assert grid.num_polls == 1
 
 
@@ -265,17 +265,42 @@ def test_late_sites_are_waited_for(config):
     federation = dataclasses.replace(config.federation, round_timeout_seconds=30.0)
     started = time.monotonic()
     grid = ScriptedGrid(node_sets=[[], [11], [11, 12, 13]])
-    assert wait_for_sites(grid, federation) == [11, 12, 13]
+    assert wait_for_sites(grid, federation, for_all=True) == [11, 12, 13]
     assert grid.num_polls == 3
     assert time.monotonic() - started < 10
 
 
 def test_after_the_deadline_a_quorum_is_enough(config):
-    assert wait_for_sites(ScriptedGrid(node_sets=[[11, 12]]), config.federation) == [11, 12]
+    assert wait_for_sites(ScriptedGrid(node_sets=[[11, 12]]), config.federation, for_all=True) == [11, 12]
 
 
 def test_after_the_deadline_less_than_a_quorum_is_an_error(config):
     started = time.monotonic()
     with pytest.raises(RoundError, match=r"Expected at least 2 sites within 0\.05 s, 1 connected\."):
-        wait_for_sites(ScriptedGrid(node_sets=[[], [11]]), config.federation)
+        wait_for_sites(ScriptedGrid(node_sets=[[], [11]]), config.federation, for_all=True)
     assert time.monotonic() - started < 5
+
+
+def test_later_rounds_go_on_with_a_quorum_at_once(config):
+    grid = ScriptedGrid(node_sets=[[11], [11, 13], [11, 12, 13]])
+    federation = dataclasses.replace(config.federation, round_timeout_seconds=30.0)
+    assert wait_for_sites(grid, federation, for_all=False) == [11, 13]
+
+
+def test_strangers_are_not_asked(config):
+    federation = dataclasses.replace(config.federation, node_ids=tuple(NODES))
+    assert wait_for_sites(ScriptedGrid(node_sets=[[11, 12, 13, 99]]), federation, for_all=True) == [11, 12, 13]
+
+
+def test_a_site_that_is_away_is_a_failure(request_to_sites):
+    exchange = train(ScriptedGrid(answering()), request_to_sites, NODES[:2])
+    assert exchange.failures == ("1 were not connected",)
+
+
+def test_no_site_speaks_for_another(request_to_sites):
+    config = request_to_sites.config
+    federation = dataclasses.replace(config.federation, node_ids=tuple(NODES))
+    request = dataclasses.replace(request_to_sites, config=dataclasses.replace(config, federation=federation))
+    exchange = train(ScriptedGrid(answering(**{SITES[0]: update_of(SITES[1])})), request, NODES)
+    assert {reply.site for reply in exchange.replies} == set(SITES[1:])
+    assert "from the node that is enrolled for it" in exchange.failures[0]

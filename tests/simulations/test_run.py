@@ -16,7 +16,7 @@ import client.app
 import client.dataset
 import client.image_cache
 import client.images
-import simulations.display
+import server.display
 from client.ledger import read_history
 from client.ledger_entries import Purpose, Reserved, Unprotected
 from server.results import read_results
@@ -300,18 +300,18 @@ class TestInterruption:
     ):
         overrides = ["privacy.noise=seeded", *overrides]
         whole, folder, rounds = run_smoke(*overrides), tmp_path / "killed", []
-        on_round = simulations.display.Display.on_round
+        on_round = server.display.Display.on_round
 
-        def interrupt(display, summary):
-            rounds.append(summary.server_round)
-            if summary.server_round == stop_after:
+        def interrupt(display, result):
+            rounds.append(result.round)
+            if result.round == stop_after:
                 raise KeyboardInterrupt
-            on_round(display, summary)
+            on_round(display, result)
 
-        monkeypatch.setattr(simulations.display.Display, "on_round", interrupt)
+        monkeypatch.setattr(server.display.Display, "on_round", interrupt)
         assert main(smoke.overrides(folder, *overrides)) == 130
         assert (folder / "checkpoint.safetensors").exists()
-        monkeypatch.setattr(simulations.display.Display, "on_round", lambda _, s: rounds.append(s.server_round))
+        monkeypatch.setattr(server.display.Display, "on_round", lambda _, result: rounds.append(result.round))
         assert main(smoke.overrides(folder, *overrides)) == 0
         assert rounds == [*range(1, stop_after + 1), *range(stop_after + 1, 4)]
         assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()

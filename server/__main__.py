@@ -1,0 +1,166 @@
+"""``python -m server``: the coordinator's work, from the first kit to the last round."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from server.coordinator import Coordinator
+from server.display import Display, print_results
+from server.follow import follow
+from server.provision import provision
+from server.results import RESULTS_FILE
+from server.superlink import bundle_digest, runs, serve, site_statuses, stop_run, submit
+from shared_model.config import compose
+from shared_model.errors import ConfigError, FederatedMammographyError
+from shared_model.files import write_atomically
+from shared_model.processes import stop_on_signals
+
+_INTERRUPTED = 130
+_OVERRIDES_FILE = "overrides.json"
+"""Beside the results: what ``resume`` submits again."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status is 0 where the command did what it says."""
+    options = _parser().parse_args(arguments)
+    console, errors = Console(), Console(stderr=True)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
+    )
+    try:
+        _COMMANDS[options.command](options, console)
+    except FederatedMammographyError as error:
+        errors.print(f"error: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        errors.print("no longer followed; the run goes on: python -m server status", highlight=False)
+        return _INTERRUPTED
+    return 0
+
+
+def _provision(options: argparse.Namespace, console: Console) -> None:
+    digest = bundle_digest()
+    provision(
+        out=options.out,
+        sites=options.sites.split(","),
+        host=options.host,
+        port=options.port,
+        valid_days=options.valid_days,
+        approved_bundles=[digest],
+    )
+    console.print(f"Kits in {options.out}: keep ca/ offline, run the server from server/, send each site its own.")
+    console.print(f"Sites will answer application bundle {digest}.", highlight=False, soft_wrap=True)
+
+
+def _start(options: argparse.Namespace, console: Console) -> None:
+    coordinator = Coordinator.load(options.kit)
+    console.print(f"Starting on port {coordinator.port} for {', '.join(coordinator.sites)}; stop with Ctrl-C.")
+    serve(coordinator, stop=stop_on_signals(), on_ready=lambda: console.print("Ready: sites may connect."))
+
+
+def _run(options: argparse.Namespace, console: Console) -> None:
+    coordinator = Coordinator.load(options.kit)
+    overrides = [*options.overrides, *_overrides_of(coordinator)]
+    config = compose(overrides)
+    # The application runs in a folder of its own.
+    folder = Path(config.run.dir).resolve()
+    _submit_and_follow(coordinator, [*overrides, f"run.dir={folder}"], console)
+
+
+def _resume(options: argparse.Namespace, console: Console) -> None:
+    path = options.run / _OVERRIDES_FILE
+    try:
+        overrides = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Expected a run of python -m server run in {options.run}: {error}") from error
+    _submit_and_follow(Coordinator.load(options.kit), overrides, console)
+
+
+def _submit_and_follow(coordinator: Coordinator, overrides: Sequence[str], console: Console) -> None:
+    config = compose(overrides)
+    folder = Path(config.run.dir)
+    if (folder / RESULTS_FILE).exists():
+        raise ConfigError(f"Expected run.dir={folder} without the results of another run; name a new folder.")
+    write_atomically(folder / _OVERRIDES_FILE, json.dumps(overrides).encode())
+    run_id = submit(coordinator, overrides)
+    console.print(f"Run {run_id} in {folder}", highlight=False, soft_wrap=True)
+    with Display(config, console) as display:
+        results = follow(coordinator, run_id, config, display)
+    print_results(results, config, console)
+
+
+def _status(options: argparse.Namespace, console: Console) -> None:
+    coordinator = Coordinator.load(options.kit)
+    sites = Table(title="Sites")
+    for name in ("site", "status"):
+        sites.add_column(name)
+    for site, status in site_statuses(coordinator).items():
+        sites.add_row(site, status)
+    console.print(sites)
+    table = Table(title="Runs")
+    for name in ("run", "status", "seconds"):
+        table.add_column(name)
+    for run in runs(coordinator):
+        table.add_row(run.run_id, run.status, f"{run.elapsed_seconds:.0f}")
+    console.print(table)
+
+
+def _stop(options: argparse.Namespace, console: Console) -> None:
+    stop_run(Coordinator.load(options.kit), options.run_id)
+    console.print(f"Run {options.run_id} is stopping; python -m server resume goes on with it later.")
+
+
+def _overrides_of(coordinator: Coordinator) -> list[str]:
+    nodes = coordinator.node_ids()
+    if set(nodes) != set(coordinator.sites):
+        raise ConfigError("Expected all sites to be enrolled; is python -m server start running?")
+    ids = ",".join(str(nodes[site]) for site in coordinator.sites)
+    return [f"federation.sites=[{','.join(coordinator.sites)}]", f"federation.node_ids=[{ids}]"]
+
+
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], None]] = {
+    "provision": _provision,
+    "start": _start,
+    "run": _run,
+    "status": _status,
+    "stop": _stop,
+    "resume": _resume,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m server", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    kits = commands.add_parser("provision", help="make certificates, keys and a start-up kit for every site")
+    kits.add_argument("--sites", required=True, help="names, separated by commas")
+    kits.add_argument("--out", type=Path, required=True, help="folder to make")
+    kits.add_argument("--host", default="localhost", help="name or address of this server; default localhost")
+    kits.add_argument("--port", type=int, default=9092, help="default 9092")
+    kits.add_argument("--valid-days", type=int, default=365, help="of the server's certificate; default 365")
+    for name, text in (
+        ("start", "run the SuperLink until Ctrl-C"),
+        ("run", "submit a run and follow it"),
+        ("status", "which sites are there, and which runs"),
+        ("stop", "stop a run"),
+        ("resume", "go on with a run that was stopped or killed"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--kit", type=Path, default=Path(), help="the kits' server folder; default here")
+        if name == "run":
+            command.add_argument("overrides", nargs="*", help="Hydra overrides, key=value")
+        elif name == "stop":
+            command.add_argument("run_id")
+        elif name == "resume":
+            command.add_argument("run", type=Path, help="folder of the run")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Flower's own commands as child processes that never outlive us, and an orderly end on a signal."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+FLOWER_ENVIRONMENT: Mapping[str, str] = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "OMP_NUM_THREADS": "1",
+}
+"""Nothing is installed at run time, nobody is phoned, and no process takes another's core."""
+_STOP_SECONDS = 15.0
+_POLL_SECONDS = 0.2
+_SET_DEATH_SIGNAL = 1
+"""``PR_SET_PDEATHSIG`` of ``prctl(2)``."""
+
+Process = subprocess.Popen[bytes]
+
+
+def flower_command(name: str, *arguments: str) -> Sequence[str]:
+    """Return the command of the Flower that is installed beside this Python."""
+    return (sys.executable, str(Path(sys.executable).with_name(name)), *arguments)
+
+
+def flower_environment(home: Path) -> dict[str, str]:
+    """Return the environment of Flower's commands, which keep their files in ``home``."""
+    # Flower starts further commands of its own by name.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, **FLOWER_ENVIRONMENT} | {"FLWR_HOME": str(home), "PATH": path}
+
+
+def start(command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path) -> Process:
+    """Start ``command`` in ``folder``, its output appended to ``log``; it is stopped when this process dies.
+
+    Raises:
+        OSError: it cannot be started, or ``log`` not be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(  # noqa: S603, our own commands
+            command,
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509, one system call and no lock
+        )
+
+
+def end(process: Process) -> None:
+    """Stop a process, by force if it does not go."""
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def wait_for_port(port: int, process: Process, *, seconds: float, stop: threading.Event) -> bool:
+    """Return whether ``process`` listens on ``port`` before it ends, time runs out or ``stop`` is set."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None and not stop.is_set():
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+        stop.wait(_POLL_SECONDS)
+    return False
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set from now on."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _die_with_parent() -> None:
+    """Let the kernel stop the child if this process is killed, which could not stop it itself any more."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)
