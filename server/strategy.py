@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -24,7 +24,7 @@ from shared_model.parameters import require_same_structure
 
 logger = logging.getLogger(__name__)
 Reply = TypeVar("Reply", TrainReply, EvaluateReply)
-_POLL_SECONDS = 0.2
+_POLL_SECONDS, _SHORTEST_PAUSE_SECONDS = 0.2, 0.001
 _MAX_REASON = 200
 """Characters of a site's error that reach the log and the results."""
 
@@ -98,7 +98,7 @@ def _exchange(
     messages = [
         Message(pack_request(request), node, message_type, group_id=str(request.server_round)) for node in nodes
     ]
-    answers = grid.send_and_receive(messages, timeout=federation.round_timeout_seconds)
+    answers = _answers(grid, messages, seconds=federation.round_timeout_seconds)
     replies, failures = _read_all(answers, request, read)
     num_silent = len(nodes) - len(replies) - len(failures)
     if num_silent > 0:
@@ -115,6 +115,25 @@ def _exchange(
         )
     ordered = sorted(replies.values(), key=lambda reply: reply.site)
     return Exchange(replies=tuple(ordered), failures=tuple(failures))
+
+
+def _answers(grid: Grid, messages: Sequence[Message], *, seconds: float) -> Iterator[Message]:
+    """Send and yield what comes back, as it comes, until all is there or time has run out."""
+    deadline = time.monotonic() + seconds
+    waiting = set(grid.push_messages(messages))
+    pause = _SHORTEST_PAUSE_SECONDS
+    while waiting:
+        is_late = time.monotonic() >= deadline
+        arrived = list(grid.pull_messages(waiting))
+        waiting -= {answer.metadata.reply_to_message_id for answer in arrived}
+        yield from arrived
+        if is_late:
+            return
+        if arrived:
+            pause = _SHORTEST_PAUSE_SECONDS
+        else:
+            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+            pause = min(2 * pause, _POLL_SECONDS)
 
 
 def _read_all(
