@@ -7,7 +7,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulate federation test test-fast lint types format clean
+.PHONY: help setup simulate federation test test-fast chaos lint types format clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,10 +30,13 @@ federation: $(READY) ## The same as processes over TLS: a coordinator and one pr
 	$(BIN)/python -m simulations.rehearsal $(OVERRIDES)
 
 test: $(READY) ## Run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m 'not chaos' $(TESTS)
 
 test-fast: $(READY) ## Run the tests that take less than five seconds each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m 'not slow' $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m 'not slow and not chaos' $(TESTS)
+
+chaos: $(READY) ## Kill, hang and cut off real processes of a federation
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m chaos tests/simulations/test_rehearsal.py
 
 lint: $(READY) ## Check style and import contracts
 	$(BIN)/ruff check .

@@ -138,14 +138,16 @@ def train_reply_to_bytes(reply: TrainReply) -> bytes:
         "server_round": reply.server_round,
         "num_patients_declared": reply.num_patients_declared,
         "privacy": None if reply.privacy is None else dataclasses.asdict(reply.privacy),
+        # The file sorts its arrays; a reply keeps the order of the network.
+        "names": list(reply.update),
     }
     return safetensors.save(_plain(reply.update), {_FACTS: json.dumps(facts)})
 
 
 def train_reply_from_bytes(content: bytes) -> TrainReply:
     """Return what ``train_reply_to_bytes`` was given; the bytes must come from the site's own, verified ledger."""
-    facts, update = _facts_of_file(content), safetensors.load(content)
-    privacy = facts.pop("privacy")
+    facts, arrays = _facts_of_file(content), safetensors.load(content)
+    privacy, update = facts.pop("privacy"), {name: arrays[name] for name in facts.pop("names")}
     return TrainReply(**facts, update=update, privacy=None if privacy is None else PrivacySpent(**privacy))
 
 
@@ -166,7 +168,7 @@ def evaluate_reply_from_bytes(content: bytes, *, evaluation: EvaluationConfig) -
 
 
 def _plain(arrays: Parameters) -> dict[str, FloatArray]:
-    return {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    return {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
 
 
 def _facts_of_file(content: bytes) -> dict[str, Any]:

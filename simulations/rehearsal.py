@@ -91,14 +91,9 @@ class Rehearsal:
         """Run the process of one hospital."""
         return self._process(name, "-m", "client", "start", "--site", str(self.kits.sites[name] / "site.yaml"))
 
-    def run(self, *arguments: str) -> int:
-        """Run one command of ``python -m server`` in the foreground and return its exit status."""
-        command, *rest = arguments
-        return subprocess.run(  # noqa: S603, our own command
-            [sys.executable, "-m", "server", command, "--kit", str(self.kits.server), *rest],
-            env=_environment(),
-            check=False,
-        ).returncode
+    def command(self, name: str, *arguments: str) -> Sequence[str]:
+        """Return the command line of ``python -m server`` ``name``."""
+        return sys.executable, "-m", "server", name, "--kit", str(self.kits.server), *arguments
 
     @property
     def ledgers(self) -> Mapping[str, Path]:
@@ -108,7 +103,7 @@ class Rehearsal:
     @contextlib.contextmanager
     def _process(self, name: str, *arguments: str) -> Iterator[processes.Process]:
         process = processes.start(
-            (sys.executable, *arguments), environment=_environment(), folder=self.logs, log=self.logs / f"{name}.log"
+            (sys.executable, *arguments), environment=environment(), folder=self.logs, log=self.logs / f"{name}.log"
         )
         try:
             yield process
@@ -145,7 +140,8 @@ def rehearse(overrides: Sequence[str], console: Console) -> int:
         for site in rehearsal.kits.sites:
             console.print(f"Starting site {site}", highlight=False)
             stack.enter_context(rehearsal.site(site))
-        status = rehearsal.run("run", *overrides_for(prepared.config, overrides), f"run.dir='{folder}'")
+        submit = rehearsal.command("run", *overrides_for(prepared.config, overrides), f"run.dir='{folder}'")
+        status = subprocess.run(submit, env=environment(), check=False).returncode  # noqa: S603, our own command
     if status == 0:
         write_privacy_reports(rehearsal.ledgers, folder / "privacy", max_epsilon=None)
         console.print(f"Privacy reports in {folder}/privacy, logs in {rehearsal.logs}", highlight=False, soft_wrap=True)
@@ -168,7 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Return the environment of the processes."""
     # The processes start in folders of their own and import the packages of this tree.
     return {**os.environ, **processes.FLOWER_ENVIRONMENT, "PYTHONPATH": str(ROOT)}
 

@@ -191,7 +191,8 @@ class TestSecrets:
     def traces(key):
         """The secret number as bytes, digits, and base64 at each of the three places a byte can have in it."""
         number = key.private_numbers().private_value
-        raw = number.to_bytes(48, "big")
+        # Without leading zero bytes: OpenSSH drops them (RFC 4251, section 5, mpint).
+        raw = number.to_bytes((number.bit_length() + 7) // 8, "big")
         # Of padded base64 the characters that mix in neighbouring bytes are cut off.
         encoded = (base64.b64encode(bytes(shift) + raw)[4 * (shift > 0) : -8] for shift in range(3))
         return [raw, raw[::-1], raw.hex().encode(), str(number).encode(), *encoded]
