@@ -16,9 +16,8 @@ import httpx
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from flwr.common.constant import SubStatus
-from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
-from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -38,7 +37,8 @@ logger = logging.getLogger(__name__)
 
 _REFUSED = 1000
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
-_POLL_SECONDS = 0.5
+_POLL_SECONDS, _HEARTBEAT_SECONDS = 0.5, 20.0
+_MAX_TRIES = 3
 _START_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 2.0, 60.0
 _STABLE_SECONDS = 120.0
@@ -145,8 +145,8 @@ class _SuperNode:
             door.close()
 
     def _answer_one(self, app: ClientApp, token: str) -> None:
-        client = self._client(RuntimeTokenHttpInterceptor(token))
-        heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
+        client, done = self._client(RuntimeTokenHttpInterceptor(token)), threading.Event()
+        heartbeat = threading.Thread(target=_beat, args=(self._client(RuntimeTokenHttpInterceptor(token)), done))
         heartbeat.start()
         try:
             message, context, _, bundle = pull_task_input(client)
@@ -155,13 +155,13 @@ class _SuperNode:
             push_message(client, reply, context)
             push_task_output(client, context, SubStatus.COMPLETED, "")
         finally:
-            with suppress(RuntimeError):
-                heartbeat.stop()
+            done.set()
+            heartbeat.join()
             client.close()
 
     def _client(self, *interceptors: ProtobufClientInterceptor) -> RuntimeHttpClient:
         retries = make_simple_http_retry_invoker()
-        retries.max_tries = 3
+        retries.max_tries = _MAX_TRIES
         return RuntimeHttpClient.from_server_address(
             server_address=f"127.0.0.1:{self._port}",
             insecure=True,
@@ -169,3 +169,11 @@ class _SuperNode:
             interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"), *interceptors],
             retry_invoker=retries,
         )
+
+
+def _beat(client: RuntimeHttpClient, done: threading.Event) -> None:
+    """Tell the SuperNode that the task is worked on. Flower's own sender never ends once a beat has failed."""
+    while not done.wait(_HEARTBEAT_SECONDS):
+        with suppress(httpx.HTTPError, RuntimeError):
+            client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+    client.close()

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -80,8 +81,9 @@ class Rehearsal:
             RoundError: it ended or did not become ready.
         """
         with self._process("server", "-m", "server", "start", "--kit", str(self.kits.server)) as process:
-            deadline = time.monotonic() + _START_SECONDS
-            while set(Coordinator.load(self.kits.server).node_ids()) != set(self.kits.sites):
+            coordinator, deadline = Coordinator.load(self.kits.server), time.monotonic() + _START_SECONDS
+            is_open = processes.wait_for_port(coordinator.port, process, seconds=_START_SECONDS, stop=threading.Event())
+            while not is_open or set(coordinator.node_ids()) != set(self.kits.sites):
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RoundError(f"Expected the coordinator to start; see {self.logs / 'server.log'}.")
                 time.sleep(_POLL_SECONDS)

@@ -5,7 +5,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
+import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,9 +16,10 @@ import yaml
 
 from client.ledger import read_history
 from client.ledger_entries import Committed, Reserved
+from server.provision import provision
 from server.results import read_results
 from shared_model.config import compose
-from shared_model.processes import end, free_port
+from shared_model.processes import end, free_port, start
 from simulations.prepare import prepare
 from simulations.rehearsal import Rehearsal, environment, overrides_for
 
@@ -48,10 +50,9 @@ class Stage:
 
     def submit(self, run_dir, *overrides, command="run"):
         arguments = [run_dir] if command == "resume" else [*self.overrides, *overrides, f"run.dir='{run_dir}'"]
-        log = (self.folder / f"{Path(run_dir).name}-{command}.log").open("wb")
-        process = subprocess.Popen(
-            self.rehearsal.command(command, *map(str, arguments)), env=environment(), stdout=log, stderr=log
-        )
+        command_line = self.rehearsal.command(command, *map(str, arguments))
+        log = self.folder / f"{Path(run_dir).name}-{command}.log"
+        process = start(command_line, environment=environment(), folder=self.folder, log=log)
         self.stack.callback(end, process)
         return process
 
@@ -72,7 +73,7 @@ def wait_for(condition, what):
 
 
 def has_checkpoint(run_dir):
-    return lambda: (Path(run_dir) / "checkpoint.safetensors").exists()
+    return (Path(run_dir) / "checkpoint.safetensors").exists
 
 
 def has_reserved(ledger, count):
@@ -155,7 +156,7 @@ def test_a_site_refuses_code_that_it_has_not_approved_and_the_others_go_on(stage
 def test_nothing_of_the_sites_stands_in_what_the_coordinator_keeps(stage, whole):
     """Patients are named after folders and tables that only sites read."""
     names = {path.name.encode() for path in Path(stage.config.data.root).rglob("*") if path.is_dir()}
-    patients = {name for name in names if name.startswith(b"Mass-") or name.startswith(b"Calc-")}
+    patients = {name for name in names if name.startswith((b"Mass-", b"Calc-"))}
     assert patients
     for path in stage.rehearsal.kits.server.rglob("*"):
         if path.is_file():
@@ -220,17 +221,12 @@ class TestChaos:
         kit = stage.rehearsal.kits.sites["MGH"]
         stranger = tmp_path / "stranger"
         shutil.copytree(kit, stranger, ignore=shutil.ignore_patterns("state", "ledger*"))
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-f", str(tmp_path / "key")],  # noqa: S607
-            check=True,
+        others = provision(
+            out=tmp_path / "others", sites=["MGH"], host="localhost", port=1, valid_days=1, approved_bundles=[]
         )
-        shutil.copy(tmp_path / "key", stranger / "node.key")
-        process = subprocess.Popen(
-            [*stage.rehearsal.command("start")[:2], "client", "start", "--site", str(stranger / "site.yaml")],
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        shutil.copy(others.sites["MGH"] / "node.key", stranger / "node.key")
+        command = (sys.executable, "-m", "client", "start", "--site", str(stranger / "site.yaml"))
+        process = start(command, environment=environment(), folder=tmp_path, log=tmp_path / "stranger.log")
         try:
             log = stranger / "state" / "supernode.log"
             wait_for(lambda: log.exists() and b"ublic key" in log.read_bytes(), "the refusal")
@@ -244,8 +240,6 @@ class Proxy:
     """Passes bytes between a site and the coordinator, until the line is cut."""
 
     def __init__(self, target):
-        import socket
-
         self.target = target
         self.port = free_port()
         self.is_cut = False
@@ -254,8 +248,6 @@ class Proxy:
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
-        import socket
-
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self.listener.accept()
