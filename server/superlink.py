@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from flwr.cli.build import build_fab_from_disk
 
 from server.coordinator import CONNECTION, Coordinator
 from shared_model import processes
+from shared_model.certificates import certificate_days_left, require_signed_by
 from shared_model.errors import ConfigError, RoundError
 from shared_model.files import write_atomically
 
@@ -50,8 +52,10 @@ def serve(coordinator: Coordinator, *, stop: threading.Event, on_ready: Callable
         on_ready: called once sites may connect.
 
     Raises:
-        ConfigError: the SuperLink does not start, for instance as the port is taken, or a site cannot be enrolled.
+        ConfigError: the certificate has expired or is another authority's, the SuperLink does not start, for instance
+            as the port is taken, or a site cannot be enrolled.
     """
+    _check_certificate(coordinator)
     process = _start(coordinator)
     try:
         if processes.wait_for_port(coordinator.port, process, seconds=_START_SECONDS, stop=stop):
@@ -141,6 +145,13 @@ def _start(coordinator: Coordinator) -> processes.Process:
     # Flower puts the working folder on the path from which code is imported: it must be empty.
     folder = coordinator.state_dir / "empty"
     return processes.start(command, environment=environment, folder=folder, log=_log_path(coordinator))
+
+
+def _check_certificate(coordinator: Coordinator) -> None:
+    certificate, now = coordinator.folder / "server.pem", datetime.now(UTC)
+    require_signed_by(certificate, coordinator.folder / "ca.pem")
+    if certificate_days_left(certificate, now) <= 0:
+        raise ConfigError(f"Expected {certificate} to be valid, it has expired; make new kits.")
 
 
 def _enrol(coordinator: Coordinator) -> None:
