@@ -1,4 +1,4 @@
-"""Updates of the sites -> new global parameters. Pure functions of arrays; nothing here knows Flower."""
+"""Weights of the sites, and a round's update -> new global parameters. Pure functions of arrays."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,23 +28,6 @@ def site_weights(num_patients: Sequence[int], max_site_weight: float) -> list[fl
         if not above.any():
             return [float(weight) for weight in weights]
         capped |= above
-
-
-def weighted_mean(updates: Sequence[Parameters], weights: Sequence[float]) -> dict[str, FloatArray]:
-    """Return the weighted sum of the updates in float64, as float32.
-
-    Raises:
-        ValueError: there is no update, or names or shapes differ.
-    """
-    if not updates:
-        raise ValueError("Expected at least one update.")
-    for update in updates[1:]:
-        named.require_same_structure(updates[0], update)
-    mean = {}
-    for name in updates[0]:
-        stacked = np.stack([update[name] for update in updates]).astype(np.float64)
-        mean[name] = np.tensordot(np.asarray(weights, dtype=np.float64), stacked, axes=1).astype(np.float32)
-    return mean
 
 
 @dataclass(frozen=True, kw_only=True)

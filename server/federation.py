@@ -7,8 +7,8 @@ from pathlib import Path
 
 from flwr.serverapp import Grid
 
-from server import strategy
-from server.aggregation import ServerState, apply_update, site_weights, weighted_mean
+from server import combination, strategy
+from server.aggregation import ServerState, apply_update
 from server.checkpoints import Checkpoint, SiteState, read_checkpoint, write_checkpoint
 from server.evaluator import GlobalEvaluation, GlobalEvaluator
 from server.results import RoundResult
@@ -98,8 +98,9 @@ def federate(grid: Grid, config: ExperimentConfig, *, observe: Observer) -> Outc
         request = Request(
             config=config, server_round=server_round, parameters=state.parameters, constants=evaluator.constants
         )
-        trained = strategy.train(grid, request, nodes)
-        state = _aggregate(state, trained, request)
+        combined = combination.begin(config.strategy)
+        trained = strategy.train(grid, request, nodes, collect=combined)
+        state = _apply(state, combined.result(), request)
         evaluated: strategy.Exchange[EvaluateReply] = strategy.Exchange(replies=(), failures=())
         if _sites_evaluate(config, server_round):
             request = Request(
@@ -122,10 +123,8 @@ def federate(grid: Grid, config: ExperimentConfig, *, observe: Observer) -> Outc
     return Outcome(parameters=reached.state.average, constants=evaluator.constants, rounds=reached.rounds, last=summary)
 
 
-def _aggregate(state: ServerState, trained: strategy.Exchange[TrainReply], request: Request) -> ServerState:
+def _apply(state: ServerState, update: Parameters, request: Request) -> ServerState:
     config = request.config
-    weights = site_weights([reply.num_patients_declared for reply in trained.replies], config.strategy.max_site_weight)
-    update = weighted_mean([reply.update for reply in trained.replies], weights)
     first_averaged = config.training.num_rounds * (1 - config.strategy.average_last_fraction)
     state = apply_update(state, update, config.strategy, averages=request.server_round > first_averaged)
     if not named.is_finite(state.parameters):

@@ -3,12 +3,13 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
+from server.combination import Combination
 from shared_model.choices import PrivacyMode
 from shared_model.config import FederationConfig
 from shared_model.errors import ProtocolError, RoundError
@@ -68,13 +69,26 @@ def wait_for_sites(grid: Grid, federation: FederationConfig, *, for_all: bool) -
         time.sleep(_POLL_SECONDS)
 
 
-def train(grid: Grid, request: Request, nodes: Sequence[int]) -> Exchange[TrainReply]:
+def train(grid: Grid, request: Request, nodes: Sequence[int], *, collect: Combination) -> Exchange[TrainReply]:
     """Ask every site for an update of ``request.parameters``.
+
+    Args:
+        grid: reaches the sites.
+        request: what to ask.
+        nodes: whom to ask.
+        collect: takes the update of every valid reply as it arrives; the replies returned have none.
 
     Raises:
         RoundError: fewer than ``federation.min_sites`` valid updates came before the deadline.
     """
-    return _exchange(grid, request, nodes, message_type=MessageType.TRAIN, read=unpack_train_reply)
+
+    def accept(reply: TrainReply) -> TrainReply:
+        collect.add(reply.update, site=reply.site, num_patients=reply.num_patients_declared)
+        return replace(reply, update={})
+
+    return _exchange(
+        grid, request, nodes, message_type=MessageType.TRAIN, read=_Reader(unpack=unpack_train_reply, accept=accept)
+    )
 
 
 def evaluate(grid: Grid, request: Request, nodes: Sequence[int]) -> Exchange[EvaluateReply]:
@@ -85,19 +99,34 @@ def evaluate(grid: Grid, request: Request, nodes: Sequence[int]) -> Exchange[Eva
     """
     evaluation = request.config.evaluation
 
-    def read(content: RecordDict) -> EvaluateReply:
+    def unpack(content: RecordDict) -> EvaluateReply:
         return unpack_evaluate_reply(content, evaluation=evaluation)
 
-    return _exchange(grid, request, nodes, message_type=MessageType.EVALUATE, read=read)
+    return _exchange(
+        grid,
+        request,
+        nodes,
+        message_type=MessageType.EVALUATE,
+        read=_Reader(unpack=unpack, accept=lambda reply: reply),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reader(Generic[Reply]):
+    """What to do with a message, and what to do with a reply that has passed every check."""
+
+    unpack: Callable[[RecordDict], Reply]
+    accept: Callable[[Reply], Reply]
+    """Returns what is to be kept of it."""
 
 
 def _exchange(
-    grid: Grid, request: Request, nodes: Sequence[int], *, message_type: str, read: Callable[[RecordDict], Reply]
+    grid: Grid, request: Request, nodes: Sequence[int], *, message_type: str, read: _Reader[Reply]
 ) -> Exchange[Reply]:
     federation = request.config.federation
-    messages = [
-        Message(pack_request(request), node, message_type, group_id=str(request.server_round)) for node in nodes
-    ]
+    # One content for all: a grid copies or sends it, and a thousand copies of a network would not fit the memory.
+    content = pack_request(request)
+    messages = [Message(content, node, message_type, group_id=str(request.server_round)) for node in nodes]
     answers = _answers(grid, messages, seconds=federation.round_timeout_seconds)
     replies, failures = _read_all(answers, request, read)
     num_silent = len(nodes) - len(replies) - len(failures)
@@ -136,29 +165,27 @@ def _answers(grid: Grid, messages: Sequence[Message], *, seconds: float) -> Iter
             pause = min(2 * pause, _POLL_SECONDS)
 
 
-def _read_all(
-    answers: Iterable[Message], request: Request, read: Callable[[RecordDict], Reply]
-) -> tuple[dict[str, Reply], list[str]]:
+def _read_all(answers: Iterable[Message], request: Request, read: _Reader[Reply]) -> tuple[dict[str, Reply], list[str]]:
     replies: dict[str, Reply] = {}
     failures = []
     for answer in answers:
         try:
-            reply = _read(answer, request, read)
+            reply = _read(answer, request, read.unpack)
             if reply.site in replies:
                 failures.append(f"node {answer.metadata.src_node_id}: a second reply of site {reply.site}")
                 continue
         except ProtocolError as error:
             failures.append(f"node {answer.metadata.src_node_id}: {error}")
         else:
-            replies[reply.site] = reply
+            replies[reply.site] = read.accept(reply)
     return replies, failures
 
 
-def _read(answer: Message, request: Request, read: Callable[[RecordDict], Reply]) -> Reply:
+def _read(answer: Message, request: Request, unpack: Callable[[RecordDict], Reply]) -> Reply:
     if answer.has_error():
         reason = " ".join((answer.error.reason or "no reason given").split())
         raise ProtocolError(reason[:_MAX_REASON])
-    reply = read(answer.content)
+    reply = unpack(answer.content)
     if reply.server_round != request.server_round:
         raise ProtocolError(f"Expected a reply for round {request.server_round}, got one for {reply.server_round}.")
     federation = request.config.federation

@@ -128,3 +128,16 @@ class Partition(StrEnum):
     IID = "iid"
     LABEL_SKEW = "label_skew"
     DENSITY_SKEW = "density_skew"
+
+
+class Aggregation(StrEnum):
+    """How the updates of a round become one."""
+
+    MEAN = "mean"
+    """By declared patients."""
+    TRIMMED_MEAN = "trimmed_mean"
+    """Every entry's mean without its extremes."""
+    MEDIAN = "median"
+    """Every entry's median."""
+    KRUM = "krum"
+    """The one update that has the nearest neighbours."""

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from shared_model.choices import (
+    Aggregation,
     Backbone,
     Backend,
     DataSource,
@@ -258,6 +259,11 @@ class StrategyConfig:
     """The final parameters are the mean of the iterates of this last share of the rounds; 0 keeps the last one."""
     max_site_weight: float
     """No site weighs more than this share of a round."""
+    aggregation: Aggregation
+    num_hostile: int
+    """Hostile sites that ``trimmed_mean`` and ``krum`` are to bear."""
+    max_update_norm: float | None
+    """Longer updates are scaled down to this length; null sets no bound."""
 
     def __post_init__(self) -> None:
         _require(
@@ -287,6 +293,13 @@ class StrategyConfig:
                 self.max_site_weight,
                 0 < self.max_site_weight <= 1,
                 "in (0, 1]",
+            ),
+            ("strategy.num_hostile", self.num_hostile, self.num_hostile >= 0, ">= 0"),
+            (
+                "strategy.max_update_norm",
+                self.max_update_norm,
+                self.max_update_norm is None or 0 < self.max_update_norm < math.inf,
+                "> 0 and finite, or null",
             ),
         )
 

@@ -9,8 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from server.aggregation import ServerState, apply_update, site_weights, weighted_mean
-from shared_model.choices import StrategyName
+from server.aggregation import ServerState, apply_update, site_weights
+from shared_model.choices import Aggregation, StrategyName
 from shared_model.config import StrategyConfig
 
 SIZES = st.lists(st.integers(1, 10**7), min_size=1, max_size=8)
@@ -27,6 +27,9 @@ def strategy_of(name, **changes):
         "proximal_mu": 0.0,
         "average_last_fraction": 0.0,
         "max_site_weight": 1.0,
+        "aggregation": Aggregation.MEAN,
+        "num_hostile": 0,
+        "max_update_norm": None,
     }
     return StrategyConfig(name=StrategyName(name), **(values | changes))
 
@@ -92,48 +95,6 @@ def test_without_a_cap_weights_are_proportional(sizes):
 
 
 # Weighted mean
-
-
-def test_weighted_mean_by_hand():
-    mean = weighted_mean([named(1, 2), named(5, 10)], [0.25, 0.75])
-    assert mean["w"].tolist() == [4, 8]
-    assert mean["w"].dtype == np.float32
-
-
-def test_weighted_mean_adds_in_float64():
-    mean = weighted_mean([named(1e8), named(1.0), named(-1e8)], [1 / 3, 1 / 3, 1 / 3])
-    assert mean["w"][0] == pytest.approx(1 / 3, rel=1e-6)
-
-
-@settings(deadline=None)
-@given(st.data(), st.integers(1, 6))
-def test_weighted_mean_does_not_depend_on_the_order_of_sites(data, num_sites):
-    shapes = data.draw(st.dictionaries(st.text(max_size=3), hnp.array_shapes(min_dims=0, max_dims=3), max_size=3))
-    updates = [
-        {name: data.draw(hnp.arrays(np.float32, shape, elements=ENTRIES)) for name, shape in shapes.items()}
-        for _ in range(num_sites)
-    ]
-    weights = site_weights(data.draw(st.lists(st.integers(1, 999), min_size=num_sites, max_size=num_sites)), 1.0)
-    order = data.draw(st.permutations(range(num_sites)))
-    straight = weighted_mean(updates, weights)
-    permuted = weighted_mean([updates[i] for i in order], [weights[i] for i in order])
-    assert list(straight) == list(shapes)
-    for name, shape in shapes.items():
-        assert straight[name].shape == shape
-        assert straight[name].dtype == np.float32
-        np.testing.assert_allclose(permuted[name], straight[name], rtol=1e-6, atol=1e-6)
-        lowest, highest = (edge([update[name] for update in updates], axis=0) for edge in (np.min, np.max))
-        assert (straight[name] >= lowest - 1e-3).all()
-        assert (straight[name] <= highest + 1e-3).all()
-
-
-def test_weighted_mean_of_nothing_or_of_different_networks_is_an_error():
-    with pytest.raises(ValueError, match="Expected at least one update"):
-        weighted_mean([], [])
-    with pytest.raises(ValueError, match="Expected equal shapes of w"):
-        weighted_mean([named(1), named(1, 2)], [0.5, 0.5])
-    with pytest.raises(ValueError, match="Expected equal names in equal order"):
-        weighted_mean([named(1), {"v": np.ones(1, np.float32)}], [0.5, 0.5])
 
 
 # Strategies by hand

@@ -10,7 +10,8 @@ from flwr.app import ConfigRecord, Error, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from server.strategy import evaluate, train, wait_for_sites
+from server.strategy import evaluate, wait_for_sites
+from server.strategy import train as train_and_collect
 from shared_model.config import compose
 from shared_model.errors import RoundError
 from shared_model.messages import (
@@ -86,6 +87,21 @@ def request_to_sites(config):
     return Request(config=config, server_round=2, parameters=PARAMETERS, constants={})
 
 
+class Collected:
+    """Keeps every update that it is given."""
+
+    def __init__(self):
+        self.updates = {}
+
+    def add(self, update, *, site, num_patients):
+        assert site not in self.updates
+        self.updates[site] = update
+
+
+def train(grid, request, nodes, collected=None):
+    return train_and_collect(grid, request, nodes, collect=collected or Collected())
+
+
 def site_of(message):
     return SITES[NODES.index(message.metadata.dst_node_id)]
 
@@ -115,8 +131,8 @@ def answering(**replies):
 
 
 def test_every_site_is_asked_and_replies_come_ordered_by_site(request_to_sites):
-    grid = ScriptedGrid(answering())
-    exchange = train(grid, request_to_sites, NODES)
+    grid, collected = ScriptedGrid(answering()), Collected()
+    exchange = train(grid, request_to_sites, NODES, collected)
     assert [reply.site for reply in exchange.replies] == sorted(SITES)
     assert exchange.failures == ()
     assert [message.metadata.dst_node_id for message in grid.sent] == NODES
@@ -124,14 +140,21 @@ def test_every_site_is_asked_and_replies_come_ordered_by_site(request_to_sites):
     read = unpack_request(grid.sent[0].content)
     assert (read.server_round, read.config) == (2, request_to_sites.config)
     assert read.parameters["w"].tolist() == [0, 1, 2]
-    assert exchange.replies[2].update["w"].tolist() == [1, 2, 3]
+    assert [reply.update for reply in exchange.replies] == [{}, {}, {}]
+    assert collected.updates["WFU"]["w"].tolist() == [1, 2, 3]
 
 
-def test_sites_do_not_share_a_message(request_to_sites):
+def test_all_sites_are_sent_one_content(request_to_sites):
     grid = ScriptedGrid(answering())
     train(grid, request_to_sites, NODES)
-    first, second = (message.content for message in grid.sent[:2])
-    assert first["parameters"] is not second["parameters"]
+    assert len({id(message.content) for message in grid.sent}) == 1
+    assert len({id(message) for message in grid.sent}) == 3
+
+
+def test_no_refused_update_is_collected(request_to_sites):
+    collected = Collected()
+    train(ScriptedGrid(answering(MGH=update_of("MGH", server_round=1))), request_to_sites, NODES, collected)
+    assert set(collected.updates) == {"WFU", "ISMD"}
 
 
 BAD = {
