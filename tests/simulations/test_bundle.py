@@ -13,10 +13,6 @@ PACKAGES = ("client", "server", "shared_model", "configs")
 CANARY = "ZQXCANARYQXZ"
 
 
-# Flower builds with a name that pathspec is about to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
-
-
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     """The contents by name of the bundle of a working folder with patients' data all over the place."""

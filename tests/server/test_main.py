@@ -1,0 +1,97 @@
+"""The coordinator's commands without a SuperLink; with one they run in tests/simulations/test_rehearsal.py."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+from server.__main__ import main
+from server.coordinator import Coordinator
+from server.provision import provision
+from server.superlink import bundle_digest
+from shared_model.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def provisioned(tmp_path_factory):
+    """Making the bundle takes seconds."""
+    out = tmp_path_factory.mktemp("provisioned") / "kits"
+    assert main(["provision", "--sites", "mgh,wfu", "--out", str(out), "--port", "1"]) == 0
+    return out
+
+
+@pytest.fixture
+def kit(provisioned, tmp_path):
+    shutil.copytree(provisioned, tmp_path / "kits")
+    return tmp_path / "kits" / "server"
+
+
+def one_line_error(capsys):
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error:"))
+    return line
+
+
+def test_sites_approve_the_bundle_that_will_be_sent(provisioned):
+    for site in ("mgh", "wfu"):
+        assert bundle_digest() in (provisioned / "sites" / site / "approved_bundles.txt").read_text()
+
+
+def test_provision_will_not_overwrite(kit, capsys):
+    assert main(["provision", "--sites", "mgh", "--out", str(kit.parent)]) == 1
+    assert "new or empty folder" in one_line_error(capsys)
+
+
+def test_no_kit(tmp_path, capsys):
+    assert main(["status", "--kit", str(tmp_path)]) == 1
+    assert "as python -m server provision makes it" in one_line_error(capsys)
+
+
+def test_no_superlink(kit, capsys):
+    (kit / "state" / "flower").mkdir(parents=True)
+    connection = f'[superlink.coordinator]\naddress = "127.0.0.1:1"\nroot-certificates = "{kit / "ca.pem"}"\n'
+    (kit / "state" / "flower" / "config.toml").write_text(connection)
+    assert main(["status", "--kit", str(kit)]) == 1
+    assert one_line_error(capsys)
+
+
+def test_a_run_needs_enrolled_sites(kit, capsys, tmp_path):
+    assert main(["run", "--kit", str(kit), "preset=smoke", f"run.dir={tmp_path / 'run'}"]) == 1
+    assert "Expected all sites to be enrolled" in one_line_error(capsys)
+
+
+def test_resume_needs_a_run(kit, capsys, tmp_path):
+    assert main(["resume", "--kit", str(kit), str(tmp_path)]) == 1
+    assert "Expected a run of python -m server run" in one_line_error(capsys)
+
+
+def test_start_refuses_a_certificate_of_another_authority(kit, tmp_path, capsys):
+    other = provision(
+        out=tmp_path / "other", sites=["mgh"], host="localhost", port=1, valid_days=9, approved_bundles=[]
+    )
+    (kit / "server.pem").write_bytes((other.server / "server.pem").read_bytes())
+    assert main(["start", "--kit", str(kit)]) == 1
+    assert "signed" in one_line_error(capsys)
+
+
+class TestCoordinator:
+    def test_node_ids_survive(self, kit):
+        coordinator = Coordinator.load(kit)
+        assert coordinator.node_ids() == {}
+        coordinator.write_node_ids({"mgh": 2**64 - 1, "wfu": 3})
+        assert Coordinator.load(kit).node_ids() == {"mgh": 2**64 - 1, "wfu": 3}
+
+    @pytest.mark.parametrize("content", ["[]", "x", json.dumps({"mgh": "one"})])
+    def test_damaged_node_ids(self, kit, content):
+        coordinator = Coordinator.load(kit)
+        coordinator.write_node_ids({})
+        (kit / "state" / "nodes.json").write_text(content)
+        with pytest.raises(ConfigError, match="Expected node ids in"):
+            coordinator.node_ids()
+
+    @pytest.mark.parametrize("changes", [{"port": "x"}, {"more": 1}, {"sites": "mgh"}])
+    def test_a_wrong_file(self, kit, changes):
+        path = kit / "server.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+        with pytest.raises(ConfigError, match="Expected the coordinator's folder in"):
+            Coordinator.load(kit)
