@@ -35,6 +35,7 @@ from shared_model.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
+_LOG = "supernode.log"
 _REFUSED = 1000
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 _POLL_SECONDS, _HEARTBEAT_SECONDS = 0.5, 20.0
@@ -65,7 +66,8 @@ def serve(site: SiteFile, app: ClientApp, *, stop: threading.Event) -> None:
         if time.monotonic() - started > _STABLE_SECONDS:
             pause = _FIRST_PAUSE_SECONDS
         if not stop.is_set():
-            logger.warning("The SuperNode ended; another is started in %.0f s.", pause)
+            log = site.state_dir / _LOG
+            logger.warning("The SuperNode ended; see %s. Another is started in %.0f s.", log, pause)
             stop.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
@@ -116,7 +118,7 @@ class _SuperNode:
             environment=processes.flower_environment(site.state_dir / "flower"),
             # Flower puts the working folder on the path from which code is imported: it must be empty.
             folder=site.state_dir / "empty",
-            log=site.state_dir / "supernode.log",
+            log=site.state_dir / _LOG,
         )
         return cls(site, process, port, secret)
 

@@ -229,7 +229,7 @@ class TestChaos:
         process = start(command, environment=environment(), folder=tmp_path, log=tmp_path / "stranger.log")
         try:
             log = stranger / "state" / "supernode.log"
-            wait_for(lambda: log.exists() and b"ublic key" in log.read_bytes(), "the refusal")
+            wait_for(lambda: log.exists() and b"Failed to activate SuperNode" in log.read_bytes(), "the refusal")
         finally:
             end(process)
         nodes = json.loads((stage.rehearsal.kits.server / "state" / "nodes.json").read_text())
