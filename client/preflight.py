@@ -18,6 +18,7 @@ from client.ledger import Ledger
 from client.site import SiteSettings
 from client.site_file import SiteFile
 from client.site_policy import SitePolicy
+from shared_model.audit_log import verify
 from shared_model.config import compose
 from shared_model.errors import FederatedMammographyError
 from shared_model.provenance import source_fingerprint
@@ -57,6 +58,7 @@ def preflight(site: SiteFile) -> list[Check]:
             ("policy", _policy, "correct the policy file; configs/site_policy/hospital.yaml is one to copy"),
             ("bundles", _bundles, "add the digest that the coordinator publishes, once you have approved the code"),
             ("private key", _key, "let only the owner of this process read it: chmod 600"),
+            ("audit log", _audit_log, "find out who changed it; then move it away, and a new one begins"),
             ("disk", _disk, "free some space where state_dir and ledger lie"),
         )
     ]
@@ -109,6 +111,10 @@ def _key(site: SiteFile) -> str:
     if mode & 0o077:
         raise FederatedMammographyError(f"Expected {site.key} to be its owner's alone, got mode {mode:o}.")
     return "its owner's alone"
+
+
+def _audit_log(site: SiteFile) -> str:
+    return f"{verify(site.audit_log)} lines verified" if site.audit_log.exists() else "none yet"
 
 
 def _disk(site: SiteFile) -> str:

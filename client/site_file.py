@@ -95,6 +95,11 @@ class SiteFile:
         }
         return settings | ({} if self.roster is None else {"roster": self.roster})
 
+    @property
+    def audit_log(self) -> Path:
+        """What this process was asked and what it answered."""
+        return self.state_dir / "audit.jsonl"
+
     def approved(self) -> frozenset[str]:
         """Read the approved bundles' SHA-256 digests, hexadecimal.
 

@@ -30,6 +30,7 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 
 from client.site_file import SiteFile
 from shared_model import processes
+from shared_model.audit_log import AuditLog, Fact
 from shared_model.errors import FederatedMammographyError, PolicyError
 from shared_model.files import write_atomically
 
@@ -85,6 +86,13 @@ def answer(app: ClientApp, message: Message, context: Context, bundle: bytes, ap
         return _refusal(message, FederatedMammographyError)
 
 
+def num_bytes(message: Message) -> int:
+    """Return the size of the arrays of ``message``; its other facts are a few hundred bytes."""
+    if not message.has_content():
+        return 0
+    return sum(len(array.data) for record in message.content.array_records.values() for array in record.values())
+
+
 def _refusal(message: Message, kind: type[FederatedMammographyError]) -> Message:
     return Message(Error(code=_REFUSED, reason=kind.public_reason), reply_to=message)
 
@@ -97,6 +105,7 @@ class _SuperNode:
         self._process = process
         self._port = port
         self._secret = secret
+        self._audit = AuditLog(site.audit_log)
 
     @classmethod
     def start(cls, site: SiteFile) -> "_SuperNode":
@@ -151,9 +160,19 @@ class _SuperNode:
         heartbeat = threading.Thread(target=_beat, args=(self._client(RuntimeTokenHttpInterceptor(token)), done))
         heartbeat.start()
         try:
-            message, context, _, bundle = pull_task_input(client)
+            message, context, run, bundle = pull_task_input(client)
             context.node_config = dict(self._site.node_config)
+            asked: dict[str, Fact] = {
+                "run": str(run.run_id),
+                "round": message.metadata.group_id,
+                "kind": message.metadata.message_type,
+            }
+            digest = hashlib.sha256(bundle.content).hexdigest()
+            self._audit.record("asked", **asked, bundle=digest, bytes_in=num_bytes(message))
             reply = answer(app, message, context, bundle.content, self._site.approved())
+            outcome = reply.error.reason if reply.has_error() else "answered"
+            # On disk before it leaves.
+            self._audit.record("reply", **asked, outcome=outcome, bytes_out=num_bytes(reply))
             push_message(client, reply, context)
             push_task_output(client, context, SubStatus.COMPLETED, "")
         finally:

@@ -8,10 +8,16 @@ from flwr.serverapp import Grid, ServerApp
 
 from server.federation import RoundSummary, federate
 from server.run_folder import RunFolder
+from shared_model.audit_log import AuditLog
 from shared_model.config import compose
 from shared_model.errors import ConfigError, FederatedMammographyError
+from shared_model.provenance import config_fingerprint, source_fingerprint
 
 logger = logging.getLogger(__name__)
+
+AUDIT_FILE = "audit.jsonl"
+"""In the run folder: what was begun, which replies were refused and why, how it ended."""
+_MAX_REASON = 200
 
 app = ServerApp()
 
@@ -24,13 +30,29 @@ def main(grid: Grid, context: Context) -> None:
         raise ConfigError(f"Expected run configuration overrides={overrides!r} to be a string of Hydra overrides.")
     config = compose(shlex.split(overrides))
     folder = RunFolder.begin(config)
+    audit = AuditLog(folder.path / AUDIT_FILE)
+    audit.record("begun", config=config_fingerprint(config), source=source_fingerprint())
+
+    def observe(summary: RoundSummary) -> None:
+        _log(summary)
+        for failure in summary.failures:
+            audit.record("refused", round=summary.server_round, reason=_printable(failure))
+        audit.record("round", round=summary.server_round, sites=summary.num_sites, epsilon=summary.epsilon)
+
     try:
-        outcome = federate(grid, config, observe=_log)
+        outcome = federate(grid, config, observe=observe)
     except FederatedMammographyError as error:
         folder.fail(str(error))
+        audit.record("failed", reason=_printable(str(error)))
         raise
     folder.finish(outcome)
+    audit.record("finished")
     logger.info("Results in %s", config.run.dir)
+
+
+def _printable(text: str) -> str:
+    """Return ``text`` as an audit log takes it; parts of it may come from a site."""
+    return "".join(character if character.isprintable() else " " for character in text)[:_MAX_REASON]
 
 
 def _log(summary: RoundSummary) -> None:

@@ -84,7 +84,19 @@ def test_all_is_well(kits, capsys):
         assert main(["preflight", "--site", str(made.sites["MGH"] / "site.yaml")]) == 0
     assert [check.name for check in checks.values() if check.status is not Status.OK] == []
     assert set(checks) == {
-        *("data", "ledger", "policy", "bundles", "private key", "disk", "server", "certificate", "clock", "versions"),
+        *(
+            "data",
+            "ledger",
+            "policy",
+            "bundles",
+            "private key",
+            "audit log",
+            "disk",
+            "server",
+            "certificate",
+            "clock",
+            "versions",
+        ),
     }
     assert "patients" in checks["data"].detail
     assert "Preflight" in capsys.readouterr().out
@@ -142,12 +154,14 @@ def test_failures_name_what_to_do_and_stop_the_start(kits, monkeypatch, capsys):
     (kit / "policy.yaml").write_text("max_epsilon: 8\n")
     (kit / "approved_bundles.txt").write_text("# none\n")
     (kit / "node.key").chmod(0o644)
+    (kit / "state").mkdir()
+    (kit / "state" / "audit.jsonl").write_text("notes\n")
     settings = yaml.safe_load((kit / "site.yaml").read_text()) | {"data_root": "nowhere"}
     (kit / "site.yaml").write_text(yaml.safe_dump(settings))
     monkeypatch.setattr(preflight_module, "_MIN_FREE_BYTES", 2**80)
     checks = by_name(made)
     failed = {name for name, check in checks.items() if check.status is Status.FAILED}
-    assert failed == {"data", "ledger", "policy", "bundles", "private key", "disk"}
+    assert failed == {"data", "ledger", "policy", "bundles", "private key", "audit log", "disk"}
     assert all(checks[name].remedy for name in failed)
     assert main(["preflight", "--site", str(kit / "site.yaml")]) == 1
     assert main(["start", "--site", str(kit / "site.yaml")]) == 1

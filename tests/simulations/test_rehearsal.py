@@ -18,6 +18,7 @@ from client.ledger import read_history
 from client.ledger_entries import Committed, Reserved
 from server.provision import provision
 from server.results import read_results
+from shared_model.audit_log import verify
 from shared_model.config import compose
 from shared_model.processes import end, free_port, start
 from simulations.prepare import prepare
@@ -151,6 +152,22 @@ def test_a_site_refuses_code_that_it_has_not_approved_and_the_others_go_on(stage
     assert [entry.num_sites for entry in results.rounds] == [2, 2, 2]
     assert {site.site for site in results.sites} == {"MGH", "WFU"}
     assert "not on the list of approved bundles" in (stage.rehearsal.logs / "ISMD.log").read_text()
+
+
+def test_audit_logs_say_who_asked_and_what_was_answered(stage, whole):
+    assert verify(whole / "audit.jsonl") == 5
+    events = [json.loads(line)["event"] for line in (whole / "audit.jsonl").read_text().splitlines()]
+    assert events == ["begun", "round", "round", "round", "finished"]
+    for site, kit in stage.rehearsal.kits.sites.items():
+        path = kit / "state" / "audit.jsonl"
+        assert verify(path) >= 12
+        lines = [json.loads(line) for line in path.read_text().splitlines()][:12]
+        assert [line["event"] for line in lines] == ["asked", "reply"] * 6
+        assert [line["facts"]["kind"] for line in lines[::2]] == ["train", "evaluate"] * 3
+        assert {line["facts"]["outcome"] for line in lines[1::2]} == {"answered"}
+        assert all(line["facts"].get("bytes_in", 1) > 0 and line["facts"].get("bytes_out", 1) > 0 for line in lines)
+        approved = (kit / "approved_bundles.txt").read_text()
+        assert all(line["facts"]["bundle"] in approved for line in lines[::2]), site
 
 
 def test_nothing_of_the_sites_stands_in_what_the_coordinator_keeps(stage, whole):

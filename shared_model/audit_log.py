@@ -1,0 +1,171 @@
+"""An append-only, hash-chained log of who asked for what and what was decided: JSON lines, no patient data.
+
+Each line carries the SHA-256 digest of itself and of the line before, so that an edited, removed or moved line breaks
+the chain. A cut at the end does not show in the file alone: ``head`` is for writing the last digest down elsewhere.
+"""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from shared_model.errors import ConfigError
+
+Fact = str | int | float | bool | None
+NO_DIGEST = "0" * 64
+"""Stands before the first line."""
+_MAX_TEXT = 200
+_BLOCK = 4096
+_NAME = re.compile(r"[a-z][a-z_]{0,39}")
+_KEYS = {"sequence", "time", "event", "facts", "previous", "digest"}
+
+
+class AuditLog:
+    """The log in the file at ``path``; threads and processes may share it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def record(self, event: str, **facts: Fact) -> None:
+        """Append one line and flush it to disk.
+
+        What a crash left of an unfinished line is moved aside, and a line says so.
+
+        Args:
+            event: a name of lower-case letters and underscores.
+            facts: named likewise; text of at most 200 printable characters.
+
+        Raises:
+            ValueError: a name or value is none of these.
+            ConfigError: the last line is no line of such a log.
+            OSError: the file cannot be written.
+        """
+        for name in (event, *facts):
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"Expected a name of lower-case letters, got {name!r}.")
+        checked = {name: _checked(name, value) for name, value in facts.items()}
+        with self._locked() as file:
+            (sequence, previous), torn = self._last(file), self._set_torn_aside(file)
+            lines = [_line(sequence + 1, event, checked, previous)]
+            if torn is not None:
+                first = _line(sequence + 1, "torn", {"moved_to": torn}, previous)
+                lines = [first, _line(sequence + 2, event, checked, str(json.loads(first)["digest"]))]
+            os.lseek(file, 0, os.SEEK_END)
+            content = "".join(f"{line}\n" for line in lines).encode()
+            while content:
+                content = content[os.write(file, content) :]
+            os.fsync(file)
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            # The kernel drops the lock with the process, so that a crash leaves none behind.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+        finally:
+            os.close(file)
+
+    def _last(self, file: int) -> tuple[int, str]:
+        """Return number and digest of the last whole line."""
+        lines = _tail(file).split(b"\n")[:-1]
+        if not lines:
+            return 0, NO_DIGEST
+        line = _parsed(lines[-1], self.path, "the last")
+        return int(str(line["sequence"])), str(line["digest"])
+
+    def _set_torn_aside(self, file: int) -> str | None:
+        """Move what follows the last line feed to a file beside the log and return its name; None if all is whole."""
+        torn = _tail(file).split(b"\n")[-1]
+        if not torn:
+            return None
+        number = 1
+        while (target := self.path.with_name(f"{self.path.name}.torn-{number}")).exists():
+            number += 1
+        target.write_bytes(torn)
+        os.ftruncate(file, os.fstat(file).st_size - len(torn))
+        return target.name
+
+
+def _tail(file: int) -> bytes:
+    """Return the end of the file from before its last line, read backwards."""
+    start, tail = os.fstat(file).st_size, b""
+    while start and tail.count(b"\n") < 2:
+        size = min(start, _BLOCK)
+        start -= size
+        tail = os.pread(file, size, start) + tail
+    return tail
+
+
+def verify(path: Path) -> int:
+    """Check the whole chain and return the number of lines.
+
+    Raises:
+        ConfigError: naming the first line that was edited, moved or is missing; or the file cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"Expected an audit log in {path}: {error}") from error
+    previous, number = NO_DIGEST, 0
+    for number, text in enumerate(content.splitlines(), start=1):
+        line = _parsed(text, path, str(number))
+        expected = _digest(line)
+        if line["sequence"] != number or line["previous"] != previous or line["digest"] != expected:
+            raise ConfigError(f"Expected line {number} of {path} as it was written: it was changed, or one is missing.")
+        previous = expected
+    return number
+
+
+def head(path: Path) -> str:
+    """Return the digest of the last line of a verified log, to be kept elsewhere.
+
+    Raises:
+        ConfigError: as ``verify``.
+    """
+    if verify(path) == 0:
+        return NO_DIGEST
+    return str(json.loads(path.read_bytes().splitlines()[-1])["digest"])
+
+
+def _line(sequence: int, event: str, facts: Mapping[str, Fact], previous: str) -> str:
+    line = {
+        "sequence": sequence,
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "event": event,
+        "facts": dict(facts),
+        "previous": previous,
+    }
+    return json.dumps(line | {"digest": _digest(line)}, sort_keys=True)
+
+
+def _digest(line: Mapping[str, object]) -> str:
+    plain = {key: value for key, value in line.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _parsed(text: bytes, path: Path, which: str) -> dict[str, object]:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        line = None
+    if not isinstance(line, dict) or set(line) != _KEYS or not isinstance(line["sequence"], int):
+        raise ConfigError(f"Expected line {which} of {path} to be one of an audit log.")
+    return line
+
+
+def _checked(name: str, value: Fact) -> Fact:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"Expected {name}={value} to be finite.")
+    if isinstance(value, str) and (len(value) > _MAX_TEXT or not value.isprintable()):
+        raise ValueError(f"Expected {name} to be at most {_MAX_TEXT} printable characters.")
+    if value is not None and not isinstance(value, str | int | float):
+        raise ValueError(f"Expected {name} to be text, a number or null, got {type(value).__name__}.")
+    return value
