@@ -17,10 +17,10 @@ import client.dataset
 import client.image_cache
 import client.images
 import server.display
-from client.ledger import read_history
+from client.ledger import Ledger, read_history
 from client.ledger_entries import Purpose, Reserved, Unprotected
 from server.results import read_results
-from shared_model.errors import DataError
+from shared_model.errors import DataError, LedgerError
 from simulations.run import main
 
 pytestmark = [pytest.mark.xdist_group("smoke"), pytest.mark.slow]
@@ -209,6 +209,20 @@ def test_what_fails_at_a_site_stays_out_of_the_servers_words(smoke, tmp_path, mo
     (error,) = (line for line in said.err.splitlines() if line.startswith("error:"))
     assert canary not in said.out + error
     assert DataError.public_reason in error
+
+
+def test_a_site_with_a_full_disk_takes_no_part_and_the_others_go_on(run_smoke, monkeypatch):
+    reserve = Ledger.reserve
+
+    def on_a_full_disk(ledger, *arguments):
+        if ledger.path.stem == "WFU":
+            raise LedgerError("Expected a ledger that can be written: [Errno 28] No space left on device")
+        return reserve(ledger, *arguments)
+
+    monkeypatch.setattr(Ledger, "reserve", on_a_full_disk)
+    results = read_results(run_smoke() / "results.json")
+    assert [entry.num_sites for entry in results.rounds] == [2, 2, 2]
+    assert {site.site for site in results.sites} == {"MGH", "ISMD"}
 
 
 class TestBadConfiguration:
