@@ -12,6 +12,7 @@ from rich.table import Table
 
 from shared_model.files import write_atomically
 from simulations.privacy_benchmark import PrivacyBenchmark, measure_privacy
+from simulations.scale_benchmark import HEAD, Scale, measure_scale, write_scale
 
 
 def print_privacy(benchmark: PrivacyBenchmark, console: Console) -> None:
@@ -80,16 +81,57 @@ def _ledger_table(benchmark: PrivacyBenchmark) -> Table:
     return table
 
 
+def print_scale(rows: Sequence[Scale], console: Console) -> None:
+    """Print one row per federation."""
+    table = Table(title="One round without training, in one process")
+    for name in ("network", "sites", "round [s]", "per site [ms]", "target [ms]", "peak memory [MiB]"):
+        table.add_column(name, justify="left" if name == "network" else "right")
+    for row in rows:
+        table.add_row(
+            row.network,
+            str(row.num_sites),
+            f"{row.round_seconds:.3f}",
+            f"{1e3 * row.seconds_per_site:.2f}",
+            "-" if row.network != HEAD else "< 5" if row.meets_target else "< 5, missed",
+            f"{row.peak_bytes / 2**20:.1f}",
+        )
+    console.print(table)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
     options = _parser().parse_args(arguments)
+    return _run_scale(options) if options.kind == "scale" else _run_privacy(options)
+
+
+def _run_scale(options: argparse.Namespace) -> int:
+    console = Console()
+    with console.status("") as status:
+        rows = list(
+            measure_scale(
+                options.sites, num_repeats=options.repeats, with_large=not options.small, progress=status.update
+            )
+        )
+    print_scale(rows, console)
+    if options.plot is not None:
+        write_scale(options.plot, rows)
+    if options.out is not None:
+        _write_json(options.out, [dataclasses.asdict(row) for row in rows])
+    return 0
+
+
+def _run_privacy(options: argparse.Namespace) -> int:
     benchmark = measure_privacy(
         num_patients=options.num_patients, image_size=options.image_size, num_repeats=options.repeats
     )
     print_privacy(benchmark, Console())
     if options.out is not None:
-        write_atomically(options.out, json.dumps(dataclasses.asdict(benchmark), indent=2).encode() + b"\n")
+        _write_json(options.out, dataclasses.asdict(benchmark))
     return 0
+
+
+def _write_json(path: Path, document: object) -> None:
+    write_atomically(path, json.dumps(document, indent=2).encode() + b"\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,7 +142,17 @@ def _parser() -> argparse.ArgumentParser:
     privacy.add_argument("--repeats", type=at_least(1), default=5, help="repeats of every measurement; default 5")
     privacy.add_argument("--num-patients", type=at_least(10), default=250, help="size of the cohort; default 250")
     privacy.add_argument("--image-size", type=at_least(32), default=128, help="side in pixels; default 128")
+    scale = kinds.add_parser("scale", help="what a round costs with many sites")
+    scale.add_argument("--sites", type=_counts, default=(10, 100, 1000), help="default 10,100,1000")
+    scale.add_argument("--repeats", type=at_least(1), default=5, help="rounds whose median counts; default 5")
+    scale.add_argument("--small", action="store_true", help="leave the 45 MB network out")
+    scale.add_argument("--out", type=Path, help="write the figures to this JSON file too")
+    scale.add_argument("--plot", type=Path, help="draw them to this PNG file")
     return parser
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(at_least(1)(part) for part in text.split(","))
 
 
 def at_least(smallest: int) -> Callable[[str], int]:

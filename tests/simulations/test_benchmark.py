@@ -47,12 +47,26 @@ def test_privacy_benchmark_writes_what_it_measured(tmp_path, capsys):
     assert f"{whole['noise_multiplier']:g}" in printed
 
 
+def test_scale_benchmark_writes_what_it_measured(tmp_path, capsys):
+    out, plot = tmp_path / "scale.json", tmp_path / "scale.png"
+    options = ["scale", "--sites", "2,20", "--repeats", "1", "--small", "--out", str(out), "--plot", str(plot)]
+    assert main(options) == 0
+    few, many = json.loads(out.read_text())
+    assert (few["num_sites"], many["num_sites"]) == (2, 20)
+    for row in (few, many):
+        assert row["round_seconds"] > 0
+        assert row["peak_bytes"] > row["num_bytes"] > 1000
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert "One round without training" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["privacy", "--repeats", "0"], "expected 0 >= 1"),
         (["privacy", "--num-patients", "9"], "expected 9 >= 10"),
         (["privacy", "--image-size", "31"], "expected 31 >= 32"),
+        (["scale", "--sites", "10,0"], "expected 0 >= 1"),
         ([], "the following arguments are required: kind"),
     ],
 )
