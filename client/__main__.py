@@ -21,6 +21,7 @@ from shared_model.errors import ConfigError
 from shared_model.files import write_atomically
 from shared_model.processes import stop_on_signals
 from shared_model.provenance import source_fingerprint
+from shared_model.terminal import print_error
 
 _USAGE_ERROR = 2
 _STYLES = {Status.OK: "[green]ok[/]", Status.WARNING: "[yellow]warning[/]", Status.FAILED: "[bold red]FAILED[/]"}
@@ -65,7 +66,7 @@ def _checked(path: Path) -> list[Check] | None:
     try:
         checks = preflight(SiteFile.load(path))
     except ConfigError as error:
-        _print_error(Console(stderr=True), str(error))
+        print_error(str(error))
         return None
     table = Table(title="Preflight")
     for name in ("check", "status", "found", "what to do"):
@@ -84,7 +85,7 @@ def _start(chosen: argparse.Namespace) -> int:
     errors = Console(stderr=True)
     checks = _checked(chosen.site)
     if checks is None or not may_start(checks):
-        _print_error(errors, "Expected every check to pass before the site takes part.")
+        print_error("Expected every check to pass before the site takes part.")
         return 1
     handlers = [RichHandler(console=errors, show_path=False)]
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
@@ -98,7 +99,7 @@ def _start(chosen: argparse.Namespace) -> int:
 
 
 def _privacy_report(chosen: argparse.Namespace) -> int:
-    console, errors = Console(), Console(stderr=True)
+    console = Console()
     try:
         writers = {path: _writer(path) for path in chosen.out}
         report = report_on(
@@ -107,10 +108,10 @@ def _privacy_report(chosen: argparse.Namespace) -> int:
         for path, write in writers.items():
             write_atomically(path, write(report).encode())
     except (ValueError, OSError) as error:
-        _print_error(errors, str(error))
+        print_error(str(error))
         return _USAGE_ERROR
     if report.problem is not None:
-        _print_error(errors, f"NOT VERIFIED. {report.problem}")
+        print_error(f"NOT VERIFIED. {report.problem}")
         return 1
     print_report(report, console)
     return 0
@@ -120,11 +121,6 @@ def _writer(path: Path) -> Callable[[PrivacyReport], str]:
     if path.suffix.lower() not in _WRITERS:
         raise ValueError(f"Expected --out={path} to end in {', '.join(_WRITERS)}.")
     return _WRITERS[path.suffix.lower()]
-
-
-def _print_error(console: Console, reason: str) -> None:
-    # A path may hold what looks like markup.
-    console.print(f"error: {reason}", style="bold red", highlight=False, markup=False, soft_wrap=True)
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {

@@ -21,6 +21,7 @@ from shared_model.config import compose
 from shared_model.errors import ConfigError, FederatedMammographyError
 from shared_model.files import write_atomically
 from shared_model.processes import stop_on_signals
+from shared_model.terminal import print_error
 
 _INTERRUPTED = 130
 _OVERRIDES_FILE = "overrides.json"
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _COMMANDS[options.command](options, console)
     except FederatedMammographyError as error:
-        errors.print(f"error: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+        print_error(error)
         return 1
     except KeyboardInterrupt:
         errors.print("no longer followed; the run goes on: python -m server status", highlight=False)

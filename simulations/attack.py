@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from shared_model.files import write_atomically
+from shared_model.terminal import print_error
 from simulations.benchmark import at_least
 from simulations.inversion_attack import FeatureRecovery, Inversion, invert_images, recover_features, write_pictures
 from simulations.membership_attack import CONFIDENCE, Audit, Fault, audits
@@ -41,7 +42,7 @@ def _run_membership(options: argparse.Namespace, console: Console) -> int:
         _write_json(options.out, {"seed": options.seed, "confidence": CONFIDENCE, "audits": entries})
     if all(audit.is_as_it_should_be for audit in found):
         return 0
-    console.print("error: expected every claim to stand without a fault and to fall with one; more --trials see more.")
+    print_error("Expected every claim to stand without a fault and to fall with one; more --trials see more.")
     return 1
 
 

@@ -28,6 +28,7 @@ from shared_model import processes
 from shared_model.choices import DataSource
 from shared_model.config import ExperimentConfig, compose
 from shared_model.errors import ConfigError, FederatedMammographyError, RoundError
+from shared_model.terminal import print_error
 from simulations.display import SimulationDisplay
 from simulations.federation_privacy import write_privacy_reports
 from simulations.prepare import prepare
@@ -159,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return rehearse(overrides, console)
     except FederatedMammographyError as error:
-        errors.print(f"error: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+        print_error(error)
         return 1
     except KeyboardInterrupt:
         errors.print("interrupted; all processes were stopped", highlight=False)

@@ -24,6 +24,7 @@ from shared_model.choices import Backend
 from shared_model.config import ExperimentConfig, compose
 from shared_model.errors import ConfigError, FederatedMammographyError
 from shared_model.processes import FLOWER_ENVIRONMENT
+from shared_model.terminal import print_error
 from simulations.display import SimulationDisplay
 from simulations.federation_privacy import write_privacy_reports
 from simulations.local_grid import LocalGrid
@@ -125,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_results(simulate(config, console), config, console)
         console.print(f"Privacy reports in {config.run.dir}/privacy", highlight=False, soft_wrap=True)
     except FederatedMammographyError as error:
-        errors.print(f"error: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+        print_error(error)
         return 1
     except KeyboardInterrupt:
         errors.print("interrupted; what is cached stays cached, so the next run continues from there", highlight=False)

@@ -41,9 +41,9 @@ def with_fault(audit):
 def test_exit_status_says_whether_claims_stand_and_faults_are_seen(monkeypatch, capsys, tmp_path, audits, status, word):
     out = tmp_path / "audit.json"
     assert run_membership(monkeypatch, audits, "--out", str(out)) == status
-    printed = capsys.readouterr().out
-    assert word in printed
-    assert ("error: " in printed) == (status == 1)
+    said = capsys.readouterr()
+    assert word in said.out
+    assert ("error: " in said.err) == (status == 1)
     document = json.loads(out.read_bytes())
     assert [entry["is_violated"] for entry in document["audits"]] == [audit.is_violated for audit in audits]
     assert document["audits"][0]["bounds"][0]["delta"] == audits[0].bounds[0].delta
