@@ -53,5 +53,6 @@ def _require_alive(coordinator: Coordinator, run_id: str, folder: Path) -> None:
     (run,) = (run for run in runs(coordinator) if run.run_id == run_id)
     if run.is_finished and not (folder / RESULTS_FILE).exists():
         failure = folder / FAILURE_FILE
-        reason = failure.read_text(encoding="utf-8") if failure.exists() else f"Flower says {run.status}"
-        raise RoundError(reason)
+        if failure.exists():
+            raise RoundError(failure.read_text(encoding="utf-8"))
+        raise RoundError(f"Expected results in {folder}: Flower says {run.status}; python -m server resume goes on.")

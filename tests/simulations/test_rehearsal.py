@@ -211,6 +211,19 @@ class TestChaos:
         # Two exchanges a round, each at most as long as the deadline.
         assert max(entry.seconds for entry in results.rounds) < 2 * 45 + 30
 
+    def test_a_stopped_run_says_so_and_can_be_resumed(self, stage):
+        run_dir = stage.folder / "stopped"
+        follower = stage.submit(run_dir, "privacy.max_grad_norm=0.25")
+        wait_for(has_checkpoint(run_dir), "the first round")
+        run_id = stage.said(run_dir).split("Run ")[1].split()[0]
+        command = stage.rehearsal.command("stop", run_id)
+        stopping = start(command, environment=environment(), folder=stage.folder, log=stage.folder / "stop.log")
+        assert stopping.wait(SECONDS) == 0
+        assert follower.wait(SECONDS) == 1
+        assert "Flower says finished:stopped; python -m server resume goes on" in stage.said(run_dir)
+        results = stage.finish(stage.submit(run_dir, command="resume"), run_dir, "resume")
+        assert [entry.round for entry in results.rounds] == [1, 2, 3]
+
     def test_a_cut_network_that_comes_back(self, stage):
         proxy = Proxy(
             int(stage.rehearsal.kits.server.joinpath("server.yaml").read_text().split("port: ")[1].split()[0])
