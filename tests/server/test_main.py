@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from datetime import datetime, timedelta
 
 import pytest
 import yaml
 
+from server import superlink
 from server.__main__ import main
 from server.coordinator import Coordinator
 from server.provision import provision
@@ -72,6 +74,17 @@ def test_start_refuses_a_certificate_of_another_authority(kit, tmp_path, capsys)
     (kit / "server.pem").write_bytes((other.server / "server.pem").read_bytes())
     assert main(["start", "--kit", str(kit)]) == 1
     assert "signed" in one_line_error(capsys)
+
+
+def test_start_refuses_an_expired_certificate(kit, monkeypatch, capsys):
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(days=400)
+
+    monkeypatch.setattr(superlink, "datetime", Later)
+    assert main(["start", "--kit", str(kit)]) == 1
+    assert "it has expired; make new kits" in one_line_error(capsys)
 
 
 class TestCoordinator:
