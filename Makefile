@@ -30,10 +30,10 @@ federation: $(READY) ## The same as processes over TLS: a coordinator and one pr
 	$(BIN)/python -m simulations.rehearsal $(OVERRIDES)
 
 test: $(READY) ## Run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m 'not chaos' $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not chaos' $(TESTS)
 
 test-fast: $(READY) ## Run the tests that take less than five seconds each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m 'not slow and not chaos' $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not slow and not chaos' $(TESTS)
 
 chaos: $(READY) ## Kill, hang and cut off real processes of a federation
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m chaos tests/simulations/test_rehearsal.py

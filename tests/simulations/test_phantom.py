@@ -17,7 +17,7 @@ from shared_model.preprocessing import is_mask
 from simulations.phantom import MARKER, main, write_phantom
 
 TYPES = tuple(LesionType)
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("phantom")]
+pytestmark = pytest.mark.slow
 
 
 def digests(root):

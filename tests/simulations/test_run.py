@@ -23,7 +23,7 @@ from server.results import read_results
 from shared_model.errors import DataError, LedgerError
 from simulations.run import main
 
-pytestmark = [pytest.mark.xdist_group("smoke"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 def one_line_error(capsys, *arguments):
