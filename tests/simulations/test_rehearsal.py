@@ -16,6 +16,7 @@ import yaml
 
 from client.ledger import read_history
 from client.ledger_entries import Committed, Reserved
+from server.coordinator import Coordinator
 from server.provision import provision
 from server.results import read_results
 from server.superlink import site_statuses
@@ -232,9 +233,7 @@ class TestChaos:
         assert [entry.round for entry in results.rounds] == [1, 2, 3]
 
     def test_a_cut_network_that_comes_back(self, stage):
-        proxy = Proxy(
-            int(stage.rehearsal.kits.server.joinpath("server.yaml").read_text().split("port: ")[1].split()[0])
-        )
+        proxy = Proxy(Coordinator.load(stage.rehearsal.kits.server).port)
         kit = stage.rehearsal.kits.sites["ISMD"]
         text = (kit / "site.yaml").read_text()
         (kit / "site.yaml").write_text(yaml.safe_dump(yaml.safe_load(text) | {"server": f"localhost:{proxy.port}"}))
