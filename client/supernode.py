@@ -43,6 +43,9 @@ _POLL_SECONDS, _HEARTBEAT_SECONDS = 0.5, 20.0
 _MAX_TRIES = 3
 _START_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 2.0, 60.0
+_GAVE_UP = b"SSL/TLS handshake error detected"
+"""What a SuperNode writes as its loop ends, for instance as the coordinator dies while they shake hands. Its door to
+this process stays open and the process stays alive, so nothing else tells."""
 _STABLE_SECONDS = 120.0
 """A SuperNode that ran so long had connected; the next failure starts with a short pause again."""
 
@@ -100,12 +103,14 @@ def _refusal(message: Message, kind: type[FederatedMammographyError]) -> Message
 class _SuperNode:
     """A running SuperNode and the door through which this process takes its messages."""
 
-    def __init__(self, site: SiteFile, process: processes.Process, port: int, secret: bytes) -> None:
+    def __init__(self, site: SiteFile, process: processes.Process, port: int, secret: bytes, log_start: int) -> None:
         self._site = site
         self._process = process
         self._port = port
         self._secret = secret
         self._audit = AuditLog(site.audit_log)
+        self._log = site.state_dir / _LOG
+        self._log_start = log_start
 
     @classmethod
     def start(cls, site: SiteFile) -> "_SuperNode":
@@ -122,14 +127,16 @@ class _SuperNode:
             *("--port", str(port)),
             *("--superexec-auth-secret-file", str(secret_path)),
         )
+        log = site.state_dir / _LOG
+        log_start = log.stat().st_size if log.exists() else 0
         process = processes.start(
             command,
             environment=processes.flower_environment(site.state_dir / "flower"),
             # Flower puts the working folder on the path from which code is imported: it must be empty.
             folder=site.state_dir / "empty",
-            log=site.state_dir / _LOG,
+            log=log,
         )
-        return cls(site, process, port, secret)
+        return cls(site, process, port, secret, log_start)
 
     def __enter__(self) -> "_SuperNode":
         return self
@@ -143,17 +150,35 @@ class _SuperNode:
             return
         door = self._client(SuperExecAuthHttpInterceptor(master_secret=self._secret, protected_methods={_ACQUIRE}))
         try:
-            while not stop.is_set() and self._process.poll() is None:
+            while not stop.is_set() and self._process.poll() is None and not self._has_given_up():
                 try:
                     acquired = door.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
-                    if acquired.HasField("task") and acquired.token:
-                        self._answer_one(app, acquired.token)
-                        continue
                 except (httpx.HTTPError, RuntimeError) as error:
                     logger.warning("The SuperNode did not take part: %s", error)
+                else:
+                    if acquired.HasField("task") and acquired.token:
+                        if not self._has_answered(app, acquired.token):
+                            return
+                        continue
                 stop.wait(_POLL_SECONDS)
         finally:
             door.close()
+
+    def _has_answered(self, app: ClientApp, token: str) -> bool:
+        """A SuperNode waits for ever for the reply to a task that was taken; without one it must be started again."""
+        try:
+            self._answer_one(app, token)
+        except (httpx.HTTPError, RuntimeError) as error:
+            logger.warning("The SuperNode did not take the reply: %s", error)
+            return False
+        return True
+
+    def _has_given_up(self) -> bool:
+        with self._log.open("rb") as log:
+            size = log.seek(0, 2)
+            # A log that was emptied meanwhile is read from its start.
+            log.seek(self._log_start if self._log_start <= size else 0)
+            return _GAVE_UP in log.read()
 
     def _answer_one(self, app: ClientApp, token: str) -> None:
         client, done = self._client(RuntimeTokenHttpInterceptor(token)), threading.Event()
