@@ -8,6 +8,7 @@ digest must be on the hospital's list, and the hospital's own installed ``client
 import hashlib
 import logging
 import secrets
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -43,9 +44,19 @@ _POLL_SECONDS, _HEARTBEAT_SECONDS = 0.5, 20.0
 _MAX_TRIES = 3
 _START_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 2.0, 60.0
-_GAVE_UP = b"SSL/TLS handshake error detected"
-"""What a SuperNode writes as its loop ends, for instance as the coordinator dies while they shake hands. Its door to
-this process stays open and the process stays alive, so nothing else tells."""
+_ENDS_WITH_ITS_LOOP = """
+import os, sys, traceback
+from flwr.supernode.cli import flower_supernode
+try:
+    flower_supernode()
+except Exception:
+    traceback.print_exc()
+finally:
+    sys.stderr.flush()
+    os._exit(1)
+"""
+"""A SuperNode's loop may end, for instance as the coordinator dies while they shake hands. Flower's own command would
+live on behind its open door, deaf; this one ends, and is started again."""
 _STABLE_SECONDS = 120.0
 """A SuperNode that ran so long had connected; the next failure starts with a short pause again."""
 
@@ -103,22 +114,20 @@ def _refusal(message: Message, kind: type[FederatedMammographyError]) -> Message
 class _SuperNode:
     """A running SuperNode and the door through which this process takes its messages."""
 
-    def __init__(self, site: SiteFile, process: processes.Process, port: int, secret: bytes, log_start: int) -> None:
+    def __init__(self, site: SiteFile, process: processes.Process, port: int, secret: bytes) -> None:
         self._site = site
         self._process = process
         self._port = port
         self._secret = secret
         self._audit = AuditLog(site.audit_log)
-        self._log = site.state_dir / _LOG
-        self._log_start = log_start
 
     @classmethod
     def start(cls, site: SiteFile) -> "_SuperNode":
         port, secret = processes.free_port(), secrets.token_bytes(32)
         secret_path = site.state_dir / "runtime.secret"
         write_atomically(secret_path, secret)
-        command = processes.flower_command(
-            "flower-supernode",
+        command = (
+            *(sys.executable, "-c", _ENDS_WITH_ITS_LOOP),
             *("--superlink", site.server),
             *("--root-certificates", str(site.authority)),
             *("--auth-supernode-private-key", str(site.key)),
@@ -127,16 +136,14 @@ class _SuperNode:
             *("--port", str(port)),
             *("--superexec-auth-secret-file", str(secret_path)),
         )
-        log = site.state_dir / _LOG
-        log_start = log.stat().st_size if log.exists() else 0
         process = processes.start(
             command,
             environment=processes.flower_environment(site.state_dir / "flower"),
             # Flower puts the working folder on the path from which code is imported: it must be empty.
             folder=site.state_dir / "empty",
-            log=log,
+            log=site.state_dir / _LOG,
         )
-        return cls(site, process, port, secret, log_start)
+        return cls(site, process, port, secret)
 
     def __enter__(self) -> "_SuperNode":
         return self
@@ -150,7 +157,7 @@ class _SuperNode:
             return
         door = self._client(SuperExecAuthHttpInterceptor(master_secret=self._secret, protected_methods={_ACQUIRE}))
         try:
-            while not stop.is_set() and self._process.poll() is None and not self._has_given_up():
+            while not stop.is_set() and self._process.poll() is None:
                 try:
                     acquired = door.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
                 except (httpx.HTTPError, RuntimeError) as error:
@@ -168,17 +175,12 @@ class _SuperNode:
         """A SuperNode waits for ever for the reply to a task that was taken; without one it must be started again."""
         try:
             self._answer_one(app, token)
-        except (httpx.HTTPError, RuntimeError) as error:
+        except (OSError, FederatedMammographyError):
+            raise  # the audit log or the list of approved bundles: an operator must look
+        except Exception as error:  # noqa: BLE001, Flower raises plain exceptions too
             logger.warning("The SuperNode did not take the reply: %s", error)
             return False
         return True
-
-    def _has_given_up(self) -> bool:
-        with self._log.open("rb") as log:
-            size = log.seek(0, 2)
-            # A log that was emptied meanwhile is read from its start.
-            log.seek(self._log_start if self._log_start <= size else 0)
-            return _GAVE_UP in log.read()
 
     def _answer_one(self, app: ClientApp, token: str) -> None:
         client, done = self._client(RuntimeTokenHttpInterceptor(token)), threading.Event()

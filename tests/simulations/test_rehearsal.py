@@ -27,7 +27,9 @@ from simulations.prepare import prepare
 from simulations.rehearsal import Rehearsal, environment, overrides_for
 
 pytestmark = pytest.mark.slow
-SECONDS = 400
+SECONDS = 600
+DEADLINE = 120
+"""Of a round, in seconds: a busy machine starts a SuperNode slowly, and after a failure it may be started twice."""
 
 
 class Stage:
@@ -100,7 +102,7 @@ def stage(smoke, tmp_path_factory):
     folder = tmp_path_factory.mktemp("federation")
     overrides = [
         *("preset=smoke", f"data.root={smoke.root}", f"data.cache_dir={smoke.cache}"),
-        *("privacy.noise=seeded", "federation.round_timeout_seconds=90"),
+        *("privacy.noise=seeded", f"federation.round_timeout_seconds={DEADLINE}"),
     ]
     config = prepare(compose([*overrides, f"run.dir={folder}/prepared"]), report=lambda *_: None).config
     made = Stage(folder, overrides, config)
@@ -119,7 +121,7 @@ def whole(stage):
 
 
 def test_processes_compute_what_the_simulation_computes_to_the_last_bit(whole, run_smoke):
-    simulated = run_smoke("privacy.noise=seeded", "federation.round_timeout_seconds=90")
+    simulated = run_smoke("privacy.noise=seeded", f"federation.round_timeout_seconds={DEADLINE}")
     assert (whole / "model.safetensors").read_bytes() == (simulated / "model.safetensors").read_bytes()
     first, second = (read_results(folder / "results.json") for folder in (whole, simulated))
     assert first.final == second.final
@@ -217,7 +219,7 @@ class TestChaos:
             stage.kill("MGH", signal.SIGCONT)
         assert min(entry.num_sites for entry in results.rounds) == 2
         # Two exchanges a round, each at most as long as the deadline.
-        assert max(entry.seconds for entry in results.rounds) < 2 * 90 + 30
+        assert max(entry.seconds for entry in results.rounds) < 2 * DEADLINE + 30
 
     def test_a_stopped_run_says_so_and_can_be_resumed(self, stage):
         run_dir = stage.folder / "stopped"
