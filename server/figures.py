@@ -18,7 +18,8 @@ from matplotlib.ticker import MaxNLocator
 
 from server.results import AurocSource, FinalResult, RoundResult, SiteResult
 from shared_model.files import write_atomically
-from shared_model.metrics import INTERVAL_LEVEL, Interval, RocBand, RocCurve
+from shared_model.metrics import INTERVAL_LEVEL, Interval, RocCurve
+from shared_model.resampling import RocBand
 
 DOTS_PER_INCH = 200
 ROC_SIZE = (4.6, 4.9)

@@ -36,18 +36,16 @@ from shared_model.lesions import Lesions
 from shared_model.messages import Histogram
 from shared_model.metrics import (
     Interval,
-    RocBand,
     ScoreHistogram,
     Statistic,
     auroc_statistic,
-    bootstrap_interval,
-    bootstrap_roc_band,
     roc_curve,
     roc_curve_from_histogram,
     sensitivity_statistic,
     specificity_statistic,
 )
 from shared_model.provenance import config_fingerprint, source_fingerprint, versions
+from shared_model.resampling import RocBand, bootstrap_interval, bootstrap_roc_band
 from shared_model.seeding import numpy_generator
 
 FAILURE_FILE = "failure.txt"

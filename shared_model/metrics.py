@@ -1,13 +1,13 @@
-"""Labels and scores to AUROC, sensitivity, specificity and their intervals: pure functions of arrays.
+"""Labels and scores to counts, AUROC, ROC curve and the figures of one operating point: pure functions of arrays.
 
 A label is 1 for malignant and 0 for benign; a lesion is called malignant where ``score >= threshold``. Everything
 rests on ``ClassCounts``, the number of lesions of each class at each score: single scores, histograms that were added
-over sites and bootstrap resamples are three ways to such counts. AUROC, ROC curve and confusion counts each have one
-formula.
+over sites and bootstrap resamples are three ways to such counts, and every figure has one formula. More of them stand
+in ``ranking`` and ``calibration``, intervals in ``resampling`` and ``delong``.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,6 @@ IntArray = NDArray[np.int64]
 
 INTERVAL_LEVEL = 0.95
 """Nominal coverage of every interval and band."""
-MAX_DRAWS = 1000
-"""Draws after which a bootstrap gives up finding a resample of both classes."""
-BAND_POINTS = 201
-"""False-positive rates at which a ROC band is computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +42,29 @@ class ClassCounts:
     """``(K,)``: benign lesions."""
     positives: IntArray
     """``(K,)``: malignant lesions."""
+
+    @classmethod
+    def from_scores(cls, labels: ArrayLike, scores: ArrayLike) -> "ClassCounts":
+        """Count labels ``(N,)``, 0 or 1, at the distinct values of ``scores`` ``(N,)``, finite.
+
+        Raises:
+            ValueError: one class is missing, a label is not 0 or 1, a score is not finite, or lengths differ.
+        """
+        counts = _class_counts(*check_scores(labels, scores))
+        if not counts.has_both_classes:
+            num_benign, num_malignant = counts.negatives.sum(), counts.positives.sum()
+            raise ValueError(f"Expected lesions of both classes, got {num_benign} benign, {num_malignant} malignant.")
+        return counts
+
+    @property
+    def num_negatives(self) -> int:
+        """Number of benign lesions."""
+        return int(self.negatives.sum())
+
+    @property
+    def num_positives(self) -> int:
+        """Number of malignant lesions."""
+        return int(self.positives.sum())
 
     @property
     def has_both_classes(self) -> bool:
@@ -85,7 +104,7 @@ class ScoreHistogram:
         Raises:
             ValueError: a label is not 0 or 1, a score is not in [0, 1], lengths differ, or ``num_bins`` < 1.
         """
-        is_malignant, values = _check_scores(labels, scores)
+        is_malignant, values = check_scores(labels, scores)
         if num_bins < 1:
             raise ValueError(f"Expected num_bins={num_bins} >= 1.")
         if values.size and not (values.min() >= 0 and values.max() <= 1):
@@ -145,7 +164,7 @@ class ConfusionCounts:
         Raises:
             ValueError: a label is not 0 or 1, a score is not finite, the threshold is NaN, or lengths differ.
         """
-        return _confusion_of(_class_counts(*_check_scores(labels, scores)), threshold)
+        return confusion_of(_class_counts(*check_scores(labels, scores)), threshold)
 
     @classmethod
     def from_histogram(cls, histogram: ScoreHistogram, threshold: float) -> "ConfusionCounts":
@@ -157,7 +176,7 @@ class ConfusionCounts:
         counts = histogram.class_counts
         if threshold not in counts.scores:
             raise ValueError(f"Expected threshold={threshold} at the lower edge of one of {histogram.num_bins} bins.")
-        return _confusion_of(counts, threshold)
+        return confusion_of(counts, threshold)
 
     @property
     def sensitivity(self) -> float | None:
@@ -168,6 +187,43 @@ class ConfusionCounts:
     def specificity(self) -> float | None:
         """Share of the benign lesions that are called benign; None without benign lesions."""
         return self.tn / (self.tn + self.fp) if self.tn + self.fp else None
+
+    @property
+    def balanced_accuracy(self) -> float | None:
+        """Mean of sensitivity and specificity; None without both classes."""
+        if self.sensitivity is None or self.specificity is None:
+            return None
+        return (self.sensitivity + self.specificity) / 2
+
+    @property
+    def f1(self) -> float | None:
+        """Harmonic mean of PPV and sensitivity; None where no lesion is malignant or called so."""
+        total = 2 * self.tp + self.fp + self.fn
+        return 2 * self.tp / total if total else None
+
+    def ppv(self, prevalence: float | None = None) -> float | None:
+        """Return the share of malignant lesions among those called malignant (positive predictive value).
+
+        Args:
+            prevalence: share of malignant lesions, in (0, 1), where the model would be used: sensitivity and
+                specificity are carried over by Bayes' rule. None takes these lesions as they are.
+
+        Returns:
+            None where nothing is called malignant, or with a prevalence and without both classes.
+        """
+        if prevalence is None:
+            return _share(self.tp, self.fp)
+        if self.sensitivity is None or self.specificity is None:
+            return None
+        return _share(self.sensitivity * prevalence, (1 - self.specificity) * (1 - prevalence))
+
+    def npv(self, prevalence: float | None = None) -> float | None:
+        """Return the share of benign lesions among those called benign; arguments and None as for ``ppv``."""
+        if prevalence is None:
+            return _share(self.tn, self.fn)
+        if self.sensitivity is None or self.specificity is None:
+            return None
+        return _share(self.specificity * (1 - prevalence), (1 - self.sensitivity) * prevalence)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -182,20 +238,8 @@ class RocCurve:
     """``(K + 1,)``, descending from infinity."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RocBand:
-    """Pointwise interval of the sensitivity at given false-positive rates."""
-
-    false_positive_rate: FloatArray
-    """``(BAND_POINTS,)``, ascending from 0 to 1."""
-    low: FloatArray
-    """``(BAND_POINTS,)``."""
-    high: FloatArray
-    """``(BAND_POINTS,)``."""
-
-
-Statistic = Callable[[ClassCounts], float]
-"""A figure of merit of counts that hold both classes."""
+Statistic = Callable[[ClassCounts], float | None]
+"""A figure of merit of counts that hold both classes; None where it is not defined for them."""
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -207,7 +251,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     Raises:
         ValueError: one class is missing, a label is not 0 or 1, a score is not finite, or lengths differ.
     """
-    return auroc_statistic(_counts_of_both_classes(labels, scores))
+    return auroc_statistic(ClassCounts.from_scores(labels, scores))
 
 
 def auroc_from_histogram(histogram: ScoreHistogram) -> float | None:
@@ -254,7 +298,7 @@ def exact_threshold_for_sensitivity(labels: ArrayLike, scores: ArrayLike, target
     Raises:
         ValueError: no malignant lesion, or an argument is out of bounds.
     """
-    is_malignant, values = _check_scores(labels, scores)
+    is_malignant, values = check_scores(labels, scores)
     if not 0 < target_sensitivity <= 1:
         raise ValueError(f"Expected target_sensitivity={target_sensitivity} in (0, 1].")
     positives = np.sort(values[is_malignant])[::-1]
@@ -271,13 +315,13 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike) -> RocCurve:
     Raises:
         ValueError: one class is missing, a label is not 0 or 1, a score is not finite, or lengths differ.
     """
-    return _roc_of(_counts_of_both_classes(labels, scores))
+    return roc_of(ClassCounts.from_scores(labels, scores))
 
 
 def roc_curve_from_histogram(histogram: ScoreHistogram) -> RocCurve | None:
     """Return the operating point of every lower bin edge; None where one class is missing."""
     counts = histogram.class_counts
-    return _roc_of(counts) if counts.has_both_classes else None
+    return roc_of(counts) if counts.has_both_classes else None
 
 
 def auroc_statistic(counts: ClassCounts) -> float:
@@ -305,69 +349,20 @@ def specificity_statistic(threshold: float) -> Statistic:
     return statistic
 
 
-def bootstrap_interval(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    patients: ArrayLike,
-    statistic: Statistic,
-    *,
-    num_resamples: int,
-    generator: np.random.Generator,
-) -> Interval:
-    """Return the percentile interval of ``statistic`` when patients are drawn again with replacement.
-
-    All lesions of a drawn patient come along, as many times as the patient was drawn: lesions of one patient are not
-    independent. A resample that holds one class only is drawn again, whichever the statistic. The level is
-    ``INTERVAL_LEVEL``. Source: Efron and Tibshirani 1993, ch. 13; clusters after Field and Welsh 2007, JRSS B 69:369.
-
-    Args:
-        labels: ``(N,)``, 0 or 1.
-        scores: ``(N,)``, finite.
-        patients: ``(N,)``; equal entries are the same patient.
-        statistic: ``auroc_statistic``, ``sensitivity_statistic(threshold)`` and the like.
-        num_resamples: number of resamples that count, >= 1.
-        generator: source of the draws.
-
-    Raises:
-        ValueError: one class is missing or so rare that resamples miss it ``MAX_DRAWS`` times in a row, or the
-            arrays do not fit together.
-    """
-    resamples = _resample(labels, scores, patients, num_resamples=num_resamples, generator=generator)
-    values = np.array([statistic(counts) for counts in resamples])
-    low, high = np.quantile(values, _interval_levels())
-    return Interval(low=float(low), high=float(high))
-
-
-def bootstrap_roc_band(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    patients: ArrayLike,
-    *,
-    num_resamples: int,
-    generator: np.random.Generator,
-) -> RocBand:
-    """Return the pointwise percentile band of the ROC curve over the resamples of ``bootstrap_interval``.
-
-    Raises:
-        ValueError: as ``bootstrap_interval``.
-    """
-    rates = np.linspace(0, 1, BAND_POINTS)
-    resamples = _resample(labels, scores, patients, num_resamples=num_resamples, generator=generator)
-    curves = [_roc_of(counts) for counts in resamples]
-    sensitivities = [np.interp(rates, curve.false_positive_rate, curve.sensitivity) for curve in curves]
-    low, high = np.quantile(np.stack(sensitivities), _interval_levels(), axis=0)
-    return RocBand(false_positive_rate=rates, low=low, high=high)
-
-
-def _interval_levels() -> tuple[float, float]:
-    return (1 - INTERVAL_LEVEL) / 2, (1 + INTERVAL_LEVEL) / 2
+def _share(part: float, rest: float) -> float | None:
+    return part / (part + rest) if part + rest else None
 
 
 def _lower_edges(num_bins: int) -> FloatArray:
     return np.arange(num_bins) / num_bins
 
 
-def _check_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], FloatArray]:
+def check_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], FloatArray]:
+    """Return "is malignant" ``(N,)``, bool, and the scores ``(N,)``, float64.
+
+    Raises:
+        ValueError: a label is not 0 or 1, a score is not finite, or lengths differ.
+    """
     truth, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if values.ndim != 1 or truth.shape != values.shape:
         raise ValueError(f"Expected labels of shape {truth.shape} and scores of shape {values.shape} to be equal (N,).")
@@ -387,15 +382,12 @@ def _class_counts(is_malignant: NDArray[np.bool_], scores: FloatArray) -> ClassC
     )
 
 
-def _counts_of_both_classes(labels: ArrayLike, scores: ArrayLike) -> ClassCounts:
-    counts = _class_counts(*_check_scores(labels, scores))
-    if not counts.has_both_classes:
-        num_benign, num_malignant = counts.negatives.sum(), counts.positives.sum()
-        raise ValueError(f"Expected lesions of both classes, got {num_benign} benign, {num_malignant} malignant.")
-    return counts
+def confusion_of(counts: ClassCounts, threshold: float) -> ConfusionCounts:
+    """Return the calls ``score >= threshold``.
 
-
-def _confusion_of(counts: ClassCounts, threshold: float) -> ConfusionCounts:
+    Raises:
+        ValueError: the threshold is NaN.
+    """
     if np.isnan(threshold):
         raise ValueError(f"Expected threshold={threshold} to be a number.")
     is_called = counts.scores >= threshold
@@ -407,50 +399,11 @@ def _confusion_of(counts: ClassCounts, threshold: float) -> ConfusionCounts:
     )
 
 
-def _roc_of(counts: ClassCounts) -> RocCurve:
+def roc_of(counts: ClassCounts) -> RocCurve:
+    """Return the ROC curve of ``counts`` of both classes."""
     fp, tp = (np.concatenate(([0], np.cumsum(of_class[::-1]))) for of_class in (counts.negatives, counts.positives))
     return RocCurve(
         false_positive_rate=fp / fp[-1],
         sensitivity=tp / tp[-1],
         thresholds=np.concatenate(([np.inf], counts.scores[::-1])),
     )
-
-
-def _resample(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    patients: ArrayLike,
-    *,
-    num_resamples: int,
-    generator: np.random.Generator,
-) -> Iterator[ClassCounts]:
-    """Yield the counts of resamples of both classes; scores are sorted once, a resample only weights them."""
-    if num_resamples < 1:
-        raise ValueError(f"Expected num_resamples={num_resamples} >= 1.")
-    distinct = _counts_of_both_classes(labels, scores).scores
-    is_malignant, values = _check_scores(labels, scores)
-    owners = np.asarray(patients)
-    if owners.shape != values.shape:
-        raise ValueError(f"Expected patients of shape {owners.shape} to be {values.shape}, one for every score.")
-    order = np.argsort(values)
-    first_of_ties = np.searchsorted(values[order], distinct)
-    malignant_in_order = is_malignant[order]
-    different_owners, owner = np.unique(owners, return_inverse=True)
-    owner_in_order, num_patients = owner[order], len(different_owners)
-
-    def draw() -> ClassCounts:
-        drawn = generator.integers(num_patients, size=num_patients)
-        weight = np.bincount(drawn, minlength=num_patients)[owner_in_order]
-        positives = np.add.reduceat(weight * malignant_in_order, first_of_ties)
-        return ClassCounts(
-            scores=distinct,
-            negatives=np.add.reduceat(weight, first_of_ties) - positives,
-            positives=positives,
-        )
-
-    for _ in range(num_resamples):
-        candidates = (draw() for _ in range(MAX_DRAWS))
-        resample = next((counts for counts in candidates if counts.has_both_classes), None)
-        if resample is None:
-            raise ValueError(f"Expected resamples of both classes, got none in {MAX_DRAWS} draws of patients.")
-        yield resample

@@ -10,13 +10,8 @@ from matplotlib.image import imread
 from server import figures
 from server.figures import DOTS_PER_INCH, EPSILON_HEIGHT, ROC_SIZE, ROUNDS_SIZE, write_roc, write_rounds
 from server.results import AurocSource, FinalResult, RoundResult, SiteResult, ThresholdSource
-from shared_model.metrics import (
-    Interval,
-    ScoreHistogram,
-    bootstrap_roc_band,
-    roc_curve,
-    roc_curve_from_histogram,
-)
+from shared_model.metrics import Interval, ScoreHistogram, roc_curve, roc_curve_from_histogram
+from shared_model.resampling import bootstrap_roc_band
 
 GENERATOR = np.random.default_rng(0)
 LABELS = GENERATOR.integers(0, 2, 120)
