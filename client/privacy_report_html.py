@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from client.privacy_report import MAX_ROUNDS_LEFT, MAX_SECOND_EPSILON, PrivacyReport
 from client.privacy_report_formats import shown
+from shared_model.pages import page_environment
 
 _WIDTH, _HEIGHT = 360, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 12, 26, 40
@@ -36,11 +37,9 @@ def federation_to_html(document: Mapping[str, object]) -> str:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("client"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.globals |= {"shown": shown, "odds": _odds, "percent": _percent}
-    return environment
+    made = page_environment("client")
+    made.globals |= {"shown": shown, "odds": _odds, "percent": _percent}
+    return made
 
 
 def _odds(epsilon: float) -> str:

@@ -15,6 +15,7 @@ from server.coordinator import Coordinator
 from server.display import Display, print_results
 from server.follow import follow
 from server.provision import provision
+from server.report import MODEL_CARD_FILE, REPORT_FILE, write_report
 from server.results import RESULTS_FILE
 from server.superlink import bundle_digest, runs, serve, site_statuses, stop_run, submit
 from shared_model.config import compose
@@ -94,7 +95,13 @@ def _submit_and_follow(coordinator: Coordinator, overrides: Sequence[str], conso
     console.print(f"Run {run_id} in {folder}", highlight=False, soft_wrap=True)
     with Display(config, console) as display:
         results = follow(coordinator, run_id, config, display)
+    write_report(folder)
     print_results(results, config, console)
+
+
+def _report(options: argparse.Namespace, console: Console) -> None:
+    write_report(options.run)
+    console.print(f"{options.run / REPORT_FILE} and {MODEL_CARD_FILE}", highlight=False, soft_wrap=True)
 
 
 def _status(options: argparse.Namespace, console: Console) -> None:
@@ -133,6 +140,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], None]] = {
     "status": _status,
     "stop": _stop,
     "resume": _resume,
+    "report": _report,
 }
 
 
@@ -160,6 +168,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("run_id")
         elif name == "resume":
             command.add_argument("run", type=Path, help="folder of the run")
+    report = commands.add_parser("report", help="write the report and model card of a finished run again")
+    report.add_argument("run", type=Path, help="folder of the run")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""ROC curve and course of a run as PNG files, drawn without a display and without Matplotlib's global state.
+"""ROC curve and course of a run, drawn without a display and without Matplotlib's global state.
 
 Colours are those of Okabe and Ito (2008, "Color Universal Design"), which the colour-blind can tell apart; lines also
 differ in dash or marker.
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -36,18 +37,14 @@ SITE_MARKERS = ("o", "s", "^", "D", "v", "P")
 FONT_SIZE = 9
 
 
-def write_roc(path: Path, curve: RocCurve, *, final: FinalResult, band: RocBand | None, title: str) -> None:
+def draw_roc(curve: RocCurve, *, final: FinalResult, band: RocBand | None, title: str) -> Figure:
     """Draw a ROC curve with AUROC, operating point and target sensitivity.
 
     Args:
-        path: the PNG file, replaced atomically.
         curve: of the scores, or of a histogram.
         final: the figures that the legend prints; intervals that are null are left out.
         band: interval of the curve, None where there are only histograms.
         title: what was tested, for instance preset and split.
-
-    Raises:
-        ValueError: ``path`` does not end in ``.png``.
     """
     figure = Figure(figsize=ROC_SIZE, layout="constrained")
     axes = figure.add_subplot()
@@ -65,20 +62,20 @@ def write_roc(path: Path, curve: RocCurve, *, final: FinalResult, band: RocBand 
     axes.plot(curve.false_positive_rate, curve.sensitivity, color=BLUE, linewidth=1.8, label=_auroc_label(final))
     _draw_operating_point(axes, final)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    _label(axes, x="1 - specificity (false-positive rate)", y="sensitivity (true-positive rate)")
+    label_axes(axes, x="1 - specificity (false-positive rate)", y="sensitivity (true-positive rate)")
     axes.set_title(f"{title}\n{_tested(final)}", fontsize=FONT_SIZE + 1)
     axes.legend(loc="lower right", fontsize=FONT_SIZE - 1, framealpha=0.9, edgecolor="none")
-    save_png(figure, path)
+    return figure
 
 
-def write_rounds(path: Path, rounds: Sequence[RoundResult], sites: Sequence[SiteResult], *, title: str) -> None:
+def draw_rounds(rounds: Sequence[RoundResult], sites: Sequence[SiteResult], *, title: str) -> Figure:
     """Draw AUROC and sensitivity over the rounds and, where the run was private, the epsilon spent below them.
 
     A round that was not evaluated leaves a gap. The lower panel shows the largest epsilon of all sites after each
     round, and beside the last round what every site has spent.
 
     Raises:
-        ValueError: there is no round, or ``path`` does not end in ``.png``.
+        ValueError: there is no round.
     """
     if not rounds:
         raise ValueError("Expected at least one round to draw.")
@@ -94,7 +91,7 @@ def write_rounds(path: Path, rounds: Sequence[RoundResult], sites: Sequence[Site
     panels[0].set_title(title, fontsize=FONT_SIZE + 1)
     panels[-1].set_xlabel("round", fontsize=FONT_SIZE)
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    save_png(figure, path)
+    return figure
 
 
 def _auroc_label(final: FinalResult) -> str:
@@ -158,7 +155,7 @@ def _draw_figures_of_merit(axes: Axes, rounds: Sequence[RoundResult]) -> None:
         lowest = min([lowest, *(value for value in values if value is not None)])
     axes.axhline(0.5, color=GREY, linestyle=":", linewidth=1, label="AUROC of chance")
     axes.set_ylim(max(0.0, lowest - 0.05) - 0.01, 1.02)
-    _label(axes, x="", y="figure of merit")
+    label_axes(axes, x="", y="figure of merit")
     _legend_beside(axes)
 
 
@@ -175,7 +172,7 @@ def _draw_epsilon(axes: Axes, rounds: Sequence[RoundResult], sites: Sequence[Sit
         label = f"{len(others)} further sites"
         axes.plot([numbers[-1]] * len(others), others, "_", color=GREY, linestyle="none", label=label)
     axes.set_ylim(bottom=0)
-    _label(axes, x="", y="ε spent per patient")
+    label_axes(axes, x="", y="ε spent per patient")
     _legend_beside(axes)
 
 
@@ -183,7 +180,8 @@ def _legend_beside(axes: Axes) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=FONT_SIZE - 1, frameon=False, borderaxespad=0)
 
 
-def _label(axes: Axes, *, x: str, y: str) -> None:
+def label_axes(axes: Axes, *, x: str, y: str) -> None:
+    """Name the axes and give the panel its look."""
     axes.set_xlabel(x, fontsize=FONT_SIZE)
     axes.set_ylabel(y, fontsize=FONT_SIZE)
     axes.tick_params(labelsize=FONT_SIZE - 1)
@@ -203,3 +201,10 @@ def save_png(figure: Figure, path: Path) -> None:
     stream = io.BytesIO()
     FigureCanvasAgg(figure).print_figure(stream, format="png", dpi=DOTS_PER_INCH, facecolor="white")
     write_atomically(path, stream.getvalue())
+
+
+def to_svg(figure: Figure) -> bytes:
+    """Return ``figure`` as SVG, its letters drawn as outlines so that it looks the same everywhere."""
+    stream = io.BytesIO()
+    FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    return stream.getvalue()

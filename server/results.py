@@ -1,26 +1,22 @@
 """One JSON document per run: what was reached, by whom, at what privacy, with which code.
 
-The document is the only thing that reports and figures read. Its keys are the fields of ``Results`` and of the classes
-in it, in their order; an interval is ``[low, high]``, an enumeration its value. Reading and writing are strict: an
-unknown, missing or repeated key, a value of another type or out of its range, NaN and infinity are errors. A field is
-null only where its docstring says when.
+Its keys are the fields of ``Results`` and of the classes in it, in their order. Reading and writing are strict (see
+``strict_json``), and a value out of its range is an error. A field is null only where its docstring says when.
 """
 
 import dataclasses
-import json
-import types
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NoReturn, cast
 
+from server.evidence import Evidence
+from server.strict_json import build, check, check_range, from_text, to_text
 from shared_model.choices import NoiseSource
 from shared_model.files import write_atomically
 from shared_model.metrics import Interval
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised whenever a key is added, removed or changes its meaning."""
 RESULTS_FILE = "results.json"
 """Name of the document in the run's folder."""
@@ -87,22 +83,22 @@ class FinalResult:
 
     def __post_init__(self) -> None:
         figures = ("auroc", "sensitivity", "specificity")
-        _check_range(self, 0, 1, *figures, "threshold", "target_sensitivity")
-        _check_range(self, 0, 1, "auroc_site_histograms", "auroc_site_histograms_error_bound")
-        _check_range(self, 0, None, "auroc_site_histograms_noise_standard_error", "num_lesions", "num_patients")
-        _check_range(self, 1, None, "round")
-        _check(self, "target_sensitivity", self.target_sensitivity > 0, "> 0")
+        check_range(self, 0, 1, *figures, "threshold", "target_sensitivity")
+        check_range(self, 0, 1, "auroc_site_histograms", "auroc_site_histograms_error_bound")
+        check_range(self, 0, None, "auroc_site_histograms_noise_standard_error", "num_lesions", "num_patients")
+        check_range(self, 1, None, "round")
+        check(self, "target_sensitivity", self.target_sensitivity > 0, "> 0")
         for name in figures:
             interval = getattr(self, f"{name}_interval")
             has_scores = self.auroc_source is AurocSource.SERVER_HOLDOUT and getattr(self, name) is not None
             is_within = interval is None or 0 <= interval.low <= interval.high <= 1
-            _check(self, f"{name}_interval", is_within, "in [0, 1]")
-            _check(self, f"{name}_interval", interval is None or has_scores, f"only with {name} of a server holdout")
+            check(self, f"{name}_interval", is_within, "in [0, 1]")
+            check(self, f"{name}_interval", interval is None or has_scores, f"only with {name} of a server holdout")
         for name in ("auroc_site_histograms_error_bound", "auroc_site_histograms_noise_standard_error"):
             is_bounded = (getattr(self, name) is None) == (self.auroc_site_histograms is None)
-            _check(self, name, is_bounded, "exactly where auroc_site_histograms is given")
+            check(self, name, is_bounded, "exactly where auroc_site_histograms is given")
         for name in ("sensitivity", "specificity"):
-            _check(self, name, self.threshold is not None or getattr(self, name) is None, "only with a threshold")
+            check(self, name, self.threshold is not None or getattr(self, name) is None, "only with a threshold")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,9 +124,9 @@ class RoundResult:
     seconds: float
 
     def __post_init__(self) -> None:
-        _check_range(self, 1, None, "round")
-        _check_range(self, 0, 1, "auroc", "sensitivity", "specificity", "threshold")
-        _check_range(self, 0, None, "epsilon", "num_sites", "failures", "seconds")
+        check_range(self, 1, None, "round")
+        check_range(self, 0, 1, "auroc", "sensitivity", "specificity", "threshold")
+        check_range(self, 0, None, "epsilon", "num_sites", "failures", "seconds")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,9 +148,9 @@ class SiteResult:
     """What the site's exact histogram counts, hence no further disclosure; null when the site sent none."""
 
     def __post_init__(self) -> None:
-        _check(self, "site", bool(self.site), "not empty")
-        _check_range(self, 0, None, "num_patients_declared", "epsilon", "noise_multiplier", "num_test_lesions")
-        _check_range(self, 0, 1, "delta", "auroc")
+        check(self, "site", bool(self.site), "not empty")
+        check_range(self, 0, None, "num_patients_declared", "epsilon", "noise_multiplier", "num_test_lesions")
+        check_range(self, 0, 1, "delta", "auroc")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,12 +172,12 @@ class PrivacyResult:
     """The guarantee, or its absence, in a sentence for the reader of the report."""
 
     def __post_init__(self) -> None:
-        _check_range(self, 0, None, "target_epsilon")
+        check_range(self, 0, None, "target_epsilon")
         for name in ("evaluation", "statement"):
-            _check(self, name, bool(getattr(self, name)), "not empty")
+            check(self, name, bool(getattr(self, name)), "not empty")
         for name in ("adjacency", "mechanism", "target_epsilon", "noise_source"):
             is_given = getattr(self, name) is not None
-            _check(self, name, is_given == (self.unit is PrivacyUnit.PATIENT), "given exactly with unit=patient")
+            check(self, name, is_given == (self.unit is PrivacyUnit.PATIENT), "given exactly with unit=patient")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -203,13 +199,13 @@ class RunProvenance:
 
     def __post_init__(self) -> None:
         for name in ("source_fingerprint", "config_fingerprint", "python", "platform"):
-            _check(self, name, bool(getattr(self, name)), "not empty")
-        _check_range(self, 0, None, "seconds")
+            check(self, name, bool(getattr(self, name)), "not empty")
+        check_range(self, 0, None, "seconds")
         for name in ("started", "finished"):
             has_offset = datetime.fromisoformat(getattr(self, name)).tzinfo is not None
-            _check(self, name, has_offset, "with an offset from UTC")
+            check(self, name, has_offset, "with an offset from UTC")
         is_ordered = datetime.fromisoformat(self.started) <= datetime.fromisoformat(self.finished)
-        _check(self, "finished", is_ordered, f">= started={self.started}")
+        check(self, "finished", is_ordered, f">= started={self.started}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -220,22 +216,24 @@ class Results:
     preset: str
     seed: int
     final: FinalResult
+    evidence: Evidence | None
+    """Further figures of the final parameters; null where the test lesions are of one class or their counts noisy."""
     rounds: tuple[RoundResult, ...]
     sites: tuple[SiteResult, ...]
     privacy: PrivacyResult
     provenance: RunProvenance
 
     def __post_init__(self) -> None:
-        _check(self, "schema_version", self.schema_version == SCHEMA_VERSION, f"= {SCHEMA_VERSION}")
+        check(self, "schema_version", self.schema_version == SCHEMA_VERSION, f"= {SCHEMA_VERSION}")
         numbers = [entry.round for entry in self.rounds]
-        _check(self, "rounds", numbers == sorted(set(numbers)), "ascending")
+        check(self, "rounds", numbers == sorted(set(numbers)), "ascending")
         names = [entry.site for entry in self.sites]
-        _check(self, "sites", len(set(names)) == len(names), "of different names")
+        check(self, "sites", len(set(names)) == len(names), "of different names")
         is_private = self.privacy.unit is PrivacyUnit.PATIENT
         spent = [entry.epsilon for entry in self.rounds]
         spent += [value for entry in self.sites for value in (entry.epsilon, entry.delta, entry.noise_multiplier)]
         is_complete = all((value is not None) == is_private for value in spent)
-        _check(self, "privacy", is_complete, "to agree with the epsilon of every round and site")
+        check(self, "privacy", is_complete, "to agree with the epsilon of every round and site")
 
 
 def write_results(results: Results, path: Path) -> None:
@@ -245,11 +243,11 @@ def write_results(results: Results, path: Path) -> None:
         ValueError: a value would not be read back, for instance one of a NumPy type.
     """
     try:
-        text = json.dumps(_encode(results), indent=2, ensure_ascii=False, allow_nan=False)
+        text = to_text(results)
         _parse(text)
     except (TypeError, ValueError) as error:
         raise ValueError(f"Expected results that can be read back: {error}") from error
-    write_atomically(path, (text + "\n").encode())
+    write_atomically(path, text.encode())
 
 
 def read_results(path: Path) -> Results:
@@ -265,89 +263,8 @@ def read_results(path: Path) -> Results:
         raise ValueError(f"Expected results of schema version {SCHEMA_VERSION} in {path}: {error}") from error
 
 
-def _check(owner: object, name: str, is_met: bool, expectation: str) -> None:
-    if not is_met:
-        raise ValueError(f"Expected {type(owner).__name__}.{name}={getattr(owner, name)} {expectation}.")
-
-
-def _check_range(owner: object, low: float, high: float | None, *names: str) -> None:
-    """Check that the fields ``names`` are null or finite and in [low, high]; NaN is in no range."""
-    for name in names:
-        value = getattr(owner, name)
-        is_met = value is None or (low <= value <= high if high is not None else low <= value < float("inf"))
-        _check(owner, name, is_met, f"in [{low}, {high}]" if high is not None else f">= {low} and finite")
-
-
-def _encode(value: object) -> object:
-    if isinstance(value, Interval):
-        return [value.low, value.high]
-    if dataclasses.is_dataclass(value):
-        return {field.name: _encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return dict(value)
-    return [_encode(entry) for entry in value] if isinstance(value, tuple) else value
-
-
 def _parse(text: str) -> Results:
-    values = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeats)
+    values = from_text(text)
     if isinstance(values, Mapping) and values.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(f"Expected schema_version={values.get('schema_version')} = {SCHEMA_VERSION}.")
-    return cast(Results, _decode(Results, values, "results"))
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"Expected finite numbers, got {constant}.")
-
-
-def _refuse_repeats(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError(f"Expected every key once, got {', '.join(key for key, _ in pairs)}.")
-    return values
-
-
-def _decode(kind: Any, value: object, path: str) -> object:  # noqa: ANN401
-    """Return ``value``, as JSON gives it, as the annotation ``kind`` wants it."""
-    if isinstance(kind, types.UnionType):
-        return None if value is None else _decode(typing.get_args(kind)[0], value, path)
-    if kind is Interval:
-        low, high = _decode_list(float, value, path, length=2)
-        return Interval(low=cast(float, low), high=cast(float, high))
-    if dataclasses.is_dataclass(kind):
-        return _decode_fields(kind, value, path)
-    if typing.get_origin(kind) is tuple:
-        return _decode_list(typing.get_args(kind)[0], value, path, length=None)
-    if typing.get_origin(kind) is Mapping:
-        entries = _expect(dict, value, path)
-        return {key: _expect(str, entry, f"{path}.{key}") for key, entry in entries.items()}
-    return _decode_scalar(kind, value, path)
-
-
-def _decode_fields(kind: Any, value: object, path: str) -> object:  # noqa: ANN401
-    values = _expect(dict, value, path)
-    hints = typing.get_type_hints(kind)
-    different = sorted(set(values) ^ set(hints))
-    if different:
-        raise ValueError(f"Expected {path} with the keys {', '.join(hints)}; unknown or missing: {different}.")
-    return kind(**{name: _decode(hint, values[name], f"{path}.{name}") for name, hint in hints.items()})
-
-
-def _decode_list(kind: Any, value: object, path: str, *, length: int | None) -> tuple[object, ...]:  # noqa: ANN401
-    entries = _expect(list, value, path)
-    if length not in (None, len(entries)):
-        raise ValueError(f"Expected {path}={entries} of {length} entries.")
-    return tuple(_decode(kind, entry, f"{path}[{i}]") for i, entry in enumerate(entries))
-
-
-def _decode_scalar(kind: type, value: object, path: str) -> object:
-    if issubclass(kind, StrEnum):
-        if value not in tuple(kind):
-            raise ValueError(f"Expected {path}={value!r} to be one of {', '.join(kind)}.")
-        return kind(str(value))
-    return float(value) if kind is float and type(value) is int else _expect(kind, value, path)
-
-
-def _expect(kind: type, value: object, path: str) -> Any:  # noqa: ANN401
-    if type(value) is not kind:
-        raise ValueError(f"Expected {path}={value!r} to be of type {kind.__name__}.")
-    return value
+    return build(Results, values, "results")

@@ -11,10 +11,19 @@ import numpy as np
 import yaml
 from safetensors.numpy import save
 
+from server.appraisal import Appraisal, roc_band
 from server.checkpoints import SiteState, remove_checkpoint
 from server.evaluator import GlobalEvaluation
+from server.evidence import Evidence, Level
 from server.federation import Outcome
-from server.figures import write_roc, write_rounds
+from server.figures import draw_roc, draw_rounds, save_png
+from server.predictions import (
+    HISTOGRAM_FILE,
+    PREDICTIONS_FILE,
+    Predictions,
+    counts_to_csv,
+    read_attributes,
+)
 from server.results import (
     RESULTS_FILE,
     AurocSource,
@@ -34,20 +43,11 @@ from shared_model.errors import ConfigError, RoundError
 from shared_model.files import write_atomically
 from shared_model.lesions import Lesions
 from shared_model.messages import Histogram
-from shared_model.metrics import (
-    Interval,
-    ScoreHistogram,
-    Statistic,
-    auroc_statistic,
-    roc_curve,
-    roc_curve_from_histogram,
-    sensitivity_statistic,
-    specificity_statistic,
-)
+from shared_model.metrics import ClassCounts, Interval, ScoreHistogram, roc_of
 from shared_model.provenance import config_fingerprint, source_fingerprint, versions
-from shared_model.resampling import RocBand, bootstrap_interval, bootstrap_roc_band
-from shared_model.seeding import numpy_generator
 
+CONFIG_FILE = "config.yaml"
+"""The composed configuration."""
 FAILURE_FILE = "failure.txt"
 """Why the run ended without results; gone when it is resumed."""
 
@@ -73,20 +73,29 @@ class RunFolder:
             raise ConfigError(f"Expected run.dir={path} without the results of another run; name a new folder.")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            plain = yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
-            write_atomically(path / "config.yaml", plain.encode())
+            plain = yaml.safe_dump(_configuration(config), sort_keys=False)
+            write_atomically(path / CONFIG_FILE, plain.encode())
             (path / FAILURE_FILE).unlink(missing_ok=True)
         except OSError as error:
             raise ConfigError(f"Expected run.dir={path} to be a folder that can be written: {error}.") from error
         return cls(path=path, config=config, started=datetime.now(UTC), started_clock=time.monotonic())
 
     def finish(self, outcome: Outcome) -> Results:
-        """Write model, figures and, last, the results."""
-        holdout = _holdout(self.config)
-        results = self._results(outcome, holdout)
+        """Write model, test lesions, figures and, last, the results, from which ``server.report`` makes the report."""
+        evaluation = _last_evaluation(outcome)
+        predictions = _predictions(self.config, evaluation)
+        results, counts = self._results(outcome, predictions), _counts(evaluation, predictions)
         write_atomically(self.path / "model.safetensors", save({**outcome.parameters, **outcome.constants}))
-        write_rounds(self.path / "rounds.png", results.rounds, results.sites, title=self.config.preset)
-        self._write_roc(_last_evaluation(outcome), holdout, results.final)
+        if predictions is not None:
+            write_atomically(self.path / PREDICTIONS_FILE, predictions.to_csv())
+        elif counts is not None:
+            write_atomically(self.path / HISTOGRAM_FILE, counts_to_csv(counts))
+        title = self.config.preset
+        save_png(draw_rounds(results.rounds, results.sites, title=title), self.path / "rounds.png")
+        if counts is not None:
+            num_resamples = self.config.evaluation.bootstrap_resamples
+            band = None if predictions is None else roc_band(predictions, num_resamples, self.config.seed)
+            save_png(draw_roc(roc_of(counts), final=results.final, band=band, title=title), self.path / "roc.png")
         write_results(results, self.path / RESULTS_FILE)
         remove_checkpoint(self.path)
         return results
@@ -95,33 +104,14 @@ class RunFolder:
         """Leave ``reason``, one line, for whoever follows the run from another process."""
         write_atomically(self.path / FAILURE_FILE, reason.encode())
 
-    def _write_roc(self, evaluation: GlobalEvaluation, holdout: Lesions | None, final: FinalResult) -> None:
-        band: RocBand | None = None
-        if holdout is not None and evaluation.scores is not None:
-            labels = holdout.labels.numpy()
-            curve = roc_curve(labels, evaluation.scores)
-            band = bootstrap_roc_band(
-                labels,
-                evaluation.scores,
-                holdout.patients.numpy(),
-                num_resamples=self.config.evaluation.bootstrap_resamples,
-                generator=numpy_generator(self.config.seed, "bootstrap", "roc"),
-            )
-        else:
-            # A curve through noisy counts would go down as well as up.
-            exact = evaluation.site_test if isinstance(evaluation.site_test, ScoreHistogram) else None
-            binned = None if exact is None else roc_curve_from_histogram(exact)
-            if binned is None:
-                return
-            curve = binned
-        write_roc(self.path / "roc.png", curve, final=final, band=band, title=self.config.preset)
-
-    def _results(self, outcome: Outcome, holdout: Lesions | None) -> Results:
-        finished, config = datetime.now(UTC), self.config
+    def _results(self, outcome: Outcome, predictions: Predictions | None) -> Results:
+        finished, config, evaluation = datetime.now(UTC), self.config, _last_evaluation(outcome)
+        evidence = _evidence(config, evaluation, predictions)
         return Results(
             preset=config.preset,
             seed=config.seed,
-            final=_final(_last_evaluation(outcome), config, holdout),
+            final=_final(evaluation, config, predictions, evidence),
+            evidence=evidence,
             rounds=outcome.rounds,
             sites=tuple(_site(name, site) for name, site in outcome.last.sites.items()),
             privacy=_privacy(config),
@@ -138,6 +128,10 @@ class RunFolder:
         )
 
 
+def _configuration(config: ExperimentConfig) -> dict[str, object]:
+    return {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
+
+
 def _plain(value: object) -> object:
     """Return nested dicts and lists of plain scalars, as YAML's safe dumper wants them."""
     if isinstance(value, dict):
@@ -147,8 +141,37 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, str) else value
 
 
-def _holdout(config: ExperimentConfig) -> Lesions | None:
-    return None if config.evaluation.holdout is None else Lesions.load(Path(config.evaluation.holdout))
+def _predictions(config: ExperimentConfig, evaluation: GlobalEvaluation) -> Predictions | None:
+    if config.evaluation.holdout is None or evaluation.scores is None:
+        return None
+    path = Path(config.evaluation.holdout)
+    lesions = Lesions.load(path)
+    return Predictions.of(lesions, evaluation.scores, read_attributes(path, len(lesions)))
+
+
+def _counts(evaluation: GlobalEvaluation, predictions: Predictions | None) -> ClassCounts | None:
+    """Return the test lesions of both classes by score; None for noisy counts, through which no curve is monotone."""
+    if predictions is not None:
+        return predictions.counts
+    if not isinstance(evaluation.site_test, ScoreHistogram):
+        return None
+    counts = evaluation.site_test.class_counts
+    return counts if counts.has_both_classes else None
+
+
+def _evidence(
+    config: ExperimentConfig, evaluation: GlobalEvaluation, predictions: Predictions | None
+) -> Evidence | None:
+    appraisal = Appraisal(
+        threshold=evaluation.threshold,
+        prevalence=config.evaluation.prevalence,
+        num_resamples=config.evaluation.bootstrap_resamples,
+        seed=config.seed,
+    )
+    if predictions is not None:
+        return appraisal.of_predictions(predictions)
+    counts = _counts(evaluation, None)
+    return None if counts is None else appraisal.of_histogram(counts)
 
 
 def _last_evaluation(outcome: Outcome) -> GlobalEvaluation:
@@ -159,60 +182,42 @@ def _last_evaluation(outcome: Outcome) -> GlobalEvaluation:
     return evaluation
 
 
-def _final(evaluation: GlobalEvaluation, config: ExperimentConfig, holdout: Lesions | None) -> FinalResult:
-    threshold, site_test = evaluation.threshold, evaluation.site_test
-    statistics: dict[str, tuple[float | None, Statistic]] = {"auroc": (evaluation.auroc, auroc_statistic)}
-    if threshold is not None:
-        statistics |= {
-            "sensitivity": (evaluation.sensitivity, sensitivity_statistic(threshold)),
-            "specificity": (evaluation.specificity, specificity_statistic(threshold)),
-        }
-    intervals = {
-        name: None if value is None else _interval(name, statistic, evaluation.scores, holdout, config)
-        for name, (value, statistic) in statistics.items()
-    }
+def _final(
+    evaluation: GlobalEvaluation,
+    config: ExperimentConfig,
+    predictions: Predictions | None,
+    evidence: Evidence | None,
+) -> FinalResult:
+    site_test = evaluation.site_test
+    by_lesion = None if evidence is None else evidence.level(Level.LESION)
+
+    def interval(name: str) -> Interval | None:
+        figure = None if by_lesion is None else by_lesion.figure(name)
+        return None if figure is None else figure.interval
+
     is_public, site_figures = config.evaluation.public is not None, site_test and site_auroc(site_test)
     return FinalResult(
         auroc=evaluation.auroc,
-        auroc_interval=intervals["auroc"],
-        auroc_source=AurocSource.SITE_HISTOGRAMS if holdout is None else AurocSource.SERVER_HOLDOUT,
+        auroc_interval=interval("auroc"),
+        auroc_source=AurocSource.SITE_HISTOGRAMS if predictions is None else AurocSource.SERVER_HOLDOUT,
         auroc_site_histograms=site_figures.value if site_figures else None,
         auroc_site_histograms_error_bound=site_figures.binning_bound if site_figures else None,
         auroc_site_histograms_noise_standard_error=site_figures.noise_standard_error if site_figures else None,
         sensitivity=evaluation.sensitivity,
-        sensitivity_interval=intervals.get("sensitivity"),
+        sensitivity_interval=interval("sensitivity"),
         specificity=evaluation.specificity,
-        specificity_interval=intervals.get("specificity"),
-        threshold=threshold,
+        specificity_interval=interval("specificity"),
+        threshold=evaluation.threshold,
         threshold_source=ThresholdSource.PUBLIC_PATIENTS if is_public else ThresholdSource.SITE_VALIDATION,
         target_sensitivity=config.evaluation.target_sensitivity,
-        num_lesions=_num_lesions(site_test) if holdout is None else len(holdout),
-        num_patients=None if holdout is None else holdout.num_patients,
+        num_lesions=_num_lesions(site_test) if predictions is None else len(predictions.labels),
+        num_patients=None if predictions is None else len(np.unique(predictions.patients)),
         round=config.training.num_rounds,
     )
 
 
 def _num_lesions(histogram: Histogram | None) -> int | None:
     return histogram.num_lesions if isinstance(histogram, ScoreHistogram) else None
-
-
-def _interval(
-    name: str,
-    statistic: Statistic,
-    scores: np.ndarray[tuple[int], np.dtype[np.float64]] | None,
-    holdout: Lesions | None,
-    config: ExperimentConfig,
-) -> Interval | None:
-    if holdout is None or scores is None:
-        return None
-    return bootstrap_interval(
-        holdout.labels.numpy(),
-        scores,
-        holdout.patients.numpy(),
-        statistic,
-        num_resamples=config.evaluation.bootstrap_resamples,
-        generator=numpy_generator(config.seed, "bootstrap", name),
-    )
 
 
 def _site(name: str, site: SiteState) -> SiteResult:

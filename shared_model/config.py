@@ -371,9 +371,12 @@ class EvaluationConfig:
     """Bins with ``privacy=dp``: each bin has noise of its own, so fewer are better than many."""
     target_sensitivity: float
     """The threshold is the highest that reaches this sensitivity on validation patients."""
+    prevalence: float
+    """Share of malignant cases, where the network would be used, for which predictive values are also stated."""
     bootstrap_resamples: int
     holdout: str | None
-    """File with the server's own test lesions; null evaluates at the sites only."""
+    """File with the server's own test lesions; null evaluates at the sites only. A CSV of the same name beside it may
+    describe them: see ``server.predictions``."""
     public: str | None
     """File with the public patients' lesions, if any."""
 
@@ -399,6 +402,7 @@ class EvaluationConfig:
                 0 < self.target_sensitivity <= 1,
                 "in (0, 1]",
             ),
+            ("evaluation.prevalence", self.prevalence, 0 < self.prevalence < 1, "in (0, 1)"),
             (
                 "evaluation.bootstrap_resamples",
                 self.bootstrap_resamples,

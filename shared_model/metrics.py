@@ -50,11 +50,14 @@ class ClassCounts:
         Raises:
             ValueError: one class is missing, a label is not 0 or 1, a score is not finite, or lengths differ.
         """
-        counts = _class_counts(*check_scores(labels, scores))
-        if not counts.has_both_classes:
-            num_benign, num_malignant = counts.negatives.sum(), counts.positives.sum()
-            raise ValueError(f"Expected lesions of both classes, got {num_benign} benign, {num_malignant} malignant.")
+        counts = cls.of_any(labels, scores)
+        counts.require_both_classes()
         return counts
+
+    @classmethod
+    def of_any(cls, labels: ArrayLike, scores: ArrayLike) -> "ClassCounts":
+        """Count as ``from_scores``, also where one class is missing."""
+        return _class_counts(*check_scores(labels, scores))
 
     @property
     def num_negatives(self) -> int:
@@ -70,6 +73,13 @@ class ClassCounts:
     def has_both_classes(self) -> bool:
         """Whether AUROC and ROC curve are defined."""
         return bool(self.negatives.any() and self.positives.any())
+
+    def require_both_classes(self) -> None:
+        """Raise ``ValueError`` if one class is missing."""
+        if not self.has_both_classes:
+            raise ValueError(
+                f"Expected lesions of both classes, got {self.num_negatives} benign, {self.num_positives} malignant."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -325,26 +335,31 @@ def roc_curve_from_histogram(histogram: ScoreHistogram) -> RocCurve | None:
 
 
 def auroc_statistic(counts: ClassCounts) -> float:
-    """Return the AUROC of ``counts`` of both classes."""
+    """Return the AUROC of ``counts``.
+
+    Raises:
+        ValueError: one class is missing.
+    """
+    counts.require_both_classes()
     negatives, positives = counts.negatives.astype(np.float64), counts.positives.astype(np.float64)
     lower_or_half_tied = np.cumsum(negatives) - negatives / 2
     return float(positives @ lower_or_half_tied / (negatives.sum() * positives.sum()))
 
 
 def sensitivity_statistic(threshold: float) -> Statistic:
-    """Return the statistic "sensitivity at ``threshold``"."""
+    """Return the statistic "sensitivity at ``threshold``", None without malignant lesions."""
 
-    def statistic(counts: ClassCounts) -> float:
-        return float(counts.positives[counts.scores >= threshold].sum() / counts.positives.sum())
+    def statistic(counts: ClassCounts) -> float | None:
+        return confusion_of(counts, threshold).sensitivity
 
     return statistic
 
 
 def specificity_statistic(threshold: float) -> Statistic:
-    """Return the statistic "specificity at ``threshold``"."""
+    """Return the statistic "specificity at ``threshold``", None without benign lesions."""
 
-    def statistic(counts: ClassCounts) -> float:
-        return float(counts.negatives[counts.scores < threshold].sum() / counts.negatives.sum())
+    def statistic(counts: ClassCounts) -> float | None:
+        return confusion_of(counts, threshold).specificity
 
     return statistic
 

@@ -43,9 +43,9 @@ def bootstrap_intervals(
 ) -> dict[str, Interval | None]:
     """Return the percentile interval of every statistic when patients are drawn again with replacement.
 
-    All lesions of a drawn patient come along, as many times as the patient was drawn. A resample that holds one class
-    only is drawn again, whichever the statistic. All statistics see the same resamples. The level is
-    ``INTERVAL_LEVEL``.
+    All lesions of a drawn patient come along, as many times as the patient was drawn. Where the lesions are of
+    both classes, a resample of one class only is drawn again, whichever the statistic. All statistics see the same
+    resamples. The level is ``INTERVAL_LEVEL``.
 
     Args:
         labels: ``(N,)``, 0 or 1.
@@ -59,8 +59,8 @@ def bootstrap_intervals(
         None for a statistic that is undefined in more than ``1 - MIN_DEFINED`` of the resamples.
 
     Raises:
-        ValueError: one class is missing or so rare that resamples miss it ``MAX_DRAWS`` times in a row, or the
-            arrays do not fit together.
+        ValueError: a statistic needs both classes and one is missing, one is so rare that resamples miss it
+            ``MAX_DRAWS`` times in a row, or the arrays do not fit together.
     """
     values: dict[str, list[float]] = {name: [] for name in statistics}
     for counts in _resample(labels, scores, patients, num_resamples=num_resamples, generator=generator):
@@ -98,8 +98,9 @@ def bootstrap_roc_band(
     """Return the pointwise percentile band of the ROC curve over the resamples of ``bootstrap_intervals``.
 
     Raises:
-        ValueError: as ``bootstrap_intervals``.
+        ValueError: one class is missing, and as ``bootstrap_intervals``.
     """
+    ClassCounts.from_scores(labels, scores)
     rates = np.linspace(0, 1, BAND_POINTS)
     resamples = _resample(labels, scores, patients, num_resamples=num_resamples, generator=generator)
     curves = [roc_of(counts) for counts in resamples]
@@ -125,10 +126,13 @@ def _resample(
     num_resamples: int,
     generator: np.random.Generator,
 ) -> Iterator[ClassCounts]:
-    """Yield the counts of resamples of both classes; scores are sorted once, a resample only weights them."""
+    """Yield the counts of resamples; scores are sorted once, a resample only weights them."""
     if num_resamples < 1:
         raise ValueError(f"Expected num_resamples={num_resamples} >= 1.")
-    distinct = ClassCounts.from_scores(labels, scores).scores
+    whole = ClassCounts.of_any(labels, scores)
+    distinct = whole.scores
+    if not len(distinct):
+        raise ValueError("Expected at least one lesion to draw from.")
     is_malignant, values = check_scores(labels, scores)
     owners = np.asarray(patients)
     if owners.shape != values.shape:
@@ -151,7 +155,9 @@ def _resample(
 
     for _ in range(num_resamples):
         candidates = (draw() for _ in range(MAX_DRAWS))
-        resample = next((counts for counts in candidates if counts.has_both_classes), None)
+        resample = next(
+            (counts for counts in candidates if counts.has_both_classes or not whole.has_both_classes), None
+        )
         if resample is None:
             raise ValueError(f"Expected resamples of both classes, got none in {MAX_DRAWS} draws of patients.")
         yield resample

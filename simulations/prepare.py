@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from client.clinical import LesionTable, check_rejects, write_rejects
 from client.dataset import assign_table_roles, load_lesions, read_roster, read_table, restrict
 from client.roles import Role, check_cohort
+from server.predictions import ATTRIBUTES
 from shared_model.accounting import PrivacyPlan, declared_size
 from shared_model.choices import Partition, PrivacyMode
 from shared_model.config import ExperimentConfig
@@ -58,7 +59,8 @@ def prepare(config: ExperimentConfig, *, report: Progress) -> Prepared:
     lesions, table = load_lesions(table, config, report=lambda done, total: report("images", done, total))
     _account_for_rejects(config, roster, table)
     _check_cohorts(config, roster, table)
-    config = _with_server_files(config, lesions)
+    _write_patients(config, roster, table)
+    config = _with_server_files(config, lesions, _attributes(config, roster, table))
     return Prepared(
         config=config,
         table=table,
@@ -90,7 +92,7 @@ def _with_roster(config: ExperimentConfig, table: LesionTable) -> ExperimentConf
         generator=numpy_generator(config.seed, "partition"),
     )
     text = pd.DataFrame({"patient_id": list(owner), "site": list(owner.values())}).to_csv(index=False)
-    path = _server_path(config, "roster", text.encode(), ".csv")
+    path = _server_path(config, "roster", {".csv": text.encode()})
     return dataclasses.replace(config, data=dataclasses.replace(config.data, roster=str(path)))
 
 
@@ -123,6 +125,17 @@ def _check_cohorts(config: ExperimentConfig, roster: dict[str, str] | None, tabl
             raise type(error)(f"Site {site}: {error}") from error
 
 
+def _write_patients(config: ExperimentConfig, roster: dict[str, str] | None, table: LesionTable) -> None:
+    """Write for every site how many patients and lesions it has in each role."""
+    roles = assign_table_roles(table.frame, config)
+    for site in config.federation.sites:
+        mine = table if roster is None else restrict(table, {p for p, owner in roster.items() if owner == site})
+        groups = mine.frame.groupby(mine.frame["patient_id"].map(roles))["patient_id"]
+        counted = pd.DataFrame({"patients": groups.nunique(), "lesions": groups.size()})
+        content = counted.rename_axis("role").reset_index().to_csv(index=False)
+        write_atomically(Path(config.run.dir) / "sites" / site / "patients.csv", content.encode())
+
+
 def _account_for_rejects(config: ExperimentConfig, roster: dict[str, str] | None, table: LesionTable) -> None:
     """Write every site's rejects, then stop if there are too many."""
     for site in config.federation.sites:
@@ -131,24 +144,36 @@ def _account_for_rejects(config: ExperimentConfig, roster: dict[str, str] | None
     check_rejects(table, config.data.max_reject_fraction)
 
 
-def _with_server_files(config: ExperimentConfig, lesions: dict[Role, Lesions]) -> ExperimentConfig:
+def _attributes(config: ExperimentConfig, roster: dict[str, str] | None, table: LesionTable) -> pd.DataFrame:
+    """Describe the test lesions, in their order, for the server that holds them."""
+    frame = table.frame[table.frame["patient_id"].map(assign_table_roles(table.frame, config)) == Role.TEST]
+    owners = frame["patient_id"].map(lambda patient: config.federation.sites[0] if roster is None else roster[patient])
+    return pd.DataFrame({name: owners if name == "site" else frame[name] for name in ATTRIBUTES})
+
+
+def _with_server_files(
+    config: ExperimentConfig, lesions: dict[Role, Lesions], attributes: pd.DataFrame
+) -> ExperimentConfig:
     """Write the server's test and public lesions and return the configuration that names them."""
     evaluation = config.evaluation
     if evaluation.holdout is None and len(lesions[Role.TEST]):
-        evaluation = dataclasses.replace(evaluation, holdout=_write_lesions(config, "holdout", lesions[Role.TEST]))
+        described = {".safetensors": lesions[Role.TEST].to_bytes(), ".csv": attributes.to_csv(index=False).encode()}
+        evaluation = dataclasses.replace(evaluation, holdout=str(_server_path(config, "holdout", described)))
     if evaluation.public is None and len(lesions[Role.PUBLIC]):
-        evaluation = dataclasses.replace(evaluation, public=_write_lesions(config, "public", lesions[Role.PUBLIC]))
+        public = {".safetensors": lesions[Role.PUBLIC].to_bytes()}
+        evaluation = dataclasses.replace(evaluation, public=str(_server_path(config, "public", public)))
     return dataclasses.replace(config, evaluation=evaluation)
 
 
-def _write_lesions(config: ExperimentConfig, name: str, lesions: Lesions) -> str:
-    return str(_server_path(config, name, lesions.to_bytes(), ".safetensors"))
+def _server_path(config: ExperimentConfig, name: str, contents: Mapping[str, bytes]) -> Path:
+    """Write contents by suffix under a name of their digest: equal content is one file, and runs do not collide.
 
-
-def _server_path(config: ExperimentConfig, name: str, content: bytes, suffix: str) -> Path:
-    """Write ``content`` under a name of its digest, so that equal content is one file and runs do not collide."""
-    digest = hashlib.sha256(content).hexdigest()[:16]
-    path = Path(config.data.cache_dir).resolve() / _SIMULATED / f"{name}-{digest}{suffix}"
-    if not path.exists():
-        write_atomically(path, content)
-    return path
+    Returns:
+        The path of the first.
+    """
+    digest = hashlib.sha256(b"".join(contents.values())).hexdigest()[:16]
+    path = Path(config.data.cache_dir).resolve() / _SIMULATED / f"{name}-{digest}"
+    for suffix, content in contents.items():
+        if not path.with_suffix(suffix).exists():
+            write_atomically(path.with_suffix(suffix), content)
+    return path.with_suffix(next(iter(contents)))

@@ -18,6 +18,7 @@ from client.app import app as client_app
 from client.site import simulated_ledger
 from server.display import print_results
 from server.federation import Observer, Outcome, federate
+from server.report import REPORT_FILE, write_report
 from server.results import Results
 from server.run_folder import RunFolder
 from shared_model.choices import Backend
@@ -62,6 +63,7 @@ def simulate(config: ExperimentConfig, console: Console) -> Results:
     results = dataclasses.replace(folder, config=prepared.config).finish(outcome)
     ledgers = {site: simulated_ledger(prepared.config, site) for site in prepared.config.federation.sites}
     write_privacy_reports(ledgers, folder.path / "privacy", max_epsilon=None)
+    write_report(folder.path)
     return results
 
 
@@ -124,6 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = compose(overrides)
         print_results(simulate(config, console), config, console)
+        console.print(f"Report in {config.run.dir}/{REPORT_FILE}", highlight=False, soft_wrap=True)
         console.print(f"Privacy reports in {config.run.dir}/privacy", highlight=False, soft_wrap=True)
     except FederatedMammographyError as error:
         print_error(error)

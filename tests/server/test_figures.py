@@ -8,7 +8,7 @@ import pytest
 from matplotlib.image import imread
 
 from server import figures
-from server.figures import DOTS_PER_INCH, EPSILON_HEIGHT, ROC_SIZE, ROUNDS_SIZE, write_roc, write_rounds
+from server.figures import DOTS_PER_INCH, EPSILON_HEIGHT, ROC_SIZE, ROUNDS_SIZE, draw_roc, draw_rounds
 from server.results import AurocSource, FinalResult, RoundResult, SiteResult, ThresholdSource
 from shared_model.metrics import Interval, ScoreHistogram, roc_curve, roc_curve_from_histogram
 from shared_model.resampling import bootstrap_roc_band
@@ -109,7 +109,7 @@ def texts(monkeypatch):
 class TestWriteRoc:
     def test_with_band_and_intervals(self, tmp_path, texts):
         path = tmp_path / "roc.png"
-        write_roc(path, CURVE, final=FINAL, band=BAND, title="phantom")
+        figures.save_png(draw_roc(CURVE, final=FINAL, band=BAND, title="phantom"), path)
         image = pixels_of(path, ROC_SIZE)
         assert share_of(image, figures.BLUE) > 0.001
         assert share_of(image, figures.VERMILLION) > 0.0005
@@ -121,7 +121,7 @@ class TestWriteRoc:
     def test_of_histograms_alone_states_the_binning_error_rounded_up(self, tmp_path, texts):
         path = tmp_path / "roc.png"
         curve = roc_curve_from_histogram(ScoreHistogram.from_scores(LABELS, SCORES, 50))
-        write_roc(path, curve, final=FROM_HISTOGRAMS, band=None, title="phantom")
+        figures.save_png(draw_roc(curve, final=FROM_HISTOGRAMS, band=None, title="phantom"), path)
         pixels_of(path, ROC_SIZE)
         assert "phantom\n120 lesions, histograms of all sites" in texts
         assert "AUROC 0.760 (binning error ≤ 0.0005)" in texts
@@ -131,7 +131,7 @@ class TestWriteRoc:
     def test_without_threshold_has_no_operating_point(self, tmp_path, texts):
         path = tmp_path / "roc.png"
         final = dataclasses.replace(FROM_HISTOGRAMS, threshold=None, sensitivity=None, specificity=None)
-        write_roc(path, CURVE, final=final, band=None, title="phantom")
+        figures.save_png(draw_roc(CURVE, final=final, band=None, title="phantom"), path)
         assert share_of(pixels_of(path, ROC_SIZE), figures.VERMILLION) == 0
         assert not any(text.startswith("score") for text in texts)
 
@@ -139,7 +139,7 @@ class TestWriteRoc:
 class TestWriteRounds:
     def test_private_run_has_a_second_panel(self, tmp_path, texts):
         path = tmp_path / "rounds.png"
-        write_rounds(path, ROUNDS, SITES[:2], title="phantom")
+        figures.save_png(draw_rounds(ROUNDS, SITES[:2], title="phantom"), path)
         width, height = ROUNDS_SIZE
         image = pixels_of(path, (width, height + EPSILON_HEIGHT))
         assert share_of(image, figures.BLUE) > 0.0005
@@ -148,39 +148,39 @@ class TestWriteRounds:
 
     def test_run_without_privacy_has_one_panel(self, tmp_path, texts):
         path = tmp_path / "rounds.png"
-        write_rounds(path, without_epsilon(ROUNDS), SITES, title="phantom")
+        figures.save_png(draw_rounds(without_epsilon(ROUNDS), SITES, title="phantom"), path)
         pixels_of(path, ROUNDS_SIZE)
         assert not any("ε" in text for text in texts)
 
     def test_many_sites_are_named_up_to_the_markers(self, tmp_path, texts):
-        write_rounds(tmp_path / "rounds.png", ROUNDS, SITES, title="phantom")
+        figures.save_png(draw_rounds(ROUNDS, SITES, title="phantom"), tmp_path / "rounds.png")
         assert sum(text.startswith("hospital") for text in texts) == len(figures.SITE_MARKERS)
         assert "3 further sites" in texts
 
     def test_a_single_round_and_one_without_figures_are_drawn(self, tmp_path):
-        write_rounds(tmp_path / "one.png", without_epsilon(ROUNDS[:1]), [], title="one")
+        figures.save_png(draw_rounds(without_epsilon(ROUNDS[:1]), [], title="one"), tmp_path / "one.png")
         assert share_of(pixels_of(tmp_path / "one.png", ROUNDS_SIZE), figures.BLUE) > 0
-        write_rounds(tmp_path / "none.png", without_epsilon(ROUNDS[1:2]), [], title="none")
+        figures.save_png(draw_rounds(without_epsilon(ROUNDS[1:2]), [], title="none"), tmp_path / "none.png")
         pixels_of(tmp_path / "none.png", ROUNDS_SIZE)
 
     def test_needs_a_round(self, tmp_path):
         with pytest.raises(ValueError, match="at least one round"):
-            write_rounds(tmp_path / "rounds.png", [], [], title="phantom")
+            figures.save_png(draw_rounds([], [], title="phantom"), tmp_path / "rounds.png")
 
 
 class TestSave:
     def test_only_png(self, tmp_path):
         with pytest.raises(ValueError, match=r"roc.pdf to end in .png"):
-            write_roc(tmp_path / "roc.pdf", CURVE, final=FINAL, band=None, title="phantom")
+            figures.save_png(draw_roc(CURVE, final=FINAL, band=None, title="phantom"), tmp_path / "roc.pdf")
         assert not list(tmp_path.iterdir())
 
     def test_leaves_one_file_and_no_global_state(self, tmp_path):
         before = dict(mpl.rcParams)
-        write_roc(tmp_path / "roc.png", CURVE, final=FINAL, band=BAND, title="phantom")
+        figures.save_png(draw_roc(CURVE, final=FINAL, band=BAND, title="phantom"), tmp_path / "roc.png")
         assert dict(mpl.rcParams) == before
         assert [entry.name for entry in tmp_path.iterdir()] == ["roc.png"]
 
     def test_the_same_figures_give_the_same_bytes(self, tmp_path):
         for name in ("a.png", "b.png"):
-            write_rounds(tmp_path / name, ROUNDS, SITES, title="phantom")
+            figures.save_png(draw_rounds(ROUNDS, SITES, title="phantom"), tmp_path / name)
         assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

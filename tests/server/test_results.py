@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from server.evidence import Evidence, Figure, GroupResult, Level, LevelResult
 from server.results import (
     SCHEMA_VERSION,
     AurocSource,
@@ -82,10 +83,42 @@ PROVENANCE = RunProvenance(
     finished="2025-01-02T03:14:05+00:00",
     seconds=600.0,
 )
+FIGURES = (
+    Figure(name="auroc", value=0.77, interval=Interval(low=0.72, high=0.82)),
+    Figure(name="ppv", value=None, interval=None),
+)
+EVIDENCE = Evidence(
+    prevalence=0.006,
+    levels=(
+        LevelResult(
+            level=Level.LESION,
+            num_units=378,
+            num_malignant=147,
+            auroc_interval_delong=Interval(low=0.71, high=0.83),
+            tp=140,
+            fp=100,
+            tn=131,
+            fn=7,
+            figures=FIGURES,
+        ),
+    ),
+    groups=(
+        GroupResult(
+            attribute="view",
+            value="CC",
+            num_lesions=177,
+            num_malignant=67,
+            num_patients=162,
+            is_small=False,
+            figures=FIGURES[:1],
+        ),
+    ),
+)
 RESULTS = Results(
     preset="cbis_mass",
     seed=7,
     final=FINAL,
+    evidence=EVIDENCE,
     rounds=(ROUND, dataclasses.replace(ROUND, round=2, auroc=None, sensitivity=None, specificity=None, threshold=None)),
     sites=(SITE, dataclasses.replace(SITE, site="WFU", auroc=None, num_test_lesions=None)),
     privacy=PRIVACY,
@@ -93,6 +126,7 @@ RESULTS = Results(
 )
 NO_PRIVACY = dataclasses.replace(
     RESULTS,
+    evidence=None,
     final=dataclasses.replace(
         FINAL,
         auroc_source=AurocSource.SITE_HISTOGRAMS,
@@ -135,7 +169,7 @@ def test_the_document_has_the_promised_keys(path):
     write_results(RESULTS, path)
     document = json.loads(path.read_text(encoding="utf-8"))
     assert list(document) == [
-        "schema_version", "preset", "seed", "final", "rounds", "sites", "privacy", "provenance",
+        "schema_version", "preset", "seed", "final", "evidence", "rounds", "sites", "privacy", "provenance",
     ]  # fmt: skip
     assert document["schema_version"] == SCHEMA_VERSION
     assert document["final"]["auroc_interval"] == [0.72, 0.82]
@@ -156,7 +190,7 @@ def test_a_whole_number_is_read_as_the_float_it_stands_for(path):
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (("schema_version",), 1, "Expected schema_version=1 = 2"),
+        (("schema_version",), 1, f"Expected schema_version=1 = {SCHEMA_VERSION}"),
         (("surprise",), 1, "unknown or missing: .'surprise'."),
         (("final", "accuracy"), 0.5, "results.final with the keys .*: .'accuracy'."),
         (("final",), None, "results.final=None to be of type dict"),
@@ -190,7 +224,7 @@ def test_reading_names_file_and_version_and_missing_keys(path):
     document = json.loads(path.read_text(encoding="utf-8"))
     del document["final"]["threshold"]
     path.write_text(json.dumps(document), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"schema version 2 in .*results.json: .*missing: .'threshold'."):
+    with pytest.raises(ValueError, match=r"schema version 3 in .*results.json: .*missing: .'threshold'."):
         read_results(path)
 
 
@@ -253,7 +287,7 @@ def test_shares_are_shares(name, value):
         (PROVENANCE, {"finished": "2025-01-02T03:04:04+00:00"}, "finished=.* >= started="),
         (PROVENANCE, {"started": "yesterday"}, "Invalid isoformat string: 'yesterday'"),
         (PROVENANCE, {"python": ""}, "python= not empty"),
-        (RESULTS, {"schema_version": 0}, "schema_version=0 = 2"),
+        (RESULTS, {"schema_version": 0}, f"schema_version=0 = {SCHEMA_VERSION}"),
         (RESULTS, {"sites": (SITE, SITE)}, "of different names"),
         (RESULTS, {"rounds": (ROUND, ROUND)}, "ascending"),
         (NO_PRIVACY, {"sites": (SITE,)}, "to agree with the epsilon"),

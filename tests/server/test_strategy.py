@@ -79,7 +79,7 @@ def task_identity(monkeypatch):
 
 @pytest.fixture(scope="module")
 def config():
-    return compose(["preset=smoke", "federation.round_timeout_seconds=0.05", "evaluation.num_bins=10"])
+    return compose(["preset=smoke", "federation.round_timeout_seconds=0.4", "evaluation.num_bins=10"])
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ BAD = {
     "error": (Error(1000, "the site refused for privacy reasons"), "node 11: the site refused for privacy reasons"),
     "error without a reason": (Error(1000), "node 11: no reason given"),
     "error of many lines": (Error(1000, "a\n\tb" + "c" * 10_000), "node 11: a bccc"),
-    "silence": (None, "1 sent no reply within 0.05 s"),
+    "silence": (None, "1 sent no reply within 0.4 s"),
     "nothing inside": (RecordDict(), "node 11: Expected a record 'facts'"),
     "other record": (RecordDict({"facts": ConfigRecord({"site": 3})}), "node 11: Expected site of type str"),
     "unknown site": (update_of("MGH", site="x\ny"), "node 11: Expected a site of federation.sites, got another name"),
@@ -204,7 +204,7 @@ def test_without_a_quorum_the_round_fails_and_says_why(request_to_sites, kind):
 
 
 def test_silence_of_all_and_an_empty_federation_are_errors(request_to_sites):
-    with pytest.raises(RoundError, match=r"got 0: 3 sent no reply within 0\.05 s\."):
+    with pytest.raises(RoundError, match=r"got 0: 3 sent no reply within 0\.4 s\."):
         train(ScriptedGrid(), request_to_sites, NODES)
     with pytest.raises(RoundError, match="got 0: 3 were not connected"):
         train(ScriptedGrid(), request_to_sites, [])
@@ -300,7 +300,7 @@ def test_after_the_deadline_a_quorum_is_enough(config):
 
 def test_after_the_deadline_less_than_a_quorum_is_an_error(config):
     started = time.monotonic()
-    with pytest.raises(RoundError, match=r"Expected at least 2 sites within 0\.05 s, 1 connected\."):
+    with pytest.raises(RoundError, match=r"Expected at least 2 sites within 0\.4 s, 1 connected\."):
         wait_for_sites(ScriptedGrid(node_sets=[[], [11]]), config.federation, for_all=True)
     assert time.monotonic() - started < 5
 
@@ -333,8 +333,8 @@ def test_no_site_speaks_for_another(request_to_sites):
 def test_silence_lasts_as_long_as_the_deadline_and_no_longer(request_to_sites):
     started = time.monotonic()
     exchange = train(ScriptedGrid(answering(ISMD=None)), request_to_sites, NODES)
-    assert 0.05 <= time.monotonic() - started < 5
-    assert exchange.failures == ("1 sent no reply within 0.05 s",)
+    assert 0.4 <= time.monotonic() - started < 5
+    assert exchange.failures == ("1 sent no reply within 0.4 s",)
 
 
 def test_when_all_have_answered_nobody_waits(request_to_sites):

@@ -71,6 +71,7 @@ class TestFinishedRun:
     def test_leaves_a_complete_run_folder(self, smoke):
         names = {path.name for path in smoke.first.iterdir()}
         files = {"config.yaml", "model.safetensors", "results.json", "roc.png", "rounds.png"}
+        files |= {"predictions.csv", "report.html", "model_card.md"}
         assert names == files | {"ledgers", "privacy", "sites"}
 
     @pytest.mark.parametrize("name", ["federation", "MGH", "WFU", "ISMD"])

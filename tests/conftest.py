@@ -1,4 +1,4 @@
-"""One small phantom, its cache and one finished run, shared by the tests of whole simulations."""
+"""One small phantom, its cache and one finished run, shared by the tests of whole runs."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,0 +1,283 @@
+"""The report of a run as one HTML file that needs nothing else, and its model card, both from the same results."""
+
+import base64
+import csv
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from jinja2 import Environment
+from matplotlib.figure import Figure
+
+from server.appraisal import FIGURES, SMALL_GROUP, roc_band
+from server.evidence import Evidence, Level, LevelResult
+from server.evidence_figures import draw_decision, draw_forest, draw_precision_recall, draw_reliability
+from server.figures import draw_roc, draw_rounds, to_svg
+from server.predictions import HISTOGRAM_FILE, PREDICTIONS_FILE, Predictions, counts_from_csv
+from server.results import RESULTS_FILE, Results, read_results
+from server.run_folder import CONFIG_FILE
+from shared_model.errors import ConfigError, DataError
+from shared_model.files import write_atomically
+from shared_model.metrics import ClassCounts, Interval, roc_of
+from shared_model.pages import page_environment
+from shared_model.resampling import RocBand
+
+REPORT_FILE, MODEL_CARD_FILE = "report.html", "model_card.md"
+BENCHMARK_SENSITIVITY, BENCHMARK_SPECIFICITY = 0.869, 0.889
+"""US radiologists on screening mammograms (Lehman et al. 2017, Radiology 283:49; Breast Cancer Surveillance
+Consortium): another task on other women, given as a mark and not as a rival."""
+NUM_WORST = 10
+_TITLES = {
+    "site": "hospital",
+    "breast_density": "breast density",
+    "abnormality_type": "lesion type",
+    "pathology": "pathology",
+}
+_MISSING = "-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A finished run, and what the results alone do not hold."""
+
+    results: Results
+    configuration: Mapping[str, object]
+    """As in ``config.yaml``."""
+    counts: ClassCounts | None
+    """Test lesions by score; None where they are of one class or their counts noisy."""
+    band: RocBand | None
+    predictions: Predictions | None
+    """The server's own test lesions; None where figures come from the sites' histograms."""
+    rejects: Mapping[str, Mapping[str, int]]
+    """Rows that could not be used, by simulated site and reason; empty where sites keep that to themselves."""
+    patients: Mapping[str, Mapping[str, tuple[int, int]]]
+    """Patients and lesions in use, by simulated site and role; empty likewise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A picture of the report."""
+
+    title: str
+    alternative: str
+    """What it shows, for who cannot see it."""
+    source: str
+    """A ``data:`` address."""
+    is_wide: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """A test lesion on the wrong side of the threshold, far from it."""
+
+    kind: str
+    score: float
+    patient: int
+    described: str
+
+
+def write_report(folder: Path) -> None:
+    """Write report and model card into the folder of a finished run, from what lies there.
+
+    Raises:
+        ConfigError: the folder holds no finished run, or a file of it cannot be read.
+    """
+    report = read_report(folder)
+    write_atomically(folder / REPORT_FILE, to_html(report).encode())
+    write_atomically(folder / MODEL_CARD_FILE, to_model_card(report).encode())
+
+
+def read_report(folder: Path) -> Report:
+    """Gather what the report shows.
+
+    Raises:
+        ConfigError: the folder holds no finished run, or a file of it cannot be read.
+    """
+    try:
+        results = read_results(folder / RESULTS_FILE)
+        configuration = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        num_resamples = int(configuration["evaluation"]["bootstrap_resamples"])
+        predictions, counts = _read_scores(folder)
+        rejects, patients = _read_rejects(folder), _read_patients(folder)
+    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError, DataError) as error:
+        raise ConfigError(f"Expected a finished run in {folder}: {error}") from error
+    return Report(
+        results=results,
+        configuration=configuration,
+        counts=counts,
+        band=None if predictions is None else roc_band(predictions, num_resamples, results.seed),
+        predictions=predictions,
+        rejects=rejects,
+        patients=patients,
+    )
+
+
+def _read_scores(folder: Path) -> tuple[Predictions | None, ClassCounts | None]:
+    if (folder / PREDICTIONS_FILE).exists():
+        predictions = Predictions.from_csv(folder / PREDICTIONS_FILE)
+        return predictions, predictions.counts
+    return None, counts_from_csv(folder / HISTOGRAM_FILE) if (folder / HISTOGRAM_FILE).exists() else None
+
+
+def to_html(report: Report) -> str:
+    """Return the whole page."""
+    return _environment().get_template("report.html").render(**_content(report), plots=_plots(report))
+
+
+def to_model_card(report: Report) -> str:
+    """Return the model card as Markdown, in the sections of Mitchell et al. 2019, Model Cards for Model Reporting."""
+    return _environment().get_template("model_card.md").render(**_content(report)).strip() + "\n"
+
+
+def _read_rejects(folder: Path) -> dict[str, dict[str, int]]:
+    """Count the rows of ``sites/*/rejects.csv`` by site and reason."""
+    found: dict[str, dict[str, int]] = {}
+    for path in sorted(folder.glob("sites/*/rejects.csv")):
+        with path.open(newline="", encoding="utf-8") as stream:
+            found[path.parent.name] = dict(Counter(row["reason"] for row in csv.DictReader(stream)))
+    return found
+
+
+def _read_patients(folder: Path) -> dict[str, dict[str, tuple[int, int]]]:
+    """Read patients and lesions by site and role from ``sites/*/patients.csv``, which a simulation writes."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for path in sorted(folder.glob("sites/*/patients.csv")):
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = csv.DictReader(stream)
+            found[path.parent.name] = {row["role"]: (int(row["patients"]), int(row["lesions"])) for row in rows}
+    return found
+
+
+def _environment() -> Environment:
+    environment = page_environment("server")
+    environment.globals |= {"number": _number, "between": _between, "titles": _TITLES, "missing": _MISSING}
+    return environment
+
+
+def _content(report: Report) -> dict[str, object]:
+    results = report.results
+    return {
+        "results": results,
+        "evidence": results.evidence,
+        "rows": _figure_rows(results.evidence),
+        "by_lesion": None if results.evidence is None else results.evidence.level(Level.LESION),
+        "small_group": SMALL_GROUP,
+        "benchmark": {"sensitivity": BENCHMARK_SENSITIVITY, "specificity": BENCHMARK_SPECIFICITY},
+        "mistakes": _mistakes(report.predictions, results.final.threshold),
+        "rejects": report.rejects,
+        "patients": report.patients,
+        "configuration": yaml.safe_dump(dict(report.configuration), sort_keys=False),
+        "inputs": _inputs(report.configuration),
+    }
+
+
+def _inputs(configuration: Mapping[str, object]) -> dict[str, object]:
+    """Return what the network reads, for a sentence."""
+    model, data = configuration["model"], configuration["data"]
+    if not isinstance(model, Mapping) or not isinstance(data, Mapping):
+        raise TypeError("Expected the configuration's model and data to be mappings.")
+    names = ("modality", "fusion", "backbone")
+    return {**{name: model[name] for name in names}, "features": data["features"], "types": data["lesion_types"]}
+
+
+def _figure_rows(evidence: Evidence | None) -> list[tuple[str, str, list[str]]]:
+    """Return name and label of every figure, and a cell for every level."""
+    if evidence is None:
+        return []
+    names = [name for name in FIGURES if any(level.figure(name) is not None for level in evidence.levels)]
+    return [(name, FIGURES[name], [_cell(level, name) for level in evidence.levels]) for name in names]
+
+
+def _cell(level: LevelResult, name: str) -> str:
+    figure = level.figure(name)
+    if figure is None or figure.value is None:
+        return _MISSING
+    digits = 4 if name.endswith("_at_prevalence") else 3
+    between = "" if figure.interval is None else f" ({_between(figure.interval, digits)})"
+    return f"{_number(figure.value, digits)}{between}"
+
+
+def _mistakes(predictions: Predictions | None, threshold: float | None) -> list[Mistake]:
+    """Return the malignant lesions with the lowest scores and the benign ones with the highest."""
+    if predictions is None or threshold is None:
+        return []
+    order = np.argsort(predictions.scores, kind="stable")
+    is_malignant, is_called = predictions.labels == 1, predictions.scores >= threshold
+    missed = [row for row in order if is_malignant[row] and not is_called[row]][:NUM_WORST]
+    alarms = [row for row in order[::-1] if not is_malignant[row] and is_called[row]][:NUM_WORST]
+    return [
+        Mistake(
+            kind=kind,
+            score=float(predictions.scores[row]),
+            patient=int(predictions.patients[row]),
+            described=", ".join(
+                f"{_TITLES.get(name, name)} {values[row]}"
+                for name, values in predictions.attributes.items()
+                if name != "pathology" or kind == "false alarm"
+            ),
+        )
+        for kind, rows in (("missed cancer", missed), ("false alarm", alarms))
+        for row in rows
+    ]
+
+
+def _plots(report: Report) -> list[Plot]:
+    results, evidence, counts = report.results, report.results.evidence, report.counts
+    plots: list[Plot] = []
+
+    def add(title: str, figure: Figure | None, alternative: str, *, is_wide: bool = False) -> None:
+        if figure is not None:
+            source = "data:image/svg+xml;base64," + base64.b64encode(to_svg(figure)).decode()
+            plots.append(Plot(title=title, alternative=alternative, source=source, is_wide=is_wide))
+
+    if counts is not None and evidence is not None:
+        lesions = evidence.levels[0]
+        final = results.final
+        add(
+            "ROC curve",
+            draw_roc(roc_of(counts), final=final, band=report.band, title=results.preset),
+            f"ROC curve with an area of {_number(final.auroc)}.",
+        )
+        precision = lesions.figure("average_precision")
+        add(
+            "Precision and recall",
+            draw_precision_recall(counts, precision),
+            f"Precision over recall; average precision {_number(precision.value if precision else None)}.",
+        )
+        error = lesions.figure("calibration_error")
+        if error is not None:
+            add(
+                "Calibration",
+                draw_reliability(counts, error),
+                f"Observed over predicted share of malignant lesions; calibration error {_number(error.value)}.",
+            )
+        add(
+            "Decision curve",
+            draw_decision(counts),
+            "Net benefit of acting on the network, on all lesions and on none, over the risk from which one acts.",
+        )
+    add(
+        "Rounds",
+        draw_rounds(results.rounds, results.sites, title=results.preset),
+        f"Figures of merit over {len(results.rounds)} rounds, and the epsilon spent where training was private.",
+        is_wide=True,
+    )
+    if evidence is not None:
+        add(
+            "Groups",
+            draw_forest(evidence),
+            "AUC, sensitivity and specificity of every group with intervals; the table below has the numbers.",
+            is_wide=True,
+        )
+    return plots
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return _MISSING if value is None else f"{value:.{digits}f}"
+
+
+def _between(interval: Interval | None, digits: int = 3) -> str:
+    return _MISSING if interval is None else f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"
