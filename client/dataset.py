@@ -114,15 +114,28 @@ def load_lesions(
 ) -> tuple[dict[Role, Lesions], LesionTable]:
     """Turn the table into tensors by role; rows whose image cannot be read move to the rejects.
 
+    Returns:
+        Lesions by role (every role is present, possibly empty), and the table with its rejects completed.
+    """
+    lesions, table = load_all_lesions(table, config, report=report)
+    role_of_row = table.frame["patient_id"].map(assign_table_roles(table.frame, config))
+    by_role = {role: lesions.select(torch.from_numpy((role_of_row == role).to_numpy(dtype=bool))) for role in Role}
+    return by_role, table
+
+
+def load_all_lesions(
+    table: LesionTable, config: ExperimentConfig, *, report: Progress = _no_progress
+) -> tuple[Lesions, LesionTable]:
+    """Turn the table into tensors; rows whose image cannot be read move to the rejects.
+
     Images come from the cache under ``config.data.cache_dir``; what is missing there is computed and added, shard by
     shard, so that an interrupted call continues where it stopped.
 
     Returns:
-        Lesions by role (every role is present, possibly empty), and the table with its rejects completed.
+        The lesions in the order of the returned table, whose rejects are complete.
     """
     images, has_image, table = _load_images(table, config, report)
     frame = table.frame
-    roles = assign_table_roles(frame, config)
     lesions = Lesions(
         images=torch.from_numpy(images),
         has_image=torch.from_numpy(has_image),
@@ -130,9 +143,7 @@ def load_lesions(
         labels=torch.from_numpy(frame["label"].to_numpy(dtype=np.float32)),
         patients=torch.from_numpy(pd.factorize(frame["patient_id"])[0].astype(np.int64)),
     )
-    role_of_row = frame["patient_id"].map(roles)
-    by_role = {role: lesions.select(torch.from_numpy((role_of_row == role).to_numpy(dtype=bool))) for role in Role}
-    return by_role, table
+    return lesions, table
 
 
 def _image_shape(config: ExperimentConfig) -> tuple[int, ...]:
@@ -160,6 +171,13 @@ def _files_of(row: Mapping[str, object], root: Path) -> LesionFiles:
     )
 
 
+def lesion_files(frame: pd.DataFrame, config: ExperimentConfig) -> list[LesionFiles]:
+    """Return the files of every row of a lesion table."""
+    root = Path(config.data.root)
+    root = root if root.is_dir() else root.parent
+    return [_files_of(row, root) for row in frame.to_dict("records")]  # type: ignore[arg-type]
+
+
 def _key(files: LesionFiles, config: ExperimentConfig, digests: FileDigests) -> str:
     """Return the cache key: the content of the files, and what else of the row decides the result."""
     paths = image_paths_used(files, config.data.image.mode)
@@ -174,9 +192,7 @@ def _load_images(
     frame, shape = table.frame, _image_shape(config)
     if config.model.modality is Modality.CLINICAL:
         return np.zeros((len(frame), *shape), dtype=np.float32), np.zeros(len(frame), dtype=bool), table
-    root = Path(config.data.root)
-    root = root if root.is_dir() else root.parent
-    files = [_files_of(row, root) for row in frame.to_dict("records")]  # type: ignore[arg-type]
+    files = lesion_files(frame, config)
     store = _ImageStore(config)
     keys, problems = store.fill(files, report)
     is_kept = np.array([row not in problems for row in range(len(files))], dtype=bool)

@@ -14,7 +14,18 @@ from shared_model.choices import ImageMode
 from shared_model.config import ImageConfig
 from shared_model.errors import DicomError
 from shared_model.mammography import Laterality
-from shared_model.preprocessing import Box, FloatArray, GreyImage, is_mask, mask_box, to_input
+from shared_model.preprocessing import (
+    BoolArray,
+    Box,
+    FloatArray,
+    GreyImage,
+    face_left,
+    is_mask,
+    mask_box,
+    resize,
+    square_crop,
+    to_input,
+)
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_GREY = 0
@@ -54,6 +65,29 @@ def load_lesion(files: LesionFiles, image: ImageConfig) -> FloatArray:
     box = _box(files, grey) if image.mode is ImageMode.ROI else None
     laterality = _agreed_laterality(files.laterality, grey, path)
     return to_input(grey, image, laterality=laterality, box=box)
+
+
+def load_lesion_mask(files: LesionFiles, image: ImageConfig) -> BoolArray | None:
+    """Return where in the network's input the lesion's box lies.
+
+    Returns:
+        ``(image.size, image.size)``, bool; None for a crop, whose place on the film is not known.
+
+    Raises:
+        DicomError: as ``load_lesion``, or the lesion has neither mask nor box.
+    """
+    if image.mode is ImageMode.CROP:
+        return None
+    path, film = _film(files)
+    box = _box(files, film)
+    marked = np.zeros(film.pixels.shape, dtype=np.float32)
+    marked[box.y : box.y + box.height, box.x : box.x + box.width] = 1
+    if image.mode is ImageMode.ROI:
+        marked = square_crop(marked, box, image.context)
+    scaled = resize(marked, image.size)
+    laterality = _agreed_laterality(files.laterality, film, path)
+    facing = face_left(scaled, laterality) if image.face_left else scaled
+    return facing >= 0.5
 
 
 def image_paths_used(files: LesionFiles, mode: ImageMode) -> tuple[Path, ...]:

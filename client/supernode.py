@@ -44,19 +44,6 @@ _POLL_SECONDS, _HEARTBEAT_SECONDS = 0.5, 20.0
 _MAX_TRIES = 3
 _START_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 2.0, 60.0
-_ENDS_WITH_ITS_LOOP = """
-import os, sys, traceback
-from flwr.supernode.cli import flower_supernode
-try:
-    flower_supernode()
-except Exception:
-    traceback.print_exc()
-finally:
-    sys.stderr.flush()
-    os._exit(1)
-"""
-"""A SuperNode's loop may end, for instance as the coordinator dies while they shake hands. Flower's own command would
-live on behind its open door, deaf; this one ends, and is started again."""
 _STABLE_SECONDS = 120.0
 """A SuperNode that ran so long had connected; the next failure starts with a short pause again."""
 
@@ -127,7 +114,7 @@ class _SuperNode:
         secret_path = site.state_dir / "runtime.secret"
         write_atomically(secret_path, secret)
         command = (
-            *(sys.executable, "-c", _ENDS_WITH_ITS_LOOP),
+            *(sys.executable, "-m", "client.flower_supernode"),
             *("--superlink", site.server),
             *("--root-certificates", str(site.authority)),
             *("--auth-supernode-private-key", str(site.key)),

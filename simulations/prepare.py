@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from client.clinical import LesionTable, check_rejects, write_rejects
-from client.dataset import assign_table_roles, load_lesions, read_roster, read_table, restrict
+from client.dataset import assign_table_roles, load_all_lesions, load_lesions, read_roster, read_table, restrict
 from client.roles import Role, check_cohort
 from server.predictions import ATTRIBUTES
 from shared_model.accounting import PrivacyPlan, declared_size
@@ -60,7 +60,7 @@ def prepare(config: ExperimentConfig, *, report: Progress) -> Prepared:
     _account_for_rejects(config, roster, table)
     _check_cohorts(config, roster, table)
     _write_patients(config, roster, table)
-    config = _with_server_files(config, lesions, _attributes(config, roster, table))
+    config = _with_server_files(config, lesions, table.frame, roster)
     return Prepared(
         config=config,
         table=table,
@@ -91,9 +91,7 @@ def _with_roster(config: ExperimentConfig, table: LesionTable) -> ExperimentConf
         concentration=federation.concentration,
         generator=numpy_generator(config.seed, "partition"),
     )
-    text = pd.DataFrame({"patient_id": list(owner), "site": list(owner.values())}).to_csv(index=False)
-    path = _server_path(config, "roster", {".csv": text.encode()})
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, roster=str(path)))
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, roster=write_roster(config, owner)))
 
 
 def _require_sites(config: ExperimentConfig, roster: dict[str, str] | None, table: LesionTable) -> None:
@@ -144,25 +142,40 @@ def _account_for_rejects(config: ExperimentConfig, roster: dict[str, str] | None
     check_rejects(table, config.data.max_reject_fraction)
 
 
-def _attributes(config: ExperimentConfig, roster: dict[str, str] | None, table: LesionTable) -> pd.DataFrame:
-    """Describe the test lesions, in their order, for the server that holds them."""
-    frame = table.frame[table.frame["patient_id"].map(assign_table_roles(table.frame, config)) == Role.TEST]
+def write_holdout(config: ExperimentConfig, table: LesionTable, roster: Mapping[str, str] | None) -> str:
+    """Write all lesions of ``table`` as a test file of the server's, with what describes them, and return its path."""
+    lesions, table = load_all_lesions(table, config)
+    return _write_holdout(config, lesions, table.frame, roster)
+
+
+def _write_holdout(
+    config: ExperimentConfig, lesions: Lesions, frame: pd.DataFrame, roster: Mapping[str, str] | None
+) -> str:
     owners = frame["patient_id"].map(lambda patient: config.federation.sites[0] if roster is None else roster[patient])
-    return pd.DataFrame({name: owners if name == "site" else frame[name] for name in ATTRIBUTES})
+    attributes = pd.DataFrame({name: owners if name == "site" else frame[name] for name in ATTRIBUTES})
+    contents = {".safetensors": lesions.to_bytes(), ".csv": attributes.to_csv(index=False).encode()}
+    return str(_server_path(config, "holdout", contents))
 
 
 def _with_server_files(
-    config: ExperimentConfig, lesions: dict[Role, Lesions], attributes: pd.DataFrame
+    config: ExperimentConfig, lesions: dict[Role, Lesions], frame: pd.DataFrame, roster: Mapping[str, str] | None
 ) -> ExperimentConfig:
     """Write the server's test and public lesions and return the configuration that names them."""
     evaluation = config.evaluation
     if evaluation.holdout is None and len(lesions[Role.TEST]):
-        described = {".safetensors": lesions[Role.TEST].to_bytes(), ".csv": attributes.to_csv(index=False).encode()}
-        evaluation = dataclasses.replace(evaluation, holdout=str(_server_path(config, "holdout", described)))
+        of_test = frame[frame["patient_id"].map(assign_table_roles(frame, config)) == Role.TEST]
+        holdout = _write_holdout(config, lesions[Role.TEST], of_test, roster)
+        evaluation = dataclasses.replace(evaluation, holdout=holdout)
     if evaluation.public is None and len(lesions[Role.PUBLIC]):
-        public = {".safetensors": lesions[Role.PUBLIC].to_bytes()}
-        evaluation = dataclasses.replace(evaluation, public=str(_server_path(config, "public", public)))
+        public = _server_path(config, "public", {".safetensors": lesions[Role.PUBLIC].to_bytes()})
+        evaluation = dataclasses.replace(evaluation, public=str(public))
     return dataclasses.replace(config, evaluation=evaluation)
+
+
+def write_roster(config: ExperimentConfig, owner: Mapping[str, str]) -> str:
+    """Write who is whose patient, and return the path."""
+    text = pd.DataFrame({"patient_id": list(owner), "site": list(owner.values())}).to_csv(index=False)
+    return str(_server_path(config, "roster", {".csv": text.encode()}))
 
 
 def _server_path(config: ExperimentConfig, name: str, contents: Mapping[str, bytes]) -> Path:

@@ -1,0 +1,232 @@
+"""``python -m simulations.study PROTOCOL [overrides]``: several runs that answer one question, and a table of them.
+
+Every cell of a study is an ordinary run with a folder of its own. A study that was interrupted goes on where it
+stopped: cells with results are not run again, one that was cut off goes on from its last round.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from server.predictions import PREDICTIONS_FILE, Predictions, read_attributes
+from server.results import RESULTS_FILE, read_results
+from shared_model import delong
+from shared_model.choices import PrivacyMode
+from shared_model.config import ExperimentConfig, compose
+from shared_model.delong import PairedComparison
+from shared_model.errors import ConfigError, FederatedMammographyError
+from shared_model.files import write_atomically
+from shared_model.lesions import Lesions
+from shared_model.terminal import print_error
+from simulations.benchmark import at_least
+from simulations.prepare import prepare
+from simulations.run import simulate
+from simulations.study_cells import NO_PRIVACY, PROTOCOLS, Cell, Ground, cross_validation, quoted
+from simulations.study_tables import (
+    Row,
+    brief_cells,
+    print_table,
+    shown,
+    summarise,
+    summary_cells,
+    write_epsilon_figure,
+    write_site_figure,
+    write_tables,
+)
+from simulations.tabular_baseline import tabular_baselines
+
+_INTERRUPTED = 130
+_STUDY_FILE = "study_overrides.json"
+_CROSS_VALIDATION = "cross-validation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What was asked for."""
+
+    protocol: str
+    overrides: tuple[str, ...]
+    seeds: tuple[int, ...]
+    num_folds: int
+    folder: Path
+
+    def begin(self) -> None:
+        """Make the folder, or find the same study in it.
+
+        Raises:
+            ConfigError: it holds another study, or cannot be written.
+        """
+        asked = {"protocol": self.protocol, "overrides": list(self.overrides), "num_folds": self.num_folds}
+        path = self.folder / _STUDY_FILE
+        try:
+            if path.exists() and json.loads(path.read_bytes()) != asked:
+                raise ConfigError(f"Expected the same study as before in {self.folder}; name another with --out.")
+            write_atomically(path, json.dumps(asked, indent=2).encode())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"Expected {self.folder} to be a folder that can be written: {error}.") from error
+
+    def ground(self, seed: int) -> Ground:
+        """Prepare the data of one seed."""
+        folder = self.folder / f"seed-{seed}" / "data"
+        config = compose([*self.overrides, f"seed={seed}", f"run.dir={quoted(str(folder))}"])
+        return Ground.of(prepare(config, report=lambda *_: None))
+
+    def cells(self, ground: Ground) -> list[Cell]:
+        """Return the runs of one seed."""
+        if self.protocol == _CROSS_VALIDATION:
+            return cross_validation(ground, num_folds=self.num_folds)
+        return PROTOCOLS[self.protocol][1](ground)
+
+    def config(self, cell: Cell, seed: int) -> ExperimentConfig:
+        """Return the configuration of one run."""
+        folder = self.folder / f"seed-{seed}" / cell.name.replace(",", "").replace(" ", "-")
+        kept = self.overrides
+        if NO_PRIVACY in cell.overrides:
+            # What was asked of the private runs has no place in one without privacy.
+            kept = tuple(override for override in kept if not override.startswith(("privacy.", "privacy=")))
+        return compose([*kept, f"seed={seed}", *cell.overrides, f"run.dir={quoted(str(folder))}"])
+
+
+def run_study(study: Study, console: Console) -> list[Row]:
+    """Run what is missing and return a row for every cell and seed.
+
+    Raises:
+        FederatedMammographyError: as a run.
+    """
+    study.begin()
+    columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    rows: list[Row] = []
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("data", total=None)
+        for seed in study.seeds:
+            ground = study.ground(seed)
+            cells = study.cells(ground)
+            progress.update(task, total=len(study.seeds) * len(cells))
+            first: Predictions | None = None
+            for cell in cells:
+                progress.update(task, description=f"seed {seed}: {cell.name}")
+                config = study.config(cell, seed)
+                row, predictions = _run(cell, config, first)
+                rows.append(row)
+                first = predictions if first is None else first
+                progress.advance(task)
+                if not console.is_terminal:
+                    console.print(f"seed {seed}  {cell.name}  AUC {shown(row.figure('auroc'))}", highlight=False)
+            if study.protocol == "baselines":
+                rows += _tabular(ground, seed)
+    return rows
+
+
+def _run(cell: Cell, config: ExperimentConfig, first: Predictions | None) -> tuple[Row, Predictions]:
+    folder = Path(config.run.dir)
+    if not (folder / RESULTS_FILE).exists():
+        simulate(config, Console(quiet=True))
+    results, predictions = read_results(folder / RESULTS_FILE), Predictions.from_csv(folder / PREDICTIONS_FILE)
+    is_private = config.privacy.mode is PrivacyMode.PATIENT
+    row = Row(
+        cell=cell.name,
+        seed=config.seed,
+        epsilon=config.privacy.target_epsilon if is_private else None,
+        evidence=results.evidence,
+        against_first=None if first is None else _compare(predictions, first),
+    )
+    return row, predictions
+
+
+def _compare(mine: Predictions, first: Predictions) -> PairedComparison | None:
+    """Compare on the same lesions; None on others, or where a class has too few patients."""
+    if not (np.array_equal(mine.labels, first.labels) and np.array_equal(mine.patients, first.patients)):
+        return None
+    try:
+        return delong.compare(mine.labels, mine.scores, first.scores, mine.patients)
+    except ValueError:
+        return None
+
+
+def _tabular(ground: Ground, seed: int) -> list[Row]:
+    path = Path(str(ground.config.evaluation.holdout))
+    holdout = Lesions.load(path)
+    test = Predictions.of(holdout, np.zeros(len(holdout)), read_attributes(path, len(holdout)))
+    found = tabular_baselines(ground.prepared, holdout, test)
+    return [
+        Row(cell=name, seed=seed, epsilon=None, evidence=evidence, against_first=None)
+        for name, evidence in found.items()
+    ]
+
+
+def report(study: Study, rows: Sequence[Row], sites: Sequence[str], console: Console) -> None:
+    """Print and write the tables, and draw what can be drawn."""
+    together = f"all {study.num_folds} folds" if study.protocol == _CROSS_VALIDATION else None
+    summaries = summarise(rows, together=together)
+    title = f"{study.protocol}: {' '.join(study.overrides) or 'defaults'}"
+    print_table(console, title, *summary_cells(summaries))
+    if len(study.seeds) == 1:
+        print_table(console, "Every run, with 95 % intervals over patients", *brief_cells(rows))
+    write_tables(study.folder, title, rows, summaries, sites)
+    if study.protocol == "epsilon":
+        write_epsilon_figure(study.folder / "epsilon.png", rows)
+    if study.protocol == "cross-site":
+        write_site_figure(study.folder / "cross_site.png", rows, sites)
+    console.print(f"Tables in {study.folder}", highlight=False, soft_wrap=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m simulations.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    protocols = parser.add_subparsers(dest="protocol", required=True)
+    purposes = {_CROSS_VALIDATION: "k-fold over training patients; the test split stays unseen"}
+    purposes |= {name: purpose for name, (purpose, _) in PROTOCOLS.items()}
+    for name, purpose in purposes.items():
+        protocol = protocols.add_parser(name, help=purpose)
+        protocol.add_argument("overrides", nargs="*", help="Hydra overrides of every run, key=value")
+        protocol.add_argument("--seeds", type=_seeds, default=(0,), help="separated by commas; default 0")
+        protocol.add_argument("--out", type=Path, help="folder; default runs/PROTOCOL")
+        if name == _CROSS_VALIDATION:
+            protocol.add_argument("--folds", type=at_least(2), default=5, help="default 5")
+    return parser
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    return tuple(at_least(0)(part) for part in text.split(","))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0 only when every cell has results."""
+    options = _parser().parse_args(arguments)
+    console, errors = Console(), Console(stderr=True)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
+    )
+    torch.set_num_threads(1)
+    study = Study(
+        protocol=options.protocol,
+        overrides=tuple(options.overrides),
+        seeds=options.seeds,
+        num_folds=getattr(options, "folds", 0),
+        folder=(options.out or Path("runs") / options.protocol).resolve(),
+    )
+    try:
+        rows = run_study(study, console)
+        report(study, rows, compose([*study.overrides, "run.dir=unused"]).federation.sites, console)
+    except FederatedMammographyError as error:
+        print_error(error)
+        return 1
+    except KeyboardInterrupt:
+        errors.print("interrupted; the same command goes on where this one stopped", highlight=False)
+        return _INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""What the clinical table alone gives, without a network, a federation or privacy: the marks to beat."""
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from client.clinical import encode_clinical
+from client.dataset import assign_table_roles
+from client.roles import Role
+from server.appraisal import Appraisal
+from server.evidence import Evidence
+from server.predictions import Predictions
+from shared_model.lesions import Lesions
+from shared_model.metrics import exact_threshold_for_sensitivity
+from simulations.prepare import Prepared
+
+LOGISTIC, MAJORITY = "logistic regression, central, no privacy", "majority"
+
+
+def tabular_baselines(prepared: Prepared, holdout: Lesions, test: Predictions) -> dict[str, Evidence | None]:
+    """Fit a logistic regression, and the majority class, on the training patients of all sites together.
+
+    Args:
+        prepared: the data of all sites.
+        holdout: the test lesions.
+        test: the same lesions with what describes them; their scores are not used.
+    """
+    config, frame = prepared.config, prepared.table.frame
+    role = frame["patient_id"].map(assign_table_roles(frame, config))
+    is_training, is_public = (role == Role.TRAIN).to_numpy(dtype=bool), (role == Role.PUBLIC).to_numpy(dtype=bool)
+    columns, labels = encode_clinical(frame, config.data.features), frame["label"].to_numpy(dtype=np.int64)
+    model = LogisticRegression(max_iter=1000).fit(columns[is_training], labels[is_training])
+    # The threshold comes from the patients that the networks' threshold comes from.
+    chosen_on = is_public if labels[is_public].any() else is_training
+    threshold = exact_threshold_for_sensitivity(
+        labels[chosen_on], model.predict_proba(columns[chosen_on])[:, 1], config.evaluation.target_sensitivity
+    )
+    scores = {
+        LOGISTIC: (model.predict_proba(holdout.clinical.numpy())[:, 1].astype(np.float64), threshold),
+        MAJORITY: (np.full(len(holdout), labels[is_training].mean()), 0.5),
+    }
+    return {name: _evidence(prepared, test, values, cut) for name, (values, cut) in scores.items()}
+
+
+def _evidence(
+    prepared: Prepared, test: Predictions, scores: np.ndarray[tuple[int], np.dtype[np.float64]], threshold: float
+) -> Evidence | None:
+    evaluation = prepared.config.evaluation
+    appraisal = Appraisal(
+        threshold=threshold,
+        prevalence=evaluation.prevalence,
+        num_resamples=evaluation.bootstrap_resamples,
+        seed=prepared.config.seed,
+    )
+    predictions = Predictions(labels=test.labels, scores=scores, patients=test.patients, attributes=test.attributes)
+    return appraisal.of_predictions(predictions)
