@@ -21,6 +21,7 @@ from shared_model.errors import ConfigError
 from shared_model.files import write_atomically
 from shared_model.messages import Histogram, PrivacySpent
 from shared_model.metrics import ScoreHistogram
+from shared_model.parameters import to_safetensors
 from shared_model.private_histograms import WeightedHistogram
 from shared_model.provenance import config_fingerprint, source_fingerprint
 from shared_model.strict_build import build
@@ -87,7 +88,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, config: ExperimentCon
         rounds=checkpoint.rounds,
         sites={site: _site_facts(known) for site, known in checkpoint.sites.items()},
     )
-    content = safetensors.numpy.save(arrays, {_FACTS: json.dumps(dataclasses.asdict(facts))})
+    content = to_safetensors(arrays, {_FACTS: json.dumps(dataclasses.asdict(facts))})
     write_atomically(folder / FILE, content)
 
 

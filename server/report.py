@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from server.appraisal import FIGURES, SMALL_GROUP, roc_band
 from server.evidence import Evidence, Level, LevelResult
 from server.evidence_figures import draw_decision, draw_forest, draw_precision_recall, draw_reliability
+from server.explained import EXPLANATIONS, Explanations, read_index
 from server.figures import draw_roc, draw_rounds, to_svg
 from server.predictions import HISTOGRAM_FILE, PREDICTIONS_FILE, Predictions, counts_from_csv
 from server.results import RESULTS_FILE, Results, read_results
@@ -55,6 +56,10 @@ class Report:
     """Rows that could not be used, by simulated site and reason; empty where sites keep that to themselves."""
     patients: Mapping[str, Mapping[str, tuple[int, int]]]
     """Patients and lesions in use, by simulated site and role; empty likewise."""
+    explanations: Explanations | None
+    """None until ``simulations.explain`` has been run."""
+    pictures: Mapping[str, str]
+    """Picture of an explained lesion to its ``data:`` address."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +107,8 @@ def read_report(folder: Path) -> Report:
         num_resamples = int(configuration["evaluation"]["bootstrap_resamples"])
         predictions, counts = _read_scores(folder)
         rejects, patients = _read_rejects(folder), _read_patients(folder)
+        explanations = read_index(folder / EXPLANATIONS)
+        pictures = _read_pictures(folder / EXPLANATIONS, explanations)
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError, DataError) as error:
         raise ConfigError(f"Expected a finished run in {folder}: {error}") from error
     return Report(
@@ -112,7 +119,16 @@ def read_report(folder: Path) -> Report:
         predictions=predictions,
         rejects=rejects,
         patients=patients,
+        explanations=explanations,
+        pictures=pictures,
     )
+
+
+def _read_pictures(folder: Path, explanations: Explanations | None) -> dict[str, str]:
+    if explanations is None:
+        return {}
+    contents = {lesion.file: (folder / lesion.file).read_bytes() for lesion in explanations.lesions}
+    return {name: f"data:image/png;base64,{base64.b64encode(content).decode()}" for name, content in contents.items()}
 
 
 def _read_scores(folder: Path) -> tuple[Predictions | None, ClassCounts | None]:
@@ -167,6 +183,8 @@ def _content(report: Report) -> dict[str, object]:
         "small_group": SMALL_GROUP,
         "benchmark": {"sensitivity": BENCHMARK_SENSITIVITY, "specificity": BENCHMARK_SPECIFICITY},
         "mistakes": _mistakes(report.predictions, results.final.threshold),
+        "explanations": report.explanations,
+        "pictures": report.pictures,
         "rejects": report.rejects,
         "patients": report.patients,
         "configuration": yaml.safe_dump(dict(report.configuration), sort_keys=False),

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from safetensors.numpy import save
 
 from server.appraisal import Appraisal, roc_band
 from server.checkpoints import SiteState, remove_checkpoint
@@ -44,6 +43,7 @@ from shared_model.files import write_atomically
 from shared_model.lesions import Lesions
 from shared_model.messages import Histogram
 from shared_model.metrics import ClassCounts, Interval, ScoreHistogram, roc_of
+from shared_model.parameters import to_safetensors
 from shared_model.provenance import config_fingerprint, source_fingerprint, versions
 
 CONFIG_FILE = "config.yaml"
@@ -85,7 +85,7 @@ class RunFolder:
         evaluation = _last_evaluation(outcome)
         predictions = _predictions(self.config, evaluation)
         results, counts = self._results(outcome, predictions), _counts(evaluation, predictions)
-        write_atomically(self.path / "model.safetensors", save({**outcome.parameters, **outcome.constants}))
+        write_atomically(self.path / "model.safetensors", to_safetensors({**outcome.parameters, **outcome.constants}))
         if predictions is not None:
             write_atomically(self.path / PREDICTIONS_FILE, predictions.to_csv())
         elif counts is not None:

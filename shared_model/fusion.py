@@ -363,11 +363,11 @@ def _trainable(network: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _to_array(tensor: Tensor) -> FloatArray:
-    return np.array(tensor.detach().cpu().numpy(), dtype=np.float32)
+    return np.array(tensor.detach().cpu().numpy(), dtype=np.float32, order="C")
 
 
 def _to_tensor(array: FloatArray) -> Tensor:
-    return torch.from_numpy(np.array(array, dtype=np.float32))
+    return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
 
 
 def _check_arrays(arrays: Parameters, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -23,7 +23,7 @@ from shared_model.choices import EvaluationPrivacy
 from shared_model.config import EvaluationConfig, ExperimentConfig
 from shared_model.errors import ProtocolError
 from shared_model.metrics import ScoreHistogram
-from shared_model.parameters import FloatArray, Parameters
+from shared_model.parameters import FloatArray, Parameters, to_safetensors
 from shared_model.private_histograms import WeightedHistogram
 from shared_model.provenance import source_fingerprint
 
@@ -127,7 +127,7 @@ def request_digest(request: Request) -> str:
     """Return the SHA-256 over everything that is asked, hexadecimal: equal only for the same work."""
     digest = hashlib.sha256(f"{source_fingerprint()}\n{request.server_round}\n{request.config.to_json()}".encode())
     for arrays in (request.parameters, request.constants):
-        digest.update(safetensors.save(_plain(arrays)))
+        digest.update(to_safetensors(_plain(arrays)))
     return digest.hexdigest()
 
 
@@ -141,7 +141,7 @@ def train_reply_to_bytes(reply: TrainReply) -> bytes:
         # The file sorts its arrays; a reply keeps the order of the network.
         "names": list(reply.update),
     }
-    return safetensors.save(_plain(reply.update), {_FACTS: json.dumps(facts)})
+    return to_safetensors(_plain(reply.update), {_FACTS: json.dumps(facts)})
 
 
 def train_reply_from_bytes(content: bytes) -> TrainReply:
@@ -154,7 +154,7 @@ def train_reply_from_bytes(content: bytes) -> TrainReply:
 def evaluate_reply_to_bytes(reply: EvaluateReply) -> bytes:
     """Return a reply with noisy histograms as the content of a safetensors file, for the site's own disk."""
     facts = {"site": reply.site, "server_round": reply.server_round}
-    return safetensors.save(_histogram_arrays(reply), {_FACTS: json.dumps(facts)})
+    return to_safetensors(_histogram_arrays(reply), {_FACTS: json.dumps(facts)})
 
 
 def evaluate_reply_from_bytes(content: bytes, *, evaluation: EvaluationConfig) -> EvaluateReply:

@@ -1,9 +1,11 @@
 """Arithmetic on named arrays: the parameters and updates of a network, as both sides exchange them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save
 
 FloatArray = NDArray[np.float32]
 Parameters = Mapping[str, FloatArray]
@@ -62,3 +64,12 @@ def clip(parameters: Parameters, clipping_norm: float) -> dict[str, FloatArray]:
     """
     norm = l2_norm(parameters)
     return scale(parameters, 1.0 if norm <= clipping_norm else clipping_norm / norm * (1 - 2**-22))
+
+
+def to_safetensors(arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str] | None = None) -> bytes:
+    """Return the content of a safetensors file.
+
+    The library writes an array's memory as it lies and its shape as it is seen: a transposed array would be read back
+    scrambled. So every array is brought into C order first.
+    """
+    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)

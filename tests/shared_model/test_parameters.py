@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from safetensors.numpy import load
 
 from shared_model import parameters as named
+from shared_model.parameters import to_safetensors
 
 FINITE = st.floats(-1e6, 1e6, width=32)
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
@@ -113,3 +115,11 @@ def test_sets_of_other_structure_do_not_combine(operation, right, message):
     left = {"a": np.zeros(2, np.float32), "b": np.zeros(3, np.float32)}
     with pytest.raises(ValueError, match=message):
         operation(left, right)
+
+
+def test_arrays_in_any_order_of_memory_are_read_back_as_they_were():
+    whole = np.arange(24, dtype=np.float32).reshape(4, 6)
+    arrays = {"plain": whole, "transposed": whole.T, "strided": whole[::2, ::3], "fortran": np.asfortranarray(whole)}
+    found = load(to_safetensors(arrays, {"a": "b"}))
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)

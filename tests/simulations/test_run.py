@@ -9,18 +9,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from safetensors.numpy import load_file
+import yaml
+from safetensors.numpy import load, load_file
 
 import client.app
 import client.dataset
 import client.image_cache
 import client.images
 import server.display
+from client.dataset import load_lesions, site_table
 from client.ledger import Ledger, read_history
 from client.ledger_entries import Purpose, Reserved, Unprotected
+from client.roles import Role
+from server.predictions import Predictions
 from server.results import read_results
+from shared_model.config import ExperimentConfig
 from shared_model.errors import DataError, LedgerError
+from shared_model.evaluation import predict
+from shared_model.fusion import build_network, load_constants, load_trainable, trainable_state
+from shared_model.mammography import clinical_width
 from simulations.run import main
 
 pytestmark = pytest.mark.slow
@@ -73,6 +82,17 @@ class TestFinishedRun:
         files = {"config.yaml", "model.safetensors", "results.json", "roc.png", "rounds.png"}
         files |= {"predictions.csv", "report.html", "model_card.md"}
         assert names == files | {"ledgers", "privacy", "sites"}
+
+    def test_the_model_file_gives_the_scores_of_the_predictions(self, smoke):
+        config = ExperimentConfig.from_json(json.dumps(yaml.safe_load((smoke.first / "config.yaml").read_text())))
+        arrays = load((smoke.first / "model.safetensors").read_bytes())
+        network = build_network(config.model, clinical_width(config.data.features), seed=99)
+        names = set(trainable_state(network))
+        load_trainable(network, {name: arrays[name] for name in names})
+        load_constants(network, {name: array for name, array in arrays.items() if name not in names})
+        lesions, _ = load_lesions(site_table(config, None), config)
+        predictions = Predictions.from_csv(smoke.first / "predictions.csv")
+        np.testing.assert_allclose(predict(network, lesions[Role.TEST]), predictions.scores, rtol=0, atol=1e-9)
 
     @pytest.mark.parametrize("name", ["federation", "MGH", "WFU", "ISMD"])
     def test_privacy_reports_are_there(self, smoke, name):

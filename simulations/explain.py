@@ -1,0 +1,278 @@
+"""``python -m simulations.explain RUN``: why the network of a finished run scored test lesions as it did.
+
+Writes a picture of every lesion, the part that image and columns had in its score, and figures that say whether the
+maps can be trusted, to ``explanations/`` in the run folder; then the report again, with them.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import track
+from rich.table import Table
+from safetensors import SafetensorError
+from safetensors.numpy import load
+from torch import Tensor
+
+from client.clinical import encode_clinical
+from client.dataset import assign_table_roles, lesion_files, load_all_lesions, site_table
+from client.images import LesionFiles, load_lesion, load_lesion_mask
+from client.roles import Role
+from server.explained import EXPLANATIONS, ColumnPart, Explained, Explanations, MapCheck, draw_explanation, write_index
+from server.figures import save_png
+from server.predictions import PREDICTIONS_FILE, Predictions
+from server.report import write_report
+from server.results import RESULTS_FILE, read_results
+from server.run_folder import CONFIG_FILE
+from shared_model import explanation_checks as checks
+from shared_model.choices import Modality
+from shared_model.config import ExperimentConfig
+from shared_model.errors import ConfigError, DicomError, FederatedMammographyError
+from shared_model.explanations import (
+    LesionScorer,
+    column_attributions,
+    grad_cam,
+    grad_cam_plus_plus,
+    modality_share,
+)
+from shared_model.fusion import FusionNet, build_network, load_constants, load_trainable, trainable_state
+from shared_model.mammography import clinical_width, columns_of
+from shared_model.seeding import derive_seed, numpy_generator
+from shared_model.terminal import print_error
+from simulations.benchmark import at_least
+
+_METHODS = {"Grad-CAM": grad_cam, "Grad-CAM++": grad_cam_plus_plus}
+FloatArray = NDArray[np.float32]
+Measures = Mapping[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """A run with what it takes to score its test lesions again."""
+
+    folder: Path
+    config: ExperimentConfig
+    network: FusionNet
+    predictions: Predictions
+    threshold: float
+    frame: pd.DataFrame
+    """The test lesions' rows, in the order of ``predictions``."""
+
+    @classmethod
+    def open(cls, folder: Path) -> "FinishedRun":
+        """Read the run and find its test lesions in the data.
+
+        Raises:
+            ConfigError: no finished run, one without images or threshold, or its test lesions are not in the data.
+        """
+        try:
+            values = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+            config = ExperimentConfig.from_json(json.dumps(values))
+            results = read_results(folder / RESULTS_FILE)
+            arrays = load((folder / "model.safetensors").read_bytes())
+        except (OSError, ValueError, yaml.YAMLError, SafetensorError) as error:
+            raise ConfigError(f"Expected a finished run in {folder}: {error}") from error
+        if config.model.modality is Modality.CLINICAL or results.final.threshold is None:
+            raise ConfigError(f"Expected a run with images and an operating threshold in {folder}.")
+        network = build_network(config.model, clinical_width(config.data.features), seed=config.seed)
+        trainable = set(trainable_state(network))
+        load_trainable(network, {name: arrays[name] for name in trainable})
+        load_constants(network, {name: array for name, array in arrays.items() if name not in trainable})
+        predictions = Predictions.from_csv(folder / PREDICTIONS_FILE)
+        return cls(
+            folder=folder,
+            config=config,
+            network=network,
+            predictions=predictions,
+            threshold=results.final.threshold,
+            frame=_test_rows(config, predictions),
+        )
+
+    def kind(self, row: int) -> str:
+        """Return what the call was worth."""
+        is_called = self.predictions.scores[row] >= self.threshold
+        if self.predictions.labels[row]:
+            return "found cancer" if is_called else "missed cancer"
+        return "false alarm" if is_called else "benign, as called"
+
+    def chosen(self, count: int) -> list[int]:
+        """Return rows: in equal parts the worst misses and false alarms and the surest finds, the rest at random."""
+        order = [int(row) for row in np.argsort(self.predictions.scores, kind="stable")]
+        part = max(1, count // 4)
+        worst_first = {"missed cancer": order, "false alarm": order[::-1], "found cancer": order[::-1]}
+        picked = [
+            row for kind, rows in worst_first.items() for row in [row for row in rows if self.kind(row) == kind][:part]
+        ]
+        others = numpy_generator(self.config.seed, "explain").permutation([r for r in order if r not in picked])
+        return [*picked, *(int(row) for row in others)][:count]
+
+
+def _test_rows(config: ExperimentConfig, predictions: Predictions) -> pd.DataFrame:
+    _, table = load_all_lesions(site_table(config, None), config)
+    roles = table.frame["patient_id"].map(assign_table_roles(table.frame, config))
+    frame = table.frame[roles == Role.TEST].reset_index(drop=True)
+    if frame["label"].to_list() != predictions.labels.tolist():
+        raise ConfigError("Expected the run's own test split in data.root; it has other lesions.")
+    return frame
+
+
+def explain_run(run: FinishedRun, count: int, console: Console) -> Explanations:
+    """Explain ``count`` test lesions that have an image; write pictures, index and report.
+
+    Raises:
+        ConfigError: none of them can be read.
+    """
+    files = lesion_files(run.frame, run.config)
+    clinical = torch.from_numpy(encode_clinical(run.frame, run.config.data.features))
+    folder = run.folder / EXPLANATIONS
+    folder.mkdir(exist_ok=True)
+    explained: list[Explained] = []
+    measured: dict[str, list[Measures]] = {method: [] for method in _METHODS}
+    for row in track(run.chosen(count), description="lesions", console=console, disable=not console.is_terminal):
+        try:
+            image = load_lesion(files[row], run.config.data.image)
+        except DicomError:
+            continue
+        one, measures = _explain(run, row, image, files[row], clinical[row])
+        explained.append(one)
+        for method, of_method in measures.items():
+            measured[method].append(of_method)
+    if not explained:
+        raise ConfigError("Expected test lesions with an image that can be read, found none.")
+    found = Explanations(
+        lesions=tuple(explained), checks=tuple(_check(method, rows) for method, rows in measured.items())
+    )
+    write_index(found, folder)
+    write_report(run.folder)
+    return found
+
+
+def _explain(
+    run: FinishedRun, row: int, image: FloatArray, files: LesionFiles, clinical: Tensor
+) -> tuple[Explained, dict[str, Measures]]:
+    scorer, pixels = LesionScorer(run.network, clinical), torch.from_numpy(image)[None]
+    lesion = load_lesion_mask(files, run.config.data.image)
+    maps = {method: compute(scorer, pixels) for method, compute in _METHODS.items()}
+    columns = column_attributions(scorer, pixels, columns_of(run.config.data.features))
+    one = Explained(
+        file=f"lesion-{row:04d}.png",
+        row=row,
+        kind=run.kind(row),
+        score=scorer.probability(pixels),
+        image_share=modality_share(scorer, pixels).image_share,
+        columns=tuple(ColumnPart(column=name, logits=logits) for name, logits in columns.items()),
+    )
+    picture = draw_explanation(one, image, list(maps.items()), lesion)
+    save_png(picture, run.folder / EXPLANATIONS / one.file)
+    shuffled = _shuffled(run, clinical)
+    random = numpy_generator(run.config.seed, "explain", str(row)).random(image.shape).astype(np.float32)
+
+    def score(changed: FloatArray) -> float:
+        return scorer.probability(torch.from_numpy(changed)[None])
+
+    by_chance = {
+        "deletion_random": checks.deletion(score, image, random),
+        "insertion_random": checks.insertion(score, image, random),
+    }
+    measures: dict[str, Measures] = {
+        method: {
+            "area": None if lesion is None else float(lesion.mean()),
+            "energy": None if lesion is None else checks.energy_inside(heat, lesion),
+            "pointing": None if lesion is None else _share(checks.points_inside(heat, lesion)),
+            "deletion": checks.deletion(score, image, heat),
+            "insertion": checks.insertion(score, image, heat),
+            "similarity": checks.similarity(heat, _METHODS[method](shuffled, pixels)),
+            **by_chance,
+        }
+        for method, heat in maps.items()
+    }
+    return one, measures
+
+
+def _share(is_inside: bool | None) -> float | None:
+    return None if is_inside is None else float(is_inside)
+
+
+def _shuffled(run: FinishedRun, clinical: Tensor) -> LesionScorer:
+    """Return the scorer with every weight tensor shuffled, of the head and of the encoder."""
+    seed = derive_seed(run.config.seed, "explain", "shuffle")
+    encoder = LesionScorer(run.network, clinical).frozen
+    shuffled = None if encoder is None else checks.randomised(encoder, seed=seed)
+    return LesionScorer(checks.randomised(run.network, seed=seed), clinical, frozen_encoder=shuffled)
+
+
+def _check(method: str, rows: Sequence[Measures]) -> MapCheck:
+    def mean(name: str) -> float | None:
+        known = [value for row in rows if (value := row[name]) is not None]
+        return float(np.mean(known)) if known else None
+
+    return MapCheck(
+        method=method,
+        num_lesions=len(rows),
+        num_marked=sum(row["area"] is not None for row in rows),
+        area=mean("area"),
+        energy=mean("energy"),
+        pointing=mean("pointing"),
+        deletion=mean("deletion") or 0.0,
+        deletion_random=mean("deletion_random") or 0.0,
+        insertion=mean("insertion") or 0.0,
+        insertion_random=mean("insertion_random") or 0.0,
+        similarity=mean("similarity"),
+    )
+
+
+def print_checks(found: Explanations, console: Console) -> None:
+    """Print one line per method."""
+    table = Table(title=f"Can the maps be trusted? Means over {len(found.lesions)} test lesions")
+    names = ("energy in box (area)", "pointing", "deletion (random)", "insertion (random)", "shuffled weights")
+    for name in ("map", *names):
+        table.add_column(name)
+    for row in found.checks:
+        table.add_row(
+            row.method,
+            "-" if row.energy is None or row.area is None else f"{row.energy:.3f} ({row.area:.3f})",
+            "-" if row.pointing is None else f"{row.pointing:.2f}",
+            f"{row.deletion:.3f} ({row.deletion_random:.3f})",
+            f"{row.insertion:.3f} ({row.insertion_random:.3f})",
+            "-" if row.similarity is None else f"r {row.similarity:+.2f}",
+        )
+    console.print(table)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0 only when the report is written."""
+    parser = argparse.ArgumentParser(
+        prog="python -m simulations.explain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="folder of a finished run with images")
+    parser.add_argument("--count", type=at_least(4), default=16, help="how many test lesions; default 16")
+    options = parser.parse_args(arguments)
+    console, errors = Console(), Console(stderr=True)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
+    )
+    torch.set_num_threads(1)
+    try:
+        print_checks(explain_run(FinishedRun.open(options.run), options.count, console), console)
+        console.print(
+            f"Pictures in {options.run / EXPLANATIONS}, report written again", highlight=False, soft_wrap=True
+        )
+    except FederatedMammographyError as error:
+        print_error(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Maps and attributions against gradients taken by hand, and the laws in their docstrings."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from shared_model.backbone import dihedral_orbit, frozen_features
+from shared_model.choices import Backbone, Fusion, Modality
+from shared_model.config import compose
+from shared_model.explanations import (
+    LesionScorer,
+    column_attributions,
+    grad_cam,
+    grad_cam_plus_plus,
+    modality_share,
+)
+from shared_model.fusion import build_network
+from shared_model.mammography import clinical_width, columns_of
+
+SIZE = 64
+CONFIG = compose(["preset=smoke", "run.dir=unused", "data.root=unused"])
+COLUMNS = columns_of(CONFIG.data.features)
+WIDTH = clinical_width(CONFIG.data.features)
+
+
+def scorer_of(backbone=Backbone.EFFICIENTNET_LITE0, modality=Modality.FUSION, **changes):
+    model = dataclasses.replace(CONFIG.model, backbone=backbone, modality=modality, image_components=0, **changes)
+    network = build_network(model, WIDTH, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.head.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return LesionScorer(network, clinical())
+
+
+def clinical():
+    return torch.from_numpy(np.random.default_rng(3).uniform(-1, 1, WIDTH).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return torch.from_numpy(np.random.default_rng(0).random((1, SIZE, SIZE), dtype=np.float32))
+
+
+def activations_and_gradients(scorer, pixels):
+    kept = []
+    handle = scorer.layer.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+    views = scorer.views(pixels).requires_grad_()
+    logit = scorer(views)
+    handle.remove()
+    (gradients,) = torch.autograd.grad(logit.sum(), kept[0])
+    return kept[0].detach(), gradients
+
+
+def finished(scorer, maps):
+    scaled = functional.interpolate(maps[:, None], size=(SIZE, SIZE), mode="bilinear", align_corners=False)[:, 0]
+    merged = scorer.unview(scaled)
+    return (merged / merged.max()).numpy() if merged.max() > 0 else np.zeros((SIZE, SIZE), dtype=np.float32)
+
+
+def test_views_are_brought_back(pixels):
+    scorer = scorer_of()
+    views = scorer.views(pixels)
+    assert len(views) == 8
+    np.testing.assert_allclose(scorer.unview(views[:, 0]), pixels[0], rtol=0, atol=1e-6)
+
+
+def test_the_scorer_is_the_network(pixels):
+    scorer = scorer_of()
+    features = frozen_features(pixels[None])
+    expected = scorer.network(features, torch.tensor([True]), clinical()[None])
+    torch.testing.assert_close(scorer(scorer.views(pixels)), expected, rtol=1e-4, atol=1e-5)
+    assert scorer.probability(pixels) == pytest.approx(float(torch.sigmoid(expected.detach())), abs=1e-5)
+
+
+@pytest.mark.parametrize("backbone", [Backbone.EFFICIENTNET_LITE0, Backbone.SMALL_CNN])
+class TestMaps:
+    def test_grad_cam_equals_gradients_by_hand(self, pixels, backbone):
+        scorer = scorer_of(backbone)
+        activations, gradients = activations_and_gradients(scorer, pixels)
+        weights = gradients.mean(dim=(2, 3), keepdim=True)
+        expected = finished(scorer, (weights * activations).sum(dim=1).relu())
+        found = grad_cam(scorer, pixels)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+        assert (found.dtype, found.shape, found.max()) == (np.float32, (SIZE, SIZE), pytest.approx(1))
+
+    def test_grad_cam_plus_plus_equals_loops(self, pixels, backbone):
+        scorer = scorer_of(backbone)
+        activations, gradients = (tensor.double().numpy() for tensor in activations_and_gradients(scorer, pixels))
+        maps = np.zeros((len(activations), *activations.shape[2:]))
+        for view in range(len(activations)):
+            for a, g in zip(activations[view], gradients[view], strict=True):
+                weight = 0.0
+                for value in g.flat:
+                    denominator = 2 * value**2 + a.sum() * value**3
+                    if abs(denominator) > 1e-20 and value > 0:
+                        weight += value**2 / denominator * value
+                maps[view] += weight * a
+        expected = finished(scorer, torch.from_numpy(np.maximum(maps, 0)))
+        np.testing.assert_allclose(grad_cam_plus_plus(scorer, pixels), expected, rtol=0, atol=2e-3)
+
+    def test_the_map_is_fine_enough(self, pixels, backbone):
+        activations, _ = activations_and_gradients(scorer_of(backbone), pixels)
+        assert SIZE / activations.shape[-1] <= 16
+
+
+@pytest.mark.parametrize("backbone", [Backbone.RESNET18, Backbone.DENSENET121])
+def test_larger_encoders_have_a_map_too(pixels, backbone):
+    scorer = scorer_of(backbone)
+    activations, _ = activations_and_gradients(scorer, pixels)
+    assert SIZE / activations.shape[-1] <= 16
+    assert np.isfinite(grad_cam(scorer, pixels)).all()
+
+
+def test_a_turned_image_has_a_turned_map(pixels):
+    scorer = scorer_of()
+    for turned in (torch.rot90(pixels, 1, dims=(1, 2)), pixels.flip(2)):
+        back = grad_cam(scorer, turned)
+        orbit = dihedral_orbit(torch.from_numpy(grad_cam(scorer, pixels))[None])[:, 0].numpy()
+        assert min(np.abs(back - candidate).max() for candidate in orbit) < 1e-3
+
+
+class TestColumns:
+    @pytest.mark.parametrize("fusion", list(Fusion))
+    def test_add_up_to_what_the_columns_changed(self, pixels, fusion):
+        scorer = scorer_of(fusion=fusion)
+        parts = column_attributions(scorer, pixels, COLUMNS)
+        assert list(parts) == [column.name for column in COLUMNS]
+        image = scorer.image_input(scorer.views(pixels))
+        present = torch.tensor([True])
+        # Next to nothing, which the network takes for a record with columns, unlike exactly nothing.
+        without = scorer.network(image, present, torch.full((1, WIDTH), 1e-6))
+        change = float((scorer(scorer.views(pixels)) - without).detach())
+        assert sum(parts.values()) == pytest.approx(change, abs=2e-2 * max(1, abs(change)))
+
+    def test_of_a_linear_head_are_weight_times_entry(self, pixels):
+        scorer = scorer_of()
+        weight = scorer.network.head.output.weight[0, -WIDTH:].detach().numpy()
+        entries = list(weight * clinical().numpy() * 0.5)
+        for column in COLUMNS:
+            expected, entries = sum(entries[: column.width]), entries[column.width :]
+            found = column_attributions(scorer, pixels, COLUMNS)[column.name]
+            assert found == pytest.approx(expected, abs=1e-4)
+
+    def test_are_none_without_clinical_branch(self, pixels):
+        assert column_attributions(scorer_of(modality=Modality.IMAGE), pixels, COLUMNS) == {}
+
+
+class TestModalityShare:
+    @pytest.mark.parametrize("fusion", list(Fusion))
+    def test_adds_up_to_the_logit(self, pixels, fusion):
+        scorer = scorer_of(fusion=fusion)
+        share = modality_share(scorer, pixels)
+        assert share.base + share.image + share.clinical == pytest.approx(scorer(scorer.views(pixels)).item(), abs=1e-4)
+        assert 0 <= share.image_share <= 1
+
+    def test_of_an_image_network_is_all_image(self, pixels):
+        share = modality_share(scorer_of(modality=Modality.IMAGE), pixels)
+        assert share.clinical == 0
+        assert share.image_share == 1
+
+    def test_is_none_where_nothing_moves(self, pixels):
+        scorer = scorer_of()
+        with torch.no_grad():
+            for parameter in scorer.network.parameters():
+                parameter.zero_()
+        assert modality_share(scorer, pixels).image_share is None
+        assert not grad_cam(scorer, pixels).any()
+        assert not grad_cam_plus_plus(scorer, pixels).any()
