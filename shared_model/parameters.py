@@ -72,4 +72,4 @@ def to_safetensors(arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str] 
     The library writes an array's memory as it lies and its shape as it is seen: a transposed array would be read back
     scrambled. So every array is brought into C order first.
     """
-    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
+    return save({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata)

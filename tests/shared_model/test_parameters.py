@@ -119,7 +119,14 @@ def test_sets_of_other_structure_do_not_combine(operation, right, message):
 
 def test_arrays_in_any_order_of_memory_are_read_back_as_they_were():
     whole = np.arange(24, dtype=np.float32).reshape(4, 6)
-    arrays = {"plain": whole, "transposed": whole.T, "strided": whole[::2, ::3], "fortran": np.asfortranarray(whole)}
+    arrays = {
+        "scalar": np.float32(3) * np.ones(()),
+        "plain": whole,
+        "transposed": whole.T,
+        "strided": whole[::2, ::3],
+        "fortran": np.asfortranarray(whole),
+    }
     found = load(to_safetensors(arrays, {"a": "b"}))
     for name, array in arrays.items():
+        assert found[name].shape == array.shape
         np.testing.assert_array_equal(found[name], array)
