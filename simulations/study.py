@@ -130,7 +130,11 @@ def run_study(study: Study, console: Console) -> list[Row]:
 def _run(cell: Cell, config: ExperimentConfig, first: Predictions | None) -> tuple[Row, Predictions]:
     folder = Path(config.run.dir)
     if not (folder / RESULTS_FILE).exists():
-        simulate(config, Console(quiet=True))
+        try:
+            simulate(config, Console(quiet=True))
+        except FederatedMammographyError as error:
+            # For instance a run that was killed within a round: what its sites have spent stays spent.
+            raise type(error)(f"{cell.name}: {error} To run this cell anew, remove {folder}.") from error
     results, predictions = read_results(folder / RESULTS_FILE), Predictions.from_csv(folder / PREDICTIONS_FILE)
     is_private = config.privacy.mode is PrivacyMode.PATIENT
     row = Row(

@@ -14,7 +14,7 @@ from client.dataset import read_roster
 from server.predictions import Predictions
 from server.results import read_results
 from shared_model.config import compose
-from shared_model.errors import ConfigError
+from shared_model.errors import ConfigError, RoundError
 from shared_model.metrics import auroc
 from simulations import study as study_module
 from simulations.prepare import prepare
@@ -210,6 +210,17 @@ def test_seeds_are_averaged(run):
     document = json.loads((folder / "study.json").read_text())
     assert {summary["num_seeds"] for summary in document["summaries"]} == {2}
     assert len(document["rows"]) == 8
+
+
+def test_a_cell_that_fails_is_named_with_what_to_do(overrides, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise RoundError("Expected at least 1 valid replies in round 20, got 0.")
+
+    monkeypatch.setattr(study_module, "simulate", fail)
+    assert main(["cross-site", *overrides, "--out", str(tmp_path)]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "federated: Expected at least 1 valid replies in round 20" in said
+    assert "remove" in said
 
 
 def test_another_study_in_the_same_folder_is_refused(overrides, tmp_path, capsys):
