@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
@@ -21,7 +20,7 @@ from shared_model.errors import ConfigError
 from shared_model.files import write_atomically
 from shared_model.processes import stop_on_signals
 from shared_model.provenance import source_fingerprint
-from shared_model.terminal import print_error
+from shared_model.terminal import log_to_stderr, print_error
 
 _USAGE_ERROR = 2
 _STYLES = {Status.OK: "[green]ok[/]", Status.WARNING: "[yellow]warning[/]", Status.FAILED: "[bold red]FAILED[/]"}
@@ -82,13 +81,11 @@ def _start(chosen: argparse.Namespace) -> int:
     from client import supernode  # noqa: PLC0415
     from client.app import app  # noqa: PLC0415
 
-    errors = Console(stderr=True)
     checks = _checked(chosen.site)
     if checks is None or not may_start(checks):
         print_error("Expected every check to pass before the site takes part.")
         return 1
-    handlers = [RichHandler(console=errors, show_path=False)]
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
+    log_to_stderr(logging.INFO)
     # It would log every poll.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     torch.set_num_threads(1)

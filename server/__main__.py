@@ -2,13 +2,11 @@
 
 import argparse
 import json
-import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.table import Table
 
 from server.coordinator import Coordinator
@@ -22,7 +20,7 @@ from shared_model.config import compose
 from shared_model.errors import ConfigError, FederatedMammographyError
 from shared_model.files import write_atomically
 from shared_model.processes import stop_on_signals
-from shared_model.terminal import print_error
+from shared_model.terminal import log_to_stderr, print_error
 
 _INTERRUPTED = 130
 _OVERRIDES_FILE = "overrides.json"
@@ -32,10 +30,7 @@ _OVERRIDES_FILE = "overrides.json"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 0 where the command did what it says."""
     options = _parser().parse_args(arguments)
-    console, errors = Console(), Console(stderr=True)
-    logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
-    )
+    console, errors = Console(), log_to_stderr()
     try:
         _COMMANDS[options.command](options, console)
     except FederatedMammographyError as error:

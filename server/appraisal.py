@@ -1,6 +1,6 @@
 """Test lesions to evidence: every figure with its interval, at every level and for every group."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from shared_model.metrics import (
     Interval,
     Statistic,
     auroc_statistic,
+    calls_statistic,
     confusion_of,
     sensitivity_statistic,
     specificity_statistic,
@@ -123,7 +124,7 @@ class Appraisal:
         calls = None if self.threshold is None else confusion_of(counts, self.threshold)
         return LevelResult(
             level=level,
-            num_units=counts.num_negatives + counts.num_positives,
+            num_units=counts.num_lesions,
             num_malignant=counts.num_positives,
             auroc_interval_delong=closed_form,
             tp=None if calls is None else calls.tp,
@@ -201,27 +202,17 @@ def roc_band(predictions: Predictions, num_resamples: int, seed: int) -> RocBand
 
 
 def _operating_point(threshold: float, prevalence: float) -> dict[str, Statistic]:
-    def of_calls(name: str, share: float | None = None) -> Statistic:
-        def statistic(counts: ClassCounts) -> float | None:
-            calls: ConfusionCounts = confusion_of(counts, threshold)
-            if name == "ppv":
-                return calls.ppv(share)
-            if name == "npv":
-                return calls.npv(share)
-            return calls.f1 if name == "f1" else calls.balanced_accuracy
-
-        return statistic
-
-    return {
-        "sensitivity": sensitivity_statistic(threshold),
-        "specificity": specificity_statistic(threshold),
-        "balanced_accuracy": of_calls("balanced_accuracy"),
-        "f1": of_calls("f1"),
-        "ppv": of_calls("ppv"),
-        "npv": of_calls("npv"),
-        "ppv_at_prevalence": of_calls("ppv", prevalence),
-        "npv_at_prevalence": of_calls("npv", prevalence),
+    figures: dict[str, Callable[[ConfusionCounts], float | None]] = {
+        "sensitivity": lambda calls: calls.sensitivity,
+        "specificity": lambda calls: calls.specificity,
+        "balanced_accuracy": lambda calls: calls.balanced_accuracy,
+        "f1": lambda calls: calls.f1,
+        "ppv": lambda calls: calls.ppv(),
+        "npv": lambda calls: calls.npv(),
+        "ppv_at_prevalence": lambda calls: calls.ppv(prevalence),
+        "npv_at_prevalence": lambda calls: calls.npv(prevalence),
     }
+    return {name: calls_statistic(threshold, figure) for name, figure in figures.items()}
 
 
 def _figures(

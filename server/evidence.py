@@ -32,8 +32,28 @@ class Figure:
         check(self, "interval", self.interval is None or self.value is not None, "only with a value")
 
 
+def shown(figure: Figure | None, digits: int = 3) -> str:
+    """Return ``0.851 (0.796 to 0.899)``, or a dash where there is no value."""
+    if figure is None or figure.value is None:
+        return "-"
+    between = ""
+    if figure.interval is not None:
+        between = f" ({figure.interval.low:.{digits}f} to {figure.interval.high:.{digits}f})"
+    return f"{figure.value:.{digits}f}{between}"
+
+
+class _HasFigures:
+    """Finds figures by name."""
+
+    figures: tuple[Figure, ...]
+
+    def figure(self, name: str) -> Figure | None:
+        """Return the figure ``name``, None where it was not computed."""
+        return next((figure for figure in self.figures if figure.name == name), None)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LevelResult:
+class LevelResult(_HasFigures):
     """The figures when lesions, breasts or patients are counted."""
 
     level: Level
@@ -56,13 +76,9 @@ class LevelResult:
         names = [figure.name for figure in self.figures]
         check(self, "figures", len(set(names)) == len(names), "of different names")
 
-    def figure(self, name: str) -> Figure | None:
-        """Return the figure ``name``, None where it was not computed."""
-        return next((figure for figure in self.figures if figure.name == name), None)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GroupResult:
+class GroupResult(_HasFigures):
     """The lesions that share one value of one attribute."""
 
     attribute: str
@@ -78,10 +94,6 @@ class GroupResult:
         for name in ("attribute", "value"):
             check(self, name, bool(getattr(self, name)), "not empty")
         check_range(self, 0, self.num_lesions, "num_malignant", "num_patients")
-
-    def figure(self, name: str) -> Figure | None:
-        """Return the figure ``name``, None where it was not computed."""
-        return next((figure for figure in self.figures if figure.name == name), None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

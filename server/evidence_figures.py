@@ -1,6 +1,5 @@
 """Precision-recall, reliability, decision curve and forest plot of the evidence, in the look of ``server.figures``."""
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,7 +10,7 @@ from scipy.stats import binomtest
 
 from server.evidence import Evidence, GroupResult
 from server.evidence import Figure as FigureOfMerit
-from server.figures import BLUE, FONT_SIZE, GREEN, GREY, VERMILLION, label_axes
+from server.figures import BLUE, FONT_SIZE, GREEN, GREY, VERMILLION, bracket, label_axes
 from shared_model.calibration import net_benefit, net_benefit_of_treating_all, reliability_curve
 from shared_model.metrics import INTERVAL_LEVEL, ClassCounts
 from shared_model.ranking import precision_recall_curve
@@ -32,7 +31,7 @@ def draw_precision_recall(counts: ClassCounts, average_precision: FigureOfMerit 
     """Draw PPV over sensitivity; chance is the share of malignant lesions."""
     figure, axes = _panel()
     curve = precision_recall_curve(counts)
-    prevalence = counts.num_positives / (counts.num_positives + counts.num_negatives)
+    prevalence = counts.prevalence
     axes.axhline(prevalence, color=GREY, linestyle=":", linewidth=1, label=f"chance: {prevalence:.3f}")
     # Steps, as average precision counts them; straight lines would promise what no threshold gives.
     axes.step(
@@ -79,7 +78,7 @@ def draw_reliability(counts: ClassCounts, calibration_error: FigureOfMerit | Non
 def draw_decision(counts: ClassCounts) -> Figure:
     """Draw net benefit over the risk from which one would act, at the share of malignant lesions in the test set."""
     figure, axes = _panel()
-    prevalence = counts.num_positives / (counts.num_positives + counts.num_negatives)
+    prevalence = counts.prevalence
     model = [net_benefit(float(threshold))(counts) or 0.0 for threshold in _DECISION_THRESHOLDS]
     everyone = [net_benefit_of_treating_all(float(threshold), prevalence) for threshold in _DECISION_THRESHOLDS]
     axes.plot(_DECISION_THRESHOLDS, model, color=BLUE, linewidth=1.8, label="act on the network")
@@ -139,10 +138,7 @@ def _row_name(group: GroupResult) -> str:
 
 
 def _named(name: str, figure: FigureOfMerit | None) -> str:
-    if figure is None or figure.value is None:
-        return name
-    between = "" if figure.interval is None else f" [{figure.interval.low:.3f}, {figure.interval.high:.3f}]"
-    return f"{name} {math.floor(figure.value * 1000 + 0.5) / 1000:.3f}{between}"
+    return name if figure is None or figure.value is None else f"{name} {figure.value:.3f}{bracket(figure.interval)}"
 
 
 def _panel() -> tuple[Figure, Axes]:

@@ -100,10 +100,11 @@ def _auroc_label(final: FinalResult) -> str:
     label, bound = f"AUROC {final.auroc:.3f}", final.auroc_site_histograms_error_bound
     if final.auroc_source is AurocSource.SITE_HISTOGRAMS and bound is not None:
         return f"{label} (binning error ≤ {math.ceil(bound * 1e4) / 1e4:.4f})"
-    return label + _bracket(final.auroc_interval)
+    return label + bracket(final.auroc_interval)
 
 
-def _bracket(interval: Interval | None) -> str:
+def bracket(interval: Interval | None) -> str:
+    """Return the interval as a legend shows it, nothing for None."""
     return "" if interval is None else f" [{interval.low:.3f}, {interval.high:.3f}]"
 
 
@@ -130,8 +131,8 @@ def _draw_operating_point(axes: Axes, final: FinalResult) -> None:
         return
     label = (
         f"score ≥ {final.threshold:.3f}:\n"
-        f"sensitivity {final.sensitivity:.3f}{_bracket(final.sensitivity_interval)}\n"
-        f"specificity {final.specificity:.3f}{_bracket(final.specificity_interval)}"
+        f"sensitivity {final.sensitivity:.3f}{bracket(final.sensitivity_interval)}\n"
+        f"specificity {final.specificity:.3f}{bracket(final.specificity_interval)}"
     )
     point = (1 - final.specificity, final.sensitivity)
     style: dict[str, Any] = {"color": VERMILLION, "linewidth": 1.2, "zorder": 3}

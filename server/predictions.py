@@ -59,6 +59,13 @@ class Predictions:
         names = [f"{patient} {side}" for patient, side in zip(self.patients, sides, strict=True)]
         return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
+    def errors(self, threshold: float) -> tuple[list[int], list[int]]:
+        """Return the rows of missed cancers and of false alarms, each the furthest from ``threshold`` first."""
+        order = [int(row) for row in np.argsort(self.scores, kind="stable")]
+        missed = [row for row in order if self.labels[row] and self.scores[row] < threshold]
+        alarms = [row for row in order[::-1] if not self.labels[row] and self.scores[row] >= threshold]
+        return missed, alarms
+
     def select(self, is_chosen: NDArray[np.bool_]) -> "Predictions":
         """Return the lesions where ``is_chosen`` ``(N,)``."""
         rows = np.flatnonzero(is_chosen)

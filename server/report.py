@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import yaml
 from jinja2 import Environment
 from matplotlib.figure import Figure
 
 from server.appraisal import FIGURES, SMALL_GROUP, roc_band
-from server.evidence import Evidence, Level, LevelResult
+from server.evidence import Evidence, Level, shown
 from server.evidence_figures import draw_decision, draw_forest, draw_precision_recall, draw_reliability
 from server.explained import EXPLANATIONS, Explanations, read_index
 from server.figures import draw_roc, draw_rounds, to_svg
@@ -150,26 +149,36 @@ def to_model_card(report: Report) -> str:
 
 def _read_rejects(folder: Path) -> dict[str, dict[str, int]]:
     """Count the rows of ``sites/*/rejects.csv`` by site and reason."""
-    found: dict[str, dict[str, int]] = {}
-    for path in sorted(folder.glob("sites/*/rejects.csv")):
-        with path.open(newline="", encoding="utf-8") as stream:
-            found[path.parent.name] = dict(Counter(row["reason"] for row in csv.DictReader(stream)))
-    return found
+    tables = _site_tables(folder, "rejects.csv")
+    return {site: dict(Counter(row["reason"] for row in rows)) for site, rows in tables.items()}
 
 
 def _read_patients(folder: Path) -> dict[str, dict[str, tuple[int, int]]]:
     """Read patients and lesions by site and role from ``sites/*/patients.csv``, which a simulation writes."""
-    found: dict[str, dict[str, tuple[int, int]]] = {}
-    for path in sorted(folder.glob("sites/*/patients.csv")):
+    tables = _site_tables(folder, "patients.csv")
+    return {
+        site: {row["role"]: (int(row["patients"]), int(row["lesions"])) for row in rows}
+        for site, rows in tables.items()
+    }
+
+
+def _site_tables(folder: Path, name: str) -> dict[str, list[dict[str, str]]]:
+    tables: dict[str, list[dict[str, str]]] = {}
+    for path in sorted(folder.glob(f"sites/*/{name}")):
         with path.open(newline="", encoding="utf-8") as stream:
-            rows = csv.DictReader(stream)
-            found[path.parent.name] = {row["role"]: (int(row["patients"]), int(row["lesions"])) for row in rows}
-    return found
+            tables[path.parent.name] = list(csv.DictReader(stream))
+    return tables
 
 
 def _environment() -> Environment:
     environment = page_environment("server")
-    environment.globals |= {"number": _number, "between": _between, "titles": _TITLES, "missing": _MISSING}
+    environment.globals |= {
+        "number": _number,
+        "between": _between,
+        "titles": _TITLES,
+        "missing": _MISSING,
+        "shown": shown,
+    }
     return environment
 
 
@@ -206,26 +215,16 @@ def _figure_rows(evidence: Evidence | None) -> list[tuple[str, str, list[str]]]:
     if evidence is None:
         return []
     names = [name for name in FIGURES if any(level.figure(name) is not None for level in evidence.levels)]
-    return [(name, FIGURES[name], [_cell(level, name) for level in evidence.levels]) for name in names]
-
-
-def _cell(level: LevelResult, name: str) -> str:
-    figure = level.figure(name)
-    if figure is None or figure.value is None:
-        return _MISSING
-    digits = 4 if name.endswith("_at_prevalence") else 3
-    between = "" if figure.interval is None else f" ({_between(figure.interval, digits)})"
-    return f"{_number(figure.value, digits)}{between}"
+    # Predictive values of screening are near 0 and 1.
+    digits = {name: 4 if name.endswith("_at_prevalence") else 3 for name in names}
+    return [(n, FIGURES[n], [shown(level.figure(n), digits[n]) for level in evidence.levels]) for n in names]
 
 
 def _mistakes(predictions: Predictions | None, threshold: float | None) -> list[Mistake]:
     """Return the malignant lesions with the lowest scores and the benign ones with the highest."""
     if predictions is None or threshold is None:
         return []
-    order = np.argsort(predictions.scores, kind="stable")
-    is_malignant, is_called = predictions.labels == 1, predictions.scores >= threshold
-    missed = [row for row in order if is_malignant[row] and not is_called[row]][:NUM_WORST]
-    alarms = [row for row in order[::-1] if not is_malignant[row] and is_called[row]][:NUM_WORST]
+    missed, alarms = predictions.errors(threshold)
     return [
         Mistake(
             kind=kind,
@@ -238,7 +237,7 @@ def _mistakes(predictions: Predictions | None, threshold: float | None) -> list[
             ),
         )
         for kind, rows in (("missed cancer", missed), ("false alarm", alarms))
-        for row in rows
+        for row in rows[:NUM_WORST]
     ]
 
 

@@ -69,7 +69,7 @@ def brier_score(counts: ClassCounts) -> float:
     """
     scores = _probabilities(counts)
     squared = counts.negatives @ scores**2 + counts.positives @ (1 - scores) ** 2
-    return float(squared / (counts.num_negatives + counts.num_positives))
+    return float(squared / counts.num_lesions)
 
 
 def net_benefit(threshold: float, prevalence: float | None = None) -> Statistic:
@@ -91,9 +91,7 @@ def net_benefit(threshold: float, prevalence: float | None = None) -> Statistic:
     odds = threshold / (1 - threshold)
 
     def statistic(counts: ClassCounts) -> float:
-        calls, share = confusion_of(counts, threshold), prevalence
-        if share is None:
-            share = counts.num_positives / (counts.num_positives + counts.num_negatives)
+        calls, share = confusion_of(counts, threshold), counts.prevalence if prevalence is None else prevalence
         sensitivity, false_positive_rate = calls.tp / counts.num_positives, calls.fp / counts.num_negatives
         return sensitivity * share - false_positive_rate * (1 - share) * odds
 

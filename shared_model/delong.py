@@ -55,10 +55,10 @@ def aurocs(labels: ArrayLike, scores: Sequence[ArrayLike], patients: ArrayLike |
     owners = np.arange(len(is_malignant)) if patients is None else np.asarray(patients)
     if owners.shape != is_malignant.shape:
         raise ValueError(f"Expected patients of shape {owners.shape} to be {is_malignant.shape}, one for every label.")
-    for name, part in (("malignant", is_malignant), ("benign", ~is_malignant)):
-        num_patients = len(np.unique(owners[part]))
-        if num_patients < 2:
-            raise ValueError(f"Expected at least two patients with a {name} lesion, got {num_patients}.")
+    num_patients = {"malignant": len(np.unique(owners[is_malignant])), "benign": len(np.unique(owners[~is_malignant]))}
+    for name, number in num_patients.items():
+        if number < 2:
+            raise ValueError(f"Expected at least two patients with a {name} lesion, got {number}.")
     placements = np.stack([_placements(labels, of_model) for of_model in scores])
     values = placements[:, is_malignant].mean(axis=1)
     cluster = np.unique(owners, return_inverse=True)[1]
@@ -67,8 +67,8 @@ def aurocs(labels: ArrayLike, scores: Sequence[ArrayLike], patients: ArrayLike |
     num_malignant, num_benign = int(is_malignant.sum()), int((~is_malignant).sum())
     cross = malignant @ benign.T * _unbiased(len(np.unique(cluster))) / (num_malignant * num_benign)
     covariance = (
-        malignant @ malignant.T * _unbiased(len(np.unique(cluster[is_malignant]))) / num_malignant**2
-        + benign @ benign.T * _unbiased(len(np.unique(cluster[~is_malignant]))) / num_benign**2
+        malignant @ malignant.T * _unbiased(num_patients["malignant"]) / num_malignant**2
+        + benign @ benign.T * _unbiased(num_patients["benign"]) / num_benign**2
         + cross
         + cross.T
     )

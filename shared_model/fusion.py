@@ -362,6 +362,7 @@ def _trainable(network: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
+# One order of memory everywhere: it decides the last bits of a product, and so whether a score can be had again.
 def _to_array(tensor: Tensor) -> FloatArray:
     return np.array(tensor.detach().cpu().numpy(), dtype=np.float32, order="C")
 

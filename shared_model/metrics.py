@@ -70,6 +70,16 @@ class ClassCounts:
         return int(self.positives.sum())
 
     @property
+    def num_lesions(self) -> int:
+        """Number of lesions."""
+        return self.num_negatives + self.num_positives
+
+    @property
+    def prevalence(self) -> float:
+        """Share of malignant lesions; there must be one."""
+        return self.num_positives / self.num_lesions
+
+    @property
     def has_both_classes(self) -> bool:
         """Whether AUROC and ROC curve are defined."""
         return bool(self.negatives.any() and self.positives.any())
@@ -346,22 +356,23 @@ def auroc_statistic(counts: ClassCounts) -> float:
     return float(positives @ lower_or_half_tied / (negatives.sum() * positives.sum()))
 
 
-def sensitivity_statistic(threshold: float) -> Statistic:
-    """Return the statistic "sensitivity at ``threshold``", None without malignant lesions."""
+def calls_statistic(threshold: float, figure: Callable[[ConfusionCounts], float | None]) -> Statistic:
+    """Return the statistic "``figure`` of the calls at ``threshold``"."""
 
     def statistic(counts: ClassCounts) -> float | None:
-        return confusion_of(counts, threshold).sensitivity
+        return figure(confusion_of(counts, threshold))
 
     return statistic
+
+
+def sensitivity_statistic(threshold: float) -> Statistic:
+    """Return the statistic "sensitivity at ``threshold``", None without malignant lesions."""
+    return calls_statistic(threshold, lambda calls: calls.sensitivity)
 
 
 def specificity_statistic(threshold: float) -> Statistic:
     """Return the statistic "specificity at ``threshold``", None without benign lesions."""
-
-    def statistic(counts: ClassCounts) -> float | None:
-        return confusion_of(counts, threshold).specificity
-
-    return statistic
+    return calls_statistic(threshold, lambda calls: calls.specificity)
 
 
 def _share(part: float, rest: float) -> float | None:

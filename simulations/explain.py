@@ -6,7 +6,6 @@ maps can be trusted, to ``explanations/`` in the run folder; then the report aga
 
 import argparse
 import json
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ import torch
 import yaml
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import track
 from rich.table import Table
 from safetensors import SafetensorError
@@ -27,7 +25,7 @@ from torch import Tensor
 
 from client.clinical import encode_clinical
 from client.dataset import assign_table_roles, lesion_files, load_all_lesions, site_table
-from client.images import LesionFiles, load_lesion, load_lesion_mask
+from client.images import load_lesion, load_lesion_mask
 from client.roles import Role
 from server.explained import EXPLANATIONS, ColumnPart, Explained, Explanations, MapCheck, draw_explanation, write_index
 from server.figures import save_png
@@ -38,6 +36,7 @@ from server.run_folder import CONFIG_FILE
 from shared_model import explanation_checks as checks
 from shared_model.choices import Modality
 from shared_model.config import ExperimentConfig
+from shared_model.efficientnet import EfficientNetLite0, load_efficientnet_lite0
 from shared_model.errors import ConfigError, DicomError, FederatedMammographyError
 from shared_model.explanations import (
     LesionScorer,
@@ -49,7 +48,7 @@ from shared_model.explanations import (
 from shared_model.fusion import FusionNet, build_network, load_constants, load_trainable, trainable_state
 from shared_model.mammography import clinical_width, columns_of
 from shared_model.seeding import derive_seed, numpy_generator
-from shared_model.terminal import print_error
+from shared_model.terminal import log_to_stderr, print_error
 from simulations.benchmark import at_least
 
 _METHODS = {"Grad-CAM": grad_cam, "Grad-CAM++": grad_cam_plus_plus}
@@ -108,14 +107,44 @@ class FinishedRun:
 
     def chosen(self, count: int) -> list[int]:
         """Return rows: in equal parts the worst misses and false alarms and the surest finds, the rest at random."""
+        missed, alarms = self.predictions.errors(self.threshold)
         order = [int(row) for row in np.argsort(self.predictions.scores, kind="stable")]
+        found = [row for row in order[::-1] if self.kind(row) == "found cancer"]
         part = max(1, count // 4)
-        worst_first = {"missed cancer": order, "false alarm": order[::-1], "found cancer": order[::-1]}
-        picked = [
-            row for kind, rows in worst_first.items() for row in [row for row in rows if self.kind(row) == kind][:part]
-        ]
+        picked = [*missed[:part], *alarms[:part], *found[:part]]
         others = numpy_generator(self.config.seed, "explain").permutation([r for r in order if r not in picked])
         return [*picked, *(int(row) for row in others)][:count]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shuffled:
+    """The network with every weight tensor shuffled, of the head and of the encoder."""
+
+    network: FusionNet
+    encoder: EfficientNetLite0 | None
+    """In place of a frozen encoder, which is no part of the network."""
+
+    @classmethod
+    def of(cls, network: FusionNet, *, seed: int) -> "Shuffled":
+        """Shuffle a copy."""
+        is_frozen = network.image_encoder is None
+        return cls(
+            network=checks.randomised(network, seed=seed),
+            encoder=checks.randomised(load_efficientnet_lite0(), seed=seed) if is_frozen else None,
+        )
+
+    def scorer(self, clinical: Tensor) -> LesionScorer:
+        """Return the scorer of one lesion."""
+        return LesionScorer(self.network, clinical, frozen_encoder=self.encoder)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Maps:
+    """The maps of one lesion, all ``(S, S)``."""
+
+    heats: Mapping[str, FloatArray]
+    by_chance: FloatArray
+    lesion: NDArray[np.bool_] | None
 
 
 def _test_rows(config: ExperimentConfig, predictions: Predictions) -> pd.DataFrame:
@@ -137,6 +166,7 @@ def explain_run(run: FinishedRun, count: int, console: Console) -> Explanations:
     clinical = torch.from_numpy(encode_clinical(run.frame, run.config.data.features))
     folder = run.folder / EXPLANATIONS
     folder.mkdir(exist_ok=True)
+    shuffled = Shuffled.of(run.network, seed=derive_seed(run.config.seed, "explain", "shuffle"))
     explained: list[Explained] = []
     measured: dict[str, list[Measures]] = {method: [] for method in _METHODS}
     for row in track(run.chosen(count), description="lesions", console=console, disable=not console.is_terminal):
@@ -144,28 +174,30 @@ def explain_run(run: FinishedRun, count: int, console: Console) -> Explanations:
             image = load_lesion(files[row], run.config.data.image)
         except DicomError:
             continue
-        one, measures = _explain(run, row, image, files[row], clinical[row])
+        scorer, pixels = LesionScorer(run.network, clinical[row]), torch.from_numpy(image)[None]
+        lesion = load_lesion_mask(files[row], run.config.data.image)
+        maps = {method: compute(scorer, pixels) for method, compute in _METHODS.items()}
+        one = _explain(run, row, scorer, pixels)
+        save_png(draw_explanation(one, image, list(maps.items()), lesion), folder / one.file)
+        by_chance = numpy_generator(run.config.seed, "explain", str(row)).random(image.shape).astype(np.float32)
+        found = Maps(heats=maps, by_chance=by_chance, lesion=lesion)
+        measures = _measure(scorer, shuffled.scorer(clinical[row]), image, found)
         explained.append(one)
         for method, of_method in measures.items():
             measured[method].append(of_method)
     if not explained:
         raise ConfigError("Expected test lesions with an image that can be read, found none.")
-    found = Explanations(
+    index = Explanations(
         lesions=tuple(explained), checks=tuple(_check(method, rows) for method, rows in measured.items())
     )
-    write_index(found, folder)
+    write_index(index, folder)
     write_report(run.folder)
-    return found
+    return index
 
 
-def _explain(
-    run: FinishedRun, row: int, image: FloatArray, files: LesionFiles, clinical: Tensor
-) -> tuple[Explained, dict[str, Measures]]:
-    scorer, pixels = LesionScorer(run.network, clinical), torch.from_numpy(image)[None]
-    lesion = load_lesion_mask(files, run.config.data.image)
-    maps = {method: compute(scorer, pixels) for method, compute in _METHODS.items()}
+def _explain(run: FinishedRun, row: int, scorer: LesionScorer, pixels: Tensor) -> Explained:
     columns = column_attributions(scorer, pixels, columns_of(run.config.data.features))
-    one = Explained(
+    return Explained(
         file=f"lesion-{row:04d}.png",
         row=row,
         kind=run.kind(row),
@@ -173,19 +205,19 @@ def _explain(
         image_share=modality_share(scorer, pixels).image_share,
         columns=tuple(ColumnPart(column=name, logits=logits) for name, logits in columns.items()),
     )
-    picture = draw_explanation(one, image, list(maps.items()), lesion)
-    save_png(picture, run.folder / EXPLANATIONS / one.file)
-    shuffled = _shuffled(run, clinical)
-    random = numpy_generator(run.config.seed, "explain", str(row)).random(image.shape).astype(np.float32)
+
+
+def _measure(scorer: LesionScorer, shuffled: LesionScorer, image: FloatArray, maps: Maps) -> dict[str, Measures]:
+    pixels, lesion = torch.from_numpy(image)[None], maps.lesion
 
     def score(changed: FloatArray) -> float:
         return scorer.probability(torch.from_numpy(changed)[None])
 
     by_chance = {
-        "deletion_random": checks.deletion(score, image, random),
-        "insertion_random": checks.insertion(score, image, random),
+        "deletion_random": checks.deletion(score, image, maps.by_chance),
+        "insertion_random": checks.insertion(score, image, maps.by_chance),
     }
-    measures: dict[str, Measures] = {
+    return {
         method: {
             "area": None if lesion is None else float(lesion.mean()),
             "energy": None if lesion is None else checks.energy_inside(heat, lesion),
@@ -195,21 +227,12 @@ def _explain(
             "similarity": checks.similarity(heat, _METHODS[method](shuffled, pixels)),
             **by_chance,
         }
-        for method, heat in maps.items()
+        for method, heat in maps.heats.items()
     }
-    return one, measures
 
 
 def _share(is_inside: bool | None) -> float | None:
     return None if is_inside is None else float(is_inside)
-
-
-def _shuffled(run: FinishedRun, clinical: Tensor) -> LesionScorer:
-    """Return the scorer with every weight tensor shuffled, of the head and of the encoder."""
-    seed = derive_seed(run.config.seed, "explain", "shuffle")
-    encoder = LesionScorer(run.network, clinical).frozen
-    shuffled = None if encoder is None else checks.randomised(encoder, seed=seed)
-    return LesionScorer(checks.randomised(run.network, seed=seed), clinical, frozen_encoder=shuffled)
 
 
 def _check(method: str, rows: Sequence[Measures]) -> MapCheck:
@@ -258,10 +281,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, help="folder of a finished run with images")
     parser.add_argument("--count", type=at_least(4), default=16, help="how many test lesions; default 16")
     options = parser.parse_args(arguments)
-    console, errors = Console(), Console(stderr=True)
-    logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
-    )
+    console = Console()
+    log_to_stderr()
     torch.set_num_threads(1)
     try:
         print_checks(explain_run(FinishedRun.open(options.run), options.count, console), console)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -111,7 +111,7 @@ def _check_cohorts(config: ExperimentConfig, roster: dict[str, str] | None, tabl
     frame = table.frame
     roles = assign_table_roles(frame, config)
     is_training = frame["patient_id"].map(roles) == Role.TRAIN
-    owners = frame["patient_id"].map(lambda patient: config.federation.sites[0] if roster is None else roster[patient])
+    owners = _owners(config, roster, frame)
     for site in config.federation.sites:
         mine = frame[is_training & (owners == site)]
         try:
@@ -126,18 +126,30 @@ def _check_cohorts(config: ExperimentConfig, roster: dict[str, str] | None, tabl
 def _write_patients(config: ExperimentConfig, roster: dict[str, str] | None, table: LesionTable) -> None:
     """Write for every site how many patients and lesions it has in each role."""
     roles = assign_table_roles(table.frame, config)
-    for site in config.federation.sites:
-        mine = table if roster is None else restrict(table, {p for p, owner in roster.items() if owner == site})
+    for site, mine in _tables_of_sites(config, roster, table):
         groups = mine.frame.groupby(mine.frame["patient_id"].map(roles))["patient_id"]
         counted = pd.DataFrame({"patients": groups.nunique(), "lesions": groups.size()})
         content = counted.rename_axis("role").reset_index().to_csv(index=False)
         write_atomically(Path(config.run.dir) / "sites" / site / "patients.csv", content.encode())
 
 
-def _account_for_rejects(config: ExperimentConfig, roster: dict[str, str] | None, table: LesionTable) -> None:
-    """Write every site's rejects, then stop if there are too many."""
+def _tables_of_sites(
+    config: ExperimentConfig, roster: Mapping[str, str] | None, table: LesionTable
+) -> Iterator[tuple[str, LesionTable]]:
     for site in config.federation.sites:
         mine = table if roster is None else restrict(table, {p for p, owner in roster.items() if owner == site})
+        yield site, mine
+
+
+def _owners(config: ExperimentConfig, roster: Mapping[str, str] | None, frame: pd.DataFrame) -> "pd.Series[str]":
+    """Return the site of every row."""
+    only = config.federation.sites[0]
+    return frame["patient_id"].map(lambda patient: only if roster is None else roster[patient])
+
+
+def _account_for_rejects(config: ExperimentConfig, roster: dict[str, str] | None, table: LesionTable) -> None:
+    """Write every site's rejects, then stop if there are too many."""
+    for site, mine in _tables_of_sites(config, roster, table):
         write_rejects(mine, Path(config.run.dir) / "sites" / site / "rejects.csv")
     check_rejects(table, config.data.max_reject_fraction)
 
@@ -151,7 +163,7 @@ def write_holdout(config: ExperimentConfig, table: LesionTable, roster: Mapping[
 def _write_holdout(
     config: ExperimentConfig, lesions: Lesions, frame: pd.DataFrame, roster: Mapping[str, str] | None
 ) -> str:
-    owners = frame["patient_id"].map(lambda patient: config.federation.sites[0] if roster is None else roster[patient])
+    owners = _owners(config, roster, frame)
     attributes = pd.DataFrame({name: owners if name == "site" else frame[name] for name in ATTRIBUTES})
     contents = {".safetensors": lesions.to_bytes(), ".csv": attributes.to_csv(index=False).encode()}
     return str(_server_path(config, "holdout", contents))

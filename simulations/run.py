@@ -12,7 +12,6 @@ import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from rich.console import Console
-from rich.logging import RichHandler
 
 from client.app import app as client_app
 from client.site import simulated_ledger
@@ -25,7 +24,7 @@ from shared_model.choices import Backend
 from shared_model.config import ExperimentConfig, compose
 from shared_model.errors import ConfigError, FederatedMammographyError
 from shared_model.processes import FLOWER_ENVIRONMENT
-from shared_model.terminal import print_error
+from shared_model.terminal import log_to_stderr, print_error
 from simulations.display import SimulationDisplay
 from simulations.federation_privacy import write_privacy_reports
 from simulations.local_grid import LocalGrid
@@ -117,10 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, key=value")
     overrides = parser.parse_args(arguments).overrides
-    console, errors = Console(), Console(stderr=True)
-    logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
-    )
+    console, errors = Console(), log_to_stderr()
     # Images and sites are worked on side by side; more threads inside each only compete for the same cores.
     torch.set_num_threads(1)
     try:

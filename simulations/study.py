@@ -6,7 +6,6 @@ stopped: cells with results are not run again, one that was cut off goes on from
 
 import argparse
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from server.evidence import shown
 from server.predictions import PREDICTIONS_FILE, Predictions, read_attributes
 from server.results import RESULTS_FILE, read_results
 from shared_model import delong
@@ -27,7 +26,7 @@ from shared_model.delong import PairedComparison
 from shared_model.errors import ConfigError, FederatedMammographyError
 from shared_model.files import write_atomically
 from shared_model.lesions import Lesions
-from shared_model.terminal import print_error
+from shared_model.terminal import log_to_stderr, print_error
 from simulations.benchmark import at_least
 from simulations.prepare import prepare
 from simulations.run import simulate
@@ -36,7 +35,6 @@ from simulations.study_tables import (
     Row,
     brief_cells,
     print_table,
-    shown,
     summarise,
     summary_cells,
     write_epsilon_figure,
@@ -208,10 +206,7 @@ def _seeds(text: str) -> tuple[int, ...]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 only when every cell has results."""
     options = _parser().parse_args(arguments)
-    console, errors = Console(), Console(stderr=True)
-    logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
-    )
+    console, errors = Console(), log_to_stderr()
     torch.set_num_threads(1)
     study = Study(
         protocol=options.protocol,

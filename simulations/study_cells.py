@@ -141,14 +141,15 @@ def cross_site(ground: Ground) -> list[Cell]:
 def baselines(ground: Ground) -> list[Cell]:
     """Compare with a central data set, with each hospital alone, and with each modality alone."""
     fixed = ground.compared()
+    together, *alone = cross_site(ground)
     central = write_roster(ground.config, dict.fromkeys(ground.owner, CENTRAL))
     pooled = (*ground.compared(central), *_only([CENTRAL]))
     cells = [
-        *cross_site(ground)[:1],
+        together,
         Cell(name="federated, no privacy", overrides=(*fixed, NO_PRIVACY)),
         Cell(name="centralised", overrides=pooled),
         Cell(name="centralised, no privacy", overrides=(*pooled, NO_PRIVACY)),
-        *cross_site(ground)[1:],
+        *alone,
     ]
     if ground.config.model.modality is Modality.FUSION:
         modalities = (Modality.IMAGE, Modality.CLINICAL)

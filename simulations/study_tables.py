@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Drawing
 from rich.console import Console
 from rich.table import Table
 
-from server.evidence import Evidence, Figure
+from server.evidence import Evidence, Figure, shown
 from server.figures import BLUE, FONT_SIZE, GREY, label_axes, save_png
 from shared_model.delong import PairedComparison
 from shared_model.files import write_atomically
@@ -114,14 +114,6 @@ def brief_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Return what of ``cells_of`` fits a terminal of 80 columns."""
     header = ["cell", "AUC", "AUC less first"]
     return header, [[row.cell, shown(row.figure("auroc")), _against(row.against_first)] for row in rows]
-
-
-def shown(figure: Figure | None) -> str:
-    """Return ``0.851 (0.796 to 0.899)``."""
-    if figure is None or figure.value is None:
-        return _MISSING
-    between = "" if figure.interval is None else f" ({figure.interval.low:.3f} to {figure.interval.high:.3f})"
-    return f"{figure.value:.3f}{between}"
 
 
 def _against(comparison: PairedComparison | None) -> str:

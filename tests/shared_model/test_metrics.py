@@ -42,15 +42,6 @@ def pairwise_auroc(labels, scores):
     return float(worth / (len(benign) * len(malignant)))
 
 
-def cohort(seed, num_lesions=200, num_steps=None, shift=1.0):
-    generator = np.random.default_rng(seed)
-    labels = generator.integers(0, 2, num_lesions)
-    scores = 1 / (1 + np.exp(-generator.normal(size=num_lesions) - shift * labels))
-    if num_steps is not None:
-        scores = np.round(scores * num_steps) / num_steps
-    return labels, scores, generator.integers(0, num_lesions // 3, num_lesions)
-
-
 class TestScoreHistogram:
     def test_counts_by_hand(self):
         histogram = ScoreHistogram.from_scores([0, 0, 1, 1, 1], [0.0, 0.25, 0.24, 0.5, 1.0], 4)
@@ -132,7 +123,7 @@ class TestAuroc:
 
     @pytest.mark.parametrize("num_steps", [None, 1, 2, 10])
     @pytest.mark.parametrize("seed", range(5))
-    def test_equals_scikit_learn(self, seed, num_steps):
+    def test_equals_scikit_learn(self, cohort, seed, num_steps):
         labels, scores, _ = cohort(seed, num_steps=num_steps)
         assert auroc(labels, scores) == pytest.approx(reference.roc_auc_score(labels, scores), abs=TOLERANCE)
 
@@ -282,7 +273,7 @@ class TestRocCurve:
 
 
 class TestPredictiveValues:
-    def test_equal_scikit_learn(self):
+    def test_equal_scikit_learn(self, cohort):
         for seed in range(20):
             labels, scores, _ = cohort(seed, num_lesions=50, num_steps=7)
             calls, counts = scores >= 0.5, ConfusionCounts.from_scores(labels, scores, 0.5)

@@ -23,15 +23,6 @@ from shared_model.resampling import BAND_POINTS, bootstrap_interval, bootstrap_i
 TOLERANCE = 1e-12
 
 
-def cohort(seed, num_lesions=200, num_steps=None, shift=1.0):
-    generator = np.random.default_rng(seed)
-    labels = generator.integers(0, 2, num_lesions)
-    scores = 1 / (1 + np.exp(-generator.normal(size=num_lesions) - shift * labels))
-    if num_steps is not None:
-        scores = np.round(scores * num_steps) / num_steps
-    return labels, scores, generator.integers(0, num_lesions // 3, num_lesions)
-
-
 class TestBootstrap:
     STATISTICS = (
         ("auroc", auroc_statistic, reference.roc_auc_score),
@@ -49,7 +40,7 @@ class TestBootstrap:
 
     @pytest.mark.parametrize(("name", "statistic", "naive"), STATISTICS)
     @pytest.mark.parametrize("num_steps", [None, 5])
-    def test_equals_a_loop_that_copies_the_drawn_patients(self, name, statistic, naive, num_steps):
+    def test_equals_a_loop_that_copies_the_drawn_patients(self, cohort, name, statistic, naive, num_steps):
         labels, scores, patients = cohort(3, num_lesions=40, num_steps=num_steps)
         interval = bootstrap_interval(
             labels, scores, patients, statistic, num_resamples=60, generator=np.random.default_rng(8)
@@ -95,7 +86,7 @@ class TestBootstrap:
         # 600 trials gave 0.947, and 0.835 for lesions drawn singly, which 300 trials tell apart to about 1 in 1000.
         assert 0.90 <= covered / num_trials <= 0.985
 
-    def test_ten_thousand_scores_and_two_thousand_resamples_are_fast(self):
+    def test_ten_thousand_scores_and_two_thousand_resamples_are_fast(self, cohort):
         labels, scores, patients = cohort(1, num_lesions=10_000)
         started = time.perf_counter()
         interval = bootstrap_interval(
@@ -104,7 +95,7 @@ class TestBootstrap:
         assert time.perf_counter() - started < 4
         assert interval.low < auroc(labels, scores) < interval.high
 
-    def test_the_generator_alone_decides(self):
+    def test_the_generator_alone_decides(self, cohort):
         labels, scores, patients = cohort(2)
         first, second, third = (
             bootstrap_interval(
@@ -114,7 +105,7 @@ class TestBootstrap:
         )
         assert first == second != third
 
-    def test_several_statistics_see_the_same_resamples(self):
+    def test_several_statistics_see_the_same_resamples(self, cohort):
         labels, scores, patients = cohort(4)
         statistics = {"auroc": auroc_statistic, "average_precision": average_precision}
         arguments = {"num_resamples": 40}
@@ -127,7 +118,7 @@ class TestBootstrap:
             assert together[name] == alone
 
     @pytest.mark.parametrize(("share", "is_defined"), [(0.02, True), (0.2, False)])
-    def test_what_is_too_often_undefined_has_no_interval(self, share, is_defined):
+    def test_what_is_too_often_undefined_has_no_interval(self, cohort, share, is_defined):
         labels, scores, patients = cohort(5)
         count = iter(range(1000))
 
@@ -167,7 +158,7 @@ class TestBootstrap:
 
 
 class TestBootstrapRocBand:
-    def test_equals_a_loop_over_scikit_learn_curves(self):
+    def test_equals_a_loop_over_scikit_learn_curves(self, cohort):
         labels, scores, patients = cohort(6, num_lesions=60)
         band = bootstrap_roc_band(labels, scores, patients, num_resamples=30, generator=np.random.default_rng(1))
         generator, names, curves = np.random.default_rng(1), sorted(set(patients)), []
@@ -181,7 +172,7 @@ class TestBootstrapRocBand:
         assert np.mean(np.isclose(band.low, low, atol=TOLERANCE)) > 0.95
         assert np.mean(np.isclose(band.high, high, atol=TOLERANCE)) > 0.95
 
-    def test_holds_the_curve_and_ends_at_one(self):
+    def test_holds_the_curve_and_ends_at_one(self, cohort):
         labels, scores, patients = cohort(7)
         band = bootstrap_roc_band(labels, scores, patients, num_resamples=200, generator=np.random.default_rng(1))
         curve = roc_curve(labels, scores)
