@@ -11,6 +11,7 @@ from rich.table import Table
 
 from server.coordinator import Coordinator
 from server.display import Display, print_results
+from server.event_files import write_events
 from server.follow import follow
 from server.provision import provision
 from server.report import MODEL_CARD_FILE, REPORT_FILE, write_report
@@ -99,6 +100,11 @@ def _report(options: argparse.Namespace, console: Console) -> None:
     console.print(f"{options.run / REPORT_FILE} and {MODEL_CARD_FILE}", highlight=False, soft_wrap=True)
 
 
+def _events(options: argparse.Namespace, console: Console) -> None:
+    for folder in options.runs:
+        console.print(write_events(folder), highlight=False, soft_wrap=True)
+
+
 def _status(options: argparse.Namespace, console: Console) -> None:
     coordinator = Coordinator.load(options.kit)
     sites = Table(title="Sites")
@@ -136,6 +142,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], None]] = {
     "stop": _stop,
     "resume": _resume,
     "report": _report,
+    "events": _events,
 }
 
 
@@ -165,6 +172,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("run", type=Path, help="folder of the run")
     report = commands.add_parser("report", help="write the report and model card of a finished run again")
     report.add_argument("run", type=Path, help="folder of the run")
+    events = commands.add_parser("events", help="write finished runs as TensorBoard event files")
+    events.add_argument("runs", nargs="+", type=Path, help="folders of runs")
     return parser
 
 

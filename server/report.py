@@ -19,6 +19,7 @@ from server.figures import draw_roc, draw_rounds, to_svg
 from server.predictions import HISTOGRAM_FILE, PREDICTIONS_FILE, Predictions, counts_from_csv
 from server.results import RESULTS_FILE, Results, read_results
 from server.run_folder import CONFIG_FILE
+from server.sweep import Sweep, draw_sweep, read_sweep, sweep_in_words
 from shared_model.errors import ConfigError, DataError
 from shared_model.files import write_atomically
 from shared_model.metrics import ClassCounts, Interval, roc_of
@@ -59,6 +60,8 @@ class Report:
     """None until ``simulations.explain`` has been run."""
     pictures: Mapping[str, str]
     """Picture of an explained lesion to its ``data:`` address."""
+    sweep: Sweep | None
+    """None unless the run is one of an epsilon study."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +111,7 @@ def read_report(folder: Path) -> Report:
         rejects, patients = _read_rejects(folder), _read_patients(folder)
         explanations = read_index(folder / EXPLANATIONS)
         pictures = _read_pictures(folder / EXPLANATIONS, explanations)
+        sweep = read_sweep(folder)
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError, DataError) as error:
         raise ConfigError(f"Expected a finished run in {folder}: {error}") from error
     return Report(
@@ -120,6 +124,7 @@ def read_report(folder: Path) -> Report:
         patients=patients,
         explanations=explanations,
         pictures=pictures,
+        sweep=sweep,
     )
 
 
@@ -282,6 +287,8 @@ def _plots(report: Report) -> list[Plot]:
         f"Figures of merit over {len(results.rounds)} rounds, and the epsilon spent where training was private.",
         is_wide=True,
     )
+    if report.sweep is not None:
+        add("AUC over epsilon", draw_sweep(report.sweep), sweep_in_words(report.sweep), is_wide=True)
     if evidence is not None:
         add(
             "Groups",

@@ -17,8 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from server.evidence import shown
+from server.figures import save_png
 from server.predictions import PREDICTIONS_FILE, Predictions, read_attributes
+from server.report import write_report
 from server.results import RESULTS_FILE, read_results
+from server.sweep import draw_sweep, write_sweep
 from shared_model import delong
 from shared_model.choices import PrivacyMode
 from shared_model.config import ExperimentConfig, compose
@@ -37,7 +40,7 @@ from simulations.study_tables import (
     print_table,
     summarise,
     summary_cells,
-    write_epsilon_figure,
+    sweep_of,
     write_site_figure,
     write_tables,
 )
@@ -85,9 +88,13 @@ class Study:
             return cross_validation(ground, num_folds=self.num_folds)
         return PROTOCOLS[self.protocol][1](ground)
 
+    def run_folder(self, cell: str, seed: int) -> Path:
+        """Return where the run of one cell lies."""
+        return self.folder / f"seed-{seed}" / cell.replace(",", "").replace(" ", "-")
+
     def config(self, cell: Cell, seed: int) -> ExperimentConfig:
         """Return the configuration of one run."""
-        folder = self.folder / f"seed-{seed}" / cell.name.replace(",", "").replace(" ", "-")
+        folder = self.run_folder(cell.name, seed)
         kept = self.overrides
         if NO_PRIVACY in cell.overrides:
             # What was asked of the private runs has no place in one without privacy.
@@ -176,10 +183,20 @@ def report(study: Study, rows: Sequence[Row], sites: Sequence[str], console: Con
         print_table(console, "Every run, with 95 % intervals over patients", *brief_cells(rows))
     write_tables(study.folder, title, rows, summaries, sites)
     if study.protocol == "epsilon":
-        write_epsilon_figure(study.folder / "epsilon.png", rows)
+        _report_sweep(study, rows)
     if study.protocol == "cross-site":
         write_site_figure(study.folder / "cross_site.png", rows, sites)
     console.print(f"Tables in {study.folder}", highlight=False, soft_wrap=True)
+
+
+def _report_sweep(study: Study, rows: Sequence[Row]) -> None:
+    """Draw the sweep, and show it in the report of every run of it."""
+    sweep = sweep_of(rows)
+    save_png(draw_sweep(sweep), study.folder / "epsilon.png")
+    for row in rows:
+        folder = study.run_folder(row.cell, row.seed)
+        write_sweep(sweep, folder)
+        write_report(folder)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from server.evidence import Evidence, Figure, shown
-from server.figures import BLUE, FONT_SIZE, GREY, label_axes, save_png
+from server.figures import FONT_SIZE, save_png
+from server.sweep import Sweep, SweepPoint
 from shared_model.delong import PairedComparison
 from shared_model.files import write_atomically
 
@@ -176,26 +176,16 @@ def write_tables(
     write_atomically(folder / "study.json", json.dumps(document, indent=2, allow_nan=False).encode() + b"\n")
 
 
-def write_epsilon_figure(path: Path, rows: Sequence[Row]) -> None:
-    """Draw the AUC over epsilon, with the interval over patients of every run, and the level without privacy."""
-    figure = Drawing(figsize=(5.4, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    private = [row for row in rows if row.epsilon is not None and _value(row.figure("auroc")) is not None]
-    for row in private:
-        found = row.figure("auroc")
-        if found is not None and found.interval is not None:
-            axes.vlines(row.epsilon or math.nan, found.interval.low, found.interval.high, color=BLUE, alpha=0.35)
-    epsilons = sorted({row.epsilon for row in private if row.epsilon is not None})
-    means = [_mean([_value(row.figure("auroc")) for row in private if row.epsilon == epsilon]) for epsilon in epsilons]
-    axes.plot(epsilons, np.array(means, dtype=np.float64), "o-", color=BLUE, label="private, mean over seeds")
-    free = _mean([_value(row.figure("auroc")) for row in rows if row.epsilon is None])
-    if free is not None:
-        axes.axhline(free, color=GREY, linestyle="--", linewidth=1, label=f"no privacy: {free:.3f}")
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(epsilons, [f"{epsilon:g}" for epsilon in epsilons])
-    label_axes(axes, x="epsilon promised to every patient", y="AUC")
-    axes.legend(fontsize=FONT_SIZE - 1, frameon=False)
-    save_png(figure, path)
+def sweep_of(rows: Sequence[Row]) -> Sweep:
+    """Return the AUC of every run that has one, with the epsilon promised."""
+    found = [(row, row.figure("auroc")) for row in rows]
+    return Sweep(
+        points=tuple(
+            SweepPoint(seed=row.seed, epsilon=row.epsilon, auroc=auroc)
+            for row, auroc in found
+            if auroc is not None and auroc.value is not None
+        )
+    )
 
 
 def write_site_figure(path: Path, rows: Sequence[Row], sites: Sequence[str]) -> None:

@@ -202,6 +202,8 @@ def test_epsilon_sweep_promises_what_it_says(run):
     for row in document["rows"][1:]:
         results = read_results(folder / "seed-0" / f"epsilon-{row['epsilon']:g}" / "results.json")
         assert max(site.epsilon for site in results.sites) <= row["epsilon"]
+    page = (folder / "seed-0" / "epsilon-4" / "report.html").read_text()
+    assert "AUC over epsilon, means over seeds" in page
 
 
 def test_seeds_are_averaged(run):
