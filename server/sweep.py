@@ -78,7 +78,7 @@ def draw_sweep(sweep: Sweep) -> Drawing:
     axes.set_xscale("log", base=2)
     axes.set_xticks(epsilons, [f"{epsilon:g}" for epsilon in epsilons])
     label_axes(axes, x="epsilon promised to every patient", y="AUC")
-    axes.legend(fontsize=FONT_SIZE - 1, frameon=False)
+    axes.legend(fontsize=FONT_SIZE - 1, frameon=False, loc="lower right")
     return figure
 
 
