@@ -148,3 +148,22 @@ def test_the_model_card_is_a_table_that_renders(folder):
     card = to_model_card(read_report(folder))
     for block in re.findall(r"(?:^\|.*\n)+", card, flags=re.MULTILINE):
         assert len({line.count("|") for line in block.splitlines()}) == 1, block
+
+
+def luminance(colour):
+    """Relative luminance (WCAG 2.2) of ``#rgb`` or ``#rrggbb``."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return linear @ (0.2126, 0.7152, 0.0722)
+
+
+def test_text_stands_out_and_wide_tables_can_be_scrolled_with_the_keyboard(folder):
+    html = (folder / REPORT_FILE).read_text()
+    colours = re.findall(r"(?<![-\w])color: (#[0-9a-f]+)", html)
+    (background,) = re.findall(r"background: (#[0-9a-f]+)", html)
+    assert len(colours) >= 4
+    # WCAG 2.2, 1.4.3, level AA.
+    assert all((luminance(background) + 0.05) / (luminance(colour) + 0.05) >= 4.5 for colour in colours)
+    assert html.count('<div class="scroll" tabindex="0"><table') == html.count("<table") > 0
+    assert ":focus-visible" in html
