@@ -249,7 +249,7 @@ class _ImageStore:
             return error
         if not self._config.model.backbone.is_frozen:
             return pixels
-        return np.asarray(frozen_features(torch.from_numpy(pixels[None]))[0].numpy())
+        return np.asarray(frozen_features(torch.from_numpy(pixels[None]), self._config.model.backbone)[0].numpy())
 
     def _put(self, arrays: Mapping[str, FloatArray]) -> None:
         if arrays:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from shared_model.choices import Backbone
-from shared_model.efficientnet import FEATURE_WIDTH, load_efficientnet_lite0
+from shared_model.efficientnet import FEATURE_WIDTH, load_efficientnet_lite
 from shared_model.torchvision_cpu import load_torchvision_models
 
 CHANNELS_PER_GROUP = 16
@@ -18,7 +18,7 @@ MIN_SIZE = 32
 """Smallest side in pixels: every encoder halves its maps five times at most."""
 
 
-def frozen_features(pixels: Tensor) -> Tensor:
+def frozen_features(pixels: Tensor, backbone: Backbone) -> Tensor:
     """Return the pretrained features of square images, averaged over the eight rotations and flips of the square.
 
     A lesion has no upright orientation, so the average keeps what the eight have in common. Each image goes through
@@ -27,18 +27,19 @@ def frozen_features(pixels: Tensor) -> Tensor:
 
     Args:
         pixels: ``(N, 1, S, S)``, float32 in [0, 1], ``S`` >= 32.
+        backbone: a frozen one.
 
     Returns:
         ``(N, 320)``, float32; ``(0, 320)`` for no image.
 
     Raises:
-        ValueError: another shape.
+        ValueError: another shape, or a backbone that trains.
         ConfigError: the installed package ships other weights.
     """
     size = pixels.shape[-1]
     if pixels.shape[1:] != (1, size, size) or size < MIN_SIZE:
         raise ValueError(f"Expected pixels of shape {tuple(pixels.shape)} == (N, 1, S, S) with S >= {MIN_SIZE}.")
-    network = load_efficientnet_lite0()
+    network = load_efficientnet_lite(backbone)
     features = pixels.new_zeros(len(pixels), FEATURE_WIDTH)
     with torch.inference_mode():
         for row, image in enumerate(pixels):

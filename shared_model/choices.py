@@ -61,6 +61,8 @@ class Backbone(StrEnum):
 
     EFFICIENTNET_LITE0 = "efficientnet_lite0"
     """ImageNet weights, frozen; only the head trains."""
+    EFFICIENTNET_LITE1 = "efficientnet_lite1"
+    """As Lite0, with five more blocks."""
     SMALL_CNN = "small_cnn"
     RESNET18 = "resnet18"
     DENSENET121 = "densenet121"
@@ -68,7 +70,7 @@ class Backbone(StrEnum):
     @property
     def is_frozen(self) -> bool:
         """Whether the encoder's features can be computed once and cached."""
-        return self is Backbone.EFFICIENTNET_LITE0
+        return self in {Backbone.EFFICIENTNET_LITE0, Backbone.EFFICIENTNET_LITE1}
 
 
 class Loss(StrEnum):

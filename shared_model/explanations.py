@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shared_model.backbone import SmallCNN, dihedral_orbit
-from shared_model.efficientnet import EfficientNetLite0, load_efficientnet_lite0
+from shared_model.efficientnet import EfficientNetLite
 from shared_model.fusion import FusionNet
 from shared_model.mammography import ClinicalColumn
 
 FloatArray = NDArray[np.float32]
 
-_LITE0_BLOCK = 10
-"""The last bottleneck at stride 16: 1 + 2 + 2 + 3 + 3 blocks of the first five stages."""
+_STAGE_AT_STRIDE_16 = 4
+"""The fifth of an EfficientNet-Lite's seven stages; the sixth halves the map again."""
 _IG_STEPS = 64
 
 
@@ -50,16 +50,18 @@ class LesionScorer(nn.Module):
     orbit ``(8, 1, S, S)``; one that was trained sees ``(1, 1, S, S)``.
     """
 
-    def __init__(
-        self, network: FusionNet, clinical: Tensor, *, frozen_encoder: EfficientNetLite0 | None = None
-    ) -> None:
-        """Fix network and clinical vector ``(C,)``; ``frozen_encoder`` replaces the pretrained one."""
+    def __init__(self, network: FusionNet, clinical: Tensor, *, frozen_encoder: EfficientNetLite | None) -> None:
+        """Fix network, clinical vector ``(C,)`` and the frozen encoder, None where the network has its own.
+
+        Raises:
+            ValueError: no encoder, or two.
+        """
         super().__init__()
+        if (frozen_encoder is None) == (network.image_encoder is None):
+            raise ValueError("Expected one image encoder, frozen or the network's own.")
         self.network = network.eval()
         self.clinical = clinical[None]
-        self.frozen: EfficientNetLite0 | None = None
-        if network.image_encoder is None:
-            self.frozen = frozen_encoder or load_efficientnet_lite0()
+        self.frozen = frozen_encoder
 
     def views(self, pixels: Tensor) -> Tensor:
         """Return the network's input for one image ``(1, S, S)``."""
@@ -91,8 +93,8 @@ class LesionScorer(nn.Module):
     def layer(self) -> nn.Module:
         """The last layer whose map has a stride of 16 or less; of a small CNN the one before its last halving."""
         encoder: nn.Module | None = self.frozen or self.network.image_encoder
-        if isinstance(encoder, EfficientNetLite0):
-            return encoder.get_submodule(f"blocks.{_LITE0_BLOCK}")
+        if isinstance(encoder, EfficientNetLite):
+            return encoder.stages[_STAGE_AT_STRIDE_16]
         if isinstance(encoder, SmallCNN):
             return encoder.get_submodule(f"layers.{len(encoder.layers) - 2}")
         if encoder is None:

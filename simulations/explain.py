@@ -36,7 +36,7 @@ from server.run_folder import CONFIG_FILE
 from shared_model import explanation_checks as checks
 from shared_model.choices import Modality
 from shared_model.config import ExperimentConfig
-from shared_model.efficientnet import EfficientNetLite0, load_efficientnet_lite0
+from shared_model.efficientnet import EfficientNetLite, load_efficientnet_lite
 from shared_model.errors import ConfigError, DicomError, FederatedMammographyError
 from shared_model.explanations import (
     LesionScorer,
@@ -98,6 +98,12 @@ class FinishedRun:
             frame=_test_rows(config, predictions),
         )
 
+    @property
+    def frozen_encoder(self) -> EfficientNetLite | None:
+        """The encoder whose features the network reads; None where it has its own."""
+        backbone = self.config.model.backbone
+        return load_efficientnet_lite(backbone) if backbone.is_frozen else None
+
     def kind(self, row: int) -> str:
         """Return what the call was worth."""
         is_called = self.predictions.scores[row] >= self.threshold
@@ -121,21 +127,21 @@ class Shuffled:
     """The network with every weight tensor shuffled, of the head and of the encoder."""
 
     network: FusionNet
-    encoder: EfficientNetLite0 | None
+    frozen_encoder: EfficientNetLite | None
     """In place of a frozen encoder, which is no part of the network."""
 
     @classmethod
-    def of(cls, network: FusionNet, *, seed: int) -> "Shuffled":
-        """Shuffle a copy."""
-        is_frozen = network.image_encoder is None
+    def of(cls, run: FinishedRun, *, seed: int) -> "Shuffled":
+        """Shuffle copies of what scores the run's lesions."""
+        frozen = run.frozen_encoder
         return cls(
-            network=checks.randomised(network, seed=seed),
-            encoder=checks.randomised(load_efficientnet_lite0(), seed=seed) if is_frozen else None,
+            network=checks.randomised(run.network, seed=seed),
+            frozen_encoder=None if frozen is None else checks.randomised(frozen, seed=seed),
         )
 
     def scorer(self, clinical: Tensor) -> LesionScorer:
         """Return the scorer of one lesion."""
-        return LesionScorer(self.network, clinical, frozen_encoder=self.encoder)
+        return LesionScorer(self.network, clinical, frozen_encoder=self.frozen_encoder)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -166,7 +172,7 @@ def explain_run(run: FinishedRun, count: int, console: Console) -> Explanations:
     clinical = torch.from_numpy(encode_clinical(run.frame, run.config.data.features))
     folder = run.folder / EXPLANATIONS
     folder.mkdir(exist_ok=True)
-    shuffled = Shuffled.of(run.network, seed=derive_seed(run.config.seed, "explain", "shuffle"))
+    shuffled = Shuffled.of(run, seed=derive_seed(run.config.seed, "explain", "shuffle"))
     explained: list[Explained] = []
     measured: dict[str, list[Measures]] = {method: [] for method in _METHODS}
     for row in track(run.chosen(count), description="lesions", console=console, disable=not console.is_terminal):
@@ -174,7 +180,8 @@ def explain_run(run: FinishedRun, count: int, console: Console) -> Explanations:
             image = load_lesion(files[row], run.config.data.image)
         except DicomError:
             continue
-        scorer, pixels = LesionScorer(run.network, clinical[row]), torch.from_numpy(image)[None]
+        scorer = LesionScorer(run.network, clinical[row], frozen_encoder=run.frozen_encoder)
+        pixels = torch.from_numpy(image)[None]
         lesion = load_lesion_mask(files[row], run.config.data.image)
         maps = {method: compute(scorer, pixels) for method, compute in _METHODS.items()}
         one = _explain(run, row, scorer, pixels)

@@ -49,11 +49,12 @@ class TestManifest:
         after, _ = load_lesions(site_table(config, "HOME"), config)
         assert any(not torch.equal(before[role].images, after[role].images) for role in Role)
 
-    def test_other_settings_use_other_entries(self, config, hospital):
+    @pytest.mark.parametrize("change", ["data.image.normalisation=min_max", "model.backbone=efficientnet_lite1"])
+    def test_other_settings_use_other_entries(self, config, hospital, change):
         load_lesions(site_table(config, "HOME"), config)
-        brighter = compose(hospital.overrides("data.image.normalisation=min_max"))
+        changed = compose(hospital.overrides(change))
         first, _ = load_lesions(site_table(config, "HOME"), config)
-        second, _ = load_lesions(site_table(brighter, "HOME"), brighter)
+        second, _ = load_lesions(site_table(changed, "HOME"), changed)
         assert any(not torch.equal(first[role].images, second[role].images) for role in Role)
 
     def test_unreadable_image_moves_its_row_to_the_rejects(self, config, hospital):

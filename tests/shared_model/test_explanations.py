@@ -10,6 +10,7 @@ from torch.nn import functional
 from shared_model.backbone import dihedral_orbit, frozen_features
 from shared_model.choices import Backbone, Fusion, Modality
 from shared_model.config import compose
+from shared_model.efficientnet import load_efficientnet_lite
 from shared_model.explanations import (
     LesionScorer,
     column_attributions,
@@ -33,7 +34,8 @@ def scorer_of(backbone=Backbone.EFFICIENTNET_LITE0, modality=Modality.FUSION, **
     with torch.no_grad():
         for parameter in network.head.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    return LesionScorer(network, clinical())
+    frozen_encoder = load_efficientnet_lite(backbone) if backbone.is_frozen else None
+    return LesionScorer(network, clinical(), frozen_encoder=frozen_encoder)
 
 
 def clinical():
@@ -68,15 +70,16 @@ def test_views_are_brought_back(pixels):
     np.testing.assert_allclose(scorer.unview(views[:, 0]), pixels[0], rtol=0, atol=1e-6)
 
 
-def test_the_scorer_is_the_network(pixels):
-    scorer = scorer_of()
-    features = frozen_features(pixels[None])
+@pytest.mark.parametrize("backbone", [Backbone.EFFICIENTNET_LITE0, Backbone.EFFICIENTNET_LITE1])
+def test_the_scorer_is_the_network(pixels, backbone):
+    scorer = scorer_of(backbone)
+    features = frozen_features(pixels[None], backbone)
     expected = scorer.network(features, torch.tensor([True]), clinical()[None])
     torch.testing.assert_close(scorer(scorer.views(pixels)), expected, rtol=1e-4, atol=1e-5)
     assert scorer.probability(pixels) == pytest.approx(float(torch.sigmoid(expected.detach())), abs=1e-5)
 
 
-@pytest.mark.parametrize("backbone", [Backbone.EFFICIENTNET_LITE0, Backbone.SMALL_CNN])
+@pytest.mark.parametrize("backbone", [Backbone.EFFICIENTNET_LITE0, Backbone.EFFICIENTNET_LITE1, Backbone.SMALL_CNN])
 class TestMaps:
     def test_grad_cam_equals_gradients_by_hand(self, pixels, backbone):
         scorer = scorer_of(backbone)
@@ -105,6 +108,28 @@ class TestMaps:
     def test_the_map_is_fine_enough(self, pixels, backbone):
         activations, _ = activations_and_gradients(scorer_of(backbone), pixels)
         assert SIZE / activations.shape[-1] <= 16
+
+
+@pytest.mark.parametrize(("backbone", "last"), [(Backbone.EFFICIENTNET_LITE0, 10), (Backbone.EFFICIENTNET_LITE1, 14)])
+def test_the_map_of_a_frozen_encoder_is_its_last_bottleneck_at_stride_16(pixels, backbone, last):
+    scorer = scorer_of(backbone)
+    blocks = [block for stage in scorer.frozen.stages for block in stage]
+    sides = []
+    maps = scorer.frozen.stem(scorer.views(pixels))
+    for block in blocks:
+        maps = block(maps)
+        sides.append(maps.shape[-1])
+    assert [number for number, side in enumerate(sides) if side == SIZE // 16][-1] == last
+    assert scorer.layer[-1] is blocks[last]
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_a_network_has_one_encoder(is_frozen):
+    backbone = Backbone.EFFICIENTNET_LITE1 if is_frozen else Backbone.SMALL_CNN
+    network = scorer_of(backbone).network
+    other = None if is_frozen else load_efficientnet_lite(Backbone.EFFICIENTNET_LITE1)
+    with pytest.raises(ValueError, match="Expected one image encoder, frozen or the network's own"):
+        LesionScorer(network, clinical(), frozen_encoder=other)
 
 
 @pytest.mark.parametrize("backbone", [Backbone.RESNET18, Backbone.DENSENET121])

@@ -33,6 +33,14 @@ def test_every_lesion_has_its_picture_and_its_own_score(explained):
         assert lesion.columns
 
 
+def test_another_frozen_backbone_explains_its_own_score(run_smoke):
+    folder = run_smoke("model.backbone=efficientnet_lite1", "training.num_rounds=1")
+    assert main([str(folder), "--count", "4"]) == 0
+    scores = Predictions.from_csv(folder / "predictions.csv").scores
+    for lesion in read_index(folder / EXPLANATIONS).lesions:
+        assert lesion.score == pytest.approx(scores[lesion.row], abs=1e-4)
+
+
 def test_the_report_shows_them(explained):
     html = (explained / REPORT_FILE).read_text()
     assert html.count("data:image/png;base64,") == 4

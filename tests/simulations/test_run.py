@@ -379,7 +379,7 @@ class TestInterruption:
         assert not (tmp_path / "run" / "results.json").exists()
         monkeypatch.undo()
         done = []
-        monkeypatch.setattr(client.dataset, "frozen_features", lambda pixels: done.append(1) or original(pixels))
+        monkeypatch.setattr(client.dataset, "frozen_features", lambda *images: done.append(1) or original(*images))
         assert main(overrides) == 0
         first = len(list((tmp_path / "cache").rglob("*.npy")))
         assert first > 1
