@@ -187,6 +187,12 @@ def _lesion_id(cells: Mapping[str, str], table: _CaseTable) -> str:
     return "_".join((prefix, cells["patient_id"].strip(), side, view, number))
 
 
+def _finding(cells: Mapping[str, str], table: _CaseTable) -> str:
+    """Return what is the same in all views of a lesion: CBIS-DDSM numbers the abnormalities of a breast."""
+    side = cells["left_or_right_breast"].strip().upper()
+    return "_".join((FILE_PREFIX[table.lesion_type], side, _abnormality_number(cells)))
+
+
 def _problem(cells: Mapping[str, str]) -> str | None:
     for column in _RENAMED:
         if is_missing(cells[column]):
@@ -218,6 +224,7 @@ def _lesion_row(
         box=boxes.get(lesion_id, ("",) * len(BOX_COLUMNS)),
         film_path=images[0],
         lesion_paths=images[1],
+        finding=_finding(cells, table),
         problem=problem,
     )
 

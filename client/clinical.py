@@ -220,6 +220,8 @@ class LesionRow:
     box: tuple[str, ...] = ("",) * len(BOX_COLUMNS)
     film_path: str | None = None
     lesion_paths: tuple[str, ...] = ()
+    finding: str | None = None
+    """What the row shows, the same in every view of it; None where the table does not say."""
     problem: str | None = None
     """Why the reader already knows that the row cannot be used."""
 
@@ -255,6 +257,7 @@ LESION_SCHEMA = pa.DataFrameSchema(
     {
         "patient_id": pa.Column(_TEXT, pa.Check.str_length(min_value=1)),
         "lesion_id": pa.Column(_TEXT, pa.Check.str_length(min_value=1), unique=True),
+        "finding_id": pa.Column(_TEXT, pa.Check.str_length(min_value=1)),
         "split": pa.Column(_TEXT, pa.Check.isin(list(Split))),
         "label": pa.Column("int64", pa.Check.isin([0, 1])),
         "pathology": pa.Column(_TEXT, pa.Check.isin(list(Pathology)), nullable=True),
@@ -283,7 +286,8 @@ class LesionTable:
     """The usable rows of a site's tables, and those that were set aside."""
 
     frame: pd.DataFrame
-    """One row per lesion view, as ``LESION_SCHEMA`` says. ``lesion_paths`` are files that may be crop or mask in any
+    """One row per lesion view, as ``LESION_SCHEMA`` says; rows of a patient with the same ``finding_id`` show the same
+    finding, and no other patient's rows do. ``lesion_paths`` are files that may be crop or mask in any
     order; they and ``film_path`` are relative to the data folder."""
     rejects: pd.DataFrame
     """Unusable rows: ``REJECT_COLUMNS``, ``row`` counted from 1 in the file ``source``."""
@@ -322,6 +326,7 @@ def _record(row: LesionRow) -> dict[str, object]:
     return {
         "patient_id": row.patient_id,
         "lesion_id": row.lesion_id,
+        "finding_id": row.finding or row.lesion_id,
         "split": row.split,
         "label": label,
         "pathology": pathology and str(pathology),

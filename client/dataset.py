@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from client.cbis_ddsm import read_cbis_ddsm
 from client.clinical import BOX_COLUMNS, REJECT_COLUMNS, LesionTable, encode_clinical, read_csv
@@ -18,8 +19,9 @@ from client.image_cache import FileDigests, FloatArray, ImageCache
 from client.images import LesionFiles, image_paths_used, load_lesion
 from client.manifest import read_manifest
 from client.roles import Role, assign_roles
+from client.views import average_views
 from shared_model.backbone import frozen_features
-from shared_model.choices import DataSource, Modality
+from shared_model.choices import DataSource, Modality, Views
 from shared_model.config import DataConfig, ExperimentConfig
 from shared_model.efficientnet import FEATURE_WIDTH
 from shared_model.errors import CohortError, ConfigError, DicomError, TableError
@@ -143,7 +145,13 @@ def load_all_lesions(
         labels=torch.from_numpy(frame["label"].to_numpy(dtype=np.float32)),
         patients=torch.from_numpy(pd.factorize(frame["patient_id"])[0].astype(np.int64)),
     )
-    return lesions, table
+    return (lesions if config.data.views is Views.OWN else average_views(lesions, findings_of(frame))), table
+
+
+def findings_of(frame: pd.DataFrame) -> Tensor:
+    """Return the number ``(N,)`` of the finding that every row shows, int64 from 0; see ``average_views``."""
+    numbers = frame.groupby(["patient_id", "finding_id"], sort=False).ngroup()
+    return torch.from_numpy(numbers.to_numpy(dtype=np.int64))
 
 
 def _image_shape(config: ExperimentConfig) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """A site's own table: one CSV or Parquet file, with the images beside it or below.
 
 Columns: ``patient_id``, ``label`` (0, 1 or a pathology) and ``split`` (train, test) are required; ``lesion_id``,
-``image_path``, ``roi_x`` to ``roi_h`` and the clinical columns of ``shared_model.mammography`` are optional.
+``finding_id`` (the same in all views of a patient's lesion), ``image_path``, ``roi_x`` to ``roi_h`` and the clinical
+columns of ``shared_model.mammography`` are optional.
 """
 
 import hashlib
@@ -31,7 +32,13 @@ from shared_model.mammography import CLINICAL_COLUMNS
 LOGGER = logging.getLogger(__name__)
 
 REQUIRED_COLUMNS = ("patient_id", "label", "split")
-OPTIONAL_COLUMNS = ("lesion_id", "image_path", *BOX_COLUMNS, *(column.name for column in CLINICAL_COLUMNS))
+OPTIONAL_COLUMNS = (
+    "lesion_id",
+    "finding_id",
+    "image_path",
+    *BOX_COLUMNS,
+    *(column.name for column in CLINICAL_COLUMNS),
+)
 
 _IDENTIFYING_COLUMNS = ("patient_id", "image_path", "laterality", "view", "abnormality_type", *BOX_COLUMNS)
 
@@ -120,6 +127,7 @@ def _lesion_row(table: TextTable, number: int, *, folder: Path, lesion_id: str, 
         clinical=cells,
         box=tuple(cells.get(name, "") for name in BOX_COLUMNS),
         lesion_paths=(str(image),) if image else (),
+        finding=None if is_missing(cells.get("finding_id", "")) else cells["finding_id"].strip(),
         problem=problem,
     )
 

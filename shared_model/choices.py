@@ -21,6 +21,15 @@ class ImageMode(StrEnum):
     """The whole film."""
 
 
+class Views(StrEnum):
+    """What the network reads of a lesion that shows on several views."""
+
+    OWN = "own"
+    """Every view by itself."""
+    ALL = "all"
+    """The mean over all views of the lesion, of features and clinical entries."""
+
+
 class Normalisation(StrEnum):
     """How stored values become [0, 1]."""
 

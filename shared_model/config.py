@@ -35,6 +35,7 @@ from shared_model.choices import (
     Partition,
     PrivacyMode,
     StrategyName,
+    Views,
 )
 from shared_model.errors import ConfigError
 from shared_model.mammography import FeaturePolicy, LesionType
@@ -101,6 +102,7 @@ class DataConfig:
     cache_dir: str
     lesion_types: tuple[LesionType, ...]
     features: FeaturePolicy
+    views: Views
     image: ImageConfig
     max_reject_fraction: float
     """A site with a larger share of unusable rows stops."""
@@ -452,7 +454,16 @@ class ExperimentConfig:
     evaluation: EvaluationConfig
 
     def __post_init__(self) -> None:
-        _require(("seed", self.seed, 0 <= self.seed < 2**63, "in [0, 2^63)"))
+        reads_pixels = self.model.modality is not Modality.CLINICAL and not self.model.backbone.is_frozen
+        _require(
+            ("seed", self.seed, 0 <= self.seed < 2**63, "in [0, 2^63)"),
+            (
+                "data.views",
+                self.data.views,
+                self.data.views is Views.OWN or not reads_pixels,
+                f"== own with model.backbone={self.model.backbone}: the pixels of two views have no mean",
+            ),
+        )
 
     def to_json(self) -> str:
         """Return the configuration as JSON with sorted keys."""

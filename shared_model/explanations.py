@@ -47,47 +47,67 @@ class LesionScorer(nn.Module):
     """The pixels of one lesion to its logit, by the same path as in training, with gradients on the way.
 
     A frozen encoder sees the eight orientations of the square and averages their features, so its input here is that
-    orbit ``(8, 1, S, S)``; one that was trained sees ``(1, 1, S, S)``.
+    orbit ``(8, 1, S, S)``; one that was trained sees ``(1, 1, S, S)``. Where the network reads the mean over the views
+    of a lesion, the other views' features are held fixed.
     """
 
-    def __init__(self, network: FusionNet, clinical: Tensor, *, frozen_encoder: EfficientNetLite | None) -> None:
-        """Fix network, clinical vector ``(C,)`` and the frozen encoder, None where the network has its own.
+    def __init__(
+        self,
+        network: FusionNet,
+        clinical: Tensor,
+        *,
+        frozen_encoder: EfficientNetLite | None,
+        other_views: Tensor | None = None,
+    ) -> None:
+        """Fix what does not depend on the pixels.
+
+        Args:
+            network: the trained network.
+            clinical: ``(C,)``.
+            frozen_encoder: None where the network has its own.
+            other_views: ``(V, D)``, features with which those of the pixels are averaged; None for none.
 
         Raises:
-            ValueError: no encoder, or two.
+            ValueError: no encoder, or two, or other views without a frozen one.
         """
         super().__init__()
         if (frozen_encoder is None) == (network.image_encoder is None):
             raise ValueError("Expected one image encoder, frozen or the network's own.")
+        if frozen_encoder is None and other_views is not None:
+            raise ValueError("Expected a frozen encoder where other views are averaged.")
         self.network = network.eval()
         self.clinical = clinical[None]
         self.frozen = frozen_encoder
+        self.other_views = other_views
 
-    def views(self, pixels: Tensor) -> Tensor:
+    def orientations(self, pixels: Tensor) -> Tensor:
         """Return the network's input for one image ``(1, S, S)``."""
         return pixels[None] if self.frozen is None else dihedral_orbit(pixels)
 
-    def unview(self, maps: Tensor) -> Tensor:
-        """Bring maps ``(V, S, S)`` of the views back to the image and average them to ``(S, S)``."""
+    def merge(self, maps: Tensor) -> Tensor:
+        """Bring maps ``(V, S, S)`` of the orientations back to the image and average them to ``(S, S)``."""
         if self.frozen is None:
             return maps[0]
         turned = [torch.rot90(maps[turns], -turns, dims=(0, 1)) for turns in range(4)]
         flipped = [torch.rot90(maps[4 + turns].flip(1), -turns, dims=(0, 1)) for turns in range(4)]
         return torch.stack(turned + flipped).mean(dim=0)
 
-    def image_input(self, views: Tensor) -> Tensor:
+    def image_input(self, orientations: Tensor) -> Tensor:
         """Return what the network calls the image: features ``(1, D)`` or pixels ``(1, 1, S, S)``."""
-        return views if self.frozen is None else self.frozen(views).mean(dim=0, keepdim=True)
+        if self.frozen is None:
+            return orientations
+        features: Tensor = self.frozen(orientations).mean(dim=0, keepdim=True)
+        return features if self.other_views is None else torch.cat((features, self.other_views)).mean(0, keepdim=True)
 
-    def forward(self, views: Tensor) -> Tensor:
+    def forward(self, orientations: Tensor) -> Tensor:
         """Return the logit ``(1,)``."""
-        logit: Tensor = self.network(self.image_input(views), torch.ones(1, dtype=torch.bool), self.clinical)
+        logit: Tensor = self.network(self.image_input(orientations), torch.ones(1, dtype=torch.bool), self.clinical)
         return logit
 
     def probability(self, pixels: Tensor) -> float:
         """Return the probability of malignancy of one image ``(1, S, S)``, in [0, 1]."""
         with torch.no_grad():
-            return float(torch.sigmoid(self(self.views(pixels))))
+            return float(torch.sigmoid(self(self.orientations(pixels))))
 
     @property
     def layer(self) -> nn.Module:
@@ -113,15 +133,17 @@ def grad_cam(scorer: LesionScorer, pixels: Tensor) -> FloatArray:
     Returns:
         ``(S, S)``, float32, in [0, 1]; all 0 where nothing speaks for it.
     """
-    maps = LayerGradCam(scorer, scorer.layer).attribute(scorer.views(pixels), relu_attributions=True)
+    maps = LayerGradCam(scorer, scorer.layer).attribute(scorer.orientations(pixels), relu_attributions=True)
     return _to_image(scorer, maps.detach(), pixels.shape[-1])
 
 
 def grad_cam_plus_plus(scorer: LesionScorer, pixels: Tensor) -> FloatArray:
     """Return Grad-CAM++ (Chattopadhay et al. 2018, eq. 19, with an exponential output); as ``grad_cam``."""
-    views = scorer.views(pixels)
-    gradients = LayerGradientXActivation(scorer, scorer.layer, multiply_by_inputs=False).attribute(views).detach()
-    activations = LayerActivation(scorer, scorer.layer).attribute(views).detach()
+    orientations = scorer.orientations(pixels)
+    gradients = (
+        LayerGradientXActivation(scorer, scorer.layer, multiply_by_inputs=False).attribute(orientations).detach()
+    )
+    activations = LayerActivation(scorer, scorer.layer).attribute(orientations).detach()
     summed = activations.sum(dim=(2, 3), keepdim=True)
     denominator = 2 * gradients**2 + summed * gradients**3
     alpha = torch.where(denominator.abs() > 1e-20, gradients**2 / denominator, torch.zeros_like(gradients))
@@ -131,7 +153,7 @@ def grad_cam_plus_plus(scorer: LesionScorer, pixels: Tensor) -> FloatArray:
 
 def _to_image(scorer: LesionScorer, maps: Tensor, size: int) -> FloatArray:
     scaled = functional.interpolate(maps, size=(size, size), mode="bilinear", align_corners=False)[:, 0]
-    merged = scorer.unview(scaled)
+    merged = scorer.merge(scaled)
     largest = float(merged.max())
     return np.asarray((merged / largest if largest > 0 else torch.zeros_like(merged)).numpy(), dtype=np.float32)
 
@@ -149,7 +171,7 @@ def column_attributions(
     if not scorer.network.reads_clinical:
         return {}
     with torch.no_grad():
-        image = scorer.image_input(scorer.views(pixels))
+        image = scorer.image_input(scorer.orientations(pixels))
 
     def logit(clinical: Tensor) -> Tensor:
         rows = len(clinical)
@@ -167,7 +189,7 @@ def column_attributions(
 def modality_share(scorer: LesionScorer, pixels: Tensor) -> ModalityShare:
     """Split the logit over the two modalities; the network knows what to do where one is missing."""
     with torch.no_grad():
-        image = scorer.image_input(scorer.views(pixels))
+        image = scorer.image_input(scorer.orientations(pixels))
         nothing = torch.zeros_like(scorer.clinical)
         logits = {
             (has_image, has_clinical): float(

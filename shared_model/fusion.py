@@ -27,6 +27,9 @@ CLINICAL_SCALE = 0.5
 by the root of the vector's width instead would count entries that are never set together."""
 RIDGE = 1.0
 """Added to every variance before dividing by its root, in units of the mean variance over the features."""
+BIAS_INPUT = 0.1
+"""The constant that the bias is multiplied by. With 1, as usual, the bias would be the largest entry of most gradients
+and take what clipping leaves from the entries that rank lesions; the threshold is chosen after training anyway."""
 MIN_LENGTH = 1e-6
 """A shorter vector is not stretched to unit length: its direction would be rounding error."""
 
@@ -46,10 +49,11 @@ class FeatureConstants:
 def calibrate(features: Tensor, *, num_components: int) -> FeatureConstants:
     """Compute the standardisation from the features of public lesions; what a site keeps private never enters.
 
-    With ``num_components == 0`` every feature is divided by its standard deviation. Otherwise the leading principal
-    components are whitened. The mean variance over the features is added to every variance first, so that directions
-    which a few hundred lesions estimate badly are not blown up. Signs are fixed: the largest loading of a component
-    is positive.
+    Every feature is divided by its standard deviation; the mean variance over the features is added to every variance
+    first, so that a feature which hardly varies among a few hundred lesions is not blown up. With ``num_components``
+    the result is then projected onto its leading principal components, which keep their variances: whitening them
+    would give the weakest as much of the noise's room as the strongest. Signs are fixed: the largest loading of a
+    component is positive.
 
     Args:
         features: ``(M, D)``, the frozen features of lesions that have an image.
@@ -64,13 +68,10 @@ def calibrate(features: Tensor, *, num_components: int) -> FeatureConstants:
     mean = values.mean(axis=0)
     centred = values - mean
     variances = centred.var(axis=0, ddof=1)
-    ridge = RIDGE * variances.mean()
-    if num_components == 0:
-        projection = np.diag(1 / np.sqrt(variances + ridge))
-    else:
-        _, singular, directions = np.linalg.svd(centred, full_matrices=False)
-        variances = singular[:num_components] ** 2 / (len(values) - 1)
-        projection = _with_fixed_signs(directions[:num_components].T) / np.sqrt(variances + ridge)
+    projection = np.diag(1 / np.sqrt(variances + RIDGE * variances.mean()))
+    if num_components > 0:
+        _, _, directions = np.linalg.svd(centred @ projection, full_matrices=False)
+        projection = projection @ _with_fixed_signs(directions[:num_components].T)
     return FeatureConstants(mean=mean.astype(np.float32), projection=projection.astype(np.float32))
 
 
@@ -147,12 +148,19 @@ def _embedding(width: int, hidden_width: int) -> tuple[nn.Module, int]:
     return nn.Sequential(nn.Linear(width, hidden_width), nn.Tanh()), hidden_width
 
 
-def _logit_layer(width: int) -> nn.Linear:
-    """Return a linear layer to one logit that starts at zero: every record begins with probability one half."""
-    layer = nn.Linear(width, 1)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+class LogitLayer(nn.Module):
+    """A linear layer to one logit that starts at zero: every record begins with probability one half."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width + 1, 1, bias=False)
+        nn.init.zeros_(self.linear.weight)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Map ``(N, width)`` to logits ``(N,)``; the last weight, times ``BIAS_INPUT``, is the bias."""
+        constant = torch.full_like(vectors[..., :1], BIAS_INPUT)
+        logits: Tensor = self.linear(torch.cat((vectors, constant), dim=-1))
+        return logits.squeeze(-1)
 
 
 class SingleHead(nn.Module):
@@ -161,12 +169,12 @@ class SingleHead(nn.Module):
     def __init__(self, width: int, *, hidden_width: int) -> None:
         super().__init__()
         self.embedding, embedding_width = _embedding(width, hidden_width)
-        self.output = _logit_layer(embedding_width)
+        self.output = LogitLayer(embedding_width)
 
     def forward(self, vectors: Tensor, is_present: Tensor) -> Tensor:
         """Map ``(N, width)`` and ``(N,)`` bool to logits ``(N,)``; a missing modality leaves the bias alone."""
         logits: Tensor = self.output(_keep(self.embedding(vectors), is_present))
-        return logits.squeeze(-1)
+        return logits
 
 
 class EarlyHead(nn.Module):
@@ -175,13 +183,13 @@ class EarlyHead(nn.Module):
     def __init__(self, image_width: int, clinical_width: int, *, hidden_width: int) -> None:
         super().__init__()
         self.embedding, embedding_width = _embedding(image_width + clinical_width, hidden_width)
-        self.output = _logit_layer(embedding_width)
+        self.output = LogitLayer(embedding_width)
 
     def forward(self, image: Tensor, has_image: Tensor, clinical: Tensor, has_clinical: Tensor) -> Tensor:
         """Map ``(N, D)`` and ``(N, C)``, with their ``(N,)`` presence, to logits ``(N,)``."""
         joint = torch.cat((_keep(image, has_image), _keep(clinical, has_clinical)), dim=-1)
         logits: Tensor = self.output(self.embedding(joint))
-        return logits.squeeze(-1)
+        return logits
 
 
 class MidHead(nn.Module):
@@ -197,7 +205,7 @@ class MidHead(nn.Module):
         self.clinical_embedding, clinical_width = _embedding(clinical_width, hidden_width)
         self.modulation = nn.Linear(clinical_width, 2 * image_width, bias=False)
         nn.init.zeros_(self.modulation.weight)
-        self.output = _logit_layer(image_width + clinical_width)
+        self.output = LogitLayer(image_width + clinical_width)
 
     def forward(self, image: Tensor, has_image: Tensor, clinical: Tensor, has_clinical: Tensor) -> Tensor:
         """Map ``(N, D)`` and ``(N, C)``, with their ``(N,)`` presence, to logits ``(N,)``."""
@@ -205,7 +213,7 @@ class MidHead(nn.Module):
         scale, shift = self.modulation(clinical).chunk(2, dim=-1)
         modulated = _keep(self.image_embedding(image) * (1 + scale) + shift, has_image)
         logits: Tensor = self.output(torch.cat((modulated, clinical), dim=-1))
-        return logits.squeeze(-1)
+        return logits
 
 
 class LateHead(nn.Module):

@@ -5,6 +5,7 @@ maps can be trusted, to ``explanations/`` in the run folder; then the report aga
 """
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 from torch import Tensor
 
-from client.clinical import encode_clinical
-from client.dataset import assign_table_roles, lesion_files, load_all_lesions, site_table
+from client.dataset import assign_table_roles, findings_of, lesion_files, load_all_lesions, site_table
 from client.images import load_lesion, load_lesion_mask
 from client.roles import Role
 from server.explained import EXPLANATIONS, ColumnPart, Explained, Explanations, MapCheck, draw_explanation, write_index
@@ -34,7 +34,7 @@ from server.report import write_report
 from server.results import RESULTS_FILE, read_results
 from server.run_folder import CONFIG_FILE
 from shared_model import explanation_checks as checks
-from shared_model.choices import Modality
+from shared_model.choices import Modality, Views
 from shared_model.config import ExperimentConfig
 from shared_model.efficientnet import EfficientNetLite, load_efficientnet_lite
 from shared_model.errors import ConfigError, DicomError, FederatedMammographyError
@@ -46,6 +46,7 @@ from shared_model.explanations import (
     modality_share,
 )
 from shared_model.fusion import FusionNet, build_network, load_constants, load_trainable, trainable_state
+from shared_model.lesions import Lesions
 from shared_model.mammography import clinical_width, columns_of
 from shared_model.seeding import derive_seed, numpy_generator
 from shared_model.terminal import log_to_stderr, print_error
@@ -67,6 +68,10 @@ class FinishedRun:
     threshold: float
     frame: pd.DataFrame
     """The test lesions' rows, in the order of ``predictions``."""
+    clinical: Tensor
+    """``(N, C)``, what the network reads of their columns."""
+    other_views: tuple[Tensor | None, ...]
+    """Of every row the features ``(V, D)`` of the lesion's other views; None where every view is scored by itself."""
 
     @classmethod
     def open(cls, folder: Path) -> "FinishedRun":
@@ -89,13 +94,18 @@ class FinishedRun:
         load_trainable(network, {name: arrays[name] for name in trainable})
         load_constants(network, {name: array for name, array in arrays.items() if name not in trainable})
         predictions = Predictions.from_csv(folder / PREDICTIONS_FILE)
+        frame, lesions = _test_lesions(config)
+        if frame["label"].to_list() != predictions.labels.tolist():
+            raise ConfigError("Expected the run's own test split in data.root; it has other lesions.")
         return cls(
             folder=folder,
             config=config,
             network=network,
             predictions=predictions,
             threshold=results.final.threshold,
-            frame=_test_rows(config, predictions),
+            frame=frame,
+            clinical=lesions.clinical,
+            other_views=_other_views(config),
         )
 
     @property
@@ -103,6 +113,15 @@ class FinishedRun:
         """The encoder whose features the network reads; None where it has its own."""
         backbone = self.config.model.backbone
         return load_efficientnet_lite(backbone) if backbone.is_frozen else None
+
+    def scorer(self, row: int) -> LesionScorer:
+        """Return the scorer of one lesion."""
+        return LesionScorer(
+            self.network,
+            self.clinical[row],
+            frozen_encoder=self.frozen_encoder,
+            other_views=self.other_views[row],
+        )
 
     def kind(self, row: int) -> str:
         """Return what the call was worth."""
@@ -139,9 +158,11 @@ class Shuffled:
             frozen_encoder=None if frozen is None else checks.randomised(frozen, seed=seed),
         )
 
-    def scorer(self, clinical: Tensor) -> LesionScorer:
+    def scorer(self, run: FinishedRun, row: int) -> LesionScorer:
         """Return the scorer of one lesion."""
-        return LesionScorer(self.network, clinical, frozen_encoder=self.frozen_encoder)
+        return LesionScorer(
+            self.network, run.clinical[row], frozen_encoder=self.frozen_encoder, other_views=run.other_views[row]
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -153,13 +174,20 @@ class Maps:
     lesion: NDArray[np.bool_] | None
 
 
-def _test_rows(config: ExperimentConfig, predictions: Predictions) -> pd.DataFrame:
-    _, table = load_all_lesions(site_table(config, None), config)
-    roles = table.frame["patient_id"].map(assign_table_roles(table.frame, config))
-    frame = table.frame[roles == Role.TEST].reset_index(drop=True)
-    if frame["label"].to_list() != predictions.labels.tolist():
-        raise ConfigError("Expected the run's own test split in data.root; it has other lesions.")
-    return frame
+def _test_lesions(config: ExperimentConfig) -> tuple[pd.DataFrame, Lesions]:
+    lesions, table = load_all_lesions(site_table(config, None), config)
+    is_test = (table.frame["patient_id"].map(assign_table_roles(table.frame, config)) == Role.TEST).to_numpy(dtype=bool)
+    return table.frame[is_test].reset_index(drop=True), lesions.select(torch.from_numpy(is_test))
+
+
+def _other_views(config: ExperimentConfig) -> tuple[Tensor | None, ...]:
+    """Return of every test row the features of the lesion's other views, if the network reads their mean."""
+    by_itself = dataclasses.replace(config, data=dataclasses.replace(config.data, views=Views.OWN))
+    frame, lesions = _test_lesions(by_itself)
+    if config.data.views is Views.OWN:
+        return (None,) * len(frame)
+    findings, rows = findings_of(frame), torch.arange(len(frame))
+    return tuple(lesions.images[(findings == findings[row]) & lesions.has_image & (rows != row)] for row in rows)
 
 
 def explain_run(run: FinishedRun, count: int, console: Console) -> Explanations:
@@ -169,7 +197,6 @@ def explain_run(run: FinishedRun, count: int, console: Console) -> Explanations:
         ConfigError: none of them can be read.
     """
     files = lesion_files(run.frame, run.config)
-    clinical = torch.from_numpy(encode_clinical(run.frame, run.config.data.features))
     folder = run.folder / EXPLANATIONS
     folder.mkdir(exist_ok=True)
     shuffled = Shuffled.of(run, seed=derive_seed(run.config.seed, "explain", "shuffle"))
@@ -180,7 +207,7 @@ def explain_run(run: FinishedRun, count: int, console: Console) -> Explanations:
             image = load_lesion(files[row], run.config.data.image)
         except DicomError:
             continue
-        scorer = LesionScorer(run.network, clinical[row], frozen_encoder=run.frozen_encoder)
+        scorer = run.scorer(row)
         pixels = torch.from_numpy(image)[None]
         lesion = load_lesion_mask(files[row], run.config.data.image)
         maps = {method: compute(scorer, pixels) for method, compute in _METHODS.items()}
@@ -188,7 +215,7 @@ def explain_run(run: FinishedRun, count: int, console: Console) -> Explanations:
         save_png(draw_explanation(one, image, list(maps.items()), lesion), folder / one.file)
         by_chance = numpy_generator(run.config.seed, "explain", str(row)).random(image.shape).astype(np.float32)
         found = Maps(heats=maps, by_chance=by_chance, lesion=lesion)
-        measures = _measure(scorer, shuffled.scorer(clinical[row]), image, found)
+        measures = _measure(scorer, shuffled.scorer(run, row), image, found)
         explained.append(one)
         for method, of_method in measures.items():
             measured[method].append(of_method)

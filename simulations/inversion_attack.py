@@ -175,7 +175,7 @@ def _alone(images: Tensor, labels: Tensor) -> Lesions:
 def _encoder(seed: int) -> FusionNet:
     """Return a network whose last layer the server has not left at zero: else no gradient would reach the encoder."""
     network = build_network(_config("model.backbone=small_cnn", 1.0).model, 0, seed=seed)
-    nn.init.normal_(network.get_parameter("head.output.weight"), generator=torch_generator(seed, "output"))
+    nn.init.normal_(network.get_parameter("head.output.linear.weight"), generator=torch_generator(seed, "output"))
     return network
 
 

@@ -91,6 +91,16 @@ def test_files_are_found_in_both_layouts_and_one_level_down(tmp_path, layout, be
     assert row["lesion_id"] == f"{SUBJECT}_1"
 
 
+def test_the_views_of_a_lesion_show_one_finding(tmp_path):
+    views = [case(), case(view="MLO"), case(number="2"), case(side="RIGHT")]
+    root = write_tables(tmp_path, mass_train=views)
+    frame = read_cbis_ddsm(root, lesion_types=MASS, needs_image=False).frame
+    assert frame["lesion_id"].nunique() == 4
+    first, second, other_number, other_side = frame["finding_id"]
+    assert first == second
+    assert len({first, other_number, other_side}) == 3
+
+
 def test_files_of_the_named_series_are_preferred(tmp_path):
     root = write_tables(tmp_path, mass_train=[case()])
     touch(*(root / path for path in CLASSIC["lesion"]), root / f"{SUBJECT}_1/9.0/9.9/1-1.dcm")

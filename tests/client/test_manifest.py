@@ -41,6 +41,12 @@ def test_rows_of_either_format(tmp_path, suffix):
         assert cell is pd.NA
 
 
+def test_rows_of_one_finding_may_be_named(tmp_path):
+    rows = [lesion("A", label=1, finding_id=name, lesion_id=row) for row, name in (("a", "x"), ("b", "x "), ("c", ""))]
+    frame = read_manifest(write(tmp_path, rows, ".csv"), needs_image=False).frame
+    assert frame["finding_id"].to_list() == ["x", "x", "c"]
+
+
 def test_whole_number_identifiers_survive_missing_cells_in_parquet(tmp_path):
     rows = {"patient_id": pd.array([7, None], dtype="Int64"), "label": [1, 0], "split": ["train", "test"]}
     path = tmp_path / "m.parquet"

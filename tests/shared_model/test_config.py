@@ -300,3 +300,10 @@ def test_any_value_at_any_place_is_accepted_whole_or_refused(config, data, value
         read = ExperimentConfig.from_json(changed(config, path, value))
         assert ExperimentConfig.from_json(read.to_json()) == read
         assert json.loads(read.to_json(), parse_constant=pytest.fail)
+
+
+def test_pixels_of_two_views_are_not_averaged(config):
+    message = r"Expected data\.views=all == own with model\.backbone=small_cnn: the pixels of two views have no mean"
+    with pytest.raises(ConfigError, match=message):
+        compose(["preset=smoke", "data.views=all", "model.backbone=small_cnn"])
+    compose(["preset=smoke", "data.views=all", "model.backbone=small_cnn", "model.modality=clinical"])

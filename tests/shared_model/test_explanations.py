@@ -50,8 +50,8 @@ def pixels():
 def activations_and_gradients(scorer, pixels):
     kept = []
     handle = scorer.layer.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
-    views = scorer.views(pixels).requires_grad_()
-    logit = scorer(views)
+    orientations = scorer.orientations(pixels).requires_grad_()
+    logit = scorer(orientations)
     handle.remove()
     (gradients,) = torch.autograd.grad(logit.sum(), kept[0])
     return kept[0].detach(), gradients
@@ -59,15 +59,29 @@ def activations_and_gradients(scorer, pixels):
 
 def finished(scorer, maps):
     scaled = functional.interpolate(maps[:, None], size=(SIZE, SIZE), mode="bilinear", align_corners=False)[:, 0]
-    merged = scorer.unview(scaled)
+    merged = scorer.merge(scaled)
     return (merged / merged.max()).numpy() if merged.max() > 0 else np.zeros((SIZE, SIZE), dtype=np.float32)
 
 
-def test_views_are_brought_back(pixels):
+def test_other_views_take_part_in_the_mean_and_are_held_fixed(pixels):
+    alone = scorer_of()
+    own = frozen_features(pixels[None], Backbone.EFFICIENTNET_LITE0)
+    others = torch.from_numpy(np.random.default_rng(4).random((2, 320), dtype=np.float32))
+    scorer = LesionScorer(alone.network, clinical(), frozen_encoder=alone.frozen, other_views=others)
+    found = scorer.image_input(scorer.orientations(pixels))
+    torch.testing.assert_close(found, torch.cat((own, others)).mean(0, keepdim=True), rtol=1e-4, atol=1e-5)
+    assert grad_cam(scorer, pixels).max() == pytest.approx(1)
+    with pytest.raises(ValueError, match="Expected a frozen encoder where other views are averaged"):
+        LesionScorer(
+            scorer_of(Backbone.SMALL_CNN).network, clinical(), frozen_encoder=None, other_views=torch.zeros(1, 320)
+        )
+
+
+def test_orientations_are_brought_back(pixels):
     scorer = scorer_of()
-    views = scorer.views(pixels)
-    assert len(views) == 8
-    np.testing.assert_allclose(scorer.unview(views[:, 0]), pixels[0], rtol=0, atol=1e-6)
+    orientations = scorer.orientations(pixels)
+    assert len(orientations) == 8
+    np.testing.assert_allclose(scorer.merge(orientations[:, 0]), pixels[0], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("backbone", [Backbone.EFFICIENTNET_LITE0, Backbone.EFFICIENTNET_LITE1])
@@ -75,7 +89,7 @@ def test_the_scorer_is_the_network(pixels, backbone):
     scorer = scorer_of(backbone)
     features = frozen_features(pixels[None], backbone)
     expected = scorer.network(features, torch.tensor([True]), clinical()[None])
-    torch.testing.assert_close(scorer(scorer.views(pixels)), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scorer(scorer.orientations(pixels)), expected, rtol=1e-4, atol=1e-5)
     assert scorer.probability(pixels) == pytest.approx(float(torch.sigmoid(expected.detach())), abs=1e-5)
 
 
@@ -115,7 +129,7 @@ def test_the_map_of_a_frozen_encoder_is_its_last_bottleneck_at_stride_16(pixels,
     scorer = scorer_of(backbone)
     blocks = [block for stage in scorer.frozen.stages for block in stage]
     sides = []
-    maps = scorer.frozen.stem(scorer.views(pixels))
+    maps = scorer.frozen.stem(scorer.orientations(pixels))
     for block in blocks:
         maps = block(maps)
         sides.append(maps.shape[-1])
@@ -154,16 +168,16 @@ class TestColumns:
         scorer = scorer_of(fusion=fusion)
         parts = column_attributions(scorer, pixels, COLUMNS)
         assert list(parts) == [column.name for column in COLUMNS]
-        image = scorer.image_input(scorer.views(pixels))
+        image = scorer.image_input(scorer.orientations(pixels))
         present = torch.tensor([True])
         # Next to nothing, which the network takes for a record with columns, unlike exactly nothing.
         without = scorer.network(image, present, torch.full((1, WIDTH), 1e-6))
-        change = float((scorer(scorer.views(pixels)) - without).detach())
+        change = float((scorer(scorer.orientations(pixels)) - without).detach())
         assert sum(parts.values()) == pytest.approx(change, abs=2e-2 * max(1, abs(change)))
 
     def test_of_a_linear_head_are_weight_times_entry(self, pixels):
         scorer = scorer_of()
-        weight = scorer.network.head.output.weight[0, -WIDTH:].detach().numpy()
+        weight = scorer.network.head.output.linear.weight[0, -WIDTH - 1 : -1].detach().numpy()
         entries = list(weight * clinical().numpy() * 0.5)
         for column in COLUMNS:
             expected, entries = sum(entries[: column.width]), entries[column.width :]
@@ -179,7 +193,9 @@ class TestModalityShare:
     def test_adds_up_to_the_logit(self, pixels, fusion):
         scorer = scorer_of(fusion=fusion)
         share = modality_share(scorer, pixels)
-        assert share.base + share.image + share.clinical == pytest.approx(scorer(scorer.views(pixels)).item(), abs=1e-4)
+        assert share.base + share.image + share.clinical == pytest.approx(
+            scorer(scorer.orientations(pixels)).item(), abs=1e-4
+        )
         assert 0 <= share.image_share <= 1
 
     def test_of_an_image_network_is_all_image(self, pixels):

@@ -176,14 +176,16 @@ def test_linear_fusion_with_one_modality_missing_equals_the_network_of_the_other
     torch.testing.assert_close(late(images, has_image, 0 * clinical), without_clinical)
     assert torch.equal(late(images, ~has_image, 0 * clinical), torch.zeros(8))
 
-    weights = [image_state["head.output.weight"], clinical_state["head.output.weight"]]
+    of_image, of_clinical = image_state["head.output.linear.weight"], clinical_state["head.output.linear.weight"]
     for fusion in ("early", "mid"):
         joint = _randomised(build_network(_model(fusion=fusion), WIDTH, seed=0))
-        state = trainable_state(joint) | {"head.output.weight": np.concatenate(weights, axis=1)}
-        load_trainable(joint, state | {"head.output.bias": clinical_state["head.output.bias"]})
-        torch.testing.assert_close(joint(images, ~has_image, clinical), without_image)
-        load_trainable(joint, state | {"head.output.bias": image_state["head.output.bias"]})
-        torch.testing.assert_close(joint(images, has_image, 0 * clinical), without_clinical)
+        for bias, logits, inputs in (
+            (of_clinical[:, -1:], without_image, (images, ~has_image, clinical)),
+            (of_image[:, -1:], without_clinical, (images, has_image, 0 * clinical)),
+        ):
+            weight = np.concatenate((of_image[:, :-1], of_clinical[:, :-1], bias), axis=1)
+            load_trainable(joint, trainable_state(joint) | {"head.output.linear.weight": weight})
+            torch.testing.assert_close(joint(*inputs), logits)
 
 
 def test_late_fusion_is_the_weighted_mean_of_both_logits():
@@ -243,12 +245,12 @@ def test_a_zero_vector_stays_zero_with_a_finite_gradient():
 @settings(max_examples=20)
 @given(st.integers(0, 2**31), st.sampled_from(FUSIONS))
 def test_the_gradient_of_a_record_is_bounded(seed, fusion):
-    # Linear heads: |dL/dlogit| <= 1, image length 1, clinical length <= sqrt(5) / 2, bias 1 (late: one bias each).
+    # Linear heads: |dL/dlogit| <= 1, image length 1, clinical length <= sqrt(5) / 2, bias 0.1 (late: one bias each).
     network = build_network(_model(fusion=fusion), WIDTH, seed=0)
     images, has_image, clinical = _records(1, seed)
     binary_cross_entropy_with_logits(network(1e4 * images, has_image, clinical), torch.ones(1)).backward()
     norm = torch.stack([parameter.grad.norm() for parameter in network.parameters()]).norm()
-    assert norm <= np.sqrt(1 + 5 / 4 + 2)
+    assert norm <= np.sqrt(1 + 5 / 4 + 2 * 0.1**2)
 
 
 def _correlated(num_rows, width=12):
@@ -256,17 +258,17 @@ def _correlated(num_rows, width=12):
     return (generator.normal(size=(num_rows, width)) @ generator.normal(size=(width, width)) + 3).astype(np.float32)
 
 
-def test_components_are_those_of_scikit_learn_up_to_the_ridge():
+def test_components_are_those_of_scikit_learn_on_the_scaled_features():
     features = _correlated(60)
     constants = calibrate(torch.from_numpy(features), num_components=4)
-    pca = PCA(n_components=4, svd_solver="full").fit(features.astype(np.float64))
-    ridge = features.astype(np.float64).var(axis=0, ddof=1).mean()
-    expected = pca.transform(features) / np.sqrt(pca.explained_variance_ + ridge)
+    variances = features.astype(np.float64).var(axis=0, ddof=1)
+    scale = np.sqrt(variances + variances.mean())
+    expected = PCA(n_components=4, svd_solver="full").fit_transform(features / scale)
     scores = (features - constants.mean) @ constants.projection
     signs = np.sign((scores * expected).sum(axis=0))
     np.testing.assert_allclose(scores, expected * signs, rtol=1e-3, atol=1e-4)
-    largest = np.abs(constants.projection).argmax(axis=0)
-    assert (constants.projection[largest, range(4)] > 0).all()
+    directions = constants.projection * scale[:, None]
+    assert (directions[np.abs(directions).argmax(axis=0), range(4)] > 0).all()
 
 
 def test_without_components_each_feature_is_scaled_by_its_own_deviation():
@@ -342,19 +344,19 @@ def test_states_are_copies():
 
 @pytest.mark.parametrize("change", ["missing", "unknown", "shape"])
 def test_other_names_or_shapes_are_refused_and_change_nothing(change):
-    network = build_network(_model(), WIDTH, seed=0)
-    arrays_, message = trainable_state(network), r"Expected arrays \['head.output.bias', 'head.output.weight'\], got"
-    arrays_["head.output.bias"] += 1
+    network = build_network(_model(fusion="mid"), WIDTH, seed=0)
+    arrays_, message = trainable_state(network), r"Expected arrays \['head.modulation.weight', 'head.output.linear"
+    arrays_["head.modulation.weight"] += 1
     if change == "missing":
-        del arrays_["head.output.weight"]
+        del arrays_["head.output.linear.weight"]
     elif change == "unknown":
         arrays_["image_standardisation.mean"] = np.zeros(320, np.float32)
     else:
-        arrays_["head.output.weight"] = np.zeros((1, 3), np.float32)
-        message = r"Expected head.output.weight of shape \(1, 325\), got \(1, 3\)"
+        arrays_["head.output.linear.weight"] = np.zeros((1, 3), np.float32)
+        message = r"Expected head.output.linear.weight of shape \(1, 326\), got \(1, 3\)"
     with pytest.raises(ValueError, match=message):
         load_trainable(network, arrays_)
-    assert not trainable_state(network)["head.output.bias"].any()
+    assert not trainable_state(network)["head.modulation.weight"].any()
 
 
 def test_constants_of_another_shape_are_refused():

@@ -33,8 +33,8 @@ def test_every_lesion_has_its_picture_and_its_own_score(explained):
         assert lesion.columns
 
 
-def test_another_frozen_backbone_explains_its_own_score(run_smoke):
-    folder = run_smoke("model.backbone=efficientnet_lite1", "training.num_rounds=1")
+def test_another_backbone_and_both_views_together_explain_their_own_score(run_smoke):
+    folder = run_smoke("model.backbone=efficientnet_lite1", "data.views=all", "training.num_rounds=1")
     assert main([str(folder), "--count", "4"]) == 0
     scores = Predictions.from_csv(folder / "predictions.csv").scores
     for lesion in read_index(folder / EXPLANATIONS).lesions:
