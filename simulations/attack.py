@@ -13,7 +13,7 @@ from rich.table import Table
 
 from shared_model.files import write_atomically
 from shared_model.terminal import print_error
-from simulations.benchmark import at_least
+from simulations.arguments import at_least
 from simulations.inversion_attack import FeatureRecovery, Inversion, invert_images, recover_features, write_pictures
 from simulations.membership_attack import CONFIDENCE, Audit, Fault, audits
 

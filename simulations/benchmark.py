@@ -4,13 +4,14 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from shared_model.files import write_atomically
+from simulations.arguments import at_least, each_at_least
 from simulations.privacy_benchmark import PrivacyBenchmark, measure_privacy
 from simulations.scale_benchmark import HEAD, Scale, measure_scale, write_scale
 
@@ -143,28 +144,12 @@ def _parser() -> argparse.ArgumentParser:
     privacy.add_argument("--num-patients", type=at_least(10), default=250, help="size of the cohort; default 250")
     privacy.add_argument("--image-size", type=at_least(32), default=128, help="side in pixels; default 128")
     scale = kinds.add_parser("scale", help="what a round costs with many sites")
-    scale.add_argument("--sites", type=_counts, default=(10, 100, 1000), help="default 10,100,1000")
+    scale.add_argument("--sites", type=each_at_least(1), default=(10, 100, 1000), help="default 10,100,1000")
     scale.add_argument("--repeats", type=at_least(1), default=5, help="rounds whose median counts; default 5")
     scale.add_argument("--small", action="store_true", help="leave the 45 MB network out")
     scale.add_argument("--out", type=Path, help="write the figures to this JSON file too")
     scale.add_argument("--plot", type=Path, help="draw them to this PNG file")
     return parser
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    return tuple(at_least(1)(part) for part in text.split(","))
-
-
-def at_least(smallest: int) -> Callable[[str], int]:
-    """Return the argument type of whole numbers from ``smallest``."""
-
-    def number(text: str) -> int:
-        value = int(text)
-        if value < smallest:
-            raise argparse.ArgumentTypeError(f"expected {value} >= {smallest}")
-        return value
-
-    return number
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ from shared_model.lesions import Lesions
 from shared_model.mammography import clinical_width, columns_of
 from shared_model.seeding import derive_seed, numpy_generator
 from shared_model.terminal import log_to_stderr, print_error
-from simulations.benchmark import at_least
+from simulations.arguments import at_least
 
 _METHODS = {"Grad-CAM": grad_cam, "Grad-CAM++": grad_cam_plus_plus}
 FloatArray = NDArray[np.float32]

@@ -30,7 +30,7 @@ from shared_model.errors import ConfigError, FederatedMammographyError
 from shared_model.files import write_atomically
 from shared_model.lesions import Lesions
 from shared_model.terminal import log_to_stderr, print_error
-from simulations.benchmark import at_least
+from simulations.arguments import at_least, each_at_least
 from simulations.prepare import prepare
 from simulations.run import simulate
 from simulations.study_cells import NO_PRIVACY, PROTOCOLS, Cell, Ground, cross_validation, quoted
@@ -209,15 +209,11 @@ def _parser() -> argparse.ArgumentParser:
     for name, purpose in purposes.items():
         protocol = protocols.add_parser(name, help=purpose)
         protocol.add_argument("overrides", nargs="*", help="Hydra overrides of every run, key=value")
-        protocol.add_argument("--seeds", type=_seeds, default=(0,), help="separated by commas; default 0")
+        protocol.add_argument("--seeds", type=each_at_least(0), default=(0,), help="separated by commas; default 0")
         protocol.add_argument("--out", type=Path, help="folder; default runs/PROTOCOL")
         if name == _CROSS_VALIDATION:
             protocol.add_argument("--folds", type=at_least(2), default=5, help="default 5")
     return parser
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    return tuple(at_least(0)(part) for part in text.split(","))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
