@@ -5,6 +5,7 @@ stopped: cells with results are not run again, one that was cut off goes on from
 """
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -14,26 +15,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from server.evidence import shown
 from server.figures import save_png
-from server.predictions import PREDICTIONS_FILE, Predictions, read_attributes
+from server.predictions import Predictions, read_attributes
 from server.report import write_report
-from server.results import RESULTS_FILE, read_results
 from server.sweep import draw_sweep, write_sweep
-from shared_model import delong
-from shared_model.choices import PrivacyMode
 from shared_model.config import ExperimentConfig, compose
-from shared_model.delong import PairedComparison
 from shared_model.errors import ConfigError, FederatedMammographyError
 from shared_model.files import write_atomically
 from shared_model.lesions import Lesions
 from shared_model.terminal import log_to_stderr, print_error
 from simulations.arguments import at_least, each_at_least
 from simulations.prepare import prepare
-from simulations.run import simulate
 from simulations.study_cells import NO_PRIVACY, PROTOCOLS, Cell, Ground, cross_validation, quoted
+from simulations.study_runner import CellDisplay, Job, default_workers, read_rows, run_cells
 from simulations.study_tables import (
     Row,
     brief_cells,
@@ -92,6 +87,10 @@ class Study:
         """Return where the run of one cell lies."""
         return self.folder / f"seed-{seed}" / cell.replace(",", "").replace(" ", "-")
 
+    def jobs(self, ground: Ground, seed: int) -> list[Job]:
+        """Return the runs of one seed, ready to start."""
+        return [Job(name=cell.name, config=self.config(cell, seed)) for cell in self.cells(ground)]
+
     def config(self, cell: Cell, seed: int) -> ExperimentConfig:
         """Return the configuration of one run."""
         folder = self.run_folder(cell.name, seed)
@@ -102,64 +101,25 @@ class Study:
         return compose([*kept, f"seed={seed}", *cell.overrides, f"run.dir={quoted(str(folder))}"])
 
 
-def run_study(study: Study, console: Console) -> list[Row]:
+def run_study(study: Study, console: Console, *, num_workers: int) -> list[Row]:
     """Run what is missing and return a row for every cell and seed.
 
     Raises:
         FederatedMammographyError: as a run.
     """
     study.begin()
-    columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with CellDisplay(console) as display:
+        grounds = {seed: study.ground(seed) for seed in study.seeds}
+        jobs = {seed: study.jobs(ground, seed) for seed, ground in grounds.items()}
+        cells = list(itertools.chain.from_iterable(jobs.values()))
+        display.begin(len(cells))
+        run_cells(cells, num_workers=num_workers, on_start=display.on_start, on_done=display.on_done)
     rows: list[Row] = []
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("data", total=None)
-        for seed in study.seeds:
-            ground = study.ground(seed)
-            cells = study.cells(ground)
-            progress.update(task, total=len(study.seeds) * len(cells))
-            first: Predictions | None = None
-            for cell in cells:
-                progress.update(task, description=f"seed {seed}: {cell.name}")
-                config = study.config(cell, seed)
-                row, predictions = _run(cell, config, first)
-                rows.append(row)
-                first = predictions if first is None else first
-                progress.advance(task)
-                if not console.is_terminal:
-                    console.print(f"seed {seed}  {cell.name}  AUC {shown(row.figure('auroc'))}", highlight=False)
-            if study.protocol == "baselines":
-                rows += _tabular(ground, seed)
+    for seed, ground in grounds.items():
+        rows += read_rows(jobs[seed])
+        if study.protocol == "baselines":
+            rows += _tabular(ground, seed)
     return rows
-
-
-def _run(cell: Cell, config: ExperimentConfig, first: Predictions | None) -> tuple[Row, Predictions]:
-    folder = Path(config.run.dir)
-    if not (folder / RESULTS_FILE).exists():
-        try:
-            simulate(config, Console(quiet=True))
-        except FederatedMammographyError as error:
-            # For instance a run that was killed within a round: what its sites have spent stays spent.
-            raise type(error)(f"{cell.name}: {error} To run this cell anew, remove {folder}.") from error
-    results, predictions = read_results(folder / RESULTS_FILE), Predictions.from_csv(folder / PREDICTIONS_FILE)
-    is_private = config.privacy.mode is PrivacyMode.PATIENT
-    row = Row(
-        cell=cell.name,
-        seed=config.seed,
-        epsilon=config.privacy.target_epsilon if is_private else None,
-        evidence=results.evidence,
-        against_first=None if first is None else _compare(predictions, first),
-    )
-    return row, predictions
-
-
-def _compare(mine: Predictions, first: Predictions) -> PairedComparison | None:
-    """Compare on the same lesions; None on others, or where a class has too few patients."""
-    if not (np.array_equal(mine.labels, first.labels) and np.array_equal(mine.patients, first.patients)):
-        return None
-    try:
-        return delong.compare(mine.labels, mine.scores, first.scores, mine.patients)
-    except ValueError:
-        return None
 
 
 def _tabular(ground: Ground, seed: int) -> list[Row]:
@@ -210,6 +170,9 @@ def _parser() -> argparse.ArgumentParser:
         protocol = protocols.add_parser(name, help=purpose)
         protocol.add_argument("overrides", nargs="*", help="Hydra overrides of every run, key=value")
         protocol.add_argument("--seeds", type=each_at_least(0), default=(0,), help="separated by commas; default 0")
+        protocol.add_argument(
+            "--workers", type=at_least(1), default=default_workers(), help="cells that run at once; default %(default)s"
+        )
         protocol.add_argument("--out", type=Path, help="folder; default runs/PROTOCOL")
         if name == _CROSS_VALIDATION:
             protocol.add_argument("--folds", type=at_least(2), default=5, help="default 5")
@@ -229,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder=(options.out or Path("runs") / options.protocol).resolve(),
     )
     try:
-        rows = run_study(study, console)
+        rows = run_study(study, console, num_workers=options.workers)
         report(study, rows, compose([*study.overrides, "run.dir=unused"]).federation.sites, console)
     except FederatedMammographyError as error:
         print_error(error)

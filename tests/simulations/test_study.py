@@ -16,13 +16,15 @@ from server.results import read_results
 from shared_model.config import compose
 from shared_model.errors import ConfigError, RoundError
 from shared_model.metrics import auroc
-from simulations import study as study_module
+from simulations import study_runner
 from simulations.prepare import prepare
 from simulations.study import main
 from simulations.study_cells import PROTOCOLS, Ground, assign_folds, cross_validation
 
 pytestmark = pytest.mark.slow
 SITES = ("ISMD", "MGH", "WFU")
+HERE = ("--workers", "1")
+"""No process of its own for a cell: it would take longer to start than to run."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def ground(overrides, tmp_path_factory):
 @pytest.fixture
 def run(overrides, tmp_path):
     def start(protocol, *more):
-        assert main([protocol, *overrides, *more, "--out", str(tmp_path / protocol)]) == 0
+        assert main([protocol, *overrides, *more, *HERE, "--out", str(tmp_path / protocol)]) == 0
         return tmp_path / protocol
 
     return start
@@ -132,14 +134,14 @@ def test_cross_validation_runs_every_fold_and_goes_on(run, monkeypatch, capsys):
     def fail(*_):
         raise AssertionError("a finished cell was run again")
 
-    monkeypatch.setattr(study_module, "simulate", fail)
+    monkeypatch.setattr(study_runner, "simulate", fail)
     before = (folder / "study.json").read_bytes()
     assert run("cross-validation", "--folds", "2") == folder
     assert (folder / "study.json").read_bytes() == before
 
 
 def test_an_interrupted_study_goes_on(run, overrides, tmp_path, monkeypatch, capsys):
-    real, calls = study_module.simulate, []
+    real, calls = study_runner.simulate, []
 
     def interrupt(config, console):
         calls.append(config.run.dir)
@@ -147,8 +149,8 @@ def test_an_interrupted_study_goes_on(run, overrides, tmp_path, monkeypatch, cap
             raise KeyboardInterrupt
         return real(config, console)
 
-    monkeypatch.setattr(study_module, "simulate", interrupt)
-    arguments = ["leave-one-hospital-out", *overrides, "--out", str(tmp_path / "leave-one-hospital-out")]
+    monkeypatch.setattr(study_runner, "simulate", interrupt)
+    arguments = ["leave-one-hospital-out", *overrides, *HERE, "--out", str(tmp_path / "leave-one-hospital-out")]
     assert main(arguments) == 130
     assert "goes on" in capsys.readouterr().err
     assert main(arguments) == 0
@@ -218,8 +220,8 @@ def test_a_cell_that_fails_is_named_with_what_to_do(overrides, tmp_path, monkeyp
     def fail(*_):
         raise RoundError("Expected at least 1 valid replies in round 20, got 0.")
 
-    monkeypatch.setattr(study_module, "simulate", fail)
-    assert main(["cross-site", *overrides, "--out", str(tmp_path)]) == 1
+    monkeypatch.setattr(study_runner, "simulate", fail)
+    assert main(["cross-site", *overrides, *HERE, "--out", str(tmp_path)]) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert "federated: Expected at least 1 valid replies in round 20" in said
     assert "remove" in said
@@ -229,6 +231,16 @@ def test_another_study_in_the_same_folder_is_refused(overrides, tmp_path, capsys
     (tmp_path / "study_overrides.json").write_text(json.dumps({"protocol": "epsilon"}))
     assert main(["cross-site", *overrides, "--out", str(tmp_path)]) == 1
     assert "Expected the same study as before" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [("--workers", "0", "expected 0 >= 1"), ("--seeds", "0,0", "expected 0,0 to be distinct")],
+)
+def test_the_command_line_is_checked(capsys, option, value, message):
+    with pytest.raises(SystemExit, match="2"):
+        main(["cross-site", option, value])
+    assert message in capsys.readouterr().err
 
 
 def test_one_site_is_no_federation_to_study(ground):
