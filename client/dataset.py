@@ -151,7 +151,7 @@ def load_all_lesions(
 def findings_of(frame: pd.DataFrame) -> Tensor:
     """Return the number ``(N,)`` of the finding that every row shows, int64 from 0; see ``average_views``."""
     numbers = frame.groupby(["patient_id", "finding_id"], sort=False).ngroup()
-    return torch.from_numpy(numbers.to_numpy(dtype=np.int64))
+    return torch.from_numpy(numbers.to_numpy(dtype=np.int64, copy=True))
 
 
 def _image_shape(config: ExperimentConfig) -> tuple[int, ...]:

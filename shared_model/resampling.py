@@ -4,7 +4,7 @@ Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, ch. 13; clu
 69:369.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +85,45 @@ def bootstrap_interval(
     return bootstrap_intervals(
         labels, scores, patients, {"it": statistic}, num_resamples=num_resamples, generator=generator
     )["it"]
+
+
+def bootstrap_mean_interval(
+    labels: ArrayLike,
+    score_sets: Sequence[ArrayLike],
+    patients: ArrayLike,
+    statistic: Callable[[ClassCounts], float],
+    *,
+    num_resamples: int,
+    generator: np.random.Generator,
+) -> Interval:
+    """Return the interval of the mean of a statistic over several networks that scored the same lesions.
+
+    Every network sees the same resamples, so what is common to them, that the lesions are few, stays in the interval.
+
+    Args:
+        labels: ``(N,)``, 0 or 1, of both classes.
+        score_sets: one ``(N,)`` per network, finite; at least one.
+        patients: ``(N,)``; equal entries are the same patient.
+        statistic: defined wherever both classes are present.
+        num_resamples: >= 1.
+        generator: source of the draws.
+
+    Raises:
+        ValueError: as ``bootstrap_intervals``, or there is no network.
+    """
+    if not score_sets:
+        raise ValueError("Expected the scores of at least one network.")
+    seed = int(generator.integers(2**63))
+    values = [
+        [
+            statistic(counts)
+            for counts in _resample(
+                labels, scores, patients, num_resamples=num_resamples, generator=np.random.default_rng(seed)
+            )
+        ]
+        for scores in score_sets
+    ]
+    return _percentiles(list(np.mean(values, axis=0)))
 
 
 def bootstrap_roc_band(

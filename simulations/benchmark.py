@@ -4,16 +4,21 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from server.predictions import PREDICTIONS_FILE, Predictions
 from shared_model.files import write_atomically
 from simulations.arguments import at_least, each_at_least
 from simulations.privacy_benchmark import PrivacyBenchmark, measure_privacy
 from simulations.scale_benchmark import HEAD, Scale, measure_scale, write_scale
+from simulations.study import Study, exit_code_of, run_study
+from simulations.study_runner import default_workers
+from simulations.study_tables import print_table
+from simulations.utility import RECIPE, UTILITY, comparison_cells, entries, table_cells, write_utility
 
 
 def print_privacy(benchmark: PrivacyBenchmark, console: Console) -> None:
@@ -102,7 +107,12 @@ def print_scale(rows: Sequence[Scale], console: Console) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
     options = _parser().parse_args(arguments)
-    return _run_scale(options) if options.kind == "scale" else _run_privacy(options)
+    run: dict[str, Callable[[argparse.Namespace], int]] = {
+        "privacy": _run_privacy,
+        "scale": _run_scale,
+        "utility": _run_utility,
+    }
+    return run[options.kind](options)
 
 
 def _run_scale(options: argparse.Namespace) -> int:
@@ -131,6 +141,28 @@ def _run_privacy(options: argparse.Namespace) -> int:
     return 0
 
 
+def _run_utility(options: argparse.Namespace) -> int:
+    console = Console()
+    study = Study(
+        protocol=UTILITY,
+        overrides=(*RECIPE, *options.overrides),
+        seeds=options.seeds,
+        folder=(options.out or Path("runs") / UTILITY).resolve(),
+    )
+
+    def run() -> None:
+        rows = run_study(study, console, num_workers=options.workers)
+        folders = [study.run_folder(row.cell, row.seed) for row in rows]
+        tested = [Predictions.from_csv(folder / PREDICTIONS_FILE) for folder in folders]
+        found = entries(list(zip(rows, tested, strict=True)), num_resamples=options.resamples)
+        write_utility(study.folder, found)
+        print_table(console, "AUC on the official test lesions", *table_cells(found, with_intervals=False))
+        print_table(console, "Image + descriptors", *comparison_cells(found, with_intervals=False))
+        console.print(f"Tables with intervals, and the figure, in {study.folder}", highlight=False, soft_wrap=True)
+
+    return exit_code_of(run)
+
+
 def _write_json(path: Path, document: object) -> None:
     write_atomically(path, json.dumps(document, indent=2).encode() + b"\n")
 
@@ -149,6 +181,12 @@ def _parser() -> argparse.ArgumentParser:
     scale.add_argument("--small", action="store_true", help="leave the 45 MB network out")
     scale.add_argument("--out", type=Path, help="write the figures to this JSON file too")
     scale.add_argument("--plot", type=Path, help="draw them to this PNG file")
+    utility = kinds.add_parser("utility", help="what privacy costs the diagnosis, on real CBIS-DDSM masses")
+    utility.add_argument("overrides", nargs="*", help="Hydra overrides of every run; data.root=FOLDER is needed")
+    utility.add_argument("--seeds", type=each_at_least(0), default=tuple(range(5)), help="default 0,1,2,3,4")
+    utility.add_argument("--workers", type=at_least(1), default=default_workers(), help="runs at once; %(default)s")
+    utility.add_argument("--resamples", type=at_least(100), default=1000, help="of the bootstrap; default 1000")
+    utility.add_argument("--out", type=Path, help="folder; default runs/utility")
     return parser
 
 

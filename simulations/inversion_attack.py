@@ -107,9 +107,9 @@ def recover_features(*, target_epsilon: float, seed: int) -> FeatureRecovery:
     for training in _trainings("model.backbone=efficientnet_lite0", target_epsilon):
         network = build_network(_config("model.backbone=efficientnet_lite0", target_epsilon).model, 0, seed=seed)
         noise = NoiseGenerator.seeded(derive_seed(seed, "recovery"))
-        weight, bias = _update(network, _alone(features, torch.ones(1)), training, noise)
-        # One factor, the error of the prediction, stands before both.
-        recovered = unit_length((weight / bias).double())
+        (weight,) = _update(network, _alone(features, torch.ones(1)), training, noise)
+        # One factor, the error of the prediction, stands before every entry; the last is that of a constant.
+        recovered = unit_length((weight[:, :-1] / weight[:, -1:]).double())
         cosines.append(float(recovered @ unit_length(features.double()).T))
     return FeatureRecovery(without_privacy=cosines[0], with_privacy=cosines[1])
 
@@ -246,6 +246,7 @@ def _config(backbone: str, target_epsilon: float) -> ExperimentConfig:
             "data.root=.",
             "model.modality=image",
             "model.image_components=0",
+            "data.views=own",
             backbone,
             f"privacy.target_epsilon={target_epsilon}",
             "training.num_rounds=1",

@@ -321,7 +321,9 @@ def synthetic_lesions(num_patients: int, *, shape: tuple[int, ...], clinical_wid
 
 
 def _config(*overrides: str) -> ExperimentConfig:
-    return compose(["preset=cbis_mass", "privacy=patient", "data.features=descriptors", "data.root=.", *overrides])
+    # All features: the largest head, and no public lesions to compute components from. Single views, for pixels.
+    fixed = ["preset=cbis_mass", "model.image_components=0", "data.views=own", "data.features=descriptors"]
+    return compose([*fixed, "data.root=.", "privacy=patient", *overrides])
 
 
 def _plan(config: ExperimentConfig, num_patients: int) -> PrivacyPlan:

@@ -158,5 +158,11 @@ def _app(sites: Sequence[str]) -> ClientApp:
 def _config(num_sites: int) -> ExperimentConfig:
     names = ",".join(f"site-{number}" for number in range(num_sites))
     return compose(
-        ["preset=cbis_mass", "data.root=.", f"federation.sites=[{names}]", f"federation.min_sites={num_sites}"]
+        [
+            "preset=cbis_mass",
+            "model.image_components=0",
+            "data.root=.",
+            f"federation.sites=[{names}]",
+            f"federation.min_sites={num_sites}",
+        ]
     )

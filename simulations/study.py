@@ -8,7 +8,7 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from shared_model.lesions import Lesions
 from shared_model.terminal import log_to_stderr, print_error
 from simulations.arguments import at_least, each_at_least
 from simulations.prepare import prepare
+from simulations.search import CANDIDATES_FILE, Candidate, read_candidates, search_cells, search_table, write_search
 from simulations.study_cells import NO_PRIVACY, PROTOCOLS, Cell, Ground, cross_validation, quoted
 from simulations.study_runner import CellDisplay, Job, default_workers, read_rows, run_cells
 from simulations.study_tables import (
@@ -40,10 +41,11 @@ from simulations.study_tables import (
     write_tables,
 )
 from simulations.tabular_baseline import tabular_baselines
+from simulations.utility import UTILITY, utility_cells
 
 _INTERRUPTED = 130
 _STUDY_FILE = "study_overrides.json"
-_CROSS_VALIDATION = "cross-validation"
+_CROSS_VALIDATION, _SEARCH = "cross-validation", "search"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +55,11 @@ class Study:
     protocol: str
     overrides: tuple[str, ...]
     seeds: tuple[int, ...]
-    num_folds: int
     folder: Path
+    num_folds: int = 0
+    """Of cross-validation and search."""
+    candidates: tuple[Candidate, ...] = ()
+    """Of a search."""
 
     def begin(self) -> None:
         """Make the folder, or find the same study in it.
@@ -62,7 +67,12 @@ class Study:
         Raises:
             ConfigError: it holds another study, or cannot be written.
         """
-        asked = {"protocol": self.protocol, "overrides": list(self.overrides), "num_folds": self.num_folds}
+        asked = {
+            "protocol": self.protocol,
+            "overrides": list(self.overrides),
+            "num_folds": self.num_folds,
+            "candidates": {candidate.name: list(candidate.overrides) for candidate in self.candidates},
+        }
         path = self.folder / _STUDY_FILE
         try:
             if path.exists() and json.loads(path.read_bytes()) != asked:
@@ -71,17 +81,25 @@ class Study:
         except (OSError, ValueError) as error:
             raise ConfigError(f"Expected {self.folder} to be a folder that can be written: {error}.") from error
 
-    def ground(self, seed: int) -> Ground:
-        """Prepare the data of one seed."""
+    def ground(self, seed: int, more: Sequence[str] = ()) -> Ground:
+        """Prepare the data of one seed, with ``more`` overrides."""
         folder = self.folder / f"seed-{seed}" / "data"
-        config = compose([*self.overrides, f"seed={seed}", f"run.dir={quoted(str(folder))}"])
+        config = compose([*self.overrides, *more, f"seed={seed}", f"run.dir={quoted(str(folder))}"])
         return Ground.of(prepare(config, report=lambda *_: None))
 
     def cells(self, ground: Ground) -> list[Cell]:
         """Return the runs of one seed."""
         if self.protocol == _CROSS_VALIDATION:
             return cross_validation(ground, num_folds=self.num_folds)
-        return PROTOCOLS[self.protocol][1](ground)
+        if self.protocol == _SEARCH:
+            # Folds are files of what the network reads, which a candidate may change.
+            grounds = {candidate: self.ground(ground.config.seed, candidate.overrides) for candidate in self.candidates}
+            return [
+                cell
+                for candidate, of_candidate in grounds.items()
+                for cell in search_cells(of_candidate, candidate, num_folds=self.num_folds)
+            ]
+        return utility_cells(ground) if self.protocol == UTILITY else PROTOCOLS[self.protocol][1](ground)
 
     def run_folder(self, cell: str, seed: int) -> Path:
         """Return where the run of one cell lies."""
@@ -135,9 +153,14 @@ def _tabular(ground: Ground, seed: int) -> list[Row]:
 
 def report(study: Study, rows: Sequence[Row], sites: Sequence[str], console: Console) -> None:
     """Print and write the tables, and draw what can be drawn."""
+    title = f"{study.protocol}: {' '.join(study.overrides) or 'defaults'}"
+    if study.protocol == _SEARCH:
+        write_search(study.folder, title, table := search_table(rows, study.candidates, study.num_folds))
+        print_table(console, title, *table)
+        console.print(f"Table in {study.folder}", highlight=False, soft_wrap=True)
+        return
     together = f"all {study.num_folds} folds" if study.protocol == _CROSS_VALIDATION else None
     summaries = summarise(rows, together=together)
-    title = f"{study.protocol}: {' '.join(study.overrides) or 'defaults'}"
     print_table(console, title, *summary_cells(summaries))
     if len(study.seeds) == 1:
         print_table(console, "Every run, with 95 % intervals over patients", *brief_cells(rows))
@@ -164,7 +187,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m simulations.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     protocols = parser.add_subparsers(dest="protocol", required=True)
-    purposes = {_CROSS_VALIDATION: "k-fold over training patients; the test split stays unseen"}
+    purposes = {
+        _CROSS_VALIDATION: "k-fold over training patients; the test split stays unseen",
+        _SEARCH: "which recipe: candidates cross-validated over training patients",
+    }
     purposes |= {name: purpose for name, (purpose, _) in PROTOCOLS.items()}
     for name, purpose in purposes.items():
         protocol = protocols.add_parser(name, help=purpose)
@@ -174,26 +200,39 @@ def _parser() -> argparse.ArgumentParser:
             "--workers", type=at_least(1), default=default_workers(), help="cells that run at once; default %(default)s"
         )
         protocol.add_argument("--out", type=Path, help="folder; default runs/PROTOCOL")
-        if name == _CROSS_VALIDATION:
+        if name in {_CROSS_VALIDATION, _SEARCH}:
             protocol.add_argument("--folds", type=at_least(2), default=5, help="default 5")
+        if name == _SEARCH:
+            protocol.add_argument("--candidates", type=Path, default=CANDIDATES_FILE, help="YAML; default %(default)s")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 only when every cell has results."""
     options = _parser().parse_args(arguments)
-    console, errors = Console(), log_to_stderr()
-    torch.set_num_threads(1)
-    study = Study(
-        protocol=options.protocol,
-        overrides=tuple(options.overrides),
-        seeds=options.seeds,
-        num_folds=getattr(options, "folds", 0),
-        folder=(options.out or Path("runs") / options.protocol).resolve(),
-    )
-    try:
+    console = Console()
+
+    def run() -> None:
+        study = Study(
+            protocol=options.protocol,
+            overrides=tuple(options.overrides),
+            seeds=options.seeds,
+            folder=(options.out or Path("runs") / options.protocol).resolve(),
+            num_folds=getattr(options, "folds", 0),
+            candidates=read_candidates(options.candidates) if options.protocol == _SEARCH else (),
+        )
         rows = run_study(study, console, num_workers=options.workers)
         report(study, rows, compose([*study.overrides, "run.dir=unused"]).federation.sites, console)
+
+    return exit_code_of(run)
+
+
+def exit_code_of(run: Callable[[], None]) -> int:
+    """Run what goes on after an interruption; return 0 only when it has finished."""
+    errors = log_to_stderr()
+    torch.set_num_threads(1)
+    try:
+        run()
     except FederatedMammographyError as error:
         print_error(error)
         return 1

@@ -126,7 +126,7 @@ def leave_one_hospital_out(ground: Ground) -> list[Cell]:
         patients = {patient for patient, site in ground.owner.items() if site == held_out}
         holdout = write_holdout(ground.config, restrict(ground.prepared.table, patients), ground.owner)
         others = [site for site in ground.sites if site != held_out]
-        overrides = (*ground.tested_on(holdout), *_only(others), "evaluation.privacy=none")
+        overrides = (*ground.tested_on(holdout), *only(others), "evaluation.privacy=none")
         cells.append(Cell(name=f"without {held_out}", overrides=overrides))
     return cells
 
@@ -134,7 +134,7 @@ def leave_one_hospital_out(ground: Ground) -> list[Cell]:
 def cross_site(ground: Ground) -> list[Cell]:
     """Train one network together and one at every hospital alone, and test each on the patients of all hospitals."""
     fixed = ground.compared()
-    alone = (Cell(name=f"{site} alone", overrides=(*fixed, *_only([site]))) for site in ground.sites)
+    alone = (Cell(name=f"{site} alone", overrides=(*fixed, *only([site]))) for site in ground.sites)
     return [Cell(name="federated", overrides=fixed), *alone]
 
 
@@ -143,7 +143,7 @@ def baselines(ground: Ground) -> list[Cell]:
     fixed = ground.compared()
     together, *alone = cross_site(ground)
     central = write_roster(ground.config, dict.fromkeys(ground.owner, CENTRAL))
-    pooled = (*ground.compared(central), *_only([CENTRAL]))
+    pooled = (*ground.compared(central), *only([CENTRAL]))
     cells = [
         together,
         Cell(name="federated, no privacy", overrides=(*fixed, NO_PRIVACY)),
@@ -178,5 +178,6 @@ def quoted(value: str | None) -> str:
     return "null" if value is None else f"'{value}'"
 
 
-def _only(sites: Sequence[str]) -> tuple[str, ...]:
+def only(sites: Sequence[str]) -> tuple[str, ...]:
+    """Return the overrides of a federation of these sites, all of which must answer."""
     return (f"federation.sites=[{','.join(sites)}]", f"federation.min_sites={len(sites)}")

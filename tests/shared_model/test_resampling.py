@@ -18,7 +18,13 @@ from shared_model.metrics import (
     specificity_statistic,
 )
 from shared_model.ranking import average_precision
-from shared_model.resampling import BAND_POINTS, bootstrap_interval, bootstrap_intervals, bootstrap_roc_band
+from shared_model.resampling import (
+    BAND_POINTS,
+    bootstrap_interval,
+    bootstrap_intervals,
+    bootstrap_mean_interval,
+    bootstrap_roc_band,
+)
 
 TOLERANCE = 1e-12
 
@@ -155,6 +161,38 @@ class TestBootstrap:
             bootstrap_interval(labels, [0.1, 0.9], patients, auroc_statistic, **arguments)
         with pytest.raises(ValueError, match=message):
             bootstrap_roc_band(labels, [0.1, 0.9], patients, **arguments)
+
+
+class TestMeanOverNetworks:
+    def test_of_one_network_is_the_interval_of_the_statistic(self, cohort):
+        labels, scores, patients = cohort(3, num_lesions=40)
+        found = bootstrap_mean_interval(
+            labels, [scores], patients, auroc_statistic, num_resamples=50, generator=np.random.default_rng(1)
+        )
+        seed = int(np.random.default_rng(1).integers(2**63))
+        assert found == bootstrap_interval(
+            labels, scores, patients, auroc_statistic, num_resamples=50, generator=np.random.default_rng(seed)
+        )
+
+    def test_equals_a_loop_in_which_all_networks_see_the_same_patients(self, cohort):
+        labels, scores, patients = cohort(3, num_lesions=40)
+        others = np.random.default_rng(2).random(len(labels))
+        found = bootstrap_mean_interval(
+            labels, [scores, others], patients, auroc_statistic, num_resamples=50, generator=np.random.default_rng(1)
+        )
+        generator = np.random.default_rng(int(np.random.default_rng(1).integers(2**63)))
+        names, values = sorted(set(patients)), []
+        for _ in range(50):
+            drawn = generator.integers(len(names), size=len(names))
+            rows = [row for i in drawn for row in range(len(labels)) if patients[row] == names[i]]
+            values.append(np.mean([reference.roc_auc_score(labels[rows], s[rows]) for s in (scores, others)]))
+        np.testing.assert_allclose([found.low, found.high], np.percentile(values, [2.5, 97.5]), rtol=0, atol=TOLERANCE)
+
+    def test_needs_a_network(self):
+        with pytest.raises(ValueError, match="scores of at least one network"):
+            bootstrap_mean_interval(
+                [0, 1], [], [0, 1], auroc_statistic, num_resamples=5, generator=np.random.default_rng(0)
+            )
 
 
 class TestBootstrapRocBand:
