@@ -24,6 +24,7 @@ from simulations.phantom import write_phantom
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
 _SIMULATED = "simulated"
+_MAX_DEALS = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,17 +81,32 @@ def _write_phantom(config: ExperimentConfig, report: Progress) -> None:
 
 
 def _with_roster(config: ExperimentConfig, table: LesionTable) -> ExperimentConfig:
-    """Return the configuration with a roster of dealt patients; a hospital's patients are its own already."""
+    """Return the configuration with a roster of dealt patients; a hospital's patients are its own already.
+
+    A deal that leaves a site unable to train is dealt again, as skewed ones now and then are (Li et al. 2022,
+    NIID-Bench, does the same).
+
+    Raises:
+        CohortError, PrivacyError: no deal of ``_MAX_DEALS`` gave every site a cohort to train on.
+    """
     federation = config.federation
     if federation.partition is Partition.HOSPITAL:
         return config
-    owner = assign_sites(
-        table.frame,
-        federation.sites,
-        partition=federation.partition,
-        concentration=federation.concentration,
-        generator=numpy_generator(config.seed, "partition"),
-    )
+    generator = numpy_generator(config.seed, "partition")
+    for deal in range(1, _MAX_DEALS + 1):
+        owner = assign_sites(
+            table.frame,
+            federation.sites,
+            partition=federation.partition,
+            concentration=federation.concentration,
+            generator=generator,
+        )
+        try:
+            _check_cohorts(config, owner, table)
+            break
+        except (CohortError, PrivacyError):
+            if deal == _MAX_DEALS:
+                raise
     return dataclasses.replace(config, data=dataclasses.replace(config.data, roster=write_roster(config, owner)))
 
 

@@ -1,14 +1,16 @@
 """What the clinical table alone gives, without a network, a federation or privacy: the marks to beat."""
 
+import dataclasses
+
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from client.clinical import encode_clinical
-from client.dataset import assign_table_roles
+from client.dataset import load_lesions
 from client.roles import Role
 from server.appraisal import Appraisal
 from server.evidence import Evidence
 from server.predictions import Predictions
+from shared_model.choices import Modality
 from shared_model.lesions import Lesions
 from shared_model.metrics import exact_threshold_for_sensitivity
 from simulations.prepare import Prepared
@@ -24,19 +26,21 @@ def tabular_baselines(prepared: Prepared, holdout: Lesions, test: Predictions) -
         holdout: the test lesions.
         test: the same lesions with what describes them; their scores are not used.
     """
-    config, frame = prepared.config, prepared.table.frame
-    role = frame["patient_id"].map(assign_table_roles(frame, config))
-    is_training, is_public = (role == Role.TRAIN).to_numpy(dtype=bool), (role == Role.PUBLIC).to_numpy(dtype=bool)
-    columns, labels = encode_clinical(frame, config.data.features), frame["label"].to_numpy(dtype=np.int64)
-    model = LogisticRegression(max_iter=1000).fit(columns[is_training], labels[is_training])
+    config = prepared.config
+    without_images = dataclasses.replace(config, model=dataclasses.replace(config.model, modality=Modality.CLINICAL))
+    lesions, _ = load_lesions(prepared.table, without_images)
+    training, public = lesions[Role.TRAIN], lesions[Role.PUBLIC]
+    model = LogisticRegression(max_iter=1000).fit(training.clinical.numpy(), training.labels.numpy())
     # The threshold comes from the patients that the networks' threshold comes from.
-    chosen_on = is_public if labels[is_public].any() else is_training
+    chosen_on = public if public.labels.any() else training
     threshold = exact_threshold_for_sensitivity(
-        labels[chosen_on], model.predict_proba(columns[chosen_on])[:, 1], config.evaluation.target_sensitivity
+        chosen_on.labels.numpy(),
+        model.predict_proba(chosen_on.clinical.numpy())[:, 1],
+        config.evaluation.target_sensitivity,
     )
     scores = {
         LOGISTIC: (model.predict_proba(holdout.clinical.numpy())[:, 1].astype(np.float64), threshold),
-        MAJORITY: (np.full(len(holdout), labels[is_training].mean()), 0.5),
+        MAJORITY: (np.full(len(holdout), float(training.labels.mean())), 0.5),
     }
     return {name: _evidence(prepared, test, values, cut) for name, (values, cut) in scores.items()}
 
