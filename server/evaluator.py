@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from server.recalibration import platt_scale
 from server.site_histograms import operating_threshold, rates, site_auroc
 from shared_model.choices import EvaluationPrivacy, Modality
 from shared_model.config import ExperimentConfig
@@ -82,6 +83,20 @@ class GlobalEvaluator:
     def constants(self) -> Parameters:
         """The network's public constants."""
         return constants_state(self.network)
+
+    def recalibrated(self, parameters: Parameters) -> Parameters:
+        """Return parameters that rank alike and whose scores fit the public lesions as probabilities.
+
+        They are returned as they are without public lesions of both classes, or where scores do not rise with them.
+        """
+        if self.public is None:
+            return parameters
+        load_trainable(self.network, parameters)
+        found = platt_scale(self.public.labels.numpy(), predict(self.network, self.public))
+        if found is None:
+            return parameters
+        self.network.rescale_logits(scale=found.scale, offset=found.offset)
+        return trainable_state(self.network)
 
     def evaluate(
         self, parameters: Parameters, *, test: Histogram | None, validation: Histogram | None

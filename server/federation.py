@@ -1,5 +1,6 @@
 """A whole training: rounds of exchange and aggregation, each followed by an evaluation of the global network."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,6 +102,8 @@ def federate(grid: Grid, config: ExperimentConfig, *, observe: Observer) -> Outc
         combined = combination.begin(config.strategy)
         trained = strategy.train(grid, request, nodes, collect=combined)
         state = _apply(state, combined.result(), request)
+        if server_round == config.training.num_rounds:
+            state = dataclasses.replace(state, average=evaluator.recalibrated(state.average))
         evaluated: strategy.Exchange[EvaluateReply] = strategy.Exchange(replies=(), failures=())
         if _sites_evaluate(config, server_round):
             request = Request(

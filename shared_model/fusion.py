@@ -162,6 +162,12 @@ class LogitLayer(nn.Module):
         logits: Tensor = self.linear(torch.cat((vectors, constant), dim=-1))
         return logits.squeeze(-1)
 
+    def rescale(self, *, scale: float, offset: float) -> None:
+        """Turn every logit ``l`` of this layer into ``scale * l + offset``."""
+        with torch.no_grad():
+            self.linear.weight *= scale
+            self.linear.weight[:, -1] += offset / BIAS_INPUT
+
 
 class SingleHead(nn.Module):
     """One modality to a logit."""
@@ -290,6 +296,12 @@ class FusionNet(nn.Module):
             branches += [clinical * CLINICAL_SCALE, (clinical != 0).any(dim=-1)]
         logits: Tensor = self.head(*branches)
         return logits
+
+    def rescale_logits(self, *, scale: float, offset: float) -> None:
+        """Turn every logit ``l`` into ``scale * l + offset``; with late fusion, 0 stays where both modalities miss."""
+        for module in self.modules():
+            if isinstance(module, LogitLayer):
+                module.rescale(scale=scale, offset=offset)
 
     def set_constants(self, constants: FeatureConstants) -> None:
         """Set the public constants of the image path.

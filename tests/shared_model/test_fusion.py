@@ -253,6 +253,16 @@ def test_the_gradient_of_a_record_is_bounded(seed, fusion):
     assert norm <= np.sqrt(1 + 5 / 4 + 2 * 0.1**2)
 
 
+@pytest.mark.parametrize("modality", ["image", "clinical", "fusion"])
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_logits_are_rescaled_in_place(modality, fusion):
+    network, records = _randomised(build_network(_model(modality, fusion=fusion), WIDTH, seed=0)), _records(6)
+    present = (records[0], torch.ones(6, dtype=torch.bool), records[2])
+    before = network(*present).detach()
+    network.rescale_logits(scale=0.3, offset=-1.5)
+    torch.testing.assert_close(network(*present).detach(), 0.3 * before - 1.5)
+
+
 def _correlated(num_rows, width=12):
     generator = np.random.default_rng(5)
     return (generator.normal(size=(num_rows, width)) @ generator.normal(size=(width, width)) + 3).astype(np.float32)
