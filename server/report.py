@@ -212,7 +212,8 @@ def _inputs(configuration: Mapping[str, object]) -> dict[str, object]:
     if not isinstance(model, Mapping) or not isinstance(data, Mapping):
         raise TypeError("Expected the configuration's model and data to be mappings.")
     names = ("modality", "fusion", "backbone")
-    return {**{name: model[name] for name in names}, "features": data["features"], "types": data["lesion_types"]}
+    of_data = {"features": data["features"], "types": data["lesion_types"], "views": data.get("views")}
+    return {**{name: model[name] for name in names}, **of_data}
 
 
 def _figure_rows(evidence: Evidence | None) -> list[tuple[str, str, list[str]]]:
