@@ -46,7 +46,12 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "reader columns alone": (_CLINICAL, _READER),
 }
 """By name the overrides beyond ``RECIPE``."""
-_DRAWN = {"image": (BLUE, "o-"), "image + descriptors": (VERMILLION, "s-"), "image + reader columns": (GREEN, "^-")}
+_DRAWN = {
+    "image + reader columns": (GREEN, "^-"),
+    "image + descriptors": (VERMILLION, "s-"),
+    "image": (BLUE, "o-"),
+    "image, each view by itself": ("#56B4E9", "D-"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +133,9 @@ class Entry:
     interval: Interval | None
     """95 % of the mean, over patients; None where seeds have different test lesions."""
     worst_site: str | None
-    """The hospital with the lowest mean AUC, of those with an AUC at every seed."""
+    """The hospital with the lowest AUC, if it is the same at every seed."""
     worst_auroc: float | None
+    """The lowest AUC of a hospital, mean over seeds; None where a seed has none."""
 
 
 def entries(rows: Sequence[tuple[Row, Predictions]], *, num_resamples: int) -> list[Entry]:
@@ -178,15 +184,18 @@ def _entry(cell: str, mine: Sequence[tuple[Row, Predictions]], num_resamples: in
     )
 
 
-def _worst_site(rows: Sequence[Row]) -> tuple[str, float] | None:
-    means: dict[str, float] = {}
-    for site in sorted(
-        {group.value for row in rows if row.evidence for group in row.evidence.groups if group.attribute == "site"}
-    ):
-        values = [figure.value for row in rows if (figure := row.at_site(site)) and figure.value is not None]
-        if len(values) == len(rows):
-            means[site] = float(np.mean(values))
-    return min(means.items(), key=lambda item: item[1]) if means else None
+def _worst_site(rows: Sequence[Row]) -> tuple[str | None, float] | None:
+    """Return the lowest AUC of a hospital, mean over seeds, and which it is, if it is the same at every seed."""
+    lowest = []
+    for row in rows:
+        groups = () if row.evidence is None else row.evidence.groups
+        figures = {group.value: group.figure("auroc") for group in groups if group.attribute == "site"}
+        of_site = {site: figure.value for site, figure in figures.items() if figure and figure.value is not None}
+        if not of_site:
+            return None
+        lowest.append(min(of_site.items(), key=lambda item: item[1]))
+    names = {site for site, _ in lowest}
+    return (names.pop() if len(names) == 1 else None), float(np.mean([auroc for _, auroc in lowest]))
 
 
 def table_cells(found: Sequence[Entry], *, with_intervals: bool = True) -> tuple[list[str], list[list[str]]]:
@@ -205,7 +214,8 @@ def comparison_cells(found: Sequence[Entry], *, with_intervals: bool = True) -> 
     lines = []
     for name in ("image + descriptors", *names):
         last = _find(found, name, BRIEF_PROMISES[-1])
-        worst = "-" if last is None or last.worst_auroc is None else f"{last.worst_auroc:.3f} ({last.worst_site})"
+        worst = "-" if last is None or last.worst_auroc is None else f"{last.worst_auroc:.3f}"
+        worst += f" ({last.worst_site})" if last is not None and last.worst_site else ""
         shown = (_spread(_find(found, name, epsilon), with_intervals) for epsilon in BRIEF_PROMISES)
         lines.append([name, *shown, worst])
     return header, lines
@@ -257,9 +267,15 @@ def to_text(found: Sequence[Entry]) -> str:
     return (
         f"{to_markdown(*table_cells(found))}\n"
         f"AUC on the official test lesions: mean ± standard deviation over {num_seeds} seeds (95 % interval of the "
-        f"mean over patients); patient-level epsilon, delta 1e-4. Published: {PUBLISHED_SOURCE}.\n\n"
+        f"mean over patients); patient-level epsilon, delta 1e-4. Published: {PUBLISHED_SOURCE}; {_further()}.\n\n"
         f"{to_markdown(*comparison_cells(found))}"
     )
+
+
+def _further() -> str:
+    """Return the published figures at promises that the table lacks, in words."""
+    rows = (row for row in PUBLISHED if row.epsilon not in PROMISES)
+    return ", ".join(f"{row.auroc:.3f} at epsilon {row.epsilon:g} ({row.what})" for row in rows)
 
 
 def draw_utility(found: Sequence[Entry]) -> Drawing:
@@ -270,7 +286,7 @@ def draw_utility(found: Sequence[Entry]) -> Drawing:
     for place, (name, (colour, style)) in enumerate(_DRAWN.items()):
         mine = [entry for epsilon in promised if (entry := _find(found, name, epsilon)) is not None]
         # Side by side, so that intervals do not hide each other.
-        places = [(entry.epsilon or 0) * 1.03 ** (place - 1) for entry in mine]
+        places = [(entry.epsilon or 0) * 1.03 ** (place - 1.5) for entry in mine]
         axes.plot(places, [entry.auroc for entry in mine], style, color=colour, label=name)
         for x, entry in zip(places, mine, strict=True):
             if entry.interval is not None:
