@@ -100,7 +100,7 @@ def test_audits_count_the_trials_of_all(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: f"{target.fault}, {target.way}, {target.sampling_rate}")
 def test_the_claim_stands_and_falls_with_every_planted_fault(target):
-    found = audit(target, target_epsilon=8.0, num_trials=500, seed=7)
+    found = audit(target, target_epsilon=8.0, num_trials=700, seed=7)
     for bound in found.bounds:
         print(f"delta {bound.delta:g}: {bound.least_epsilon:.2f} of {bound.claimed_epsilon:.2f}")  # noqa: T201
     assert found.is_as_it_should_be
