@@ -59,6 +59,10 @@ class Predictions:
         names = [f"{patient} {side}" for patient, side in zip(self.patients, sides, strict=True)]
         return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
+    def has_lesions_of(self, other: "Predictions") -> bool:
+        """Return whether both are about the same lesions in the same order, as far as labels and patients tell."""
+        return np.array_equal(self.labels, other.labels) and np.array_equal(self.patients, other.patients)
+
     def errors(self, threshold: float) -> tuple[list[int], list[int]]:
         """Return the rows of missed cancers and of false alarms, each the furthest from ``threshold`` first."""
         order = [int(row) for row in np.argsort(self.scores, kind="stable")]

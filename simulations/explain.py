@@ -105,7 +105,7 @@ class FinishedRun:
             threshold=results.final.threshold,
             frame=frame,
             clinical=lesions.clinical,
-            other_views=_other_views(config),
+            other_views=(None,) * len(frame) if config.data.views is Views.OWN else _other_views(config),
         )
 
     @property
@@ -181,11 +181,9 @@ def _test_lesions(config: ExperimentConfig) -> tuple[pd.DataFrame, Lesions]:
 
 
 def _other_views(config: ExperimentConfig) -> tuple[Tensor | None, ...]:
-    """Return of every test row the features of the lesion's other views, if the network reads their mean."""
+    """Return of every test row the features of the lesion's other views."""
     by_itself = dataclasses.replace(config, data=dataclasses.replace(config.data, views=Views.OWN))
     frame, lesions = _test_lesions(by_itself)
-    if config.data.views is Views.OWN:
-        return (None,) * len(frame)
     findings, rows = findings_of(frame), torch.arange(len(frame))
     return tuple(lesions.images[(findings == findings[row]) & lesions.has_image & (rows != row)] for row in rows)
 

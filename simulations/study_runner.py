@@ -21,7 +21,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -302,7 +301,7 @@ def read_row(job: Job, *, first: Predictions | None) -> Row:
 
 def _compare(mine: Predictions, first: Predictions) -> PairedComparison | None:
     """Compare on the same lesions; None on others, or where a class has too few patients."""
-    if not (np.array_equal(mine.labels, first.labels) and np.array_equal(mine.patients, first.patients)):
+    if not mine.has_lesions_of(first):
         return None
     try:
         return delong.compare(mine.labels, mine.scores, first.scores, mine.patients)

@@ -157,12 +157,8 @@ def _entry(cell: str, mine: Sequence[tuple[Row, Predictions]], num_resamples: in
     if len(values) < len(mine):
         raise ValueError(f"Expected test lesions of both classes in every run of {cell}.")
     first = mine[0][1]
-    is_same = all(
-        np.array_equal(first.labels, other.labels) and np.array_equal(first.patients, other.patients)
-        for _, other in mine
-    )
     interval = None
-    if is_same:
+    if all(predictions.has_lesions_of(first) for _, predictions in mine):
         interval = bootstrap_mean_interval(
             first.labels,
             [predictions.scores for _, predictions in mine],

@@ -30,6 +30,18 @@ def test_without_every_side_there_are_no_breasts(attributes):
     assert made.breasts is None
 
 
+@pytest.mark.parametrize(
+    ("change", "is_same"),
+    [
+        ({"scores": np.zeros(4)}, True),
+        ({"labels": np.array([1, 0, 1, 1])}, False),
+        ({"patients": np.array([0, 0, 1, 7])}, False),
+    ],
+)
+def test_lesions_are_the_same_whatever_their_scores(change, is_same):
+    assert Predictions(**{**vars(PREDICTIONS), **change}).has_lesions_of(PREDICTIONS) == is_same
+
+
 def test_selection_keeps_rows_together():
     chosen = PREDICTIONS.select(np.array([False, True, False, True]))
     assert chosen.patients.tolist() == [0, 7]
