@@ -27,7 +27,7 @@ simulate: $(READY) ## Train three simulated hospitals on synthetic mammograms
 	$(BIN)/python -m simulations.run $(OVERRIDES)
 
 federation: $(READY) ## The same as processes over TLS: a coordinator and one process per hospital
-	$(BIN)/python -m simulations.rehearsal $(OVERRIDES)
+	$(BIN)/python -m simulations.federation.rehearsal $(OVERRIDES)
 
 test: $(READY) ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not chaos' $(TESTS)

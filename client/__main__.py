@@ -11,16 +11,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from client.preflight import Check, Status, may_start, preflight
-from client.privacy_report import PrivacyReport, report_on
-from client.privacy_report_formats import print_report, to_csv, to_json
-from client.privacy_report_html import to_html
-from client.site_file import SiteFile
+from client.deployment.preflight import Check, Status, may_start, preflight
+from client.deployment.site_file import SiteFile
+from client.privacy.report import PrivacyReport, report_on
+from client.privacy.report_formats import print_report, to_csv, to_json
+from client.privacy.report_html import to_html
+from shared_model.config.fingerprints import source_fingerprint
 from shared_model.errors import ConfigError
-from shared_model.files import write_atomically
-from shared_model.processes import stop_on_signals
-from shared_model.provenance import source_fingerprint
-from shared_model.terminal import log_to_stderr, print_error
+from shared_model.system.files import write_atomically
+from shared_model.system.processes import stop_on_signals
+from shared_model.system.terminal import log_to_stderr, print_error
 
 _USAGE_ERROR = 2
 _STYLES = {Status.OK: "[green]ok[/]", Status.WARNING: "[yellow]warning[/]", Status.FAILED: "[bold red]FAILED[/]"}
@@ -78,8 +78,8 @@ def _checked(path: Path) -> list[Check] | None:
 
 def _start(chosen: argparse.Namespace) -> int:
     # Torch and Flower take seconds to import, which the other commands need not wait for.
-    from client import supernode  # noqa: PLC0415
     from client.app import app  # noqa: PLC0415
+    from client.deployment import supernode  # noqa: PLC0415
 
     checks = _checked(chosen.site)
     if checks is None or not may_start(checks):

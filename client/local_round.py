@@ -8,20 +8,16 @@ import logging
 
 import torch
 
-from client.ledger import StoredReply
-from client.ledger_entries import Purpose, Reserved, Unprotected
-from client.noise import NoiseGenerator
-from client.private_training import LocalTraining, train_round
-from client.roles import Role
+from client.data.splits import Role
+from client.privacy.ledger import StoredReply
+from client.privacy.ledger_entries import Purpose, Reserved, Unprotected
 from client.site import Site
-from shared_model import parameters as named
-from shared_model.accounting import Mechanism, PrivacyPlan, declared_size, evaluation_noise
-from shared_model.choices import EvaluationPrivacy, NoiseSource, PrivacyMode, StrategyName
-from shared_model.config import ExperimentConfig
+from client.training.dp_sgd import LocalTraining, train_round
+from client.training.noise import NoiseGenerator
+from shared_model.config.choices import EvaluationPrivacy, NoiseSource, PrivacyMode, StrategyName
+from shared_model.config.experiment import ExperimentConfig
+from shared_model.config.fingerprints import config_fingerprint
 from shared_model.errors import ProtocolError
-from shared_model.evaluation import histogram_of, predict
-from shared_model.fusion import FusionNet, build_network, load_constants, load_trainable, trainable_state
-from shared_model.mammography import clinical_width
 from shared_model.messages import (
     EvaluateReply,
     PrivacySpent,
@@ -33,9 +29,13 @@ from shared_model.messages import (
     train_reply_from_bytes,
     train_reply_to_bytes,
 )
-from shared_model.private_histograms import WeightedHistogram
-from shared_model.provenance import config_fingerprint
-from shared_model.seeding import derive_seed
+from shared_model.network import parameters as named
+from shared_model.network.fusion import FusionNet, build_network, load_constants, load_trainable, trainable_state
+from shared_model.network.scoring import histogram_of, predict
+from shared_model.privacy.accounting import Mechanism, PrivacyPlan, declared_size, evaluation_noise
+from shared_model.privacy.noisy_histograms import WeightedHistogram
+from shared_model.system.seeding import derive_seed
+from shared_model.vocabulary import clinical_width
 
 logger = logging.getLogger(__name__)
 

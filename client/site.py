@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from client.clinical import LesionTable, check_rejects
-from client.dataset import assign_table_roles, load_lesions, site_table
-from client.ledger import Ledger
-from client.roles import Role, check_cohort
-from client.site_policy import OPEN_POLICY, SitePolicy
-from shared_model.choices import DataSource
-from shared_model.config import ExperimentConfig
+from client.data.dataset import assign_table_roles, load_lesions, site_table
+from client.data.lesion_table import LesionTable, check_rejects
+from client.data.splits import Role, check_cohort
+from client.privacy.ledger import Ledger
+from client.privacy.policy import OPEN_POLICY, SitePolicy
+from shared_model.config.choices import DataSource
+from shared_model.config.experiment import ExperimentConfig
+from shared_model.config.fingerprints import source_fingerprint
+from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError
-from shared_model.lesions import Lesions
-from shared_model.provenance import source_fingerprint
 
 _PARTITION = "partition-id"
 _SITE, _LEDGER, _POLICY = "site", "ledger", "policy"

@@ -9,19 +9,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from server.coordinator import Coordinator
-from server.display import Display, print_results
-from server.event_files import write_events
-from server.follow import follow
-from server.provision import provision
-from server.report import MODEL_CARD_FILE, REPORT_FILE, write_report
-from server.results import RESULTS_FILE
-from server.superlink import bundle_digest, runs, serve, site_statuses, stop_run, submit
-from shared_model.config import compose
+from server.deployment.follow import follow
+from server.deployment.kit import Coordinator
+from server.deployment.provision import provision
+from server.deployment.superlink import bundle_digest, runs, serve, site_statuses, stop_run, submit
+from server.report.html_report import MODEL_CARD_FILE, REPORT_FILE, write_report
+from server.report.run_display import Display, print_results
+from server.report.tensorboard import write_events
+from server.results.document import RESULTS_FILE
+from shared_model.config.experiment import compose
 from shared_model.errors import ConfigError, FederatedMammographyError
-from shared_model.files import write_atomically
-from shared_model.processes import stop_on_signals
-from shared_model.terminal import log_to_stderr, print_error
+from shared_model.system.files import write_atomically
+from shared_model.system.processes import stop_on_signals
+from shared_model.system.terminal import log_to_stderr, print_error
 
 _INTERRUPTED = 130
 _OVERRIDES_FILE = "overrides.json"

@@ -6,12 +6,12 @@ import shlex
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from server.federation import RoundSummary, federate
-from server.run_folder import RunFolder
-from shared_model.audit_log import AuditLog
-from shared_model.config import compose
+from server.federation.rounds import RoundSummary, federate
+from server.report.run_folder import RunFolder
+from shared_model.config.experiment import compose
+from shared_model.config.fingerprints import config_fingerprint, source_fingerprint
 from shared_model.errors import ConfigError, FederatedMammographyError
-from shared_model.provenance import config_fingerprint, source_fingerprint
+from shared_model.system.audit_log import AuditLog
 
 logger = logging.getLogger(__name__)
 

@@ -18,14 +18,14 @@ import safetensors.numpy as safetensors
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
-from shared_model.accounting import evaluation_noise
-from shared_model.choices import EvaluationPrivacy
-from shared_model.config import EvaluationConfig, ExperimentConfig
+from shared_model.config.choices import EvaluationPrivacy
+from shared_model.config.experiment import EvaluationConfig, ExperimentConfig
+from shared_model.config.fingerprints import source_fingerprint
 from shared_model.errors import ProtocolError
-from shared_model.metrics import ScoreHistogram
-from shared_model.parameters import FloatArray, Parameters, to_safetensors
-from shared_model.private_histograms import WeightedHistogram
-from shared_model.provenance import source_fingerprint
+from shared_model.metrics.counts import ScoreHistogram
+from shared_model.network.parameters import FloatArray, Parameters, to_safetensors
+from shared_model.privacy.accounting import evaluation_noise
+from shared_model.privacy.noisy_histograms import WeightedHistogram
 
 _FACTS = "facts"
 _PARAMETERS = "parameters"

@@ -15,20 +15,20 @@ from rich.console import Console
 
 from client.app import app as client_app
 from client.site import simulated_ledger
-from server.display import print_results
-from server.federation import Observer, Outcome, federate
-from server.report import REPORT_FILE, write_report
-from server.results import Results
-from server.run_folder import RunFolder
-from shared_model.choices import Backend
-from shared_model.config import ExperimentConfig, compose
+from server.federation.rounds import Observer, Outcome, federate
+from server.report.html_report import REPORT_FILE, write_report
+from server.report.run_display import print_results
+from server.report.run_folder import RunFolder
+from server.results.document import Results
+from shared_model.config.choices import Backend
+from shared_model.config.experiment import ExperimentConfig, compose
 from shared_model.errors import ConfigError, FederatedMammographyError
-from shared_model.processes import FLOWER_ENVIRONMENT
-from shared_model.terminal import log_to_stderr, print_error
-from simulations.display import SimulationDisplay
-from simulations.federation_privacy import write_privacy_reports
-from simulations.local_grid import LocalGrid
-from simulations.prepare import prepare
+from shared_model.system.processes import FLOWER_ENVIRONMENT
+from shared_model.system.terminal import log_to_stderr, print_error
+from simulations.federation.display import SimulationDisplay
+from simulations.federation.local_grid import LocalGrid
+from simulations.federation.prepare import prepare
+from simulations.federation.privacy_reports import write_privacy_reports
 
 _INTERRUPTED = 130
 _DESCRIPTION = """\

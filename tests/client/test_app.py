@@ -9,11 +9,11 @@ from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from client import app as client_app
-from client.ledger import read_history
+from client.privacy.ledger import read_history
 from client.site import load_site
-from server.evaluator import GlobalEvaluator
-from shared_model.choices import Fusion
-from shared_model.config import CONFIG_FOLDER, compose
+from server.evaluation.global_evaluation import GlobalEvaluator
+from shared_model.config.choices import Fusion
+from shared_model.config.experiment import CONFIG_FOLDER, compose
 from shared_model.errors import DicomError, FederatedMammographyError
 from shared_model.messages import Request, pack_request, unpack_evaluate_reply, unpack_train_reply
 

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 import pytest
 import yaml
 
-from server import superlink
 from server.__main__ import main
-from server.coordinator import Coordinator
-from server.provision import provision
-from server.superlink import bundle_digest
+from server.deployment import superlink
+from server.deployment.kit import Coordinator
+from server.deployment.provision import provision
+from server.deployment.superlink import bundle_digest
 from shared_model.errors import ConfigError
 
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shared_model.choices import EvaluationPrivacy
-from shared_model.config import compose
+from shared_model.config.choices import EvaluationPrivacy
+from shared_model.config.experiment import compose
 from shared_model.errors import ConfigError, ProtocolError
 from shared_model.messages import (
     EvaluateReply,
@@ -28,7 +28,7 @@ from shared_model.messages import (
     unpack_request,
     unpack_train_reply,
 )
-from shared_model.metrics import ScoreHistogram
+from shared_model.metrics.counts import ScoreHistogram
 
 NUM_BINS = 4
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=3)

@@ -15,21 +15,21 @@ import yaml
 from safetensors.numpy import load, load_file
 
 import client.app
-import client.dataset
-import client.image_cache
-import client.images
-import server.display
-from client.dataset import load_lesions, site_table
-from client.ledger import Ledger, read_history
-from client.ledger_entries import Purpose, Reserved, Unprotected
-from client.roles import Role
-from server.predictions import Predictions
-from server.results import read_results
-from shared_model.config import ExperimentConfig
+import client.data.dataset
+import client.data.image_cache
+import client.data.images
+import server.report.run_display
+from client.data.dataset import load_lesions, site_table
+from client.data.splits import Role
+from client.privacy.ledger import Ledger, read_history
+from client.privacy.ledger_entries import Purpose, Reserved, Unprotected
+from server.evaluation.predictions import Predictions
+from server.results.document import read_results
+from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import DataError, LedgerError
-from shared_model.evaluation import predict
-from shared_model.fusion import build_network, load_constants, load_trainable, trainable_state
-from shared_model.mammography import clinical_width
+from shared_model.network.fusion import build_network, load_constants, load_trainable, trainable_state
+from shared_model.network.scoring import predict
+from shared_model.vocabulary import clinical_width
 from simulations.run import main
 
 pytestmark = pytest.mark.slow
@@ -125,7 +125,7 @@ class TestFinishedRun:
         assert all(site.num_patients_declared % 2 == 0 for site in results.sites)
 
     def test_a_second_run_reads_no_image(self, run_smoke, monkeypatch):
-        monkeypatch.setattr(client.images, "read_image", lambda path: pytest.fail(f"read {path}"))
+        monkeypatch.setattr(client.data.images, "read_image", lambda path: pytest.fail(f"read {path}"))
         run_smoke("seed=0")
 
     def test_will_not_overwrite_results(self, smoke, capsys):
@@ -336,7 +336,7 @@ class TestInterruption:
     ):
         overrides = ["privacy.noise=seeded", *overrides]
         whole, folder, rounds = run_smoke(*overrides), tmp_path / "killed", []
-        on_round = server.display.Display.on_round
+        on_round = server.report.run_display.Display.on_round
 
         def interrupt(display, result):
             rounds.append(result.round)
@@ -344,10 +344,12 @@ class TestInterruption:
                 raise KeyboardInterrupt
             on_round(display, result)
 
-        monkeypatch.setattr(server.display.Display, "on_round", interrupt)
+        monkeypatch.setattr(server.report.run_display.Display, "on_round", interrupt)
         assert main(smoke.overrides(folder, *overrides)) == 130
         assert (folder / "checkpoint.safetensors").exists()
-        monkeypatch.setattr(server.display.Display, "on_round", lambda _, result: rounds.append(result.round))
+        monkeypatch.setattr(
+            server.report.run_display.Display, "on_round", lambda _, result: rounds.append(result.round)
+        )
         assert main(smoke.overrides(folder, *overrides)) == 0
         assert rounds == [*range(1, stop_after + 1), *range(stop_after + 1, 4)]
         assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
@@ -367,19 +369,19 @@ class TestInterruption:
             f"data.cache_dir={tmp_path / 'cache'}",
             f"run.dir={tmp_path / 'run'}",
         ]
-        put = client.image_cache.ImageCache.put
+        put = client.data.image_cache.ImageCache.put
 
         def put_once(cache, keys, arrays):
             put(cache, keys, arrays)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(client.image_cache.ImageCache, "put", put_once)
+        monkeypatch.setattr(client.data.image_cache.ImageCache, "put", put_once)
         assert main(overrides) == 130
         assert "interrupted" in capsys.readouterr().err
         assert not (tmp_path / "run" / "results.json").exists()
         monkeypatch.undo()
         done = []
-        monkeypatch.setattr(client.dataset, "frozen_features", lambda *images: done.append(1) or original(*images))
+        monkeypatch.setattr(client.data.dataset, "frozen_features", lambda *images: done.append(1) or original(*images))
         assert main(overrides) == 0
         first = len(list((tmp_path / "cache").rglob("*.npy")))
         assert first > 1
@@ -393,4 +395,4 @@ class TestInterruption:
         assert "preset=smoke|phantom|cbis_mass" in shown.stdout
 
 
-original = client.dataset.frozen_features
+original = client.data.dataset.frozen_features

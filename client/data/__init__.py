@@ -1,0 +1,1 @@
+"""The site's own tables and images, read, checked and turned into network input."""

@@ -1,0 +1,59 @@
+"""Flower's SuperNode that ends instead of living on out of step; takes the arguments of ``flower-supernode``.
+
+Two things that Flower 1.41 does would leave a site alive and deaf or a message behind for ever:
+
+- its loop may end, for instance as the coordinator dies while they shake hands; its door stays open and so does it;
+- a message that it has to drop, because the run ended or the line broke while it came, leaves a task behind. That
+  task's reply is then taken for the reply to the next message, and so on.
+
+Here the process ends in both cases, having signed off, and ``client.deployment.supernode`` starts another with nothing
+in memory.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from flwr.supernode import start_client_internal
+from flwr.supernode.cli import flower_supernode
+
+
+def end_on_dropped_message(pull: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Return ``pull``, which receives and stores a message, such that it exits where one was received and dropped."""
+
+    def pull_or_exit(*, receive: Callable[[], object | None], **others: object) -> int | None:
+        has_received = False
+
+        def receive_and_note() -> object | None:
+            nonlocal has_received
+            message = receive()
+            has_received = message is not None
+            return message
+
+        run_id = pull(receive=receive_and_note, **others)
+        if has_received and run_id is None:
+            raise SystemExit("A message was dropped: ending, to be started again.")
+        return run_id
+
+    return pull_or_exit
+
+
+def main() -> None:
+    """Run the SuperNode and end the process with it, whatever threads of it are left."""
+    start_client_internal._pull_and_store_message = end_on_dropped_message(
+        start_client_internal._pull_and_store_message
+    )
+    try:
+        flower_supernode()
+    except SystemExit as end:
+        sys.stderr.write(f"{end.code}\n")
+    except BaseException:  # noqa: BLE001, whatever it is, the process must not stay
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""What must be right before a hospital's process may start, each with what to do where it is not."""
+
+import email.utils
+import shutil
+import ssl
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from http.client import HTTPException, HTTPSConnection
+from importlib.metadata import version
+
+from client.data.dataset import site_table
+from client.data.lesion_table import check_rejects
+from client.deployment.site_file import SiteFile
+from client.privacy.ledger import Ledger
+from client.privacy.policy import SitePolicy
+from client.site import SiteSettings
+from shared_model.config.experiment import compose
+from shared_model.config.fingerprints import source_fingerprint
+from shared_model.errors import FederatedMammographyError
+from shared_model.system.audit_log import verify
+
+_MAX_CLOCK_SECONDS = 60.0
+_MIN_DAYS = 14.0
+_MIN_FREE_BYTES = 2**30
+_TIMEOUT_SECONDS = 10.0
+
+
+class Status(StrEnum):
+    """How a check went."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One line of the table."""
+
+    name: str
+    status: Status
+    detail: str
+    remedy: str = ""
+    """What to do; empty where all is well."""
+
+
+def preflight(site: SiteFile) -> list[Check]:
+    """Return every check; a site whose checks include a failed one must not start."""
+    checks = [
+        _guarded(name, check, site, remedy)
+        for name, check, remedy in (
+            ("data", _data, "correct data_root, data_source or roster in site.yaml, or the rows that are named"),
+            ("ledger", _ledger, "restore the ledger and the files beside it from one backup"),
+            ("policy", _policy, "correct the policy file; configs/site_policy/hospital.yaml is one to copy"),
+            ("bundles", _bundles, "add the digest that the coordinator publishes, once you have approved the code"),
+            ("private key", _key, "let only the owner of this process read it: chmod 600"),
+            ("audit log", _audit_log, "find out who changed it; then move it away, and a new one begins"),
+            ("disk", _disk, "free some space where state_dir and ledger lie"),
+        )
+    ]
+    return [*checks, *_server(site), _versions()]
+
+
+def may_start(checks: Sequence[Check]) -> bool:
+    """Return whether no check failed."""
+    return all(check.status is not Status.FAILED for check in checks)
+
+
+def _guarded(name: str, check: Callable[[SiteFile], str], site: SiteFile, remedy: str) -> Check:
+    try:
+        return Check(name=name, status=Status.OK, detail=check(site))
+    except (FederatedMammographyError, OSError) as error:
+        return Check(name=name, status=Status.FAILED, detail=str(error), remedy=remedy)
+
+
+def _data(site: SiteFile) -> str:
+    config = compose([f"federation.sites=[{site.site}]", "federation.min_sites=1"])
+    settings = SiteSettings.of(site.node_config, config)
+    table = site_table(settings.config, settings.site)
+    check_rejects(table, config.data.max_reject_fraction)
+    num_patients = table.frame["patient_id"].nunique()
+    return f"{num_patients} patients, {len(table.frame)} lesion views, {len(table.rejects)} rows rejected"
+
+
+def _ledger(site: SiteFile) -> str:
+    return f"{len(Ledger(site.ledger).history().entries)} entries verified"
+
+
+def _policy(site: SiteFile) -> str:
+    policy = SitePolicy.load(site.policy)
+    approved, here = policy.source_fingerprints, source_fingerprint()
+    if approved is not None and here not in approved:
+        raise FederatedMammographyError(f"Expected source code {here[:12]} to be approved in {site.policy}.")
+    granted = "no limit" if policy.max_epsilon is None else f"epsilon {policy.max_epsilon:g}"
+    return f"grants {granted}, source code {here[:12]}"
+
+
+def _bundles(site: SiteFile) -> str:
+    approved = site.approved()
+    if not approved:
+        raise FederatedMammographyError(f"Expected an approved bundle in {site.approved_bundles}, found none.")
+    return f"{len(approved)} approved"
+
+
+def _key(site: SiteFile) -> str:
+    mode = stat.S_IMODE(site.key.stat().st_mode)
+    if mode & 0o077:
+        raise FederatedMammographyError(f"Expected {site.key} to be its owner's alone, got mode {mode:o}.")
+    return "its owner's alone"
+
+
+def _audit_log(site: SiteFile) -> str:
+    return f"{verify(site.audit_log)} lines verified" if site.audit_log.exists() else "none yet"
+
+
+def _disk(site: SiteFile) -> str:
+    site.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    free = min(shutil.disk_usage(folder).free for folder in (site.state_dir, site.ledger.parent))
+    if free < _MIN_FREE_BYTES:
+        raise FederatedMammographyError(f"Expected {free} free bytes >= {_MIN_FREE_BYTES}.")
+    return f"{free / 2**30:.0f} GiB free"
+
+
+def _server(site: SiteFile) -> Iterator[Check]:
+    """Check what takes a connection: server, certificate and clock."""
+    host, _, port = site.server.rpartition(":")
+    try:
+        context = ssl.create_default_context(cafile=str(site.authority))
+        connection = HTTPSConnection(host, int(port), timeout=_TIMEOUT_SECONDS, context=context)
+        connection.request("GET", "/")
+        certificate = connection.sock.getpeercert() if isinstance(connection.sock, ssl.SSLSocket) else None
+        date = connection.getresponse().getheader("Date")
+        connection.close()
+    except ssl.SSLError as error:
+        reason = getattr(error, "verify_message", "") or error.reason or str(error)
+        remedy = "take ca.pem from your kit, or ask the coordinator for a new certificate"
+        yield Check(name="certificate", status=Status.FAILED, detail=f"{site.server}: {reason}", remedy=remedy)
+        return
+    except (OSError, ValueError, HTTPException) as error:
+        remedy = "nothing, if the coordinator is down: the process waits for it; else check server, firewall and proxy"
+        yield Check(name="server", status=Status.WARNING, detail=f"{site.server}: {error}", remedy=remedy)
+        return
+    yield Check(name="server", status=Status.OK, detail=site.server)
+    yield _certificate(certificate)
+    yield _clock(date)
+
+
+def _certificate(certificate: object) -> Check:
+    not_after = certificate.get("notAfter") if isinstance(certificate, dict) else None
+    days = (ssl.cert_time_to_seconds(str(not_after)) - time.time()) / 86400
+    status = Status.OK if days >= _MIN_DAYS else Status.WARNING
+    remedy = "" if status is Status.OK else "ask the coordinator for a new certificate"
+    return Check(name="certificate", status=status, detail=f"valid for {days:.0f} days", remedy=remedy)
+
+
+def _clock(date: str | None) -> Check:
+    if date is None:
+        return Check(name="clock", status=Status.WARNING, detail="the server does not tell the time", remedy="check it")
+    seconds = abs((datetime.now(UTC) - email.utils.parsedate_to_datetime(date)).total_seconds())
+    if seconds > _MAX_CLOCK_SECONDS:
+        detail = f"{seconds:.0f} s from the server's"
+        return Check(name="clock", status=Status.FAILED, detail=detail, remedy="set the clock, best by NTP")
+    return Check(name="clock", status=Status.OK, detail=f"within {max(1.0, seconds):.0f} s of the server's")
+
+
+def _versions() -> Check:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("flwr", "torch", "opacus"))
+    return Check(name="versions", status=Status.OK, detail=packages)

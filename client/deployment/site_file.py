@@ -1,0 +1,117 @@
+"""``site.yaml``: everything that a hospital's process must know about itself, in one file of the hospital's own."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from shared_model.config.choices import DataSource
+from shared_model.config.strict_build import build
+from shared_model.errors import ConfigError
+
+_APPROVED, _AUTHORITY, _KEY = "approved_bundles.txt", "ca.pem", "node.key"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Values:
+    """The keys of the file; all must be there."""
+
+    site: str
+    server: str
+    data_root: str | None
+    data_source: DataSource
+    roster: str | None
+    ledger: str
+    policy: str
+    state_dir: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SiteFile:
+    """A hospital's settings; paths are absolute. Certificate, key and approved bundles lie beside the file."""
+
+    site: str
+    """The name that the federation knows the hospital by."""
+    server: str
+    """``host:port`` of the coordinator."""
+    data_root: Path
+    data_source: DataSource
+    roster: str | None
+    """CSV in ``data_root`` that names each patient's hospital; null where all patients are the hospital's own."""
+    ledger: Path
+    policy: Path
+    state_dir: Path
+    """Where this process keeps logs, caches and Flower's own files."""
+    authority: Path
+    """Certificate of the authority that signed the coordinator's."""
+    key: Path
+    """The private key by which the coordinator knows this hospital."""
+    approved_bundles: Path
+    """One SHA-256 a line: the application bundles whose requests are answered."""
+
+    @classmethod
+    def load(cls, path: Path) -> "SiteFile":
+        """Read the file; relative paths are relative to its folder.
+
+        Raises:
+            ConfigError: it cannot be read, a key is unknown, missing or wrong, or ``data_root`` is still null.
+        """
+        try:
+            plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"Expected the settings of a site in {path}: {' '.join(str(error).split())}") from error
+        try:
+            values = build(_Values, plain, path="")
+        except ConfigError as error:
+            raise ConfigError(f"Site file {path}: {error}") from error
+        if values.data_root is None:
+            raise ConfigError(f"Expected data_root in {path}: the folder of this hospital's mammograms and tables.")
+        folder = path.resolve().parent
+        return cls(
+            site=values.site,
+            server=values.server,
+            data_root=folder / values.data_root,
+            data_source=values.data_source,
+            roster=values.roster,
+            ledger=folder / values.ledger,
+            policy=folder / values.policy,
+            state_dir=folder / values.state_dir,
+            authority=folder / _AUTHORITY,
+            key=folder / _KEY,
+            approved_bundles=folder / _APPROVED,
+        )
+
+    @property
+    def node_config(self) -> Mapping[str, str]:
+        """The settings as ``client.site.SiteSettings`` reads them."""
+        settings = {
+            "site": self.site,
+            "data-root": str(self.data_root),
+            "data-source": str(self.data_source),
+            "ledger": str(self.ledger),
+            "policy": str(self.policy),
+            "cache-dir": str(self.state_dir / "cache"),
+        }
+        return settings | ({} if self.roster is None else {"roster": self.roster})
+
+    @property
+    def audit_log(self) -> Path:
+        """What this process was asked and what it answered."""
+        return self.state_dir / "audit.jsonl"
+
+    def approved(self) -> frozenset[str]:
+        """Read the approved bundles' SHA-256 digests, hexadecimal.
+
+        Raises:
+            ConfigError: the file cannot be read, or a line is no digest.
+        """
+        try:
+            lines = self.approved_bundles.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"Expected approved bundles in {self.approved_bundles}: {error}") from error
+        digests = {line.split("#")[0].strip() for line in lines} - {""}
+        for digest in digests:
+            if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+                raise ConfigError(f"Expected a SHA-256 digest a line in {self.approved_bundles}, got {digest[:80]!r}.")
+        return frozenset(digests)

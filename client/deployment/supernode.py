@@ -1,0 +1,214 @@
+"""A hospital's long-running process: Flower's SuperNode beside it, and the code installed here answers the requests.
+
+Flower would run whatever code the coordinator sends. Here the SuperNode only carries messages: it runs as a child with
+Flower's own process isolation, and this process takes each request from it. The received bundle is never unpacked; its
+digest must be on the hospital's list, and the hospital's own installed ``client.app`` answers.
+"""
+
+import hashlib
+import logging
+import secrets
+import sys
+import threading
+import time
+from contextlib import suppress
+
+import httpx
+from flwr.app import Context, Error, Message
+from flwr.clientapp import ClientApp
+from flwr.common.constant import SubStatus
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
+from flwr.supercore.constant import TaskType
+from flwr.supercore.interceptors import (
+    RuntimeTokenHttpInterceptor,
+    RuntimeVersionHttpInterceptor,
+    SuperExecAuthHttpInterceptor,
+)
+from flwr.supercore.protobuf.client import ProtobufClientInterceptor
+from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+
+from client.deployment.site_file import SiteFile
+from shared_model.errors import FederatedMammographyError, PolicyError
+from shared_model.system import processes
+from shared_model.system.audit_log import AuditLog, Fact
+from shared_model.system.files import write_atomically
+
+logger = logging.getLogger(__name__)
+
+_LOG = "supernode.log"
+_REFUSED = 1000
+_ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
+_POLL_SECONDS, _HEARTBEAT_SECONDS = 0.5, 20.0
+_MAX_TRIES = 3
+_START_SECONDS = 60.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 2.0, 60.0
+_STABLE_SECONDS = 120.0
+"""A SuperNode that ran so long had connected; the next failure starts with a short pause again."""
+
+
+def serve(site: SiteFile, app: ClientApp, *, stop: threading.Event) -> None:
+    """Answer the coordinator's requests until ``stop`` is set.
+
+    A SuperNode that ends, because the coordinator is away or still believes the last one alive, is started again after
+    a pause that doubles up to a minute.
+
+    Raises:
+        ConfigError: the approved bundles cannot be read.
+        OSError: the state folder cannot be written.
+    """
+    site.approved()
+    site.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    pause = _FIRST_PAUSE_SECONDS
+    while not stop.is_set():
+        started = time.monotonic()
+        with _SuperNode.start(site) as node:
+            node.serve(app, stop=stop)
+        if time.monotonic() - started > _STABLE_SECONDS:
+            pause = _FIRST_PAUSE_SECONDS
+        if not stop.is_set():
+            log = site.state_dir / _LOG
+            logger.warning("The SuperNode ended; see %s. Another is started in %.0f s.", log, pause)
+            stop.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def answer(app: ClientApp, message: Message, context: Context, bundle: bytes, approved: frozenset[str]) -> Message:
+    """Return the reply of ``app``, or a refusal with the fixed public reason where ``bundle`` is not approved."""
+    digest = hashlib.sha256(bundle).hexdigest()
+    if digest not in approved:
+        logger.error("Refused: bundle %s is not on the list of approved bundles.", digest)
+        return _refusal(message, PolicyError)
+    try:
+        return app(message, context)
+    except Exception:  # a message of a kind that the app has no function for; its text stays here
+        logger.exception("Failed")
+        return _refusal(message, FederatedMammographyError)
+
+
+def num_bytes(message: Message) -> int:
+    """Return the size of the arrays of ``message``; its other facts are a few hundred bytes."""
+    if not message.has_content():
+        return 0
+    return sum(len(array.data) for record in message.content.array_records.values() for array in record.values())
+
+
+def _refusal(message: Message, kind: type[FederatedMammographyError]) -> Message:
+    return Message(Error(code=_REFUSED, reason=kind.public_reason), reply_to=message)
+
+
+class _SuperNode:
+    """A running SuperNode and the door through which this process takes its messages."""
+
+    def __init__(self, site: SiteFile, process: processes.Process, port: int, secret: bytes) -> None:
+        self._site = site
+        self._process = process
+        self._port = port
+        self._secret = secret
+        self._audit = AuditLog(site.audit_log)
+
+    @classmethod
+    def start(cls, site: SiteFile) -> "_SuperNode":
+        port, secret = processes.free_port(), secrets.token_bytes(32)
+        secret_path = site.state_dir / "runtime.secret"
+        write_atomically(secret_path, secret)
+        command = (
+            *(sys.executable, "-m", "client.deployment.flower_supernode"),
+            *("--superlink", site.server),
+            *("--root-certificates", str(site.authority)),
+            *("--auth-supernode-private-key", str(site.key)),
+            *("--isolation", "process"),
+            *("--host", "127.0.0.1"),
+            *("--port", str(port)),
+            *("--superexec-auth-secret-file", str(secret_path)),
+        )
+        process = processes.start(
+            command,
+            environment=processes.flower_environment(site.state_dir / "flower"),
+            # Flower puts the working folder on the path from which code is imported: it must be empty.
+            folder=site.state_dir / "empty",
+            log=site.state_dir / _LOG,
+        )
+        return cls(site, process, port, secret)
+
+    def __enter__(self) -> "_SuperNode":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        processes.end(self._process)
+
+    def serve(self, app: ClientApp, *, stop: threading.Event) -> None:
+        """Answer until ``stop`` is set or the SuperNode ends."""
+        if not processes.wait_for_port(self._port, self._process, seconds=_START_SECONDS, stop=stop):
+            return
+        door = self._client(SuperExecAuthHttpInterceptor(master_secret=self._secret, protected_methods={_ACQUIRE}))
+        try:
+            while not stop.is_set() and self._process.poll() is None:
+                try:
+                    acquired = door.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
+                except (httpx.HTTPError, RuntimeError) as error:
+                    logger.warning("The SuperNode did not take part: %s", error)
+                else:
+                    if acquired.HasField("task") and acquired.token:
+                        if not self._has_answered(app, acquired.token):
+                            return
+                        continue
+                stop.wait(_POLL_SECONDS)
+        finally:
+            door.close()
+
+    def _has_answered(self, app: ClientApp, token: str) -> bool:
+        """A SuperNode waits for ever for the reply to a task that was taken; without one it must be started again."""
+        try:
+            self._answer_one(app, token)
+        except (OSError, FederatedMammographyError):
+            raise  # the audit log or the list of approved bundles: an operator must look
+        except Exception as error:  # noqa: BLE001, Flower raises plain exceptions too
+            logger.warning("The SuperNode did not take the reply: %s", error)
+            return False
+        return True
+
+    def _answer_one(self, app: ClientApp, token: str) -> None:
+        client, done = self._client(RuntimeTokenHttpInterceptor(token)), threading.Event()
+        heartbeat = threading.Thread(target=_beat, args=(self._client(RuntimeTokenHttpInterceptor(token)), done))
+        heartbeat.start()
+        try:
+            message, context, run, bundle = pull_task_input(client)
+            context.node_config = dict(self._site.node_config)
+            asked: dict[str, Fact] = {
+                "run": str(run.run_id),
+                "round": message.metadata.group_id,
+                "kind": message.metadata.message_type,
+            }
+            digest = hashlib.sha256(bundle.content).hexdigest()
+            self._audit.record("asked", **asked, bundle=digest, bytes_in=num_bytes(message))
+            reply = answer(app, message, context, bundle.content, self._site.approved())
+            outcome = reply.error.reason if reply.has_error() else "answered"
+            # On disk before it leaves.
+            self._audit.record("reply", **asked, outcome=outcome, bytes_out=num_bytes(reply))
+            push_message(client, reply, context)
+            push_task_output(client, context, SubStatus.COMPLETED, "")
+        finally:
+            done.set()
+            heartbeat.join()
+            client.close()
+
+    def _client(self, *interceptors: ProtobufClientInterceptor) -> RuntimeHttpClient:
+        retries = make_simple_http_retry_invoker()
+        retries.max_tries = _MAX_TRIES
+        return RuntimeHttpClient.from_server_address(
+            server_address=f"127.0.0.1:{self._port}",
+            insecure=True,
+            root_certificates=None,
+            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"), *interceptors],
+            retry_invoker=retries,
+        )
+
+
+def _beat(client: RuntimeHttpClient, done: threading.Event) -> None:
+    """Tell the SuperNode that the task is worked on. Flower's own sender never ends once a beat has failed."""
+    while not done.wait(_HEARTBEAT_SECONDS):
+        with suppress(httpx.HTTPError, RuntimeError):
+            client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+    client.close()

@@ -1,0 +1,1 @@
+"""What a site allows, what it has spent, and how it reports both."""

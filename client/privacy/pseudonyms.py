@@ -1,0 +1,81 @@
+"""Patients as a site's ledger knows them: by keyed hashes that reveal nothing without the site's own key.
+
+A plain hash of a patient's identifier is no secret: identifiers are short and can be tried out. The key lies beside
+the ledger on the site's disk and goes nowhere; a copy of the ledger alone can be shown to an auditor.
+"""
+
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared_model.errors import LedgerError
+from shared_model.system.files import write_atomically
+
+_KEY_BYTES = 32
+_PSEUDONYM_BYTES = 16
+"""Two of a million patients share a pseudonym with probability 1e-27."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """A set of patients under their pseudonyms."""
+
+    fingerprint: str
+    """SHA-256 over the sorted pseudonyms, hexadecimal: equal for the same patients at the same site, only there."""
+    members: frozenset[bytes]
+
+    @classmethod
+    def of(cls, members: Iterable[bytes]) -> "Cohort":
+        """Return the cohort of ``members``."""
+        distinct = frozenset(members)
+        return cls(fingerprint=hashlib.sha256(b"".join(sorted(distinct))).hexdigest(), members=distinct)
+
+
+class SiteKey:
+    """The secret that turns a patient's identifier into a pseudonym."""
+
+    def __init__(self, secret: bytes) -> None:
+        """Use ``secret``.
+
+        Raises:
+            LedgerError: it has not 32 bytes.
+        """
+        if len(secret) != _KEY_BYTES:
+            raise LedgerError(f"Expected a site key of length={len(secret)} == {_KEY_BYTES} bytes.")
+        self._secret = secret
+
+    @classmethod
+    def create(cls, path: Path) -> "SiteKey":
+        """Write a new key to ``path``, readable by its owner only.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        key = cls(os.urandom(_KEY_BYTES))
+        write_atomically(path, key._secret)
+        return key
+
+    @classmethod
+    def load(cls, path: Path) -> "SiteKey":
+        """Read the key of ``create``.
+
+        Raises:
+            LedgerError: the file is damaged.
+            OSError: it cannot be read.
+        """
+        return cls(path.read_bytes())
+
+    @property
+    def check(self) -> str:
+        """Hexadecimal; tells whether a ledger belongs to this key, and nothing about the key."""
+        return self._keyed(b"ledger", b"").hex()
+
+    def cohort(self, patients: Iterable[str]) -> Cohort:
+        """Return the cohort of the patients with these identifiers."""
+        return Cohort.of(self._keyed(b"patient", patient.encode())[:_PSEUDONYM_BYTES] for patient in patients)
+
+    def _keyed(self, purpose: bytes, content: bytes) -> bytes:
+        return hmac.digest(self._secret, purpose + b"\0" + content, "sha256")

@@ -1,0 +1,1 @@
+"""Differentially private training on the site's patients."""

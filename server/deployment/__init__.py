@@ -1,0 +1,1 @@
+"""The coordinator's processes and the kits of a federation."""

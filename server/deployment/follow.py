@@ -1,0 +1,58 @@
+"""Following a run from another process than the one that trains: by the files that it leaves in its folder."""
+
+import time
+from pathlib import Path
+
+from server.deployment.kit import Coordinator
+from server.deployment.superlink import runs
+from server.federation.checkpoints import read_checkpoint
+from server.report.run_display import Display
+from server.report.run_folder import FAILURE_FILE
+from server.results.document import RESULTS_FILE, Results, read_results
+from shared_model.config.experiment import ExperimentConfig
+from shared_model.errors import ConfigError, RoundError
+
+_POLL_SECONDS = 0.5
+_STATUS_SECONDS = 10.0
+"""Flower's own command takes two seconds, so it is asked rarely."""
+
+
+def follow(coordinator: Coordinator, run_id: str, config: ExperimentConfig, display: Display) -> Results:
+    """Show the rounds of a run as they finish, and return its results.
+
+    Raises:
+        RoundError: it ended without results; the message says why.
+    """
+    folder, num_shown = Path(config.run.dir), 0
+    asked = time.monotonic()
+    while not (folder / RESULTS_FILE).exists():
+        num_shown = _show_new_rounds(folder, config, display, num_shown)
+        if time.monotonic() - asked > _STATUS_SECONDS:
+            asked = time.monotonic()
+            _require_alive(coordinator, run_id, folder)
+        time.sleep(_POLL_SECONDS)
+    results = read_results(folder / RESULTS_FILE)
+    for result in results.rounds[num_shown:]:
+        display.on_round(result)
+    return results
+
+
+def _show_new_rounds(folder: Path, config: ExperimentConfig, display: Display, num_shown: int) -> int:
+    try:
+        checkpoint = read_checkpoint(folder, config)
+    except ConfigError:
+        # Of an earlier run in the same folder: the run itself will say so.
+        return num_shown
+    rounds = () if checkpoint is None else checkpoint.rounds
+    for result in rounds[num_shown:]:
+        display.on_round(result)
+    return max(num_shown, len(rounds))
+
+
+def _require_alive(coordinator: Coordinator, run_id: str, folder: Path) -> None:
+    (run,) = (run for run in runs(coordinator) if run.run_id == run_id)
+    if run.is_finished and not (folder / RESULTS_FILE).exists():
+        failure = folder / FAILURE_FILE
+        if failure.exists():
+            raise RoundError(failure.read_text(encoding="utf-8"))
+        raise RoundError(f"Expected results in {folder}: Flower says {run.status}; python -m server resume goes on.")

@@ -1,0 +1,90 @@
+"""Where the coordinator's files lie: the ``server`` folder of the kits, and what its processes keep in there."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from shared_model.config.strict_build import build
+from shared_model.errors import ConfigError
+from shared_model.system.files import write_atomically
+
+CONNECTION = "coordinator"
+"""Under this name Flower's own commands find the SuperLink, with ``FLWR_HOME`` set to ``flower_home``."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Values:
+    """The keys of ``server.yaml``; all must be there."""
+
+    host: str
+    port: int
+    sites: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Coordinator:
+    """The coordinator's folder."""
+
+    folder: Path
+    host: str
+    """Under which the sites reach it; the certificate is made out to it."""
+    port: int
+    sites: tuple[str, ...]
+
+    @classmethod
+    def load(cls, folder: Path) -> "Coordinator":
+        """Read ``server.yaml`` in ``folder``.
+
+        Raises:
+            ConfigError: it cannot be read, or a key is unknown, missing or wrong.
+        """
+        path = folder / "server.yaml"
+        try:
+            plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = build(_Values, plain, path="")
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
+            raise ConfigError(
+                f"Expected the coordinator's folder in {folder}, as python -m server provision makes it: "
+                f"{' '.join(str(error).split())}"
+            ) from error
+        return cls(folder=folder.resolve(), host=values.host, port=values.port, sites=values.sites)
+
+    @property
+    def state_dir(self) -> Path:
+        """Logs, Flower's database, and what else its processes keep."""
+        return self.folder / "state"
+
+    @property
+    def flower_home(self) -> Path:
+        """Flower's own folder."""
+        return self.state_dir / "flower"
+
+    @property
+    def local_address(self) -> str:
+        """Where the SuperLink is reached on this machine."""
+        return f"127.0.0.1:{self.port}"
+
+    def node_ids(self) -> dict[str, int]:
+        """Return Flower's node of every enrolled site; empty before the first start.
+
+        Raises:
+            ConfigError: the file that keeps them is damaged.
+        """
+        try:
+            found = json.loads(self._nodes_path.read_bytes())
+            return {str(site): int(node) for site, node in found.items()}
+        except FileNotFoundError:
+            return {}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ConfigError(f"Expected node ids in {self._nodes_path}: {error}") from error
+
+    def write_node_ids(self, nodes: Mapping[str, int]) -> None:
+        """Keep Flower's node of every enrolled site."""
+        write_atomically(self._nodes_path, json.dumps(dict(nodes), indent=2).encode())
+
+    @property
+    def _nodes_path(self) -> Path:
+        return self.state_dir / "nodes.json"

@@ -1,0 +1,1 @@
+"""The global network's scores, and the estimates made from them."""

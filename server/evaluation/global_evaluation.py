@@ -1,0 +1,155 @@
+"""The global network's figures, from the server's own test lesions and from the sites' added histograms."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.evaluation.platt_scaling import platt_scale
+from server.evaluation.site_histograms import operating_threshold, rates, site_auroc
+from shared_model.config.choices import EvaluationPrivacy, Modality
+from shared_model.config.experiment import ExperimentConfig
+from shared_model.data.lesions import Lesions
+from shared_model.errors import CohortError, ConfigError
+from shared_model.messages import Histogram
+from shared_model.metrics.counts import (
+    ConfusionCounts,
+    auroc,
+    exact_threshold_for_sensitivity,
+)
+from shared_model.network.fusion import (
+    FusionNet,
+    build_network,
+    calibrate,
+    constants_state,
+    load_trainable,
+    trainable_state,
+)
+from shared_model.network.parameters import Parameters
+from shared_model.network.scoring import predict
+from shared_model.vocabulary import clinical_width
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlobalEvaluation:
+    """Figures of one set of parameters; each is None where the test lesions do not hold the classes it needs."""
+
+    auroc: float | None
+    sensitivity: float | None
+    specificity: float | None
+    threshold: float | None
+    """Chosen on public or validation patients; None where there are none this round, or noise hides them."""
+    scores: NDArray[np.float64] | None
+    """Scores of the server's own test lesions; None when it has none."""
+    site_test: Histogram | None
+    """The sites' test lesions together; None when the sites sent nothing this round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlobalEvaluator:
+    """The server's network and lesions."""
+
+    config: ExperimentConfig
+    network: FusionNet
+    holdout: Lesions | None
+    public: Lesions | None
+
+    @classmethod
+    def open(cls, config: ExperimentConfig) -> "GlobalEvaluator":
+        """Build the untrained network, calibrated on the public patients, and read the server's lesions.
+
+        Raises:
+            ConfigError: the network needs public patients and there are none, or nobody would have test lesions.
+            DataError: a file of lesions cannot be read.
+        """
+        if config.evaluation.privacy is EvaluationPrivacy.NONE and config.evaluation.holdout is None:
+            raise ConfigError("Expected evaluation.holdout, the server's own test file, with evaluation.privacy=none.")
+        holdout, public = (_load(path) for path in (config.evaluation.holdout, config.evaluation.public))
+        network = build_network(config.model, clinical_width(config.data.features), seed=config.seed)
+        if public is not None and config.model.modality is not Modality.CLINICAL and config.model.backbone.is_frozen:
+            network.set_constants(
+                calibrate(public.images[public.has_image], num_components=config.model.image_components)
+            )
+        return cls(config=config, network=network, holdout=holdout, public=public)
+
+    @property
+    def initial_parameters(self) -> Parameters:
+        """The trainable parameters as they stand."""
+        return trainable_state(self.network)
+
+    @property
+    def constants(self) -> Parameters:
+        """The network's public constants."""
+        return constants_state(self.network)
+
+    def recalibrated(self, parameters: Parameters) -> Parameters:
+        """Return parameters that rank alike and whose scores fit the public lesions as probabilities.
+
+        They are returned as they are without public lesions of both classes, or where scores do not rise with them.
+        """
+        if self.public is None:
+            return parameters
+        load_trainable(self.network, parameters)
+        found = platt_scale(self.public.labels.numpy(), predict(self.network, self.public))
+        if found is None:
+            return parameters
+        self.network.rescale_logits(scale=found.scale, offset=found.offset)
+        return trainable_state(self.network)
+
+    def evaluate(
+        self, parameters: Parameters, *, test: Histogram | None, validation: Histogram | None
+    ) -> GlobalEvaluation | None:
+        """Return the figures of ``parameters``, given the sites' histograms of test and validation lesions.
+
+        None where neither the sites nor the server have test lesions.
+
+        Raises:
+            CohortError: no malignant lesion to choose the threshold on.
+        """
+        load_trainable(self.network, parameters)
+        threshold = self._threshold(validation)
+        if self.holdout is not None:
+            return self._on_holdout(self.holdout, threshold, test)
+        if test is None:
+            return None
+        found = site_auroc(test)
+        if threshold is not None:
+            # A histogram's threshold is a bin edge; one from single scores is moved down to the next.
+            num_bins = self.config.evaluation.bins
+            threshold = math.floor(threshold * num_bins + 1e-9) / num_bins
+        sensitivity, specificity = (None, None) if threshold is None else rates(test, threshold)
+        return GlobalEvaluation(
+            auroc=None if found is None else found.value,
+            sensitivity=sensitivity,
+            specificity=specificity,
+            threshold=threshold,
+            scores=None,
+            site_test=test,
+        )
+
+    def _on_holdout(self, holdout: Lesions, threshold: float | None, test: Histogram | None) -> GlobalEvaluation:
+        labels, scores = holdout.labels.numpy(), predict(self.network, holdout)
+        counts = None if threshold is None else ConfusionCounts.from_scores(labels, scores, threshold)
+        return GlobalEvaluation(
+            auroc=auroc(labels, scores),
+            sensitivity=None if counts is None else counts.sensitivity,
+            specificity=None if counts is None else counts.specificity,
+            threshold=threshold,
+            scores=scores,
+            site_test=test,
+        )
+
+    def _threshold(self, validation: Histogram | None) -> float | None:
+        target = self.config.evaluation.target_sensitivity
+        if self.public is None:
+            return None if validation is None else operating_threshold(validation, target)
+        if not self.public.labels.any():
+            raise CohortError("Expected a malignant lesion among the public patients, got none.")
+        scores = predict(self.network, self.public)
+        return exact_threshold_for_sensitivity(self.public.labels.numpy(), scores, target)
+
+
+def _load(path: str | None) -> Lesions | None:
+    return None if path is None else Lesions.load(Path(path))

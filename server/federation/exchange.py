@@ -1,0 +1,209 @@
+"""One exchange with all sites: ask, wait until a deadline, check every reply, insist on a quorum."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from flwr.app import Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from server.federation.aggregation import Combination
+from shared_model.config.choices import PrivacyMode
+from shared_model.config.experiment import FederationConfig
+from shared_model.errors import ProtocolError, RoundError
+from shared_model.messages import (
+    EvaluateReply,
+    Request,
+    TrainReply,
+    pack_request,
+    unpack_evaluate_reply,
+    unpack_train_reply,
+)
+from shared_model.network.parameters import require_same_structure
+
+logger = logging.getLogger(__name__)
+Reply = TypeVar("Reply", TrainReply, EvaluateReply)
+_POLL_SECONDS, _SHORTEST_PAUSE_SECONDS = 0.2, 0.001
+_MAX_REASON = 200
+"""Characters of a site's error that reach the log and the results."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange(Generic[Reply]):
+    """The valid replies of one exchange, ordered by site, and why the others are missing."""
+
+    replies: tuple[Reply, ...]
+    failures: tuple[str, ...]
+
+
+def wait_for_sites(grid: Grid, federation: FederationConfig, *, for_all: bool) -> list[int]:
+    """Return the ids of the connected nodes that belong to the federation.
+
+    Args:
+        grid: reaches the nodes.
+        federation: sites, their nodes if these are enrolled, quorum and deadline.
+        for_all: wait for every site until the deadline, for a quorum after it; otherwise for a quorum at once.
+
+    Raises:
+        RoundError: fewer than ``min_sites`` connected before the deadline.
+    """
+    deadline = time.monotonic() + federation.round_timeout_seconds
+    enrolled = None if federation.node_ids is None else set(federation.node_ids)
+    num_connected = -1
+    while True:
+        nodes = sorted(node for node in grid.get_node_ids() if enrolled is None or node in enrolled)
+        is_late = time.monotonic() >= deadline
+        num_wanted = len(federation.sites) if for_all and not is_late else federation.min_sites
+        if len(nodes) >= num_wanted:
+            return nodes
+        if is_late:
+            raise RoundError(
+                f"Expected at least {federation.min_sites} sites within {federation.round_timeout_seconds:g} s, "
+                f"{len(nodes)} connected."
+            )
+        if len(nodes) != num_connected:
+            num_connected = len(nodes)
+            logger.warning("%d of %d sites connected; waiting for others", num_connected, len(federation.sites))
+        time.sleep(_POLL_SECONDS)
+
+
+def train(grid: Grid, request: Request, nodes: Sequence[int], *, collect: Combination) -> Exchange[TrainReply]:
+    """Ask every site for an update of ``request.parameters``.
+
+    Args:
+        grid: reaches the sites.
+        request: what to ask.
+        nodes: whom to ask.
+        collect: takes the update of every valid reply as it arrives; the replies returned have none.
+
+    Raises:
+        RoundError: fewer than ``federation.min_sites`` valid updates came before the deadline.
+    """
+
+    def accept(reply: TrainReply) -> TrainReply:
+        collect.add(reply.update, site=reply.site, num_patients=reply.num_patients_declared)
+        return replace(reply, update={})
+
+    return _exchange(
+        grid, request, nodes, message_type=MessageType.TRAIN, read=_Reader(unpack=unpack_train_reply, accept=accept)
+    )
+
+
+def evaluate(grid: Grid, request: Request, nodes: Sequence[int]) -> Exchange[EvaluateReply]:
+    """Ask every site for the score histograms of ``request.parameters``.
+
+    Raises:
+        RoundError: fewer than ``federation.min_sites`` valid replies came before the deadline.
+    """
+    evaluation = request.config.evaluation
+
+    def unpack(content: RecordDict) -> EvaluateReply:
+        return unpack_evaluate_reply(content, evaluation=evaluation)
+
+    return _exchange(
+        grid,
+        request,
+        nodes,
+        message_type=MessageType.EVALUATE,
+        read=_Reader(unpack=unpack, accept=lambda reply: reply),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reader(Generic[Reply]):
+    """What to do with a message, and what to do with a reply that has passed every check."""
+
+    unpack: Callable[[RecordDict], Reply]
+    accept: Callable[[Reply], Reply]
+    """Returns what is to be kept of it."""
+
+
+def _exchange(
+    grid: Grid, request: Request, nodes: Sequence[int], *, message_type: str, read: _Reader[Reply]
+) -> Exchange[Reply]:
+    federation = request.config.federation
+    # One content for all: a grid copies or sends it, and a thousand copies of a network would not fit the memory.
+    content = pack_request(request)
+    messages = [Message(content, node, message_type, group_id=str(request.server_round)) for node in nodes]
+    answers = _answers(grid, messages, seconds=federation.round_timeout_seconds)
+    replies, failures = _read_all(answers, request, read)
+    num_silent = len(nodes) - len(replies) - len(failures)
+    if num_silent > 0:
+        failures.append(f"{num_silent} sent no reply within {federation.round_timeout_seconds:g} s")
+    num_away = len(federation.sites) - len(nodes)
+    if num_away > 0:
+        failures.append(f"{num_away} were not connected")
+    for failure in failures:
+        logger.warning("Round %d: %s", request.server_round, failure)
+    if len(replies) < federation.min_sites:
+        raise RoundError(
+            f"Expected at least {federation.min_sites} valid replies in round {request.server_round}, got "
+            f"{len(replies)}: {'; '.join(failures)}."
+        )
+    ordered = sorted(replies.values(), key=lambda reply: reply.site)
+    return Exchange(replies=tuple(ordered), failures=tuple(failures))
+
+
+def _answers(grid: Grid, messages: Sequence[Message], *, seconds: float) -> Iterator[Message]:
+    """Send and yield what comes back, as it comes, until all is there or time has run out."""
+    deadline = time.monotonic() + seconds
+    waiting = set(grid.push_messages(messages))
+    pause = _SHORTEST_PAUSE_SECONDS
+    while waiting:
+        is_late = time.monotonic() >= deadline
+        arrived = list(grid.pull_messages(waiting))
+        waiting -= {answer.metadata.reply_to_message_id for answer in arrived}
+        yield from arrived
+        if is_late:
+            return
+        if arrived:
+            pause = _SHORTEST_PAUSE_SECONDS
+        else:
+            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+            pause = min(2 * pause, _POLL_SECONDS)
+
+
+def _read_all(answers: Iterable[Message], request: Request, read: _Reader[Reply]) -> tuple[dict[str, Reply], list[str]]:
+    replies: dict[str, Reply] = {}
+    failures = []
+    for answer in answers:
+        try:
+            reply = _read(answer, request, read.unpack)
+            if reply.site in replies:
+                failures.append(f"node {answer.metadata.src_node_id}: a second reply of site {reply.site}")
+                continue
+        except ProtocolError as error:
+            failures.append(f"node {answer.metadata.src_node_id}: {error}")
+        else:
+            replies[reply.site] = read.accept(reply)
+    return replies, failures
+
+
+def _read(answer: Message, request: Request, unpack: Callable[[RecordDict], Reply]) -> Reply:
+    if answer.has_error():
+        reason = " ".join((answer.error.reason or "no reason given").split())
+        raise ProtocolError(reason[:_MAX_REASON])
+    reply = unpack(answer.content)
+    if reply.server_round != request.server_round:
+        raise ProtocolError(f"Expected a reply for round {request.server_round}, got one for {reply.server_round}.")
+    federation = request.config.federation
+    if reply.site not in federation.sites:
+        raise ProtocolError("Expected a site of federation.sites, got another name.")
+    node_ids = federation.node_ids
+    if node_ids is not None and node_ids[federation.sites.index(reply.site)] != answer.metadata.src_node_id:
+        raise ProtocolError(f"Expected site {reply.site} to answer from the node that is enrolled for it.")
+    if isinstance(reply, TrainReply):
+        _check_update(reply, request)
+    return reply
+
+
+def _check_update(reply: TrainReply, request: Request) -> None:
+    privacy = request.config.privacy
+    if (reply.privacy is not None) != (privacy.mode is PrivacyMode.PATIENT):
+        raise ProtocolError(f"Expected site {reply.site} to train with privacy={privacy.mode}, it did not.")
+    try:
+        require_same_structure(request.parameters, reply.update)
+    except ValueError as error:
+        raise ProtocolError(f"Update of site {reply.site}: {error}") from error

@@ -1,0 +1,1 @@
+"""What a run leaves for people: its folder, figures, report and display."""

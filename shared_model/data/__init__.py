@@ -1,0 +1,1 @@
+"""Lesions as tensors, and the preprocessing of their images."""

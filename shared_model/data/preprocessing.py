@@ -1,0 +1,204 @@
+"""Grey values -> network input: pure functions of arrays, the same at every site.
+
+Images are ``(H, W)`` float32; a normalised image lies in [0, 1], and 0 is the background.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from shared_model.config.choices import Denoising, ImageMode, Normalisation
+from shared_model.config.experiment import ImageConfig
+from shared_model.vocabulary import Laterality, View
+
+FloatArray = NDArray[np.float32]
+BoolArray = NDArray[np.bool_]
+Pixel = TypeVar("Pixel", bound=np.generic)
+
+_PERCENTILES = (1, 99)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GreyImage:
+    """One grey-scale image as its file describes it; more tissue is brighter."""
+
+    pixels: FloatArray
+    """``(H, W)``, float32, in ``value_range``."""
+    value_range: tuple[float, float]
+    """Smallest and largest value that the file's stored bits can reach."""
+    padding: BoolArray
+    """``(H, W)``, bool: pixels that are no part of the image."""
+    laterality: Laterality | None = None
+    view: View | None = None
+    series_description: str = ""
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 2 or self.pixels.size == 0 or self.pixels.dtype != np.float32:
+            raise ValueError(f"Expected float32 pixels (H, W), got {self.pixels.dtype} {self.pixels.shape}.")
+        if self.padding.shape != self.pixels.shape or self.padding.dtype != np.bool_:
+            raise ValueError(
+                f"Expected bool padding {self.pixels.shape}, got {self.padding.dtype} {self.padding.shape}."
+            )
+        smallest, largest = self.value_range
+        if not (math.isfinite(smallest) and math.isfinite(largest) and smallest < largest):
+            raise ValueError(f"Expected value_range={self.value_range} to be finite and increasing.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """A rectangle of pixels of a film; ``x`` counts columns and ``y`` rows, from the upper left corner."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.x < 0 or self.y < 0 or self.width < 1 or self.height < 1:
+            raise ValueError(f"Expected {self} with x, y >= 0 and width, height >= 1.")
+
+
+def normalise(
+    pixels: FloatArray, value_range: tuple[float, float], method: Normalisation, padding: BoolArray
+) -> FloatArray:
+    """Map grey values linearly onto [0, 1], clipping outside.
+
+    Args:
+        pixels: ``(H, W)``.
+        value_range: what becomes 0 and 1 under ``FULL_RANGE``.
+        method: the other methods measure the pixels outside ``padding``.
+        padding: ``(H, W)``; becomes 0.
+
+    Returns:
+        ``(H, W)`` float32; all 0 where the image is constant under ``MIN_MAX`` or ``PERCENTILE``, or all padding.
+    """
+    inside = pixels[~padding]
+    if inside.size == 0:
+        return np.zeros(pixels.shape, dtype=np.float32)
+    smallest, largest = value_range
+    if method is Normalisation.MIN_MAX:
+        smallest, largest = float(inside.min()), float(inside.max())
+    elif method is Normalisation.PERCENTILE:
+        smallest, largest = (float(value) for value in np.percentile(inside, _PERCENTILES))
+    if smallest == largest:
+        return np.zeros(pixels.shape, dtype=np.float32)
+    scaled: FloatArray = np.clip((pixels - np.float32(smallest)) / np.float32(largest - smallest), 0, 1)
+    scaled[padding] = 0
+    return scaled
+
+
+def denoise(image: FloatArray, method: Denoising) -> FloatArray:
+    """Smooth a normalised image: 3 x 3 median, or non-local means (Buades et al. 2005; 7 x 7 patches in 21 x 21)."""
+    if method is Denoising.NONE:
+        return image
+    if method is Denoising.MEDIAN:
+        return np.asarray(cv2.medianBlur(image, 3), dtype=np.float32)
+    # A filter strength of 1 % of the grey scale removes film grain; OpenCV offers 16 bit with the L1 norm only.
+    levels = np.rint(image * 65535).astype(np.uint16)
+    smoothed = cv2.fastNlMeansDenoising(
+        levels, h=[0.01 * 65535], templateWindowSize=7, searchWindowSize=21, normType=cv2.NORM_L1
+    )
+    return smoothed.astype(np.float32) / np.float32(65535)
+
+
+def clahe(image: FloatArray, clip_limit: float) -> FloatArray:
+    """Equalise the histogram in 8 x 8 tiles with limited contrast (Zuiderveld 1994); a limit of 0 changes nothing.
+
+    The image passes through 256 grey levels: OpenCV's 16-bit variant counts in 65536 bins, and in a tile with fewer
+    pixels than bins its limit, at least one count a bin, limits nothing.
+    """
+    if clip_limit == 0:
+        return image
+    levels = np.rint(image * 255).astype(np.uint8)
+    equalised = cv2.createCLAHE(clipLimit=clip_limit, tileGridSize=(8, 8)).apply(levels)
+    return equalised.astype(np.float32) / np.float32(255)
+
+
+def resize(image: FloatArray, size: int) -> FloatArray:
+    """Scale the longer side to ``size`` and centre the image in a square of zeros ``(size, size)``.
+
+    Shrinking averages over areas, growing interpolates linearly; the shorter side is rounded, to at least one pixel.
+    """
+    height, width = image.shape
+    scale = size / max(height, width)
+    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    scaled = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    square = np.zeros((size, size), dtype=np.float32)
+    top, left = (size - rows) // 2, (size - columns) // 2
+    square[top : top + rows, left : left + columns] = scaled
+    return square
+
+
+def face_left(image: FloatArray, laterality: Laterality | None) -> FloatArray:
+    """Mirror a right breast; a left one, or one of unknown side, stays."""
+    return np.ascontiguousarray(image[:, ::-1]) if laterality is Laterality.RIGHT else image
+
+
+def is_mask(pixels: FloatArray) -> bool:
+    """Return whether an image holds exactly two values, the smaller being 0, as 0/1 and 0/255 masks do.
+
+    A constant image is no mask: it marks nothing or everything. The two values themselves are not compared with 1 or
+    255, since a rescale slope or a window may have changed them.
+    """
+    smallest, largest = pixels.min(), pixels.max()
+    return bool(smallest == 0 < largest and ((pixels == smallest) | (pixels == largest)).all())
+
+
+def mask_box(mask: NDArray[np.generic]) -> Box:
+    """Return the smallest box round the non-zero pixels of ``mask``, ``(H, W)``.
+
+    Raises:
+        ValueError: there are none.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if rows.size == 0:
+        raise ValueError("Expected a mask with a pixel != 0.")
+    x, y = int(columns[0]), int(rows[0])
+    return Box(x=x, y=y, width=int(columns[-1]) - x + 1, height=int(rows[-1]) - y + 1)
+
+
+def square_crop(image: NDArray[Pixel], box: Box, context: float) -> NDArray[Pixel]:
+    """Cut a square with the centre of ``box`` and ``context`` times its longer side; beyond the film it is 0.
+
+    The side is rounded; where the centre falls between pixels, the square lies half a pixel up or left of it.
+    """
+    side = max(1, round(context * max(box.width, box.height)))
+    top, left = (2 * box.y + box.height - side) // 2, (2 * box.x + box.width - side) // 2
+    square = np.zeros((side, side), dtype=image.dtype)
+    height, width = image.shape
+    rows = slice(max(top, 0), max(min(top + side, height), 0))
+    columns = slice(max(left, 0), max(min(left + side, width), 0))
+    part = image[rows, columns]
+    if part.size:
+        row, column = rows.start - top, columns.start - left
+        square[row : row + part.shape[0], column : column + part.shape[1]] = part
+    return square
+
+
+def to_input(grey: GreyImage, image: ImageConfig, *, laterality: Laterality | None, box: Box | None) -> FloatArray:
+    """Cut, normalise, denoise, equalise, scale and mirror one image.
+
+    Statistics that ``image.normalisation`` needs are those of the cut; pixels beyond the film count as padding.
+
+    Args:
+        grey: crop or whole film.
+        image: what to do.
+        laterality: which breast; ``None`` is never mirrored.
+        box: the lesion on the film in ``roi`` mode, otherwise ``None``.
+
+    Returns:
+        ``(image.size, image.size)`` float32 in [0, 1].
+    """
+    if (box is None) == (image.mode is ImageMode.ROI):
+        raise ValueError(f"Expected a box in roi mode and in no other, got mode={image.mode}, box={box}.")
+    pixels, padding = grey.pixels, grey.padding
+    if box is not None:
+        pixels, padding = square_crop(pixels, box, image.context), ~square_crop(~padding, box, image.context)
+    cut = normalise(pixels, grey.value_range, image.normalisation, padding)
+    scaled = resize(clahe(denoise(cut, image.denoising), image.clahe_clip_limit), image.size)
+    facing = face_left(scaled, laterality) if image.face_left else scaled
+    return np.clip(facing, 0, 1)

@@ -1,0 +1,1 @@
+"""Figures of merit: counts that add over sites, ranking, calibration, intervals."""

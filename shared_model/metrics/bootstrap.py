@@ -1,0 +1,210 @@
+"""Confidence intervals by drawing patients again: all lesions of a patient go together, for they are not independent.
+
+Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, ch. 13; clusters after Field and Welsh 2007, JRSS B
+69:369.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from shared_model.metrics.counts import (
+    INTERVAL_LEVEL,
+    ClassCounts,
+    FloatArray,
+    Interval,
+    Statistic,
+    check_scores,
+    roc_of,
+)
+
+MAX_DRAWS = 1000
+"""Draws after which a bootstrap gives up finding a resample of both classes."""
+BAND_POINTS = 201
+"""False-positive rates at which a ROC band is computed."""
+MIN_DEFINED = 0.95
+"""Share of the resamples in which a figure must be defined to get an interval."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RocBand:
+    """Pointwise interval of the sensitivity at given false-positive rates."""
+
+    false_positive_rate: FloatArray
+    """``(BAND_POINTS,)``, ascending from 0 to 1."""
+    low: FloatArray
+    """``(BAND_POINTS,)``."""
+    high: FloatArray
+    """``(BAND_POINTS,)``."""
+
+
+def bootstrap_intervals(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    patients: ArrayLike,
+    statistics: Mapping[str, Statistic],
+    *,
+    num_resamples: int,
+    generator: np.random.Generator,
+) -> dict[str, Interval | None]:
+    """Return the percentile interval of every statistic when patients are drawn again with replacement.
+
+    All lesions of a drawn patient come along, as many times as the patient was drawn. Where the lesions are of
+    both classes, a resample of one class only is drawn again, whichever the statistic. All statistics see the same
+    resamples. The level is ``INTERVAL_LEVEL``.
+
+    Args:
+        labels: ``(N,)``, 0 or 1.
+        scores: ``(N,)``, finite.
+        patients: ``(N,)``; equal entries are the same patient.
+        statistics: ``auroc_statistic``, ``sensitivity_statistic(threshold)`` and the like, by name.
+        num_resamples: number of resamples that count, >= 1.
+        generator: source of the draws.
+
+    Returns:
+        None for a statistic that is undefined in more than ``1 - MIN_DEFINED`` of the resamples.
+
+    Raises:
+        ValueError: a statistic needs both classes and one is missing, one is so rare that resamples miss it
+            ``MAX_DRAWS`` times in a row, or the arrays do not fit together.
+    """
+    values: dict[str, list[float]] = {name: [] for name in statistics}
+    for counts in _resample(labels, scores, patients, num_resamples=num_resamples, generator=generator):
+        for name, statistic in statistics.items():
+            value = statistic(counts)
+            if value is not None:
+                values[name].append(value)
+    is_defined = {name: len(found) >= MIN_DEFINED * num_resamples for name, found in values.items()}
+    return {name: _percentiles(found) if is_defined[name] else None for name, found in values.items()}
+
+
+def bootstrap_interval(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    patients: ArrayLike,
+    statistic: Statistic,
+    *,
+    num_resamples: int,
+    generator: np.random.Generator,
+) -> Interval | None:
+    """Return the interval of one statistic; see ``bootstrap_intervals``."""
+    return bootstrap_intervals(
+        labels, scores, patients, {"it": statistic}, num_resamples=num_resamples, generator=generator
+    )["it"]
+
+
+def bootstrap_mean_interval(
+    labels: ArrayLike,
+    score_sets: Sequence[ArrayLike],
+    patients: ArrayLike,
+    statistic: Callable[[ClassCounts], float],
+    *,
+    num_resamples: int,
+    generator: np.random.Generator,
+) -> Interval:
+    """Return the interval of the mean of a statistic over several networks that scored the same lesions.
+
+    Every network sees the same resamples, so what is common to them, that the lesions are few, stays in the interval.
+
+    Args:
+        labels: ``(N,)``, 0 or 1, of both classes.
+        score_sets: one ``(N,)`` per network, finite; at least one.
+        patients: ``(N,)``; equal entries are the same patient.
+        statistic: defined wherever both classes are present.
+        num_resamples: >= 1.
+        generator: source of the draws.
+
+    Raises:
+        ValueError: as ``bootstrap_intervals``, or there is no network.
+    """
+    if not score_sets:
+        raise ValueError("Expected the scores of at least one network.")
+    seed = int(generator.integers(2**63))
+    values = [
+        [
+            statistic(counts)
+            for counts in _resample(
+                labels, scores, patients, num_resamples=num_resamples, generator=np.random.default_rng(seed)
+            )
+        ]
+        for scores in score_sets
+    ]
+    return _percentiles(list(np.mean(values, axis=0)))
+
+
+def bootstrap_roc_band(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    patients: ArrayLike,
+    *,
+    num_resamples: int,
+    generator: np.random.Generator,
+) -> RocBand:
+    """Return the pointwise percentile band of the ROC curve over the resamples of ``bootstrap_intervals``.
+
+    Raises:
+        ValueError: one class is missing, and as ``bootstrap_intervals``.
+    """
+    ClassCounts.from_scores(labels, scores)
+    rates = np.linspace(0, 1, BAND_POINTS)
+    resamples = _resample(labels, scores, patients, num_resamples=num_resamples, generator=generator)
+    curves = [roc_of(counts) for counts in resamples]
+    sensitivities = [np.interp(rates, curve.false_positive_rate, curve.sensitivity) for curve in curves]
+    low, high = np.quantile(np.stack(sensitivities), _interval_levels(), axis=0)
+    return RocBand(false_positive_rate=rates, low=low, high=high)
+
+
+def _percentiles(values: list[float]) -> Interval:
+    low, high = np.quantile(np.array(values), _interval_levels())
+    return Interval(low=float(low), high=float(high))
+
+
+def _interval_levels() -> tuple[float, float]:
+    return (1 - INTERVAL_LEVEL) / 2, (1 + INTERVAL_LEVEL) / 2
+
+
+def _resample(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    patients: ArrayLike,
+    *,
+    num_resamples: int,
+    generator: np.random.Generator,
+) -> Iterator[ClassCounts]:
+    """Yield the counts of resamples; scores are sorted once, a resample only weights them."""
+    if num_resamples < 1:
+        raise ValueError(f"Expected num_resamples={num_resamples} >= 1.")
+    whole = ClassCounts.of_any(labels, scores)
+    distinct = whole.scores
+    if not len(distinct):
+        raise ValueError("Expected at least one lesion to draw from.")
+    is_malignant, values = check_scores(labels, scores)
+    owners = np.asarray(patients)
+    if owners.shape != values.shape:
+        raise ValueError(f"Expected patients of shape {owners.shape} to be {values.shape}, one for every score.")
+    order = np.argsort(values)
+    first_of_ties = np.searchsorted(values[order], distinct)
+    malignant_in_order = is_malignant[order]
+    different_owners, owner = np.unique(owners, return_inverse=True)
+    owner_in_order, num_patients = owner[order], len(different_owners)
+
+    def draw() -> ClassCounts:
+        drawn = generator.integers(num_patients, size=num_patients)
+        weight = np.bincount(drawn, minlength=num_patients)[owner_in_order]
+        positives = np.add.reduceat(weight * malignant_in_order, first_of_ties)
+        return ClassCounts(
+            scores=distinct,
+            negatives=np.add.reduceat(weight, first_of_ties) - positives,
+            positives=positives,
+        )
+
+    for _ in range(num_resamples):
+        candidates = (draw() for _ in range(MAX_DRAWS))
+        resample = next(
+            (counts for counts in candidates if counts.has_both_classes or not whole.has_both_classes), None
+        )
+        if resample is None:
+            raise ValueError(f"Expected resamples of both classes, got none in {MAX_DRAWS} draws of patients.")
+        yield resample

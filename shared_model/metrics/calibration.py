@@ -1,0 +1,109 @@
+"""Whether scores mean what they say, and what acting on them is worth: scores are probabilities in [0, 1] here."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared_model.metrics.counts import ClassCounts, FloatArray, IntArray, Statistic, confusion_of
+
+NUM_BINS = 10
+"""Equal bins of the reliability curve; bin ``b`` holds the scores in ``[b / 10, (b + 1) / 10)``, the last also 1."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReliabilityCurve:
+    """Lesions by predicted probability, in the ``B`` bins that hold any."""
+
+    predicted: FloatArray
+    """``(B,)``, ascending: mean score."""
+    num_positives: IntArray
+    """``(B,)``: malignant lesions."""
+    num_lesions: IntArray
+    """``(B,)``, >= 1."""
+
+    @property
+    def observed(self) -> FloatArray:
+        """Share of malignant lesions, ``(B,)``."""
+        return self.num_positives / self.num_lesions
+
+
+def reliability_curve(counts: ClassCounts, num_bins: int = NUM_BINS) -> ReliabilityCurve:
+    """Return what was predicted and what was found, by equal bins of the score.
+
+    Raises:
+        ValueError: a score is not in [0, 1], or ``num_bins`` < 1.
+    """
+    scores = _probabilities(counts)
+    if num_bins < 1:
+        raise ValueError(f"Expected num_bins={num_bins} >= 1.")
+    bins = np.searchsorted(np.arange(num_bins) / num_bins, scores, side="right") - 1
+    total = counts.negatives + counts.positives
+    num_lesions = np.bincount(bins, weights=total, minlength=num_bins)
+    is_filled = num_lesions > 0
+    summed = np.bincount(bins, weights=scores * total, minlength=num_bins)
+    num_positives = np.bincount(bins, weights=counts.positives, minlength=num_bins)
+    return ReliabilityCurve(
+        predicted=summed[is_filled] / num_lesions[is_filled],
+        num_positives=num_positives[is_filled].astype(np.int64),
+        num_lesions=num_lesions[is_filled].astype(np.int64),
+    )
+
+
+def expected_calibration_error(counts: ClassCounts) -> float:
+    """Return the mean distance of predicted from observed share over ``NUM_BINS`` equal bins, weighted by lesions.
+
+    Source: Naeini, Cooper and Hauskrecht 2015, AAAI. It depends on the bins and is too large in small samples.
+
+    Raises:
+        ValueError: a score is not in [0, 1].
+    """
+    curve = reliability_curve(counts)
+    return float(np.abs(curve.predicted - curve.observed) @ curve.num_lesions / curve.num_lesions.sum())
+
+
+def brier_score(counts: ClassCounts) -> float:
+    """Return the mean squared distance of score and label (Brier 1950); p (1 - p) is that of always saying p.
+
+    Raises:
+        ValueError: a score is not in [0, 1].
+    """
+    scores = _probabilities(counts)
+    squared = counts.negatives @ scores**2 + counts.positives @ (1 - scores) ** 2
+    return float(squared / counts.num_lesions)
+
+
+def net_benefit(threshold: float, prevalence: float | None = None) -> Statistic:
+    """Return the statistic "net benefit of acting on scores from ``threshold`` on".
+
+    True positives less false positives, the latter weighted by the odds of the threshold: whoever acts from a risk of
+    ``t`` on holds a missed cancer to be ``(1 - t) / t`` times as bad as a needless work-up. Acting on nobody is worth
+    0. Source: Vickers and Elkin 2006, Medical Decision Making 26:565.
+
+    Args:
+        threshold: in (0, 1).
+        prevalence: as in ``ConfusionCounts.ppv``; in malignant lesions a lesion, so that the best is the prevalence.
+
+    Raises:
+        ValueError: the threshold is out of bounds.
+    """
+    if not 0 < threshold < 1:
+        raise ValueError(f"Expected threshold={threshold} in (0, 1).")
+    odds = threshold / (1 - threshold)
+
+    def statistic(counts: ClassCounts) -> float:
+        calls, share = confusion_of(counts, threshold), counts.prevalence if prevalence is None else prevalence
+        sensitivity, false_positive_rate = calls.tp / counts.num_positives, calls.fp / counts.num_negatives
+        return sensitivity * share - false_positive_rate * (1 - share) * odds
+
+    return statistic
+
+
+def net_benefit_of_treating_all(threshold: float, prevalence: float) -> float:
+    """Return the net benefit of acting on every lesion; arguments as ``net_benefit``."""
+    return prevalence - (1 - prevalence) * threshold / (1 - threshold)
+
+
+def _probabilities(counts: ClassCounts) -> FloatArray:
+    if counts.scores[0] < 0 or counts.scores[-1] > 1:
+        raise ValueError(f"Expected scores in [0, 1], got [{counts.scores[0]}, {counts.scores[-1]}].")
+    return counts.scores

@@ -1,0 +1,117 @@
+"""AUROC with its variance in closed form, and the comparison of two models on the same lesions.
+
+DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837; lesions of one patient after Obuchowski 1997, Biometrics
+53:567, which with one lesion a patient is the former. Computed from mid-ranks, in O(N log N).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm, rankdata
+
+from shared_model.metrics.counts import INTERVAL_LEVEL, ClassCounts, FloatArray, Interval, check_scores
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Aurocs:
+    """AUROCs of ``M`` models on the same lesions."""
+
+    values: FloatArray
+    """``(M,)``, in [0, 1]."""
+    covariance: FloatArray
+    """``(M, M)``; 0 where a model separates the classes without error."""
+
+    def interval(self, model: int = 0) -> Interval:
+        """Return the normal interval of one model's AUROC at ``INTERVAL_LEVEL``, cut to [0, 1]."""
+        half = _quantile() * math.sqrt(self.covariance[model, model])
+        return Interval(low=max(0.0, self.values[model] - half), high=min(1.0, self.values[model] + half))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedComparison:
+    """The first model's AUROC less the second's."""
+
+    difference: float
+    interval: Interval
+    p_value: float | None
+    """Two-sided; None where the difference has no variance, as between equal rankings."""
+
+
+def aurocs(labels: ArrayLike, scores: Sequence[ArrayLike], patients: ArrayLike | None = None) -> Aurocs:
+    """Return the AUROC of every model and their covariance.
+
+    Args:
+        labels: ``(N,)``, 0 or 1.
+        scores: one ``(N,)`` for every model, finite.
+        patients: ``(N,)``, equal entries are the same patient; None takes lesions to be independent.
+
+    Raises:
+        ValueError: fewer than two patients with a lesion of one class, or arrays that do not fit together.
+    """
+    is_malignant = check_scores(labels, scores[0])[0]
+    owners = np.arange(len(is_malignant)) if patients is None else np.asarray(patients)
+    if owners.shape != is_malignant.shape:
+        raise ValueError(f"Expected patients of shape {owners.shape} to be {is_malignant.shape}, one for every label.")
+    num_patients = {"malignant": len(np.unique(owners[is_malignant])), "benign": len(np.unique(owners[~is_malignant]))}
+    for name, number in num_patients.items():
+        if number < 2:
+            raise ValueError(f"Expected at least two patients with a {name} lesion, got {number}.")
+    placements = np.stack([_placements(labels, of_model) for of_model in scores])
+    values = placements[:, is_malignant].mean(axis=1)
+    cluster = np.unique(owners, return_inverse=True)[1]
+    deviations = placements - values[:, None]
+    malignant, benign = (_cluster_sums(deviations * part, cluster) for part in (is_malignant, ~is_malignant))
+    num_malignant, num_benign = int(is_malignant.sum()), int((~is_malignant).sum())
+    cross = malignant @ benign.T * _unbiased(len(np.unique(cluster))) / (num_malignant * num_benign)
+    covariance = (
+        malignant @ malignant.T * _unbiased(num_patients["malignant"]) / num_malignant**2
+        + benign @ benign.T * _unbiased(num_patients["benign"]) / num_benign**2
+        + cross
+        + cross.T
+    )
+    # Rounding, and the cross terms of few patients, can take a variance below 0.
+    np.fill_diagonal(covariance, np.maximum(np.diag(covariance), 0.0))
+    return Aurocs(values=values, covariance=covariance)
+
+
+def compare(
+    labels: ArrayLike, first: ArrayLike, second: ArrayLike, patients: ArrayLike | None = None
+) -> PairedComparison:
+    """Return the difference of two models' AUROCs with its interval and p-value; arguments as ``aurocs``."""
+    found = aurocs(labels, (first, second), patients)
+    difference = float(found.values[0] - found.values[1])
+    contrast = np.array([1.0, -1.0])
+    error = math.sqrt(max(0.0, contrast @ found.covariance @ contrast))
+    half = _quantile() * error
+    return PairedComparison(
+        difference=difference,
+        interval=Interval(low=difference - half, high=difference + half),
+        p_value=float(2 * norm.sf(abs(difference) / error)) if error > 1e-12 else None,
+    )
+
+
+def _placements(labels: ArrayLike, scores: ArrayLike) -> FloatArray:
+    """Return, for each lesion, the share of the other class that it is ranked right against, ties one half."""
+    ClassCounts.from_scores(labels, scores)
+    is_malignant, values = check_scores(labels, scores)
+    ranks = rankdata(values)
+    placements = np.empty(len(values))
+    for part, is_above in ((is_malignant, True), (~is_malignant, False)):
+        below = (ranks[part] - rankdata(values[part])) / np.count_nonzero(~part)
+        placements[part] = below if is_above else 1 - below
+    return placements
+
+
+def _cluster_sums(values: FloatArray, cluster: NDArray[np.int64]) -> FloatArray:
+    return np.stack([np.bincount(cluster, weights=row) for row in values])
+
+
+def _unbiased(num_clusters: int) -> float:
+    return num_clusters / (num_clusters - 1)
+
+
+def _quantile() -> float:
+    return float(norm.ppf((1 + INTERVAL_LEVEL) / 2))

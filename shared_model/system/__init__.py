@@ -1,0 +1,1 @@
+"""Files, processes, terminal, seeds and the audit log."""

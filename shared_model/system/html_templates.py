@@ -1,0 +1,17 @@
+"""Jinja templates of a package, beside those that all pages share."""
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
+
+
+def page_environment(package: str) -> Environment:
+    """Return an environment for the templates of ``package``; a missing value is an error.
+
+    Values are escaped in HTML; in Markdown, templates ending in ``.md``, they stand as they are.
+    """
+    return Environment(
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("shared_model.system")]),
+        autoescape=select_autoescape(default=True, default_for_string=True, disabled_extensions=("md",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

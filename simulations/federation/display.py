@@ -1,0 +1,21 @@
+"""What a person sees of a simulation: preparation, and then what the coordinator of any run sees."""
+
+from client.data.splits import Role
+from server.report.run_display import Display
+from simulations.federation.prepare import Prepared
+
+
+class SimulationDisplay(Display):
+    """A live view on a terminal; plain lines where the output is no terminal."""
+
+    def on_prepared(self, prepared: Prepared) -> None:
+        """Show what the data hold."""
+        counts = ", ".join(
+            f"{role} {prepared.num_patients[role]} patients / {prepared.num_lesions[role]} lesions" for role in Role
+        )
+        self.print_line(f"data         {counts}")
+        table = prepared.table
+        self.print_line(
+            f"             {len(table.rejects)} rows rejected, {len(table.excluded)} excluded as their patient is in a "
+            "test split"
+        )

@@ -1,0 +1,85 @@
+"""Privacy reports of a whole simulated federation: one per site, and what the sites mean together."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from client.privacy.ledger_entries import Purpose
+from client.privacy.report import PrivacyReport, largest, report_on
+from client.privacy.report_formats import to_json
+from client.privacy.report_html import federation_to_html, to_html
+from shared_model.system.files import write_atomically
+
+FEDERATION = "federation"
+"""Name of the files of all sites together, so that no site may bear it."""
+
+
+def write_privacy_reports(ledgers: Mapping[str, Path], folder: Path, *, max_epsilon: float | None) -> None:
+    """Write ``SITE.html`` and ``SITE.json`` for every site, and ``federation.html`` and ``federation.json``.
+
+    All sites are priced at one delta, the largest that any of their releases names. A patient known at one site only
+    has spent at most the largest epsilon of a site; one known at every site at most the sum, at the sum of the deltas.
+
+    Raises:
+        ValueError: there is no site, or one is called like the files of the federation or cannot name a file.
+    """
+    if not ledgers:
+        raise ValueError("Expected at least one site.")
+    for site in ledgers:
+        if not site or site == FEDERATION or Path(site).name != site:
+            raise ValueError(f"Expected site={site!r} to be a file's name other than {FEDERATION!r}.")
+    deltas = [report_on(path).delta for path in ledgers.values()]
+    delta = max((value for value in deltas if value is not None), default=None)
+    reports = {site: report_on(path, delta=delta, max_epsilon=max_epsilon) for site, path in ledgers.items()}
+    for site, report in reports.items():
+        write_atomically(folder / f"{site}.html", to_html(report, title=site).encode())
+        write_atomically(folder / f"{site}.json", to_json(report).encode())
+    document = _document(reports, delta)
+    content = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    write_atomically(folder / f"{FEDERATION}.json", content.encode())
+    write_atomically(folder / f"{FEDERATION}.html", federation_to_html(document).encode())
+
+
+def _document(reports: Mapping[str, PrivacyReport], delta: float | None) -> dict[str, object]:
+    """Return what stands in ``federation.json``; an epsilon is null without a bound or trust."""
+    not_verified = [site for site, report in reports.items() if report.problem is not None]
+    training = {site: _epsilon(report, training_only=True) for site, report in reports.items()}
+    everyone = {site: _epsilon(report, training_only=False) for site, report in reports.items()}
+    return {
+        "unit": "patient",
+        "delta": delta,
+        "delta_at_every_site": None if delta is None else delta * len(reports),
+        "not_verified": not_verified,
+        "is_noise_secret": all(report.is_noise_secret for report in reports.values()),
+        "training_patients": _together(training),
+        "all_patients": _together(everyone),
+        "sites": {
+            site: {
+                "is_verified": site not in not_verified,
+                "training_epsilon": training[site],
+                "epsilon": everyone[site],
+            }
+            for site in reports
+        },
+    }
+
+
+def _epsilon(report: PrivacyReport, *, training_only: bool) -> float | None:
+    """Return the most that a patient of the site has spent; 0 where nothing was released."""
+    if report.problem is not None:
+        return None
+    cohorts = [
+        cohort
+        for cohort in report.cohorts
+        if not training_only or any(run.purpose == Purpose.TRAINING for run in cohort.runs)
+    ]
+    return largest([0.0, *(cohort.epsilon for cohort in cohorts)])
+
+
+def _together(sites: Mapping[str, float | None]) -> dict[str, float | None]:
+    bounded = [epsilon for epsilon in sites.values() if epsilon is not None]
+    return {
+        "epsilon_at_one_site": largest(list(sites.values())),
+        "epsilon_at_every_site": math.fsum(bounded) if len(bounded) == len(sites) else None,
+    }

@@ -1,0 +1,177 @@
+"""``python -m simulations.federation.rehearsal [overrides]``: a whole federation of processes on this machine.
+
+Certificates and kits are made, one coordinator and one process per hospital start and speak TLS over the loopback, a
+run is submitted and followed, and everything is stopped. The patients are synthetic, or those of ``data.root`` dealt to
+the hospitals; the sites' policies are open, since nobody's real limits are at stake.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from client.privacy.policy import OPEN_POLICY
+from server.deployment.kit import Coordinator
+from server.deployment.provision import Kits, provision
+from server.deployment.superlink import bundle_digest
+from shared_model.config.choices import DataSource
+from shared_model.config.experiment import ExperimentConfig, compose
+from shared_model.errors import ConfigError, FederatedMammographyError, RoundError
+from shared_model.system import processes
+from shared_model.system.terminal import print_error
+from simulations.federation.display import SimulationDisplay
+from simulations.federation.prepare import prepare
+from simulations.federation.privacy_reports import write_privacy_reports
+
+_START_SECONDS = 120.0
+_POLL_SECONDS = 0.5
+_INTERRUPTED = 130
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """Kits, folders and processes of one federation on this machine."""
+
+    kits: Kits
+    logs: Path
+
+    @classmethod
+    def make(cls, folder: Path, config: ExperimentConfig) -> "Rehearsal":
+        """Make the kits in ``folder`` and fill in every site's settings.
+
+        Raises:
+            ConfigError: the folder is in use.
+        """
+        kits = provision(
+            out=folder / "kits",
+            sites=config.federation.sites,
+            host="localhost",
+            port=processes.free_port(),
+            valid_days=7,
+            approved_bundles=[bundle_digest()],
+        )
+        for kit in kits.sites.values():
+            settings = yaml.safe_load((kit / "site.yaml").read_text(encoding="utf-8"))
+            settings |= {
+                "data_root": str(Path(config.data.root).resolve()),
+                "data_source": str(config.data.source),
+                "roster": config.data.roster,
+            }
+            (kit / "site.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+            shutil.copy(OPEN_POLICY, kit / "policy.yaml")
+        logs = folder / "logs"
+        logs.mkdir()
+        return cls(kits=kits, logs=logs)
+
+    @contextlib.contextmanager
+    def server(self) -> Iterator[processes.Process]:
+        """Run the coordinator; yields when the sites may connect.
+
+        Raises:
+            RoundError: it ended or did not become ready.
+        """
+        with self._process("server", "-m", "server", "start", "--kit", str(self.kits.server)) as process:
+            coordinator, deadline = Coordinator.load(self.kits.server), time.monotonic() + _START_SECONDS
+            is_open = processes.wait_for_port(coordinator.port, process, seconds=_START_SECONDS, stop=threading.Event())
+            while not is_open or set(coordinator.node_ids()) != set(self.kits.sites):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RoundError(f"Expected the coordinator to start; see {self.logs / 'server.log'}.")
+                time.sleep(_POLL_SECONDS)
+            yield process
+
+    def site(self, name: str) -> "contextlib.AbstractContextManager[processes.Process]":
+        """Run the process of one hospital."""
+        return self._process(name, "-m", "client", "start", "--site", str(self.kits.sites[name] / "site.yaml"))
+
+    def command(self, name: str, *arguments: str) -> Sequence[str]:
+        """Return the command line of ``python -m server`` ``name``."""
+        return sys.executable, "-m", "server", name, "--kit", str(self.kits.server), *arguments
+
+    @property
+    def ledgers(self) -> Mapping[str, Path]:
+        """Every site's ledger."""
+        return {site: kit / "ledger.sqlite" for site, kit in self.kits.sites.items()}
+
+    @contextlib.contextmanager
+    def _process(self, name: str, *arguments: str) -> Iterator[processes.Process]:
+        process = processes.start(
+            (sys.executable, *arguments), environment=environment(), folder=self.logs, log=self.logs / f"{name}.log"
+        )
+        try:
+            yield process
+        finally:
+            processes.end(process)
+
+
+def overrides_for(config: ExperimentConfig, overrides: Sequence[str]) -> list[str]:
+    """Return the overrides of a submitted run: those of the simulation, and where the server's own files lie."""
+    evaluation = config.evaluation
+    files = {"evaluation.holdout": evaluation.holdout, "evaluation.public": evaluation.public}
+    return [*overrides, *(f"{key}='{path}'" for key, path in files.items() if path is not None)]
+
+
+def rehearse(overrides: Sequence[str], console: Console) -> int:
+    """Run the whole rehearsal and return the exit status of the run.
+
+    Raises:
+        FederatedMammographyError: with one line for the person who started it.
+    """
+    config = compose(overrides)
+    folder = Path(config.run.dir).resolve()
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"Expected run.dir={folder} to be a new or empty folder.")
+    if config.data.source is DataSource.MANIFEST and config.data.roster is None:
+        raise ConfigError("Expected data.roster to say whose patient is whose.")
+    with SimulationDisplay(config, console) as display:
+        prepared = prepare(config, report=display.on_progress)
+        display.on_prepared(prepared)
+    rehearsal = Rehearsal.make(folder, prepared.config)
+    with contextlib.ExitStack() as stack:
+        console.print("Starting the coordinator", highlight=False)
+        stack.enter_context(rehearsal.server())
+        for site in rehearsal.kits.sites:
+            console.print(f"Starting site {site}", highlight=False)
+            stack.enter_context(rehearsal.site(site))
+        submit = rehearsal.command("run", *overrides_for(prepared.config, overrides), f"run.dir='{folder}'")
+        status = subprocess.run(submit, env=environment(), check=False).returncode  # noqa: S603, our own command
+    if status == 0:
+        write_privacy_reports(rehearsal.ledgers, folder / "privacy", max_epsilon=None)
+        console.print(f"Privacy reports in {folder}/privacy, logs in {rehearsal.logs}", highlight=False, soft_wrap=True)
+    return status
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0 only when the results are written."""
+    parser = argparse.ArgumentParser(prog="python -m simulations.federation.rehearsal", description=__doc__)
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides, key=value, as of python -m simulations.run")
+    overrides = parser.parse_args(arguments).overrides
+    console, errors = Console(), Console(stderr=True)
+    try:
+        return rehearse(overrides, console)
+    except FederatedMammographyError as error:
+        print_error(error)
+        return 1
+    except KeyboardInterrupt:
+        errors.print("interrupted; all processes were stopped", highlight=False)
+        return _INTERRUPTED
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of the processes."""
+    # The processes start in folders of their own and import the packages of this tree.
+    return {**os.environ, **processes.FLOWER_ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

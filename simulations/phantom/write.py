@@ -1,0 +1,255 @@
+"""A synthetic CBIS-DDSM on disk: same folders, same tables, same peculiarities, other pixels.
+
+``python -m simulations.phantom.write --out DIR`` writes it; ``write_phantom`` is the same from code. Whoever knows the
+real data set finds line breaks inside path cells, ``000000.dcm`` in the table where the file is ``1-1.dcm``, ``breast
+density`` beside ``breast_density``, swapped crops and masks, masks of another size, both folder layouts, density 0,
+empty and joined descriptors, and patients who stand in both official splits.
+"""
+
+import argparse
+import csv
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import cv2
+from rich.console import Console
+from rich.progress import Progress
+
+from shared_model.errors import DataError
+from shared_model.vocabulary import LesionType, Split
+from simulations.phantom.dicom_files import LesionView, plan_views, write_patient
+from simulations.phantom.patients import Patient, draw_cohort
+
+MARKER = "phantom.json"
+GENERATOR_VERSION = 1
+"""Counts up with every change to what is written."""
+
+_TABLES = {
+    LesionType.MASS: ("mass", "breast_density", "mass shape", "mass margins"),
+    LesionType.CALCIFICATION: ("calc", "breast density", "calc type", "calc distribution"),
+}
+"""First word of the file's name, and the columns in which the two tables differ."""
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+def write_phantom(
+    root: Path,
+    *,
+    num_patients: int,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+    num_workers: int = 2,
+) -> None:
+    """Write a synthetic CBIS-DDSM to ``root``, or return at once if exactly this one is there.
+
+    The same ``num_patients`` and ``seed`` give the same bytes. Everything is written to a hidden folder beside
+    ``root``, which is renamed at the end: what is at ``root`` is complete. An interrupted call removes that folder.
+
+    Args:
+        root: absent, or an empty folder; its parents are made.
+        num_patients: at least 12.
+        seed: root seed.
+        progress: called in this process with the number of patients written so far.
+        num_workers: processes; with 1 all is done in this one. New ones are spawned, so the calling script needs
+            the usual ``if __name__ == "__main__"``.
+
+    Raises:
+        DataError: ``root`` holds something else.
+        ValueError: ``num_patients`` or ``num_workers`` is out of bounds.
+        OSError: a file cannot be written.
+    """
+    if num_workers < 1:
+        raise ValueError(f"Expected num_workers={num_workers} >= 1.")
+    marker = _marker(num_patients, seed)
+    if _is_vacant(root, marker):
+        patients = draw_cohort(num_patients, seed)
+        plan = plan_views(patients, seed)
+        with _published(root, marker) as folder:
+            _write_images(folder, list(plan.values()), seed, progress=progress, num_workers=num_workers)
+            _write_tables(folder, patients, [view for views in plan.values() for view in views])
+
+
+def _marker(num_patients: int, seed: int) -> bytes:
+    facts = {"generator_version": GENERATOR_VERSION, "num_patients": num_patients, "seed": seed}
+    return (json.dumps(facts, indent=2) + "\n").encode()
+
+
+def _is_vacant(root: Path, marker: bytes) -> bool:
+    """Return whether there is anything to write.
+
+    Raises:
+        DataError: ``root`` is taken by something else.
+    """
+    if (root / MARKER).is_file() and (root / MARKER).read_bytes() == marker:
+        return False
+    if root.exists() and not (root.is_dir() and next(root.iterdir(), None) is None):
+        facts = json.dumps(json.loads(marker))
+        raise DataError(f"Expected root={root} to be absent, an empty folder, or the phantom {facts}.")
+    return True
+
+
+@contextmanager
+def _published(root: Path, marker: bytes) -> Iterator[Path]:
+    """Yield a folder that becomes ``root`` when the block ends well, and is removed otherwise."""
+    folder = root.parent / f".{root.name}.{os.getpid()}.partial"
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        (folder / MARKER).write_bytes(marker)
+        try:
+            folder.rename(root)
+        except OSError:
+            # Another process may have put the same phantom there meanwhile.
+            if _is_vacant(root, marker):
+                raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_images(
+    root: Path,
+    plan: Sequence[Sequence[LesionView]],
+    seed: int,
+    *,
+    progress: Callable[[int], None] | None,
+    num_workers: int,
+) -> None:
+    task = partial(write_patient, root, seed=seed)
+    if num_workers == 1:
+        _count(map(task, plan), progress)
+        return
+    executor = ProcessPoolExecutor(
+        max_workers=num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+    try:
+        _count(executor.map(task, plan, chunksize=4), progress)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _count(finished: Iterable[None], progress: Callable[[int], None] | None) -> None:
+    for number, _ in enumerate(finished, start=1):
+        if progress is not None:
+            progress(number)
+
+
+def _start_worker() -> None:
+    """Leave interrupts to the parent, which then stops this process; and do not outlive the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    cv2.setNumThreads(1)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _write_tables(root: Path, patients: Iterable[Patient], views: Sequence[LesionView]) -> None:
+    for lesion_type, (word, density, form, extent) in _TABLES.items():
+        header = (
+            f"patient_id,{density},left or right breast,image view,abnormality id,abnormality type,{form},{extent},"
+            "assessment,pathology,subtlety,image file path,cropped image file path,ROI mask file path"
+        ).split(",")
+        for split in Split:
+            rows = [
+                _row(view) for view in views if view.lesion.lesion_type is lesion_type and view.lesion.split is split
+            ]
+            _write_csv(root / f"{word}_case_description_{split}_set.csv", header, rows, line_end="\r\n")
+    sites = [(patient.patient_id, patient.series_letter, patient.institution) for patient in patients]
+    _write_csv(root / "sites.csv", ("patient_id", "ddsm_series_letter", "institution"), sites, line_end="\n")
+
+
+def _row(view: LesionView) -> tuple[str | int, ...]:
+    """Return the cells of one row; one of the two last paths ends in a line break, as in the official tables."""
+    lesion = view.lesion
+    is_mass = lesion.lesion_type is LesionType.MASS
+    crop = _cell(view.crop.folder(is_newer=False), view.crop_number)
+    mask = _cell(view.mask.folder(is_newer=False), view.mask_number)
+    return (
+        view.patient.patient_id,
+        lesion.recorded_density,
+        lesion.laterality,
+        view.view,
+        lesion.number,
+        lesion.lesion_type,
+        lesion.form,
+        lesion.extent,
+        lesion.assessment,
+        lesion.pathology,
+        lesion.subtlety,
+        _cell(view.film.folder(is_newer=False), 0),
+        crop if is_mass else crop + "\n",
+        mask + "\n" if is_mass else mask,
+    )
+
+
+def _cell(folder: str, number: int) -> str:
+    return f"{folder}/{number:06d}.dcm"
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | int]], *, line_end: str) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator=line_end)
+    writer.writerow(header)
+    writer.writerows(rows)
+    path.write_bytes(text.getvalue().encode())
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m simulations.phantom.write",
+        description="Write a synthetic CBIS-DDSM: DICOM films, crops and masks with the official tables.",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="absent or empty folder to write to")
+    parser.add_argument("--patients", type=int, default=240, metavar="N", help="number of patients (default: 240)")
+    parser.add_argument("--seed", type=int, default=0, metavar="SEED", help="same seed, same bytes (default: 0)")
+    return parser.parse_args(arguments)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return 0, 1 for an error or 130 when interrupted."""
+    parsed = _parse(arguments)
+    console = Console(stderr=True, soft_wrap=True)
+    try:
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task("Drawing patients", total=parsed.patients)
+            write_phantom(
+                parsed.out,
+                num_patients=parsed.patients,
+                seed=parsed.seed,
+                progress=lambda number: bar.update(task, completed=number),
+            )
+    except (DataError, OSError, ValueError) as error:
+        console.print(f"error: {error}", markup=False, highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("interrupted: nothing was written", markup=False)
+        return _INTERRUPTED
+    console.print(f"{parsed.patients} patients in {parsed.out}", markup=False, highlight=False)
+    return 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
+    sys.exit(main())

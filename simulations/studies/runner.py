@@ -1,0 +1,310 @@
+"""Runs the cells of a study, several at the same time in processes of their own, and reads what they found.
+
+Every cell is an ordinary run with a folder of its own: one with results is not run again, and one that was cut off goes
+on from its last round. Noise apart, what is found depends neither on the number of processes nor on interruptions.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn, Self
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from server.evaluation.predictions import PREDICTIONS_FILE, Predictions
+from server.results.document import RESULTS_FILE, read_results
+from server.results.evidence import shown
+from shared_model import errors
+from shared_model.config.choices import PrivacyMode
+from shared_model.config.experiment import ExperimentConfig
+from shared_model.errors import FederatedMammographyError
+from shared_model.metrics import delong
+from shared_model.metrics.delong import PairedComparison
+from simulations.run import simulate
+from simulations.studies.tables import Row
+
+_GRACE_SECONDS = 10.0
+"""Until a process that was told to stop is killed: many times the round that its sites finish first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run of a study, ready to start."""
+
+    name: str
+    config: ExperimentConfig
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lies."""
+        return Path(self.config.run.dir)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to run."""
+        return (self.folder / RESULTS_FILE).exists()
+
+
+Observer = Callable[[Job], None]
+
+
+def default_workers() -> int:
+    """Return how many processes run cells unless somebody says otherwise: 2, or 1 on a single core."""
+    return min(2, os.cpu_count() or 1)
+
+
+def run_cells(jobs: Sequence[Job], *, num_workers: int, on_start: Observer, on_done: Observer) -> None:
+    """Run what has no results yet.
+
+    Args:
+        jobs: each with a folder of its own.
+        num_workers: processes of one core each; where one is enough all is done in this one. New ones are spawned, so
+            the calling script needs the usual ``if __name__ == "__main__"``.
+        on_start: called in this process with every job that begins.
+        on_done: called in this process with every job that has results, first of all with those that had them before.
+
+    Raises:
+        FederatedMammographyError: a run failed or its process was killed. The others are stopped; results stay.
+        ValueError: ``num_workers`` is out of bounds, or two jobs share a folder.
+    """
+    if num_workers < 1:
+        raise ValueError(f"Expected num_workers={num_workers} >= 1.")
+    if len({job.folder for job in jobs}) < len(jobs):
+        raise ValueError("Expected every job to have a folder of its own.")
+    missing = [job for job in jobs if not job.is_finished]
+    for job in jobs:
+        if job.is_finished:
+            on_done(job)
+    if min(num_workers, len(missing)) <= 1:
+        _run_here(missing, on_start, on_done)
+    else:
+        _run_in_processes(missing, num_workers, on_start, on_done)
+
+
+def _run_here(jobs: Iterable[Job], on_start: Observer, on_done: Observer) -> None:
+    for job in jobs:
+        on_start(job)
+        try:
+            simulate(job.config, Console(quiet=True))
+        except FederatedMammographyError as error:
+            raise _named(job, error) from error
+        on_done(job)
+
+
+def _named(job: Job, error: FederatedMammographyError) -> FederatedMammographyError:
+    # For instance a run that was killed within a round: what its sites have spent stays spent.
+    return type(error)(f"{job.name}: {error} To run this cell anew, remove {job.folder}.")
+
+
+def _run_in_processes(jobs: Iterable[Job], num_workers: int, on_start: Observer, on_done: Observer) -> None:
+    # No job waits in the pool's own queue, so that a process which is told to stop has nothing to go on with.
+    waiting, running = deque(jobs), dict[Future[str], Job]()
+    try:
+        with _workers(num_workers) as pool:
+            while waiting or running:
+                while waiting and len(running) < num_workers:
+                    job = waiting.popleft()
+                    on_start(job)
+                    running[_submit(pool, job)] = job
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    _require_success(running[future], future.result())
+                    on_done(running.pop(future))
+    except BrokenProcessPool as error:
+        if error.__cause__ is not None:
+            # An exception that cannot travel between processes; its traceback is the cause.
+            raise
+        names = " or ".join(job.name for job in running.values())
+        raise FederatedMammographyError(
+            f"Expected every process to finish its cell, that of {names} was killed, perhaps for want of memory. "
+            "The same command goes on where this one stopped."
+        ) from error
+
+
+def _require_success(job: Job, failure: str) -> None:
+    if failure:
+        kind, message = json.loads(failure)
+        raise _named(job, getattr(errors, kind)(message))
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield new processes, which are gone when the block ends, at once where it ends badly."""
+    others = set(multiprocessing.active_children())
+    # New processes read it when they load their libraries; this one has loaded them.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker)
+    try:
+        yield pool
+    except BaseException:
+        _end([process for process in multiprocessing.active_children() if process not in others])
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, job: Job) -> "Future[str]":
+    """Start a job, in a new process as long as there are too few; Ctrl-C never reaches one."""
+    # What is blocked here is blocked in a process that starts now, from its first instruction on.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(_run, job.config.to_json())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    """Stop processes, by force if they do not go."""
+    deadline = time.monotonic() + _GRACE_SECONDS
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+
+
+def _start_worker() -> None:
+    """Compute on one core, and do not outlive the parent."""
+    torch.set_num_threads(1)
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+
+
+def _stop_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE_SECONDS)
+        os._exit(1)
+
+
+def _run(config: str) -> str:
+    """Run one cell in this process.
+
+    Returns:
+        Class and message of what went wrong as JSON; nothing if all went well.
+    """
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        simulate(ExperimentConfig.from_json(config), Console(quiet=True))
+    except FederatedMammographyError as error:
+        return json.dumps([type(error).__name__, str(error)])
+    except KeyboardInterrupt:
+        _leave()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return ""
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """Stop the run as Ctrl-C would, once."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _leave() -> NoReturn:
+    """End this process as soon as its sites have finished their round, so that nothing is spent in vain."""
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join()
+    os._exit(1)
+
+
+class CellDisplay:
+    """What a person sees of cells that run: a bar on a terminal, elsewhere a line for every finished cell."""
+
+    def __init__(self, console: Console) -> None:
+        """Begin with what comes before the cells."""
+        columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._console = console
+        self._progress = Progress(*columns, console=console)
+        self._task = self._progress.add_task("data", total=None)
+        self._running: list[Job] = []
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def begin(self, num_cells: int) -> None:
+        """Show how many cells there are."""
+        self._progress.update(self._task, total=num_cells, description="")
+
+    def on_start(self, job: Job) -> None:
+        """Show that a cell runs."""
+        self._running.append(job)
+        self._describe()
+
+    def on_done(self, job: Job) -> None:
+        """Show that a cell has results."""
+        self._running = [other for other in self._running if other is not job]
+        self._describe()
+        self._progress.advance(self._task)
+        if not self._console.is_terminal:
+            auroc = shown(read_row(job, first=None).figure("auroc"))
+            self._console.print(f"seed {job.config.seed}  {job.name}  AUC {auroc}", highlight=False, soft_wrap=True)
+
+    def _describe(self) -> None:
+        self._progress.update(self._task, description=" + ".join(map(_title, self._running)))
+
+
+def _title(job: Job) -> str:
+    return f"seed {job.config.seed}: {job.name}"
+
+
+def read_rows(jobs: Iterable[Job]) -> list[Row]:
+    """Return a row for every finished run, compared with the first of the same seed."""
+    first: dict[int, Predictions] = {}
+    rows = []
+    for job in jobs:
+        seed = job.config.seed
+        rows.append(read_row(job, first=first.get(seed)))
+        if seed not in first:
+            first[seed] = Predictions.from_csv(job.folder / PREDICTIONS_FILE)
+    return rows
+
+
+def read_row(job: Job, *, first: Predictions | None) -> Row:
+    """Return what a finished run found.
+
+    Args:
+        job: with results in its folder.
+        first: of the run that this one is compared with; None compares with nothing.
+    """
+    privacy = job.config.privacy
+    return Row(
+        cell=job.name,
+        seed=job.config.seed,
+        epsilon=privacy.target_epsilon if privacy.mode is PrivacyMode.PATIENT else None,
+        evidence=read_results(job.folder / RESULTS_FILE).evidence,
+        against_first=None if first is None else _compare(Predictions.from_csv(job.folder / PREDICTIONS_FILE), first),
+    )
+
+
+def _compare(mine: Predictions, first: Predictions) -> PairedComparison | None:
+    """Compare on the same lesions; None on others, or where a class has too few patients."""
+    if not mine.has_lesions_of(first):
+        return None
+    try:
+        return delong.compare(mine.labels, mine.scores, first.scores, mine.patients)
+    except ValueError:
+        return None

@@ -1,0 +1,255 @@
+"""Studies: several runs that answer one question, and a table of them.
+
+Every cell of a study is an ordinary run with a folder of its own. A study that was interrupted goes on where it
+stopped: cells with results are not run again, one that was cut off goes on from its last round.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from server.evaluation.predictions import Predictions, read_attributes
+from server.report.epsilon_sweep import draw_sweep, write_sweep
+from server.report.html_report import write_report
+from server.report.run_figures import save_png
+from shared_model.config.experiment import ExperimentConfig, compose
+from shared_model.data.lesions import Lesions
+from shared_model.errors import ConfigError, FederatedMammographyError
+from shared_model.system.files import write_atomically
+from shared_model.system.terminal import log_to_stderr, print_error
+from simulations.arguments import at_least, each_at_least
+from simulations.federation.prepare import prepare
+from simulations.studies.privacy_utility import UTILITY, utility_cells
+from simulations.studies.protocols import NO_PRIVACY, PROTOCOLS, Cell, Ground, cross_validation, quoted
+from simulations.studies.recipe_search import (
+    CANDIDATES_FILE,
+    Candidate,
+    read_candidates,
+    search_cells,
+    search_table,
+    write_search,
+)
+from simulations.studies.runner import CellDisplay, Job, default_workers, read_rows, run_cells
+from simulations.studies.tables import (
+    Row,
+    brief_cells,
+    print_table,
+    summarise,
+    summary_cells,
+    sweep_of,
+    write_site_figure,
+    write_tables,
+)
+from simulations.studies.tabular_baseline import tabular_baselines
+
+_INTERRUPTED = 130
+_STUDY_FILE = "study_overrides.json"
+_CROSS_VALIDATION, _SEARCH = "cross-validation", "search"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What was asked for."""
+
+    protocol: str
+    overrides: tuple[str, ...]
+    seeds: tuple[int, ...]
+    folder: Path
+    num_folds: int = 0
+    """Of cross-validation and search."""
+    candidates: tuple[Candidate, ...] = ()
+    """Of a search."""
+
+    def begin(self) -> None:
+        """Make the folder, or find the same study in it.
+
+        Raises:
+            ConfigError: it holds another study, or cannot be written.
+        """
+        asked = {
+            "protocol": self.protocol,
+            "overrides": list(self.overrides),
+            "num_folds": self.num_folds,
+            "candidates": {candidate.name: list(candidate.overrides) for candidate in self.candidates},
+        }
+        path = self.folder / _STUDY_FILE
+        try:
+            if path.exists() and json.loads(path.read_bytes()) != asked:
+                raise ConfigError(f"Expected the same study as before in {self.folder}; name another with --out.")
+            write_atomically(path, json.dumps(asked, indent=2).encode())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"Expected {self.folder} to be a folder that can be written: {error}.") from error
+
+    def ground(self, seed: int, more: Sequence[str] = ()) -> Ground:
+        """Prepare the data of one seed, with ``more`` overrides."""
+        folder = self.folder / f"seed-{seed}" / "data"
+        config = compose([*self.overrides, *more, f"seed={seed}", f"run.dir={quoted(str(folder))}"])
+        return Ground.of(prepare(config, report=lambda *_: None))
+
+    def cells(self, ground: Ground) -> list[Cell]:
+        """Return the runs of one seed."""
+        if self.protocol == _CROSS_VALIDATION:
+            return cross_validation(ground, num_folds=self.num_folds)
+        if self.protocol == _SEARCH:
+            # Folds are files of what the network reads, which a candidate may change.
+            grounds = {candidate: self.ground(ground.config.seed, candidate.overrides) for candidate in self.candidates}
+            return [
+                cell
+                for candidate, of_candidate in grounds.items()
+                for cell in search_cells(of_candidate, candidate, num_folds=self.num_folds)
+            ]
+        return utility_cells(ground) if self.protocol == UTILITY else PROTOCOLS[self.protocol][1](ground)
+
+    def run_folder(self, cell: str, seed: int) -> Path:
+        """Return where the run of one cell lies."""
+        return self.folder / f"seed-{seed}" / cell.replace(",", "").replace(" ", "-")
+
+    def jobs(self, ground: Ground, seed: int) -> list[Job]:
+        """Return the runs of one seed, ready to start."""
+        return [Job(name=cell.name, config=self.config(cell, seed)) for cell in self.cells(ground)]
+
+    def config(self, cell: Cell, seed: int) -> ExperimentConfig:
+        """Return the configuration of one run."""
+        folder = self.run_folder(cell.name, seed)
+        kept = self.overrides
+        if NO_PRIVACY in cell.overrides:
+            # What was asked of the private runs has no place in one without privacy.
+            kept = tuple(override for override in kept if not override.startswith(("privacy.", "privacy=")))
+        return compose([*kept, f"seed={seed}", *cell.overrides, f"run.dir={quoted(str(folder))}"])
+
+
+def run_study(study: Study, console: Console, *, num_workers: int) -> list[Row]:
+    """Run what is missing and return a row for every cell and seed.
+
+    Raises:
+        FederatedMammographyError: as a run.
+    """
+    study.begin()
+    with CellDisplay(console) as display:
+        grounds = {seed: study.ground(seed) for seed in study.seeds}
+        jobs = {seed: study.jobs(ground, seed) for seed, ground in grounds.items()}
+        cells = list(itertools.chain.from_iterable(jobs.values()))
+        display.begin(len(cells))
+        run_cells(cells, num_workers=num_workers, on_start=display.on_start, on_done=display.on_done)
+    rows: list[Row] = []
+    for seed, ground in grounds.items():
+        rows += read_rows(jobs[seed])
+        if study.protocol == "baselines":
+            rows += _tabular(ground, seed)
+    return rows
+
+
+def _tabular(ground: Ground, seed: int) -> list[Row]:
+    path = Path(str(ground.config.evaluation.holdout))
+    holdout = Lesions.load(path)
+    test = Predictions.of(holdout, np.zeros(len(holdout)), read_attributes(path, len(holdout)))
+    found = tabular_baselines(ground.prepared, holdout, test)
+    return [
+        Row(cell=name, seed=seed, epsilon=None, evidence=evidence, against_first=None)
+        for name, evidence in found.items()
+    ]
+
+
+def report(study: Study, rows: Sequence[Row], sites: Sequence[str], console: Console) -> None:
+    """Print and write the tables, and draw what can be drawn."""
+    title = f"{study.protocol}: {' '.join(study.overrides) or 'defaults'}"
+    if study.protocol == _SEARCH:
+        write_search(study.folder, title, table := search_table(rows, study.candidates, study.num_folds))
+        print_table(console, title, *table)
+        console.print(f"Table in {study.folder}", highlight=False, soft_wrap=True)
+        return
+    together = f"all {study.num_folds} folds" if study.protocol == _CROSS_VALIDATION else None
+    summaries = summarise(rows, together=together)
+    print_table(console, title, *summary_cells(summaries))
+    if len(study.seeds) == 1:
+        print_table(console, "Every run, with 95 % intervals over patients", *brief_cells(rows))
+    write_tables(study.folder, title, rows, summaries, sites)
+    if study.protocol == "epsilon":
+        _report_sweep(study, rows)
+    if study.protocol == "cross-site":
+        write_site_figure(study.folder / "cross_site.png", rows, sites)
+    console.print(f"Tables in {study.folder}", highlight=False, soft_wrap=True)
+
+
+def _report_sweep(study: Study, rows: Sequence[Row]) -> None:
+    """Draw the sweep, and show it in the report of every run of it."""
+    sweep = sweep_of(rows)
+    save_png(draw_sweep(sweep), study.folder / "epsilon.png")
+    for row in rows:
+        folder = study.run_folder(row.cell, row.seed)
+        write_sweep(sweep, folder)
+        write_report(folder)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m simulations.studies.study",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    protocols = parser.add_subparsers(dest="protocol", required=True)
+    purposes = {
+        _CROSS_VALIDATION: "k-fold over training patients; the test split stays unseen",
+        _SEARCH: "which recipe: candidates cross-validated over training patients",
+    }
+    purposes |= {name: purpose for name, (purpose, _) in PROTOCOLS.items()}
+    for name, purpose in purposes.items():
+        protocol = protocols.add_parser(name, help=purpose)
+        protocol.add_argument("overrides", nargs="*", help="Hydra overrides of every run, key=value")
+        protocol.add_argument("--seeds", type=each_at_least(0), default=(0,), help="separated by commas; default 0")
+        protocol.add_argument(
+            "--workers", type=at_least(1), default=default_workers(), help="cells that run at once; default %(default)s"
+        )
+        protocol.add_argument("--out", type=Path, help="folder; default runs/PROTOCOL")
+        if name in {_CROSS_VALIDATION, _SEARCH}:
+            protocol.add_argument("--folds", type=at_least(2), default=5, help="default 5")
+        if name == _SEARCH:
+            protocol.add_argument("--candidates", type=Path, default=CANDIDATES_FILE, help="YAML; default %(default)s")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0 only when every cell has results."""
+    options = _parser().parse_args(arguments)
+    console = Console()
+
+    def run() -> None:
+        study = Study(
+            protocol=options.protocol,
+            overrides=tuple(options.overrides),
+            seeds=options.seeds,
+            folder=(options.out or Path("runs") / options.protocol).resolve(),
+            num_folds=getattr(options, "folds", 0),
+            candidates=read_candidates(options.candidates) if options.protocol == _SEARCH else (),
+        )
+        rows = run_study(study, console, num_workers=options.workers)
+        report(study, rows, compose([*study.overrides, "run.dir=unused"]).federation.sites, console)
+
+    return exit_code_of(run)
+
+
+def exit_code_of(run: Callable[[], None]) -> int:
+    """Run what goes on after an interruption; return 0 only when it has finished."""
+    errors = log_to_stderr()
+    torch.set_num_threads(1)
+    try:
+        run()
+    except FederatedMammographyError as error:
+        print_error(error)
+        return 1
+    except KeyboardInterrupt:
+        errors.print("interrupted; the same command goes on where this one stopped", highlight=False)
+        return _INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""What the clinical table alone gives, without a network, a federation or privacy: the marks to beat."""
+
+import dataclasses
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from client.data.dataset import load_lesions
+from client.data.splits import Role
+from server.evaluation.estimates import Appraisal
+from server.evaluation.predictions import Predictions
+from server.results.evidence import Evidence
+from shared_model.config.choices import Modality
+from shared_model.data.lesions import Lesions
+from shared_model.metrics.counts import exact_threshold_for_sensitivity
+from simulations.federation.prepare import Prepared
+
+LOGISTIC, MAJORITY = "logistic regression, central, no privacy", "majority"
+
+
+def tabular_baselines(prepared: Prepared, holdout: Lesions, test: Predictions) -> dict[str, Evidence | None]:
+    """Fit a logistic regression, and the majority class, on the training patients of all sites together.
+
+    Args:
+        prepared: the data of all sites.
+        holdout: the test lesions.
+        test: the same lesions with what describes them; their scores are not used.
+    """
+    config = prepared.config
+    without_images = dataclasses.replace(config, model=dataclasses.replace(config.model, modality=Modality.CLINICAL))
+    lesions, _ = load_lesions(prepared.table, without_images)
+    training, public = lesions[Role.TRAIN], lesions[Role.PUBLIC]
+    model = LogisticRegression(max_iter=1000).fit(training.clinical.numpy(), training.labels.numpy())
+    # The threshold comes from the patients that the networks' threshold comes from.
+    chosen_on = public if public.labels.any() else training
+    threshold = exact_threshold_for_sensitivity(
+        chosen_on.labels.numpy(),
+        model.predict_proba(chosen_on.clinical.numpy())[:, 1],
+        config.evaluation.target_sensitivity,
+    )
+    scores = {
+        LOGISTIC: (model.predict_proba(holdout.clinical.numpy())[:, 1].astype(np.float64), threshold),
+        MAJORITY: (np.full(len(holdout), float(training.labels.mean())), 0.5),
+    }
+    return {name: _evidence(prepared, test, values, cut) for name, (values, cut) in scores.items()}
+
+
+def _evidence(
+    prepared: Prepared, test: Predictions, scores: np.ndarray[tuple[int], np.dtype[np.float64]], threshold: float
+) -> Evidence | None:
+    evaluation = prepared.config.evaluation
+    appraisal = Appraisal(
+        threshold=threshold,
+        prevalence=evaluation.prevalence,
+        num_resamples=evaluation.bootstrap_resamples,
+        seed=prepared.config.seed,
+    )
+    predictions = Predictions(labels=test.labels, scores=scores, patients=test.patients, attributes=test.attributes)
+    return appraisal.of_predictions(predictions)

@@ -1,0 +1,314 @@
+import csv
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from client.data.cbis_ddsm import index_subjects, read_cbis_ddsm
+from shared_model.errors import TableError
+from shared_model.vocabulary import LesionType
+
+REAL = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "CBIS-DDSM"
+MASS = (LesionType.MASS,)
+BOTH = tuple(LesionType)
+
+COMMON = ["patient_id", "left or right breast", "image view", "abnormality id", "abnormality type", "assessment"]
+PATHS = ["image file path", "cropped image file path", "ROI mask file path"]
+HEADERS = {
+    "mass": [*COMMON, "breast_density", "mass shape", "mass margins", "pathology", "subtlety", *PATHS],
+    "calc": [*COMMON, "breast density", "calc type", "calc distribution", "pathology", "subtlety", *PATHS],
+}
+
+
+def case(patient="P_00001", *, kind="mass", split="Training", side="LEFT", view="CC", number="1", **changes):
+    subject = f"{kind.capitalize()}-{split}_{patient}_{side}_{view}"
+    cells = {
+        "patient_id": patient,
+        "left or right breast": side,
+        "image view": view,
+        "abnormality id": number,
+        "abnormality type": "mass" if kind == "mass" else "calcification",
+        "assessment": "4",
+        "pathology": "MALIGNANT",
+        "subtlety": "3",
+        "image file path": f"{subject}/1.0/1.1/000000.dcm",
+        "cropped image file path": f"{subject}_{number}/2.0/2.1/000000.dcm",
+        "ROI mask file path": f"{subject}_{number}/2.0/2.2/000001.dcm\n",
+    }
+    own = {"breast_density": "2", "mass shape": "OVAL-ROUND", "mass margins": "N/A"}
+    if kind == "calc":
+        own = {"breast density": "0", "calc type": "PLEOMORPHIC", "calc distribution": ""}
+    return cells | own | changes
+
+
+def write_table(path, header, rows):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, header)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_tables(root, *, mass_train=(), mass_test=(), calc_train=(), calc_test=()):
+    root.mkdir(exist_ok=True)
+    write_table(root / "mass_case_description_train_set.csv", HEADERS["mass"], mass_train)
+    write_table(root / "mass_case_description_test_set.csv", HEADERS["mass"], mass_test)
+    write_table(root / "calc_case_description_train_set.csv", HEADERS["calc"], calc_train)
+    write_table(root / "calc_case_description_test_set.csv", HEADERS["calc"], calc_test)
+    return root
+
+
+def touch(*paths):
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+SUBJECT = "Mass-Training_P_00001_LEFT_CC"
+CLASSIC = {
+    "film": f"{SUBJECT}/1.0/1.1/1-1.dcm",
+    "lesion": (f"{SUBJECT}_1/2.0/2.1/1-1.dcm", f"{SUBJECT}_1/2.0/2.2/1-2.dcm"),
+}
+STUDY = "07-20-2016-DDSM-93921"
+NEWER = {
+    "film": f"{SUBJECT}/{STUDY}/1.000000-full mammogram images-21711/1-1.dcm",
+    "lesion": (
+        f"{SUBJECT}_1/{STUDY}/1.000000-ROI mask images-18013/1-1.dcm",
+        f"{SUBJECT}_1/{STUDY}/1.000000-ROI mask images-18013/1-2.dcm",
+    ),
+}
+
+
+@pytest.mark.parametrize("below", ["", "CBIS-DDSM/", "manifest-1573071592985/"])
+@pytest.mark.parametrize("layout", [CLASSIC, NEWER], ids=["classic", "newer"])
+def test_files_are_found_in_both_layouts_and_one_level_down(tmp_path, layout, below):
+    root = write_tables(tmp_path / "data", mass_train=[case()])
+    film, lesion = below + layout["film"], tuple(below + path for path in layout["lesion"])
+    touch(*(root / path for path in (film, *lesion)), root / below / f"{SUBJECT}_1" / "LICENSE")
+    row = read_cbis_ddsm(root, lesion_types=MASS, needs_image=True).frame.iloc[0]
+    assert row["film_path"] == film
+    assert row["lesion_paths"] == lesion
+    assert row["lesion_id"] == f"{SUBJECT}_1"
+
+
+def test_the_views_of_a_lesion_show_one_finding(tmp_path):
+    views = [case(), case(view="MLO"), case(number="2"), case(side="RIGHT")]
+    root = write_tables(tmp_path, mass_train=views)
+    frame = read_cbis_ddsm(root, lesion_types=MASS, needs_image=False).frame
+    assert frame["lesion_id"].nunique() == 4
+    first, second, other_number, other_side = frame["finding_id"]
+    assert first == second
+    assert len({first, other_number, other_side}) == 3
+
+
+def test_files_of_the_named_series_are_preferred(tmp_path):
+    root = write_tables(tmp_path, mass_train=[case()])
+    touch(*(root / path for path in CLASSIC["lesion"]), root / f"{SUBJECT}_1/9.0/9.9/1-1.dcm")
+    row = read_cbis_ddsm(root, lesion_types=MASS, needs_image=True).frame.iloc[0]
+    assert row["lesion_paths"] == CLASSIC["lesion"]
+
+
+def test_crop_and_mask_may_lie_in_different_subject_folders(tmp_path):
+    other = "Mass-Training_P_00001_LEFT_CC_2"
+    root = write_tables(tmp_path, mass_train=[case(**{"ROI mask file path": f"{other}/2.0/2.2/000001.dcm"})])
+    touch(root / f"{SUBJECT}_1/x/1-1.dcm", root / f"{other}/x/1-1.DCM")
+    row = read_cbis_ddsm(root, lesion_types=MASS, needs_image=True).frame.iloc[0]
+    assert row["lesion_paths"] == (f"{SUBJECT}_1/x/1-1.dcm", f"{other}/x/1-1.DCM")
+
+
+def test_cells_of_both_tables_become_canonical(tmp_path):
+    root = write_tables(tmp_path, mass_train=[case()], calc_test=[case("P_00002", kind="calc", split="Test")])
+    frame = read_cbis_ddsm(root, lesion_types=BOTH, needs_image=False).frame.set_index("lesion_id")
+    mass, calc = frame.loc[f"{SUBJECT}_1"], frame.loc["Calc-Test_P_00002_LEFT_CC_1"]
+    assert (mass["mass_shape"], mass["breast_density"], mass["split"]) == ("ROUND-OVAL", "2", "train")
+    assert (calc["calc_type"], calc["abnormality_type"], calc["split"]) == ("PLEOMORPHIC", "calcification", "test")
+    for cell in (mass["mass_margins"], mass["calc_type"], calc["breast_density"], calc["mass_shape"], mass["age"]):
+        assert str(cell) == "<NA>"
+    assert mass["lesion_paths"] == ()
+
+
+def test_a_row_without_any_file_is_rejected_when_images_are_needed(tmp_path):
+    root = write_tables(tmp_path, mass_train=[case(), case("P_00002")])
+    touch(root / CLASSIC["film"])
+    table = read_cbis_ddsm(root, lesion_types=MASS, needs_image=True)
+    assert list(table.frame["patient_id"]) == ["P_00001"]
+    assert table.frame.iloc[0]["lesion_paths"] == ()
+    assert table.rejects[["source", "row", "patient_id", "reason"]].to_numpy().tolist() == [
+        ["mass_case_description_train_set.csv", 2, "P_00002", "no image file"]
+    ]
+
+
+@pytest.mark.parametrize("needs_image", [True, False])
+@pytest.mark.parametrize("column", PATHS)
+@pytest.mark.parametrize(
+    "cell", ["../../etc/passwd", "/etc/passwd", f"{SUBJECT}_1/../../x/1-1.dcm", "C:\\secret\\x.dcm", "..\\..\\x.dcm"]
+)
+def test_hostile_cell_is_rejected(tmp_path, column, cell, needs_image):
+    root = write_tables(tmp_path, mass_train=[case(**{column: cell})])
+    touch(*(root / path for path in CLASSIC["lesion"]))
+    table = read_cbis_ddsm(root, lesion_types=MASS, needs_image=needs_image)
+    assert list(table.rejects["reason"]) == ["path leaves the data root"]
+
+
+def test_path_of_another_patient_is_rejected(tmp_path):
+    foreign = {name: cell.replace("P_00001", "P_00002") for name, cell in case().items() if name in PATHS}
+    root = write_tables(tmp_path, mass_train=[case(**foreign), case("P_0000", **{"abnormality id": "2"})])
+    rejects = read_cbis_ddsm(root, lesion_types=MASS, needs_image=False).rejects
+    assert list(rejects["reason"]) == ["image path belongs to another patient"]
+
+
+@pytest.mark.parametrize("link", [f"{SUBJECT}_1", f"{SUBJECT}_1/2.0", f"{SUBJECT}_1/2.0/2.1/1-1.dcm"])
+def test_link_out_of_the_root_is_rejected(tmp_path, link):
+    outside = tmp_path / "outside"
+    touch(outside / "2.1" / "1-1.dcm")
+    root = write_tables(tmp_path / "data", mass_train=[case()])
+    touch(root / CLASSIC["film"])
+    (root / link).parent.mkdir(parents=True, exist_ok=True)
+    (root / link).symlink_to(outside / "2.1" / "1-1.dcm" if link.endswith("dcm") else outside)
+    table = read_cbis_ddsm(root, lesion_types=MASS, needs_image=True)
+    assert list(table.rejects["reason"]) == ["path leaves the data root"]
+
+
+def test_links_within_the_root_are_followed_even_in_a_circle(tmp_path):
+    root = write_tables(tmp_path / "real", mass_train=[case()])
+    touch(root / "store" / "deep" / "1-1.dcm")
+    folder = root / f"{SUBJECT}_1"
+    folder.mkdir()
+    (folder / "series").symlink_to(root / "store" / "deep")
+    (folder / "again").symlink_to(folder)
+    (folder / "self").symlink_to(folder / "self")
+    (root / "self").symlink_to(root / "self")
+    (tmp_path / "link").symlink_to(root)
+    row = read_cbis_ddsm(tmp_path / "link", lesion_types=MASS, needs_image=True).frame.iloc[0]
+    assert {Path(path).name for path in row["lesion_paths"]} == {"1-1.dcm"}
+    assert f"{SUBJECT}_1/series/1-1.dcm" in row["lesion_paths"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"pathology": "UNPROVEN"}, "Expected pathology='UNPROVEN' to be one of"),
+        ({"pathology": ""}, "Expected pathology=''"),
+        ({"patient_id": ""}, "Expected a patient_id"),
+        ({"mass shape": "SQUARE"}, "Expected mass_shape='SQUARE' to be one of ROUND, OVAL"),
+        ({"left or right breast": "N/A"}, "Expected left_or_right_breast, got an empty cell."),
+        ({"image view": "XCCL"}, "Expected view='XCCL' to be one of CC, MLO."),
+        ({"abnormality id": "one"}, "Expected abnormality_id='one' to be a whole number."),
+    ],
+)
+def test_bad_row_is_rejected(tmp_path, changes, reason):
+    root = write_tables(tmp_path, mass_train=[case("P_00002"), case(**changes)])
+    table = read_cbis_ddsm(root, lesion_types=MASS, needs_image=False)
+    assert len(table.frame) == 1
+    assert table.rejects["row"].tolist() == [2]
+    assert table.rejects["reason"][0].startswith(reason)
+
+
+def test_repeated_lesion_is_rejected(tmp_path):
+    root = write_tables(tmp_path, mass_train=[case(), case(**{"abnormality id": "1.0"})])
+    table = read_cbis_ddsm(root, lesion_types=(*MASS, *MASS), needs_image=False)
+    assert table.rejects[["row", "reason"]].to_numpy().tolist() == [[2, "duplicate lesion"]]
+
+
+def test_patient_in_test_of_another_type_leaves_training(tmp_path):
+    root = write_tables(
+        tmp_path, mass_train=[case(), case("P_00002")], calc_test=[case(kind="calc", split="Test", view="MLO")]
+    )
+    both = read_cbis_ddsm(root, lesion_types=BOTH, needs_image=False)
+    assert both.excluded["lesion_id"].tolist() == [f"{SUBJECT}_1"]
+    assert both.excluded["reason"].tolist() == ["patient is in the official test split"]
+    assert both.reject_fraction == 0
+    assert len(read_cbis_ddsm(root, lesion_types=MASS, needs_image=False).frame) == 2
+
+
+def test_boxes_are_joined_by_lesion(tmp_path):
+    root = write_tables(tmp_path, mass_train=[case(), case("P_00002"), case("P_00003")])
+    header = ["lesion_key", "roi_x", "roi_y", "roi_w", "roi_h"]
+    boxes = [[f"{SUBJECT}_1", 1, 2, 3, 4], ["Mass-Training_P_00003_LEFT_CC_1", 1, 2, 0, 4]]
+    write_table(root / "mass_roi_boxes.csv", header, [dict(zip(header, box, strict=True)) for box in boxes])
+    table = read_cbis_ddsm(root, lesion_types=MASS, needs_image=False)
+    assert table.frame[header[1:]].iloc[0].tolist() == [1, 2, 3, 4]
+    assert table.frame[header[1:]].iloc[1].isna().all()
+    assert table.rejects["reason"].tolist() == ["Expected roi_w='0' to be a whole number >= 1."]
+    write_table(root / "mass_roi_boxes.csv", header, [dict(zip(header, boxes[0], strict=True))] * 2)
+    with pytest.raises(TableError, match=r"Expected lesion_key='Mass-.*' once in mass_roi_boxes\.csv"):
+        read_cbis_ddsm(root, lesion_types=MASS, needs_image=False)
+    write_table(root / "mass_roi_boxes.csv", header[:4], [])
+    with pytest.raises(TableError, match=r"Expected mass_roi_boxes\.csv to have column roi_h"):
+        read_cbis_ddsm(root, lesion_types=MASS, needs_image=False)
+
+
+def test_missing_table_or_column_is_named_in_one_line(tmp_path):
+    root = write_tables(tmp_path, mass_train=[case()])
+    header = [name for name in HEADERS["mass"] if name != "breast_density"]
+    write_table(root / "mass_case_description_test_set.csv", header, [])
+    with pytest.raises(
+        TableError, match=r"^Expected mass_case_description_test_set\.csv to have column breast_density"
+    ):
+        read_cbis_ddsm(root, lesion_types=MASS, needs_image=False)
+    (root / "mass_case_description_test_set.csv").unlink()
+    with pytest.raises(TableError, match=r"mass_case_description_test_set\.csv") as caught:
+        read_cbis_ddsm(root, lesion_types=MASS, needs_image=False)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(TableError, match="No such file"):
+        read_cbis_ddsm(root / "absent", lesion_types=MASS, needs_image=True)
+    with pytest.raises(TableError, match="Expected a readable data root"):
+        index_subjects(root / "absent", frozenset())
+    with pytest.raises(ValueError, match="Expected lesion_types="):
+        read_cbis_ddsm(root, lesion_types=(), needs_image=True)
+
+
+@pytest.mark.parametrize("name", ["breast_density", "breast density", "Breast-Density "])
+def test_spellings_of_a_column_name(tmp_path, name):
+    root = write_tables(tmp_path)
+    rows = [{name if key == "breast_density" else key: cell for key, cell in case().items()}]
+    write_table(root / "mass_case_description_train_set.csv", list(rows[0]), rows)
+    assert read_cbis_ddsm(root, lesion_types=MASS, needs_image=False).frame["breast_density"].tolist() == ["2"]
+
+
+@pytest.fixture
+def real():
+    if not REAL.is_dir():
+        pytest.skip("the CBIS-DDSM tables are not at ../shared/data")
+    return REAL
+
+
+def test_real_masses(real):
+    start = time.perf_counter()
+    table = read_cbis_ddsm(real, lesion_types=MASS, needs_image=True)
+    assert time.perf_counter() - start < 3
+    assert table.frame["split"].value_counts().to_dict() == {"train": 1318, "test": 378}
+    assert len(table.rejects) == len(table.excluded) == 0
+    assert table.frame["lesion_paths"].map(len).eq(1).all()
+    assert (table.frame["lesion_paths"].str[0].str.split("/").str[0] == table.frame["lesion_id"]).all()
+    assert table.frame["film_path"].notna().sum() == 4
+    assert table.frame["roi_w"].notna().sum() == 1692
+    assert table.frame["label"].sum() == 637 + 147
+    assert all((real / path).is_file() for path in table.frame["film_path"].dropna())
+    assert table.frame["assessment"].isna().sum() == 129 + 33
+
+
+def test_real_tables_of_both_types(real):
+    table = read_cbis_ddsm(real, lesion_types=BOTH, needs_image=False)
+    assert table.excluded["patient_id"].nunique() == 31
+    assert len(table.rejects) == 0
+    assert len(table.frame) + len(table.excluded) == 3568
+    assert (table.frame["split"] == "test").sum() == 378 + 326
+    # A second way to the same rows, by the standard library alone.
+    sides = {"train": set(), "test": set()}
+    lesions = Counter()
+    for path in real.glob("*_case_description_*_set.csv"):
+        split = path.name.split("_")[3]
+        with path.open(newline="") as file:
+            for cells in csv.DictReader(file):
+                sides[split].add(cells["patient_id"])
+                lesions[split, cells["patient_id"]] += 1
+    overlap = sides["train"] & sides["test"]
+    assert set(table.excluded["patient_id"]) == overlap
+    assert len(table.excluded) == sum(lesions["train", patient] for patient in overlap)
+
+
+def test_calcifications_without_images_do_not_free_the_test_patients(real):
+    table = read_cbis_ddsm(real, lesion_types=BOTH, needs_image=True)
+    assert table.excluded["patient_id"].nunique() == 31
+    assert set(table.rejects["reason"]) == {"no image file"}

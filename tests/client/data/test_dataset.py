@@ -1,0 +1,140 @@
+"""Table and images to tensors: every patient once, nothing lost silently, the cache in between."""
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import client.data.dataset
+from client.data.dataset import load_lesions, read_roster, restrict, site_table
+from client.data.splits import Role
+from shared_model.config.experiment import compose
+from shared_model.errors import CohortError, ConfigError, TableError
+
+REAL = Path(__file__).parents[4] / "shared" / "data" / "CBIS-DDSM"
+
+
+@pytest.fixture
+def config(hospital):
+    return compose(hospital.overrides())
+
+
+class TestManifest:
+    def test_every_row_has_one_role_and_no_patient_two(self, config):
+        lesions, table = load_lesions(site_table(config, "HOME"), config)
+        assert sum(len(part) for part in lesions.values()) == len(table.frame) == 40
+        patients = [set(part.patients.tolist()) for part in lesions.values()]
+        assert sum(len(part) for part in patients) == len(set().union(*patients)) == 20
+
+    def test_missing_image_is_zero_and_marked(self, config):
+        lesions, _ = load_lesions(site_table(config, "HOME"), config)
+        for part in lesions.values():
+            assert not part.images[~part.has_image].any()
+            assert bool(part.images[part.has_image].flatten(1).any(dim=1).all())
+
+    def test_warm_cache_gives_equal_tensors_without_reading_images(self, config, monkeypatch):
+        cold, _ = load_lesions(site_table(config, "HOME"), config)
+        monkeypatch.setattr(client.data.dataset, "load_lesion", lambda *_: pytest.fail("read an image"))
+        warm, _ = load_lesions(site_table(config, "HOME"), config)
+        for role in Role:
+            assert torch.equal(cold[role].images, warm[role].images)
+
+    def test_changed_image_is_computed_again(self, config, hospital):
+        before, _ = load_lesions(site_table(config, "HOME"), config)
+        folder = hospital.manifest.parent
+        first, second = sorted(folder.glob("*.dcm"))[:2]
+        first.write_bytes(second.read_bytes())
+        after, _ = load_lesions(site_table(config, "HOME"), config)
+        assert any(not torch.equal(before[role].images, after[role].images) for role in Role)
+
+    @pytest.mark.parametrize("change", ["data.image.normalisation=min_max", "model.backbone=efficientnet_lite1"])
+    def test_other_settings_use_other_entries(self, config, hospital, change):
+        load_lesions(site_table(config, "HOME"), config)
+        changed = compose(hospital.overrides(change))
+        first, _ = load_lesions(site_table(config, "HOME"), config)
+        second, _ = load_lesions(site_table(changed, "HOME"), changed)
+        assert any(not torch.equal(first[role].images, second[role].images) for role in Role)
+
+    def test_unreadable_image_moves_its_row_to_the_rejects(self, config, hospital):
+        victim = sorted(hospital.manifest.parent.glob("*.dcm"))[0]
+        victim.write_bytes(b"no image")
+        lesions, table = load_lesions(site_table(config, "HOME"), config)
+        assert sum(len(part) for part in lesions.values()) == len(table.frame) == 39
+        assert table.rejects["reason"].str.contains(victim.name, regex=False).tolist() == [True]
+
+    def test_progress_reaches_the_total(self, config):
+        seen = []
+        load_lesions(site_table(config, "HOME"), config, report=lambda done, total: seen.append((done, total)))
+        assert seen[-1] == (40, 40)
+        assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+    def test_missing_root(self, config):
+        gone = dataclasses.replace(config, data=dataclasses.replace(config.data, root="/no/such/manifest.csv"))
+        with pytest.raises(ConfigError, match=r"data\.root=/no/such/manifest\.csv"):
+            site_table(gone, "HOME")
+
+
+class TestRoster:
+    def with_roster(self, config, hospital, text):
+        (hospital.manifest.parent / "roster.csv").write_text(text)
+        return dataclasses.replace(config, data=dataclasses.replace(config.data, roster="roster.csv"))
+
+    def test_keeps_the_site_and_its_rejects_only(self, config, hospital):
+        ids = pd.read_csv(hospital.manifest)["patient_id"].unique()
+        text = "patient_id,site\n" + "".join(f"{p},{'HOME' if i < 5 else 'AWAY'}\n" for i, p in enumerate(ids))
+        table = site_table(self.with_roster(config, hospital, text), "HOME")
+        assert set(table.frame["patient_id"]) == set(ids[:5])
+
+    def test_site_without_patients(self, config, hospital):
+        changed = self.with_roster(config, hospital, "patient_id,site\nX,AWAY\n")
+        with pytest.raises(CohortError, match="patients of site HOME"):
+            site_table(changed, "HOME")
+
+    def test_patient_of_two_sites(self, config, hospital):
+        changed = self.with_roster(config, hospital, "patient_id,site\nX,HOME\nX,AWAY\n")
+        with pytest.raises(TableError, match="one site for every patient"):
+            read_roster(changed.data)
+
+    def test_roster_without_site_column(self, config, hospital):
+        changed = self.with_roster(config, hospital, "patient_id,place\nX,HOME\n")
+        with pytest.raises(TableError, match="column site or institution"):
+            read_roster(changed.data)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real data are not at ../shared/data/CBIS-DDSM")
+class TestRealTables:
+    @pytest.fixture
+    def real(self, tmp_path):
+        return compose(
+            [
+                "preset=cbis_mass",
+                "data.lesion_types=[mass,calcification]",
+                "model.modality=clinical",
+                f"data.root={REAL}",
+                f"data.cache_dir={tmp_path / 'cache'}",
+            ]
+        )
+
+    def test_no_patient_is_on_two_sides_or_in_two_hospitals(self, real):
+        parts = {}
+        for site in real.federation.sites:
+            lesions, table = load_lesions(site_table(real, site), real)
+            patients = table.frame["patient_id"].to_numpy()
+            parts[site] = set(patients)
+            numbers = [set(part.patients.tolist()) for part in lesions.values()]
+            assert sum(map(len, numbers)) == len(set().union(*numbers))
+        assert sum(map(len, parts.values())) == len(set().union(*parts.values())) == 1566
+
+    def test_the_31_overlapping_patients_leave_the_training_side(self, real):
+        table = site_table(real, None)
+        assert table.excluded["patient_id"].nunique() == 31
+        overlapping = set(table.excluded["patient_id"])
+        assert set(table.frame[table.frame["patient_id"].isin(overlapping)]["split"]) == {"test"}
+
+    def test_restrict_is_a_partition(self, real):
+        table = site_table(real, None)
+        patients = sorted(set(table.frame["patient_id"]))
+        halves = restrict(table, set(patients[::2])), restrict(table, set(patients[1::2]))
+        assert sum(len(half.frame) for half in halves) == len(table.frame)

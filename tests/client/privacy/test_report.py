@@ -1,0 +1,320 @@
+"""The privacy report of a real ledger: its figures, what it refuses to say, and what never stands in it."""
+
+import csv
+import dataclasses
+import json
+import re
+import sqlite3
+from datetime import datetime
+from pathlib import Path
+from statistics import NormalDist
+
+import pytest
+from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
+from dp_accounting.pld import PLDAccountant
+
+from client.__main__ import main
+from client.privacy.ledger import Ledger, Limits, read_history
+from client.privacy.ledger_entries import Purpose, Reserved, Unprotected
+from client.privacy.report import report_on
+from client.privacy.report_formats import to_json
+from client.privacy.report_html import to_html
+from shared_model.config.choices import NoiseSource
+from shared_model.privacy.accounting import Mechanism
+
+CANARY = "ZQXCANARYQXZ"
+PATIENTS = [f"{CANARY}-{number}" for number in range(30)]
+NO_LIMIT = Limits(max_epsilon=None, max_delta=1e-4)
+STEP = Mechanism(noise_multiplier=2.431, sampling_rate=1.0, num_steps=1)
+SAMPLED = Mechanism(noise_multiplier=1.5, sampling_rate=0.2, num_steps=5)
+
+
+def release(ledger, *, run="a" * 64, count=1, patients=PATIENTS, answered=True, **changes):
+    cohort = ledger.cohort(patients)
+    for number in range(1, count + 1):
+        asked = Reserved(
+            purpose=Purpose.TRAINING,
+            run=run,
+            server_round=number,
+            request=f"{run}-{number}-{answered}-{len(patients)}",
+            cohort=cohort.fingerprint,
+            num_patients_declared=30,
+            mechanism=STEP,
+            delta=1e-4,
+            target_epsilon=1e9,
+            max_grad_norm=0.5,
+            noise=NoiseSource.SECURE,
+        )
+        asked = dataclasses.replace(asked, **changes)
+        reservation = ledger.reserve(asked, cohort, NO_LIMIT)
+        if answered:
+            ledger.commit(reservation, b"reply")
+
+
+def unprotected(ledger, *, patients=PATIENTS, run="e" * 64):
+    cohort = ledger.cohort(patients)
+    found = Unprotected(
+        purpose=Purpose.EVALUATION, run=run, cohort=cohort.fingerprint, num_patients_declared=len(patients)
+    )
+    ledger.note_unprotected(found, cohort, NO_LIMIT)
+
+
+class PastClock:
+    @staticmethod
+    def now(zone):
+        return datetime(2001, 1, 1, tzinfo=zone)
+
+
+def independent_epsilon(mechanisms, delta):
+    accountant = PLDAccountant()
+    for part in mechanisms:
+        event = GaussianDpEvent(part.noise_multiplier)
+        accountant.compose(PoissonSampledDpEvent(part.sampling_rate, event), part.num_steps)
+    return accountant.get_epsilon(delta)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "site" / "ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(path):
+    return Ledger(path)
+
+
+def run_report(path, folder, *more):
+    outs = [folder / f"report{suffix}" for suffix in (".html", ".json", ".csv")]
+    code = main(["privacy-report", "--ledger", str(path), *(f"--out={out}" for out in outs), *more])
+    return code, *(out.read_text() for out in outs)
+
+
+def test_figures_are_those_of_an_independent_computation(ledger, path, tmp_path):
+    release(ledger, count=3)
+    release(ledger, run="b" * 64, count=2, mechanism=SAMPLED)
+    release(ledger, run="c" * 64, patients=PATIENTS[:20], answered=False)
+    code, _, text, _ = run_report(path, tmp_path)
+    found = json.loads(text)
+    everything = [STEP] * 4 + [SAMPLED] * 2
+    assert code == 0
+    assert found["delta"] == 1e-4
+    assert found["epsilon"] == pytest.approx(independent_epsilon(everything, 1e-4), rel=2e-3)
+    for cohort in found["cohorts"]:
+        assert cohort["epsilon"] == pytest.approx(independent_epsilon(everything, 1e-4), rel=2e-3)
+        assert cohort["num_overlapping"] == 1
+        assert cohort["accountants_agree"] is True
+        assert cohort["epsilon"] <= cohort["epsilon_renyi"]
+    runs = [run for cohort in found["cohorts"] for run in cohort["runs"]]
+    assert [(run["run"], run["num_releases"], run["num_unanswered"]) for run in runs] == [
+        ("a" * 12, 3, 0),
+        ("b" * 12, 2, 0),
+        ("c" * 12, 1, 1),
+    ]
+    expected = [independent_epsilon(part, 1e-4) for part in ([STEP] * 3, [SAMPLED] * 2, [STEP])]
+    assert [run["epsilon"] for run in runs] == pytest.approx(expected, rel=2e-3)
+
+
+def test_disjoint_cohorts_do_not_inherit(ledger, path):
+    release(ledger, count=2)
+    release(ledger, run="b" * 64, patients=["X", "Y"])
+    first, second = report_on(path).cohorts
+    assert first.epsilon == pytest.approx(independent_epsilon([STEP] * 2, 1e-4), rel=2e-3)
+    assert second.epsilon == pytest.approx(independent_epsilon([STEP], 1e-4), rel=2e-3)
+
+
+def test_delta_is_the_largest_recorded_unless_given(ledger, path):
+    release(ledger, delta=1e-6)
+    release(ledger, run="b" * 64, delta=1e-5)
+    assert report_on(path).delta == 1e-5
+    assert report_on(path, delta=1e-3).epsilon < report_on(path).epsilon
+
+
+def test_rounds_left_are_the_most_that_the_ledger_itself_grants(ledger, path):
+    release(ledger, count=3)
+    left = report_on(path, max_epsilon=6.0).cohorts[0].rounds_left
+    assert 0 < left < 100
+    assert independent_epsilon([STEP] * (3 + left), 1e-4) <= 6.0 < independent_epsilon([STEP] * (4 + left), 1e-4)
+
+
+def test_rounds_left_are_at_the_cohorts_own_noise(ledger, path):
+    release(ledger, count=3)
+    release(ledger, run="b" * 64, patients=PATIENTS[:2], mechanism=dataclasses.replace(STEP, noise_multiplier=50.0))
+    left = report_on(path, max_epsilon=6.0).cohorts[0].rounds_left
+    assert left < 100
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE entries SET body = replace(body, '2.431', '9.431') WHERE sequence = 3",
+        "UPDATE entries SET body = x'00' WHERE sequence = 3",
+        "DELETE FROM entries WHERE sequence = (SELECT MAX(sequence) FROM entries)",
+        "DELETE FROM members WHERE pseudonym = (SELECT MIN(pseudonym) FROM members)",
+    ],
+)
+def test_tampered_ledger_gives_no_figures(damage, ledger, path, tmp_path, capsys):
+    release(ledger, count=3)
+    figure = f"{report_on(path).epsilon:.2f}"
+    with sqlite3.connect(path) as connection:
+        connection.execute(damage)
+    connection.close()
+    code, html, text, table = run_report(path, tmp_path)
+    captured = capsys.readouterr()
+    assert code == 1
+    assert "NOT VERIFIED" in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+    assert "NOT VERIFIED" in html
+    assert json.loads(text)["problem"]
+    assert json.loads(text)["cohorts"] == []
+    assert all(figure not in output for output in (html, text, table, captured.out, captured.err))
+    assert json.loads(text)["epsilon"] is None
+
+
+def test_head_of_an_earlier_report_must_be_in_the_chain(ledger, path, tmp_path):
+    release(ledger)
+    head = report_on(path).head
+    release(ledger, run="b" * 64)
+    assert main(["privacy-report", f"--ledger={path}", f"--expect-head={head}"]) == 0
+    for other in path.parent.iterdir():
+        other.unlink()
+    release(Ledger(path), count=2)
+    code, html, _, _ = run_report(path, tmp_path, f"--expect-head={head}")
+    assert code == 1
+    assert "NOT VERIFIED" in html
+
+
+def test_nothing_points_outside(ledger, path, tmp_path):
+    release(ledger, count=2)
+    _, html, _, _ = run_report(path, tmp_path, "--max-epsilon=9")
+    assert "<svg" in html
+    assert not re.search(r"https?:|//|\bsrc=|\bhref=|<script|<link|@import|url\(", html)
+
+
+def test_identifiers_stand_nowhere(ledger, path, tmp_path, capsys):
+    release(ledger, count=2)
+    unprotected(ledger)
+    outputs = run_report(path, tmp_path)[1:]
+    captured = capsys.readouterr()
+    pseudonyms = [member.hex() for members in read_history(path).members.values() for member in members]
+    for output in (*outputs, captured.out, captured.err):
+        assert CANARY not in output
+        assert not any(pseudonym in output for pseudonym in pseudonyms)
+
+
+def test_hostile_run_name_is_escaped(ledger, path, tmp_path):
+    release(ledger, run="<b>[/x]&")
+    code, html, _, _ = run_report(path, tmp_path)
+    assert code == 0
+    assert "<b>" not in html
+
+
+def test_seeded_noise_is_no_claim(ledger, path, tmp_path, capsys):
+    release(ledger, noise=NoiseSource.SEEDED)
+    _, html, _, _ = run_report(path, tmp_path)
+    assert "SEEDED" in html
+    assert "SEEDED" in capsys.readouterr().out
+    assert "be right" not in html
+
+
+def test_bound_on_an_attacker_is_that_of_the_gaussian_mechanism(ledger, path):
+    release(ledger, count=4)
+    threshold_test = NormalDist().cdf(2 / 2.431 / 2)
+    assert report_on(path).attack_success == pytest.approx(threshold_test)
+
+
+def test_inherited_spending_is_explained(ledger, path, tmp_path):
+    release(ledger, count=2)
+    _, html, _, _ = run_report(path, tmp_path)
+    assert "inherited" not in html
+    release(ledger, run="b" * 64, patients=PATIENTS[:2])
+    _, html, _, _ = run_report(path, tmp_path)
+    assert "inherited" in html
+
+
+def test_unprotected_release_is_said_plainly_and_listed(ledger, path, tmp_path):
+    release(ledger)
+    unprotected(ledger)
+    code, html, text, table = run_report(path, tmp_path)
+    assert code == 0
+    assert json.loads(text)["epsilon"] is None
+    assert not re.search(r"\binf(inity)?\b|\bnan\b", (html + text + table).lower())
+    assert all("e" * 12 in output for output in (html, text, table))
+
+
+@pytest.mark.parametrize("noise", [1e-4, 0.05, 1e7])
+def test_extreme_noise_still_gives_a_report(noise, ledger, path, tmp_path):
+    release(ledger, count=2, mechanism=dataclasses.replace(STEP, noise_multiplier=noise))
+    code, html, text, _ = run_report(path, tmp_path)
+    assert code == 0
+    assert json.loads(text)
+    assert "0 runs released" not in html
+
+
+def test_printed_epsilon_is_never_below_the_true_one(ledger, path, tmp_path, capsys):
+    release(ledger, count=2)
+    run_report(path, tmp_path)
+    total = report_on(path).cohorts[0].epsilon
+    html = (tmp_path / "report.html").read_text()
+    printed = re.findall(r"epsilon (\d+\.\d+)", html)
+    assert printed
+    assert all(float(value) >= total for value in printed)
+    shown = [float(value) for value in re.findall(r"\b\d+\.\d{3}\b", capsys.readouterr().out)]
+    assert shown
+    assert all(value >= total for value in shown)
+
+
+def test_clock_that_went_back_is_flagged(ledger, path, monkeypatch):
+    release(ledger)
+    assert not report_on(path).clock_went_back
+    monkeypatch.setattr("client.privacy.ledger.datetime", PastClock)
+    release(ledger, run="b" * 64)
+    assert report_on(path).clock_went_back
+
+
+def test_empty_ledger(ledger, path, tmp_path):
+    code, html, text, _ = run_report(path, tmp_path)
+    assert code == 0
+    assert "Nothing was released" in html
+    assert json.loads(text)["cohorts"] == []
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--out=report.pdf",
+        "--out=report",
+        "--delta=0",
+        "--delta=1",
+        "--delta=nan",
+        "--max-epsilon=-1",
+        "--max-epsilon=nan",
+        "--max-epsilon=inf",
+        "--expect-head=12",
+    ],
+)
+def test_wrong_argument_is_one_line(argument, ledger, path, tmp_path, capsys):
+    release(ledger)
+    assert main(["privacy-report", f"--ledger={path}", f"--out={tmp_path / 'x.json'}", argument]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["none.sqlite", "[red]none", "[/x]none"])
+def test_missing_ledger_is_named(name, tmp_path, capsys):
+    assert main(["privacy-report", "--ledger", str(tmp_path / name)]) == 1
+    assert Path(name).name in capsys.readouterr().err
+
+
+def test_csv_has_a_row_per_run(ledger, path, tmp_path):
+    release(ledger, count=2)
+    release(ledger, run="b" * 64)
+    _, _, _, table = run_report(path, tmp_path)
+    rows = list(csv.DictReader(table.splitlines()))
+    assert [row["run"] for row in rows] == ["a" * 12, "b" * 12]
+
+
+def test_files_do_not_name_folders_of_the_site(ledger, path, tmp_path):
+    release(ledger)
+    path.with_name("ledger.sqlite.head").unlink()
+    found = report_on(path)
+    assert found.problem
+    assert str(tmp_path) not in to_html(found) + to_json(found)

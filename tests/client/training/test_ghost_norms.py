@@ -1,0 +1,137 @@
+import pytest
+import torch
+from torch import nn
+
+from client.training.ghost_norms import OuterProducts, outer_products
+
+
+def naive_gradients(products, sizes):
+    """Return each patient's weight and bias gradient, multiplied out."""
+    rows = list(zip(products.inputs, products.gradients, strict=True))
+    found, start = [], 0
+    for size in sizes.tolist():
+        bag = rows[start : start + size]
+        found.append((sum(torch.outer(g, a) for a, g in bag), sum(g for _, g in bag)))
+        start += size
+    return found
+
+
+def random_products(sizes, *, bias=True, width=7, outputs=3):
+    generator = torch.Generator().manual_seed(0)
+    count = int(sizes.sum())
+    return OuterProducts(
+        nn.Linear(width, outputs, bias=bias),
+        torch.randn(count, width, generator=generator, dtype=torch.float64),
+        torch.randn(count, outputs, generator=generator, dtype=torch.float64),
+    )
+
+
+@pytest.mark.parametrize("trains_weight", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_squared_lengths_are_those_of_the_gradients_multiplied_out(bias, trains_weight):
+    sizes = torch.tensor([1, 24, 2, 3, 150, 1])
+    products = random_products(sizes, bias=bias)
+    products.layer.weight.requires_grad_(requires_grad=trains_weight)
+    expected = [
+        trains_weight * weight.square().sum() + bias * of_bias.square().sum()
+        for weight, of_bias in naive_gradients(products, sizes)
+    ]
+    found = products.squared_lengths(sizes)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-8, atol=1e-12)
+
+
+def test_a_patient_by_hand():
+    products = OuterProducts(
+        nn.Linear(2, 1), torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 4.0]]), torch.tensor([[1.0], [2.0], [-0.5]])
+    )
+    # Patient 1: 1 (1, 2) + 2 (3, 0) = (7, 2), bias 3. Patient 2: -0.5 (0, 4) = (0, -2), bias -0.5.
+    assert products.squared_lengths(torch.tensor([2, 1])).tolist() == pytest.approx([49 + 4 + 9, 4 + 0.25])
+    total = products.summed(torch.tensor([1.0, 1.0, 0.5], dtype=torch.float64))
+    assert total[products.layer.weight].tolist() == [[7.0, 1.0]]
+    assert total[products.layer.bias].tolist() == [2.75]
+
+
+def test_a_length_that_rounding_would_hide_is_never_too_short():
+    # The patient's two lesions cancel but for one part in 10^9, below the root of float64's precision.
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(50):
+        inputs = torch.randn(1, 40, generator=generator, dtype=torch.float64) * 1e6
+        gap = torch.randn(1, 40, generator=generator, dtype=torch.float64) * 1e-3
+        gradient = torch.randn(1, 5, generator=generator, dtype=torch.float64)
+        products = OuterProducts(nn.Linear(40, 5), torch.cat([inputs, inputs + gap]), torch.cat([gradient, -gradient]))
+        true_length = float(torch.outer(gradient[0], products.inputs[0] - products.inputs[1]).norm())
+        assert float(products.squared_lengths(torch.tensor([2])).sqrt()) >= true_length
+
+
+def test_a_factor_of_zero_silences_nan():
+    products = random_products(torch.tensor([1, 2]))
+    expected = products.summed(torch.tensor([0.5, 0.0, 0.0], dtype=torch.float64))
+    products.inputs[1], products.gradients[2] = torch.nan, torch.inf
+    found = products.summed(torch.tensor([0.5, 0.0, 0.0], dtype=torch.float64))
+    for parameter in products.layer.parameters():
+        assert torch.equal(found[parameter], expected[parameter])
+
+
+class InPlace(nn.Module):
+    """Works in place on what goes into the first layer and on what comes out of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 3), nn.Linear(3, 1)
+
+    def forward(self, rows):
+        rows = rows.clone()
+        hidden = self.first(rows).relu_()
+        rows += 1
+        return self.second(hidden).squeeze(1)
+
+
+def test_layers_followed_by_work_in_place_are_recorded_as_they_were():
+    torch.manual_seed(0)
+    model, rows = InPlace(), torch.randn(6, 4)
+    products = outer_products(model, lambda: model(rows).square().sum(), num_lesions=6)
+    found = {parameter: total for each in products for parameter, total in each.summed(torch.ones(6).double()).items()}
+    hidden = torch.relu(model.first(rows))
+    expected = torch.autograd.grad(model.second(hidden).squeeze(1).square().sum(), list(model.parameters()))
+    for parameter, values in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(found[parameter].float(), values)
+
+
+class Own(nn.Linear):
+    pass
+
+
+def tied():
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight = first.weight
+    return nn.Sequential(first, second)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), "Expected 1 to be a linear layer, got LayerNorm"),
+        (lambda: Own(4, 1), "Expected the model to be a linear layer, got Own"),
+        (tied, "Expected 1 to share no parameter with another layer"),
+        (lambda: nn.Sequential(nn.Unflatten(1, (2, 2)), nn.Linear(2, 1)), "to be called with one row per lesion"),
+        (lambda: nn.Sequential(nn.Unflatten(1, (2, 2)), nn.Flatten(0, 1), nn.Linear(2, 1)), "to see 6 lesions"),
+    ],
+)
+def test_what_ghost_norms_cannot_do_is_refused(make, message):
+    model = make()
+    with pytest.raises(RuntimeError, match=message):
+        outer_products(model, lambda: model(torch.ones(6, 4)).sum(), num_lesions=6)
+
+
+def test_a_layer_called_twice_or_never_is_refused():
+    layer = nn.Linear(4, 4)
+    both = nn.ModuleList([layer, nn.Linear(4, 4)])
+    rows = torch.ones(6, 4)
+    for model, loss in (
+        (layer, lambda: layer(layer(rows)).sum()),
+        (both, lambda: layer(rows).sum()),
+        (both, lambda: layer(layer(rows)).sum()),
+    ):
+        with pytest.raises(RuntimeError, match="Expected every trainable layer to be called exactly once"):
+            outer_products(model, loss, num_lesions=6)
+    assert not layer._forward_hooks

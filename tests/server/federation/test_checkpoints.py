@@ -1,0 +1,117 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from server.federation.checkpoints import (
+    FILE,
+    Checkpoint,
+    SiteState,
+    read_checkpoint,
+    remove_checkpoint,
+    write_checkpoint,
+)
+from server.federation.server_optimizer import ServerState
+from server.results.document import RoundResult
+from shared_model.config.experiment import compose
+from shared_model.errors import ConfigError
+from shared_model.messages import PrivacySpent
+from shared_model.metrics.counts import ScoreHistogram
+from shared_model.privacy.noisy_histograms import WeightedHistogram
+
+CONFIG = compose(["preset=smoke"])
+SPENT = PrivacySpent(epsilon=1 / 3, delta=1e-4, noise_multiplier=2.431)
+ROUND = RoundResult(
+    round=1,
+    auroc=0.1 + 0.2,
+    sensitivity=None,
+    specificity=0.5,
+    threshold=None,
+    epsilon=None,
+    num_sites=2,
+    failures=1,
+    seconds=0.25,
+)
+
+
+def parameters(seed):
+    rng = np.random.default_rng(seed)
+    return {
+        "head.weight": rng.normal(size=(2, 3)).astype(np.float32),
+        "head.bias": rng.normal(size=()).astype(np.float32),
+    }
+
+
+@pytest.fixture
+def checkpoint():
+    return Checkpoint(
+        state=ServerState(
+            parameters=parameters(0),
+            first_moment=parameters(1),
+            second_moment=parameters(2),
+            average=parameters(3),
+            num_averaged=4,
+        ),
+        rounds=(ROUND, dataclasses.replace(ROUND, round=2)),
+        sites={
+            "exact": SiteState(
+                num_patients_declared=10,
+                privacy=None,
+                test=ScoreHistogram(negatives=np.array([1, 2]), positives=np.array([3, 4])),
+            ),
+            "noisy": SiteState(
+                num_patients_declared=20,
+                privacy=SPENT,
+                test=WeightedHistogram(negatives=np.array([0.1, -2.0]), positives=np.array([1e-9, 4.0]), noise_std=1.5),
+            ),
+            "silent": SiteState(num_patients_declared=30, privacy=SPENT, test=None),
+        },
+    )
+
+
+def as_plain(value):
+    if dataclasses.is_dataclass(value):
+        return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {name: as_plain(entry) for name, entry in value.items()}
+    return (value.dtype, value.shape, value.tobytes()) if isinstance(value, np.ndarray | np.generic) else value
+
+
+def test_what_is_read_is_what_was_written_to_the_last_bit(checkpoint, tmp_path):
+    write_checkpoint(tmp_path, checkpoint, CONFIG)
+    found = read_checkpoint(tmp_path, CONFIG)
+    assert as_plain(found) == as_plain(checkpoint)
+    assert list(found.state.parameters) == list(checkpoint.state.parameters)
+    assert {name: type(site.test) for name, site in found.sites.items()} == {
+        name: type(site.test) for name, site in checkpoint.sites.items()
+    }
+
+
+def test_none_before_the_first_round_and_after_the_end(checkpoint, tmp_path):
+    assert read_checkpoint(tmp_path, CONFIG) is None
+    write_checkpoint(tmp_path, checkpoint, CONFIG)
+    remove_checkpoint(tmp_path)
+    remove_checkpoint(tmp_path)
+    assert read_checkpoint(tmp_path, CONFIG) is None
+
+
+def test_of_another_configuration(checkpoint, tmp_path):
+    write_checkpoint(tmp_path, checkpoint, CONFIG)
+    with pytest.raises(ConfigError, match="run of the same configuration; name another folder"):
+        read_checkpoint(tmp_path, compose(["preset=smoke", "seed=1"]))
+
+
+def test_of_other_source_code(checkpoint, tmp_path, monkeypatch):
+    write_checkpoint(tmp_path, checkpoint, CONFIG)
+    monkeypatch.setattr("server.federation.checkpoints.source_fingerprint", lambda: "0" * 64)
+    with pytest.raises(ConfigError, match="run of the same source code"):
+        read_checkpoint(tmp_path, CONFIG)
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-1], lambda content: b"x" * 100])
+def test_damaged(checkpoint, tmp_path, damage):
+    write_checkpoint(tmp_path, checkpoint, CONFIG)
+    path = tmp_path / FILE
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ConfigError, match="Expected a checkpoint in"):
+        read_checkpoint(tmp_path, CONFIG)

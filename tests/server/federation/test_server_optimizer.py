@@ -1,0 +1,221 @@
+"""Aggregation: weights that add up, and every strategy against a naive float64 loop."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from server.federation.server_optimizer import ServerState, apply_update, site_weights
+from shared_model.config.choices import Aggregation, StrategyName
+from shared_model.config.experiment import StrategyConfig
+
+SIZES = st.lists(st.integers(1, 10**7), min_size=1, max_size=8)
+CAPS = st.floats(0.01, 1.0)
+ENTRIES = st.floats(-1e3, 1e3, width=32)
+
+
+def strategy_of(name, **changes):
+    values = {
+        "server_learning_rate": 1.0,
+        "momentum": 0.0,
+        "second_momentum": 0.0,
+        "adaptivity": 1e-3,
+        "proximal_mu": 0.0,
+        "average_last_fraction": 0.0,
+        "max_site_weight": 1.0,
+        "aggregation": Aggregation.MEAN,
+        "num_hostile": 0,
+        "max_update_norm": None,
+    }
+    return StrategyConfig(name=StrategyName(name), **(values | changes))
+
+
+def named(*entries):
+    return {"w": np.array(entries, dtype=np.float32)}
+
+
+def run(strategy, start, updates, *, num_averaged=0):
+    """Return the states after every round; the last ``num_averaged`` rounds enter the average."""
+    states = [ServerState.start(start)]
+    for i, update in enumerate(updates):
+        averages = i >= len(updates) - num_averaged
+        states.append(apply_update(states[-1], update, strategy, averages=averages))
+    return states[1:]
+
+
+# Weights
+
+
+@pytest.mark.parametrize(
+    ("sizes", "cap", "expected"),
+    [
+        ([10, 30], 1.0, [0.25, 0.75]),
+        ([7], 1.0, [1.0]),
+        ([7], 0.5, [1.0]),
+        ([1, 9], 0.8, [0.2, 0.8]),
+        ([1, 5, 94], 0.4, [0.2, 0.4, 0.4]),  # what the third loses lifts the second above the cap too
+        ([100, 300, 9600], 0.7, [0.075, 0.225, 0.7]),
+        ([1, 1, 10**7], 0.5, [0.25, 0.25, 0.5]),
+        ([1, 10**7], 0.5, [0.5, 0.5]),
+        ([1, 2, 3], 0.2, [1 / 3, 1 / 3, 1 / 3]),
+    ],
+)
+def test_weights_by_hand(sizes, cap, expected):
+    assert site_weights(sizes, cap) == pytest.approx(expected, abs=1e-12)
+
+
+@given(SIZES, CAPS)
+def test_weights_are_shares_of_one(sizes, cap):
+    weights = site_weights(sizes, cap)
+    assert all(type(weight) is float and weight > 0 for weight in weights)
+    assert math.isclose(sum(weights), 1.0, abs_tol=1e-9)
+
+
+@given(SIZES, CAPS)
+def test_no_site_weighs_more_than_the_cap_where_it_can_hold(sizes, cap):
+    assume(len(sizes) * cap > 1)
+    assert max(site_weights(sizes, cap)) <= cap + 1e-9
+
+
+@given(SIZES, CAPS)
+def test_a_larger_site_never_weighs_less(sizes, cap):
+    weights = site_weights(sizes, cap)
+    for size, weight in zip(sizes, weights, strict=True):
+        for other_size, other in zip(sizes, weights, strict=True):
+            assert size <= other_size or weight >= other - 1e-9
+
+
+@given(SIZES)
+def test_without_a_cap_weights_are_proportional(sizes):
+    assert site_weights(sizes, 1.0) == pytest.approx([size / sum(sizes) for size in sizes])
+
+
+# Weighted mean
+
+
+# Strategies by hand
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedprox"])
+def test_fedavg_and_fedprox_add_the_update(name):
+    states = run(strategy_of(name, server_learning_rate=0.5, momentum=0.9), named(1, 2), [named(2, 4), named(2, -4)])
+    assert [state.parameters["w"].tolist() for state in states] == [[2, 4], [3, 2]]
+
+
+def test_fedavgm_by_hand():
+    states = run(strategy_of("fedavgm", momentum=0.5), named(0), [named(1), named(1), named(0)])
+    # velocities 1, 1.5, 0.75
+    assert [state.parameters["w"].tolist() for state in states] == [[1], [2.5], [3.25]]
+
+
+def test_fedadam_by_hand():
+    strategy = strategy_of("fedadam", server_learning_rate=0.1, momentum=0.9, second_momentum=0.99, adaptivity=0.5)
+    (first,) = run(strategy, named(0), [named(2)])
+    # m = 0.1 * 2 = 0.2, v = 0.01 * 4 = 0.04, step = 0.2 / (0.2 + 0.5)
+    assert first.parameters["w"][0] == pytest.approx(0.1 * 0.2 / 0.7, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedavgm", "fedadam"])
+def test_no_update_from_rest_moves_nothing(name):
+    strategy = strategy_of(name, momentum=0.9, second_momentum=0.99)
+    (state,) = run(strategy, named(1, -2), [named(0, 0)])
+    assert state.parameters["w"].tolist() == [1, -2]
+
+
+# Strategies against a second way
+
+
+def naive(strategy, start, updates):
+    """Return the iterates, entry by entry, with Python's own floats."""
+    iterates = []
+    x = [float(entry) for entry in start]
+    m, v = [0.0] * len(x), [0.0] * len(x)
+    for update in updates:
+        for i, delta in enumerate(map(float, update)):
+            if strategy.name is StrategyName.FEDAVGM:
+                m[i] = strategy.momentum * m[i] + delta
+                step = m[i]
+            elif strategy.name is StrategyName.FEDADAM:
+                m[i] = strategy.momentum * m[i] + (1 - strategy.momentum) * delta
+                v[i] = strategy.second_momentum * v[i] + (1 - strategy.second_momentum) * delta**2
+                step = m[i] / (math.sqrt(v[i]) + strategy.adaptivity)
+            else:
+                step = delta
+            x[i] += strategy.server_learning_rate * step
+        iterates.append(list(x))
+    return np.array(iterates)
+
+
+@pytest.mark.parametrize("name", list(StrategyName))
+@settings(deadline=None, max_examples=40)
+@given(
+    updates=hnp.arrays(
+        np.float32, st.tuples(st.integers(1, 6), st.integers(1, 4)), elements=st.floats(-10, 10, width=32)
+    ),
+    learning_rate=st.floats(0.01, 2),
+    momentum=st.floats(0, 0.99),
+    second_momentum=st.floats(0, 0.99),
+)
+def test_strategies_agree_with_a_naive_loop(name, updates, learning_rate, momentum, second_momentum):
+    strategy = strategy_of(
+        name,
+        server_learning_rate=learning_rate,
+        momentum=momentum,
+        second_momentum=second_momentum,
+        adaptivity=0.01,
+    )
+    start = np.linspace(-1, 1, updates.shape[1]).astype(np.float32)
+    states = run(strategy, {"w": start}, [{"w": update} for update in updates])
+    iterates = np.array([state.parameters["w"] for state in states])
+    assert iterates.dtype == np.float32
+    np.testing.assert_allclose(iterates, naive(strategy, start, updates), rtol=1e-3, atol=1e-3)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    updates=hnp.arrays(np.float32, st.tuples(st.integers(1, 8), st.just(3)), elements=st.floats(-10, 10, width=32)),
+    data=st.data(),
+)
+def test_average_is_the_mean_of_the_late_iterates(updates, data):
+    num_averaged = data.draw(st.integers(0, len(updates)))
+    states = run(
+        strategy_of("fedavgm", momentum=0.9), named(1, 2, 3), [{"w": u} for u in updates], num_averaged=num_averaged
+    )
+    iterates = np.array([state.parameters["w"] for state in states], dtype=np.float64)
+    late = iterates[len(iterates) - num_averaged :] if num_averaged else iterates[-1:]
+    np.testing.assert_allclose(states[-1].average["w"], late.mean(axis=0), rtol=1e-5, atol=1e-4)
+    assert states[-1].num_averaged == num_averaged
+    assert states[-1].average["w"].dtype == np.float32
+
+
+def test_before_averaging_begins_the_average_is_the_iterate():
+    first, second = run(strategy_of("fedavg"), named(0), [named(1), named(1)])
+    for state in (first, second):
+        assert state.average["w"].tolist() == state.parameters["w"].tolist()
+        assert state.num_averaged == 0
+
+
+def test_averaging_does_not_disturb_the_iterates():
+    updates = [named(1), named(-3), named(2)]
+    strategy = strategy_of("fedavgm", momentum=0.9)
+    plain, averaged = run(strategy, named(0), updates), run(strategy, named(0), updates, num_averaged=2)
+    assert [state.parameters["w"].tolist() for state in plain] == [state.parameters["w"].tolist() for state in averaged]
+
+
+def test_the_state_before_is_left_as_it_was():
+    start = named(1, 2)
+    state = ServerState.start(start)
+    before = dataclasses.replace(state)
+    apply_update(state, named(3, 4), strategy_of("fedadam", momentum=0.9, second_momentum=0.9), averages=True)
+    assert state == before
+    assert start["w"].tolist() == [1, 2]
+    assert state.first_moment["w"].tolist() == [0, 0]
+
+
+def test_an_update_of_another_network_is_an_error():
+    with pytest.raises(ValueError, match="Expected equal shapes of w"):
+        apply_update(ServerState.start(named(1)), named(1, 2), strategy_of("fedavg"), averages=False)

@@ -1,0 +1,152 @@
+import json
+import os
+import stat
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared_model.errors import ConfigError
+from shared_model.system.audit_log import NO_DIGEST, AuditLog, head, verify
+
+FACTS = st.dictionaries(
+    st.from_regex(r"[a-z][a-z_]{0,10}", fullmatch=True),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=200).filter(str.isprintable),
+    max_size=4,
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "deep" / "audit.jsonl"
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(FACTS, min_size=1, max_size=5))
+def test_what_is_recorded_stands_there_and_the_chain_holds(tmp_path_factory, entries):
+    path = tmp_path_factory.mktemp("audit") / "audit.jsonl"
+    for facts in entries:
+        # Facts may be called like the arguments of nothing else.
+        AuditLog(path).record(
+            "asked", **{name: value for name, value in facts.items() if name not in ("event", "self")}
+        )
+    assert verify(path) == len(entries)
+    assert [line["sequence"] for line in lines_of(path)] == list(range(1, len(entries) + 1))
+    assert lines_of(path)[0]["previous"] == NO_DIGEST
+    assert head(path) == lines_of(path)[-1]["digest"]
+
+
+def test_only_the_owner_reads_it(path):
+    AuditLog(path).record("started")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("event", "facts"),
+    [
+        ("Started", {}),
+        ("", {}),
+        ("started", {"Bytes": 1}),
+        ("started", {"number": float("nan")}),
+        ("started", {"text": "a\nb"}),
+        ("started", {"text": "a" * 201}),
+        ("started", {"values": [1]}),
+    ],
+)
+def test_what_is_no_fact(path, event, facts):
+    with pytest.raises(ValueError, match="Expected"):
+        AuditLog(path).record(event, **facts)
+    assert not path.exists() or path.read_bytes() == b""
+
+
+def record_many(path, by):
+    for _ in range(20):
+        AuditLog(path).record("made", by=by)
+
+
+def test_threads_and_processes_lose_nothing(path):
+    children = []
+    for worker in range(2):
+        child = os.fork()
+        if child == 0:
+            threads = [threading.Thread(target=record_many, args=(path, 10 * worker + number)) for number in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+    assert verify(path) == 80
+    found = [line["facts"]["by"] for line in lines_of(path)]
+    assert {by: found.count(by) for by in found} == {0: 20, 1: 20, 10: 20, 11: 20}
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda lines: [lines[0], lines[1].replace(b'"n": 1', b'"n": 7'), *lines[2:]],
+        lambda lines: [lines[0], *lines[2:]],
+        lambda lines: lines[1:],
+        lambda lines: [lines[0], lines[2], lines[1], *lines[3:]],
+        lambda lines: [*lines[:2], lines[1], *lines[2:]],
+        lambda lines: [*lines[:2], b"{}", *lines[2:]],
+        lambda lines: [*lines[:2], b"no json", *lines[2:]],
+        lambda lines: [*lines[:2], lines[2][:50], *lines[3:]],
+    ],
+    ids=["edit", "delete", "delete the first", "reorder", "repeat", "insert", "insert noise", "cut a line"],
+)
+def test_changes_are_noticed(path, tamper):
+    for number in range(5):
+        AuditLog(path).record("made", n=number)
+    path.write_bytes(b"\n".join(tamper(path.read_bytes().splitlines())) + b"\n")
+    with pytest.raises(ConfigError, match="Expected line"):
+        verify(path)
+
+
+@pytest.mark.parametrize("torn", [b"{", b'{"sequence": 3, "time": "2026', b"\x00" * 5000])
+def test_a_torn_line_is_set_aside_and_said(path, torn):
+    for number in range(2):
+        AuditLog(path).record("made", n=number)
+    with path.open("ab") as file:
+        file.write(torn)
+    AuditLog(path).record("made", n=2)
+    assert verify(path) == 4
+    assert [line["event"] for line in lines_of(path)] == ["made", "made", "torn", "made"]
+    moved = path.with_name(lines_of(path)[2]["facts"]["moved_to"])
+    assert moved.read_bytes() == torn
+
+
+def test_a_file_that_is_no_log_is_not_added_to(path):
+    path.parent.mkdir()
+    path.write_bytes(b"notes\n")
+    with pytest.raises(ConfigError, match="Expected line the last"):
+        AuditLog(path).record("made")
+    assert path.read_bytes() == b"notes\n"
+
+
+def test_no_log(path):
+    with pytest.raises(ConfigError, match="Expected an audit log in"):
+        verify(path)
+
+
+def test_cost_does_not_grow_with_the_log(path):
+    log, seconds = AuditLog(path), []
+    for number in range(300):
+        started = time.perf_counter()
+        log.record("made", n=number)
+        seconds.append(time.perf_counter() - started)
+    early, late = sorted(seconds[:50])[25], sorted(seconds[-50:])[25]
+    print(f"{1e3 * early:.2f} ms, after 250 lines {1e3 * late:.2f} ms")  # noqa: T201
+    assert late < 5 * early

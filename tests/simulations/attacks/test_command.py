@@ -1,0 +1,83 @@
+import dataclasses
+import json
+
+import pytest
+
+from client.training.clipped_gradients import GradientWay
+from simulations.attacks import command as attack
+from simulations.attacks.membership import Audit, Bound, Fault
+
+STANDS = Audit(
+    fault=Fault.NONE,
+    way=GradientWay.GHOST,
+    sampling_rate=1.0,
+    noise_multiplier=1.0,
+    num_trials=4,
+    bounds=(
+        Bound(delta=1e-4, claimed_epsilon=8.0, least_epsilon=2.0),
+        Bound(delta=0.3, claimed_epsilon=2.0, least_epsilon=1.5),
+    ),
+)
+FALLS = dataclasses.replace(STANDS, bounds=(Bound(delta=0.3, claimed_epsilon=2.0, least_epsilon=2.5),))
+
+
+def run_membership(monkeypatch, audits, *arguments):
+    monkeypatch.setattr(attack, "audits", lambda **_: iter(audits))
+    return attack.main(["membership", *arguments])
+
+
+def with_fault(audit):
+    return dataclasses.replace(audit, fault=Fault.HALF_NOISE)
+
+
+@pytest.mark.parametrize(
+    ("audits", "status", "word"),
+    [
+        ([STANDS, with_fault(FALLS)], 0, "falls"),
+        ([FALLS, with_fault(FALLS)], 1, "BROKEN"),
+        ([STANDS, with_fault(STANDS)], 1, "MISSED"),
+    ],
+)
+def test_exit_status_says_whether_claims_stand_and_faults_are_seen(monkeypatch, capsys, tmp_path, audits, status, word):
+    out = tmp_path / "audit.json"
+    assert run_membership(monkeypatch, audits, "--out", str(out)) == status
+    said = capsys.readouterr()
+    assert word in said.out
+    assert ("error: " in said.err) == (status == 1)
+    document = json.loads(out.read_bytes())
+    assert [entry["is_violated"] for entry in document["audits"]] == [audit.is_violated for audit in audits]
+    assert document["audits"][0]["bounds"][0]["delta"] == audits[0].bounds[0].delta
+
+
+def test_the_table_shows_the_closest_delta(monkeypatch, capsys):
+    run_membership(monkeypatch, [STANDS])
+    row = next(line for line in capsys.readouterr().out.splitlines() if "ghost gradients" in line)
+    assert [cell.strip() for cell in row.split("│")[2:5]] == ["0.3", "1.50", "2.00"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["membership", "--trials", "3"],
+        ["membership", "--epsilon", "0"],
+        ["membership", "--epsilon", "inf"],
+        ["inversion"],
+        ["inversion", "--out", "pictures.jpg"],
+        ["inversion", "--out", "pictures.png", "--images", "0"],
+    ],
+)
+def test_bad_arguments(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        attack.main(arguments)
+    assert stopped.value.code == 2
+    assert "expected" in capsys.readouterr().err or arguments in ([], ["inversion"])
+
+
+def test_inversion_writes_pictures_and_prints_likeness(tmp_path, capsys):
+    out = tmp_path / "pictures.png"
+    assert attack.main(["inversion", "--images", "1", "--steps", "1", "--out", str(out)]) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "image 1, small_cnn" in printed
+    assert "1.00" in next(line for line in printed.splitlines() if "frozen features" in line)

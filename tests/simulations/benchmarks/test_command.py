@@ -1,0 +1,76 @@
+import json
+import math
+
+import pytest
+
+from simulations.benchmarks.command import main
+
+
+def test_privacy_benchmark_writes_what_it_measured(tmp_path, capsys):
+    out = tmp_path / "folder" / "privacy.json"
+    options = ["privacy", "--repeats", "1", "--num-patients", "12", "--image-size", "32", "--out", str(out)]
+    assert main(options) == 0
+    found = json.loads(out.read_text())
+    assert (found["num_patients"], found["image_size"], found["num_repeats"]) == (12, 32, 1)
+    assert found["num_lesions"] >= 24 + 11
+    rows = found["throughput"]
+    for row in rows:
+        assert 0 < row["ratio"] < math.inf
+        # With one repeat the median of ratios is the ratio of medians.
+        assert row["ratio"] == pytest.approx(row["baseline_seconds"] / row["private_seconds"])
+    measured = {(row["network"], row["way"], row["baseline"]) for row in rows}
+    assert len(measured) == len(rows)
+    for way in ("ghost", "record", "patient"):
+        assert ("early head", way, "batched") in measured
+    assert ("small_cnn 32 px", "patient", "one by one") in measured
+    chosen = {row["network"]: row["way"] for row in rows if row["is_chosen"]}
+    assert chosen == {
+        "early head": "ghost",
+        "mid head": "ghost",
+        "late head": "record",
+        "small_cnn 32 px": "record",
+    }
+    whole, sampled = found["calibration"]
+    assert (whole["sampling_rate"], whole["num_steps"]) == (1.0, 20)
+    assert sampled["sampling_rate"] < 1
+    for plan in (whole, sampled):
+        assert plan["calibrate_seconds"] > 0
+        assert plan["cross_check_seconds"] > 0
+    young, old = found["ledger"]
+    assert young["num_earlier_releases"] == 0 < old["num_earlier_releases"]
+    for ledger in (young, old):
+        assert ledger["round_seconds"] > 0
+        assert ledger["open_seconds"] > 0
+    assert young["open_seconds"] < old["open_seconds"]
+    printed = capsys.readouterr().out
+    assert "Whole-cohort steps: 12 patients" in printed
+    assert f"{whole['noise_multiplier']:g}" in printed
+
+
+def test_scale_benchmark_writes_what_it_measured(tmp_path, capsys):
+    out, plot = tmp_path / "scale.json", tmp_path / "scale.png"
+    options = ["scale", "--sites", "2,20", "--repeats", "1", "--small", "--out", str(out), "--plot", str(plot)]
+    assert main(options) == 0
+    few, many = json.loads(out.read_text())
+    assert (few["num_sites"], many["num_sites"]) == (2, 20)
+    for row in (few, many):
+        assert row["round_seconds"] > 0
+        assert row["peak_bytes"] > row["num_bytes"] > 1000
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert "One round without training" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["privacy", "--repeats", "0"], "expected 0 >= 1"),
+        (["privacy", "--num-patients", "9"], "expected 9 >= 10"),
+        (["privacy", "--image-size", "31"], "expected 31 >= 32"),
+        (["scale", "--sites", "10,0"], "expected 0 >= 1"),
+        ([], "the following arguments are required: kind"),
+    ],
+)
+def test_the_command_line_is_checked(capsys, options, message):
+    with pytest.raises(SystemExit, match="2"):
+        main(options)
+    assert message in capsys.readouterr().err

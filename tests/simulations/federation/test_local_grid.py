@@ -1,0 +1,199 @@
+"""The grid in this process: sites share nothing, a failure is a reply, and a deadline is kept."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from simulations.federation.local_grid import LocalGrid
+
+
+@pytest.fixture(autouse=True)
+def task_identity(monkeypatch):
+    """The grid sets the identity of this process; give it back afterwards."""
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, None)
+
+
+@pytest.fixture
+def gates():
+    """One gate per site; a site that has one waits for it."""
+    made = {}
+    yield made
+    for gate in made.values():
+        gate.set()
+
+
+@pytest.fixture
+def app(gates):
+    client = ClientApp()
+
+    @client.train()
+    def train(message, context):
+        index = context.node_config["partition-id"]
+        facts = message.content["facts"]
+        if index in gates:
+            assert gates[index].wait(30)
+        if facts.get("fails-at") == index:
+            raise ValueError(f"secret of site {index}")
+        seen = message.content["arrays"]["w"].numpy().tolist()
+        message.content["arrays"]["w"] = Array(np.full(2, 99.0 + index))
+        facts["extra"] = index
+        context.state["count"] = ConfigRecord({"n": context.state.get("count", {"n": 0})["n"] + 1})
+        reply = {
+            "site": index,
+            "of": context.node_config["num-partitions"],
+            "seen": seen,
+            "keys": sorted(facts),
+            "calls": context.state["count"]["n"],
+            "thread": threading.current_thread().name,
+        }
+        return Message(RecordDict({"facts": ConfigRecord(reply)}), reply_to=message)
+
+    @client.evaluate()
+    def evaluate(message, context):
+        return Message(RecordDict({"facts": ConfigRecord({"kind": "evaluate"})}), reply_to=message)
+
+    return client
+
+
+def content_of(**facts):
+    return RecordDict(
+        {"facts": ConfigRecord({"round": 1, **facts}), "arrays": ArrayRecord({"w": Array(np.array([1.0, 2.0]))})}
+    )
+
+
+def messages_to(grid, content, kind=MessageType.TRAIN):
+    return [grid.create_message(content, kind, node, group_id="1") for node in grid.get_node_ids()]
+
+
+def facts_of(replies):
+    return sorted((dict(reply.content["facts"]) for reply in replies), key=lambda facts: facts["site"])
+
+
+def test_every_site_answers_under_its_own_partition(app):
+    with LocalGrid(app, num_sites=3, num_workers=2) as grid:
+        nodes = grid.get_node_ids()
+        replies = list(grid.send_and_receive(messages_to(grid, content_of())))
+    assert len(set(nodes)) == 3
+    assert [(facts["site"], facts["of"]) for facts in facts_of(replies)] == [(0, 3), (1, 3), (2, 3)]
+    assert [reply.metadata.src_node_id for reply in replies] == nodes
+    assert [reply.content["facts"]["site"] for reply in replies] == [0, 1, 2]
+
+
+def test_replies_name_the_message_they_answer(app):
+    with LocalGrid(app, num_sites=2, num_workers=2) as grid:
+        messages = messages_to(grid, content_of())
+        replies = list(grid.send_and_receive(messages))
+    assert [reply.metadata.reply_to_message_id for reply in replies] == [m.metadata.message_id for m in messages]
+    assert len({message.metadata.message_id for message in messages}) == 2
+    assert {reply.metadata.group_id for reply in replies} == {"1"}
+
+
+def test_the_message_type_chooses_the_function(app):
+    with LocalGrid(app, num_sites=1, num_workers=1) as grid:
+        (reply,) = grid.send_and_receive(messages_to(grid, content_of(), MessageType.EVALUATE))
+    assert reply.content["facts"]["kind"] == "evaluate"
+
+
+def test_a_site_that_changes_its_message_changes_no_other_and_not_the_servers(app):
+    content = content_of()
+    with LocalGrid(app, num_sites=3, num_workers=1) as grid:
+        for _ in range(2):
+            facts = facts_of(grid.send_and_receive(messages_to(grid, content)))
+            assert [one["seen"] for one in facts] == [[1.0, 2.0]] * 3
+            assert [one["keys"] for one in facts] == [["extra", "round"]] * 3
+    assert content["arrays"]["w"].numpy().tolist() == [1, 2]
+    assert "extra" not in content["facts"]
+
+
+def test_a_site_keeps_its_own_state_between_messages(app):
+    with LocalGrid(app, num_sites=2, num_workers=2) as grid:
+        for expected in (1, 2, 3):
+            facts = facts_of(grid.send_and_receive(messages_to(grid, content_of())))
+            assert [one["calls"] for one in facts] == [expected, expected]
+
+
+def test_a_client_that_raises_is_an_error_reply_without_the_text(app, caplog):
+    with LocalGrid(app, num_sites=3, num_workers=2) as grid:
+        replies = list(grid.send_and_receive(messages_to(grid, content_of(**{"fails-at": 1}))))
+        nodes = grid.get_node_ids()
+    (failed,) = [reply for reply in replies if reply.has_error()]
+    assert failed.metadata.src_node_id == nodes[1]
+    assert failed.error.reason == "the client application raised"
+    assert [facts["site"] for facts in facts_of(reply for reply in replies if reply.has_content())] == [0, 2]
+    assert "secret of site 1" in caplog.text  # at the site, where it helps
+
+
+def test_after_the_deadline_only_finished_replies_come(app, gates):
+    gates[2] = threading.Event()
+    started = time.monotonic()
+    with LocalGrid(app, num_sites=3, num_workers=3) as grid:
+        replies = list(grid.send_and_receive(messages_to(grid, content_of()), timeout=0.5))
+        assert time.monotonic() - started < 10
+        assert [facts["site"] for facts in facts_of(replies)] == [0, 1]
+        gates[2].set()
+        later = list(grid.send_and_receive(messages_to(grid, content_of())))
+    # A busy machine may not have begun the late call before the deadline: then it never counts.
+    assert [facts["calls"] for facts in facts_of(later)][:2] == [2, 2]
+    assert len(later) == 3
+
+
+def test_pushed_messages_are_pulled_when_ready_and_once(app, gates):
+    gates[0] = threading.Event()
+    with LocalGrid(app, num_sites=1, num_workers=1) as grid:
+        ids = list(grid.push_messages(messages_to(grid, content_of())))
+        assert list(grid.pull_messages(ids)) == []
+        gates[0].set()
+        replies = []
+        deadline = time.monotonic() + 10
+        while not replies and time.monotonic() < deadline:
+            replies = list(grid.pull_messages(ids))
+            time.sleep(0.01)
+        assert [facts["site"] for facts in facts_of(replies)] == [0]
+        assert list(grid.pull_messages(ids)) == []
+        assert list(grid.pull_messages(["unknown"])) == []
+
+
+def test_no_more_sites_compute_at_once_than_workers(app, gates):
+    gates[0], gates[1] = threading.Event(), threading.Event()
+    with LocalGrid(app, num_sites=3, num_workers=2) as grid:
+        ids = list(grid.push_messages(messages_to(grid, content_of())))
+        time.sleep(0.2)
+        assert list(grid.pull_messages(ids)) == []
+        gates[0].set()
+        gates[1].set()
+        assert len(list(grid.send_and_receive(messages_to(grid, content_of())))) == 3
+        threads = {facts["thread"] for facts in facts_of(grid.pull_messages(ids))}
+    assert threads <= {"site_0", "site_1"}
+
+
+def test_nothing_to_send_is_nothing_to_receive(app):
+    with LocalGrid(app, num_sites=1, num_workers=1) as grid:
+        assert list(grid.send_and_receive([])) == []
+
+
+def test_leaving_with_an_error_does_not_wait_for_sites(app, gates):
+    gates[0] = threading.Event()
+    started = time.monotonic()
+
+    def fail():
+        with LocalGrid(app, num_sites=1, num_workers=1) as grid:
+            grid.push_messages(messages_to(grid, content_of()))
+            raise RuntimeError("the server stops")
+
+    with pytest.raises(RuntimeError, match="the server stops"):
+        fail()
+    assert time.monotonic() - started < 10
+
+
+def test_the_run_can_be_set(app):
+    with LocalGrid(app, num_sites=1, num_workers=1) as grid:
+        run = Run.create_empty(run_id=7)
+        grid.set_run(run)
+        assert grid.run is run

@@ -1,0 +1,106 @@
+"""Reports of a federation: the largest site, the sum over sites, and when neither may be stated."""
+
+import dataclasses
+import json
+
+import pytest
+
+from client.privacy.ledger import Ledger, Limits
+from client.privacy.ledger_entries import Purpose, Reserved
+from client.privacy.report import report_on
+from shared_model.config.choices import NoiseSource
+from shared_model.privacy.accounting import Mechanism
+from simulations.federation.privacy_reports import write_privacy_reports
+
+RELEASE = Reserved(
+    purpose=Purpose.TRAINING,
+    run="a" * 64,
+    server_round=1,
+    request="",
+    cohort="",
+    num_patients_declared=10,
+    mechanism=Mechanism(noise_multiplier=2.431, sampling_rate=1.0, num_steps=1),
+    delta=1e-4,
+    target_epsilon=100.0,
+    max_grad_norm=0.5,
+    noise=NoiseSource.SECURE,
+)
+
+
+@pytest.fixture
+def site(tmp_path):
+    def make(name, *, count=0, patients=("P", "Q"), **changes):
+        ledger = Ledger(tmp_path / name / "ledger.sqlite")
+        cohort = ledger.cohort(patients)
+        for number in range(count):
+            release = dataclasses.replace(RELEASE, request=str(number), cohort=cohort.fingerprint, **changes)
+            ledger.commit(ledger.reserve(release, cohort, Limits(max_epsilon=None, max_delta=1e-3)), b"reply")
+        return ledger.path
+
+    return make
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(ledgers):
+        write_privacy_reports(ledgers, tmp_path / "out", max_epsilon=None)
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {
+            f"{name}.{suffix}" for name in (*ledgers, "federation") for suffix in ("html", "json")
+        }
+        return json.loads((tmp_path / "out/federation.json").read_text()), (
+            tmp_path / "out/federation.html"
+        ).read_text()
+
+    return write
+
+
+def test_one_site_counts_the_largest_and_every_site_the_sum(site, written):
+    ledgers = {"A": site("A", count=2), "B": site("B", count=5), "C": site("C")}
+    document, html = written(ledgers)
+    first, second = (report_on(ledgers[name]).epsilon for name in "AB")
+    assert document["training_patients"]["epsilon_at_one_site"] == second
+    assert document["training_patients"]["epsilon_at_every_site"] == first + second
+    assert (document["delta"], document["delta_at_every_site"]) == (1e-4, pytest.approx(3e-4))
+    assert "epsilon 3." in html
+
+
+def test_training_and_evaluation_patients_are_told_apart(site, written):
+    path = site("A", count=1)
+    site("A", count=6, patients=("X", "Y"), purpose=Purpose.EVALUATION)
+    document, _ = written({"A": path})
+    assert document["training_patients"]["epsilon_at_one_site"] == report_on(path).cohorts[0].epsilon
+    assert document["all_patients"]["epsilon_at_one_site"] == report_on(path).cohorts[1].epsilon
+    assert report_on(path).cohorts[0].epsilon < report_on(path).cohorts[1].epsilon
+
+
+def test_all_sites_are_priced_at_one_delta(site, written):
+    document, _ = written({"A": site("A", count=2, delta=1e-6), "B": site("B", count=2)})
+    assert document["sites"]["A"] == document["sites"]["B"]
+
+
+def test_seeded_noise_is_flagged(site, written):
+    document, html = written({"A": site("A", count=1, noise=NoiseSource.SEEDED), "B": site("B", count=1)})
+    assert document["is_noise_secret"] is False
+    assert "SEEDED" in html
+
+
+def test_one_site_that_is_not_verified_leaves_no_figure_of_the_federation(site, written):
+    ledgers = {"A": site("A", count=2), "B": site("B", count=2)}
+    ledgers["A"].with_name("ledger.sqlite.head").unlink()
+    document, html = written(ledgers)
+    assert document["not_verified"] == ["A"]
+    assert set(document["training_patients"].values()) == {None}
+    assert "NOT VERIFIED: A" in html
+    assert "unbounded" not in html
+    assert 'class="figure"' not in html
+
+
+@pytest.mark.parametrize("name", ["federation", "../A", ""])
+def test_site_that_cannot_name_its_files(name, site, tmp_path):
+    with pytest.raises(ValueError, match="to be a file's name other than 'federation'"):
+        write_privacy_reports({name: site("A", count=1)}, tmp_path / "out", max_epsilon=None)
+
+
+def test_no_site(tmp_path):
+    with pytest.raises(ValueError, match="at least one site"):
+        write_privacy_reports({}, tmp_path / "out", max_epsilon=None)

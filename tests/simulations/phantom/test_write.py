@@ -1,0 +1,132 @@
+"""The synthetic data set: the real one's folders, tables and traps, the same bytes from the same seed."""
+
+import csv
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+
+from client.data.cbis_ddsm import read_cbis_ddsm
+from client.data.images import LesionFiles, load_lesion, read_image
+from shared_model.config.experiment import compose
+from shared_model.data.preprocessing import is_mask
+from shared_model.vocabulary import LesionType
+from simulations.phantom.write import MARKER, main, write_phantom
+
+TYPES = tuple(LesionType)
+pytestmark = pytest.mark.slow
+
+
+def digests(root):
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantom") / "data"
+    write_phantom(root, num_patients=40, seed=3)
+    return root
+
+
+@pytest.fixture(scope="module")
+def table(phantom):
+    return read_cbis_ddsm(phantom, lesion_types=TYPES, needs_image=True)
+
+
+def raw_rows(root):
+    rows = []
+    for path in sorted(root.glob("*_case_description_*.csv")):
+        with path.open(newline="") as file:
+            rows += list(csv.DictReader(file))
+    return rows
+
+
+class TestTables:
+    def test_every_row_can_be_read(self, table):
+        assert table.rejects.empty
+        assert len(table.frame) > 40
+
+    def test_overlapping_patients_leave_the_training_side(self, table):
+        assert len(table.excluded) > 0
+
+    def test_every_site_has_both_classes_and_no_patient_two_sites(self, phantom, table):
+        sites = pd.read_csv(phantom / "sites.csv")
+        assert not sites["patient_id"].duplicated().any()
+        owner = dict(zip(sites["patient_id"], sites["institution"], strict=True))
+        labels = table.frame.groupby(table.frame["patient_id"].map(owner))["label"].nunique()
+        assert labels.to_dict() == {"ISMD": 2, "MGH": 2, "WFU": 2}
+
+    def test_traps_are_there(self, phantom):
+        rows = raw_rows(phantom)
+        assert any("\n" in row["ROI mask file path"] for row in rows)
+        assert any(row.get("breast_density", row.get("breast density")) == "0" for row in rows)
+        shapes = {row.get("mass shape") for row in rows}
+        assert {"ROUND-OVAL", "OVAL-ROUND", ""} <= shapes
+        assert "BENIGN_WITHOUT_CALLBACK" in {row["pathology"] for row in rows}
+        headers = {path.read_text().splitlines()[0] for path in phantom.glob("*_case_description_*.csv")}
+        assert {"breast_density" in header for header in headers} == {True, False}
+        assert all(row["image file path"].strip().endswith("000000.dcm") for row in rows)
+        assert not list(phantom.rglob("000000.dcm"))
+
+    def test_both_folder_layouts_are_there(self, phantom):
+        assert list(phantom.glob("*/*-DDSM-*/1.000000-*/1-1.dcm"))
+        assert list(phantom.glob("*/2.25.*/2.25.*/1-1.dcm"))
+
+
+class TestImages:
+    def test_crop_and_mask_are_swapped_somewhere(self, phantom):
+        masks = {path.name for path in phantom.rglob("*_[0-9]/**/*.dcm") if is_mask(read_image(path).pixels)}
+        assert masks >= {"1-1.dcm", "1-2.dcm"}
+
+    @pytest.mark.parametrize("mode", ["crop", "roi", "film"])
+    def test_every_lesion_can_be_shown(self, phantom, table, mode):
+        image = compose(["preset=smoke", f"data.image.mode={mode}"]).data.image
+        for row in table.frame.head(12).to_dict("records"):
+            files = LesionFiles(
+                lesion_paths=tuple(phantom / path for path in row["lesion_paths"]),
+                film_path=phantom / row["film_path"],
+                box=None,
+                laterality=None,
+            )
+            pixels = load_lesion(files, image)
+            assert pixels.shape == (image.size, image.size)
+            assert np.ptp(pixels) > 0.05
+
+    def test_some_scanners_store_monochrome1_or_fewer_bits(self, phantom):
+        films = [pydicom.dcmread(path, stop_before_pixels=True) for path in phantom.rglob("*.dcm")]
+        assert {film.PhotometricInterpretation for film in films} == {"MONOCHROME1", "MONOCHROME2"}
+        assert {16, 12} <= {film.BitsStored for film in films}
+
+
+class TestWriting:
+    def test_same_seed_same_bytes_other_seed_other_bytes(self, tmp_path):
+        for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+            write_phantom(tmp_path / name, num_patients=12, seed=seed)
+        assert digests(tmp_path / "a") == digests(tmp_path / "b")
+        assert digests(tmp_path / "a") != digests(tmp_path / "c")
+
+    def test_a_complete_folder_is_left_alone(self, phantom):
+        before = {path: path.stat().st_mtime_ns for path in phantom.rglob("*")}
+        write_phantom(phantom, num_patients=40, seed=3)
+        assert before == {path: path.stat().st_mtime_ns for path in phantom.rglob("*")}
+
+    def test_an_interrupted_write_leaves_nothing_that_looks_complete(self, tmp_path):
+        def interrupt(done: int) -> None:
+            if done == 3:
+                raise KeyboardInterrupt("third")
+
+        with pytest.raises(KeyboardInterrupt, match=r"^third$"):
+            write_phantom(tmp_path / "data", num_patients=12, seed=1, progress=interrupt)
+        assert not (tmp_path / "data").exists()
+        write_phantom(tmp_path / "data", num_patients=12, seed=1)
+        assert (tmp_path / "data" / MARKER).is_file()
+
+    def test_command(self, tmp_path, capsys):
+        assert main(["--out", str(tmp_path / "data"), "--patients", "12", "--seed", "1"]) == 0
+        assert (tmp_path / "data" / MARKER).is_file()
+        assert main(["--out", str(tmp_path / "data"), "--patients", "13", "--seed", "1"]) != 0
+        assert Path(tmp_path / "data").name in capsys.readouterr().err

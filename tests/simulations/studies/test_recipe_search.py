@@ -1,0 +1,92 @@
+"""The search for a recipe: candidates, their table, and a small one from the command line."""
+
+import numpy as np
+import pytest
+
+from server.results.evidence import Evidence, Figure, LevelResult
+from shared_model.config.experiment import compose
+from shared_model.errors import ConfigError
+from simulations.studies.recipe_search import CANDIDATES_FILE, Candidate, read_candidates, search_table
+from simulations.studies.study import main
+from simulations.studies.tables import Row
+
+
+def _row(cell, auroc, seed=0):
+    lesions = LevelResult(
+        level="lesion",
+        num_units=2,
+        num_malignant=1,
+        auroc_interval_delong=None,
+        tp=None,
+        fp=None,
+        tn=None,
+        fn=None,
+        figures=(Figure(name="auroc", value=auroc, interval=None),),
+    )
+    evidence = Evidence(prevalence=0.01, levels=(lesions,), groups=())
+    return Row(cell=cell, seed=seed, epsilon=8.0, evidence=evidence, against_first=None)
+
+
+def test_changes_are_paired_by_fold_and_seed():
+    candidates = (Candidate(name="first", overrides=()), Candidate(name="other", overrides=("seed=1",)))
+    values = np.random.default_rng(0).random((2, 2, 2, 3))
+    rows = [
+        _row(f"{candidate.name}, epsilon {epsilon:g}, fold {fold + 1}", values[i, j, seed, fold], seed)
+        for i, candidate in enumerate(candidates)
+        for j, epsilon in enumerate((8.0, 1.0))
+        for seed in range(2)
+        for fold in range(3)
+    ]
+    header, lines = search_table(rows, candidates, 3)
+    assert header == ["candidate", "epsilon 8", "change", "epsilon 1", "change"]
+    assert lines[0] == ["first", f"{values[0, 0].mean():.3f}", "-", f"{values[0, 1].mean():.3f}", "-"]
+    change = (values[1, 1] - values[0, 1]).ravel()
+    assert lines[1][4] == f"{change.mean():+.3f} ± {change.std(ddof=1) / np.sqrt(6):.3f}"
+
+
+def test_a_fold_of_one_class_is_named():
+    row = _row("first, epsilon 8, fold 1", None)
+    with pytest.raises(ConfigError, match="both classes in first, epsilon 8, fold 1: choose fewer folds"):
+        search_table([row], (Candidate(name="first", overrides=()),), 1)
+
+
+def test_the_candidates_that_ship_can_all_be_composed():
+    candidates = read_candidates(CANDIDATES_FILE)
+    assert candidates[0].overrides == ()
+    assert len(candidates) > 20
+    asked = compose(["preset=cbis_mass", "data.root=."])
+    for candidate in candidates[1:]:
+        assert compose(["preset=cbis_mass", "data.root=.", *candidate.overrides]) != asked
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "Expected candidates in .*: .*No such file"),
+        ("a: [", "Expected candidates in"),
+        ("[]", "to name candidates, each with a list of overrides"),
+        ("{}", "to name candidates, each with a list of overrides"),
+        ("a: seed=1", "to name candidates, each with a list of overrides"),
+        ("a: [1]", "to name candidates, each with a list of overrides"),
+    ],
+)
+def test_other_files_are_refused_in_one_line(tmp_path, content, message):
+    path = tmp_path / "candidates.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_candidates(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_search_from_the_command_line(smoke, tmp_path, capsys):
+    path = tmp_path / "candidates.yaml"
+    path.write_text("as asked: []\nboth views: [data.views=all]\n")
+    overrides = ["preset=smoke", f"data.root={smoke.root}", f"data.cache_dir={smoke.cache}"]
+    options = ["--folds", "2", "--candidates", str(path), "--out", str(tmp_path / "out")]
+    assert main(["search", *overrides, "training.num_rounds=1", "evaluation.bootstrap_resamples=100", *options]) == 0
+    assert "both views" in capsys.readouterr().out
+    lines = (tmp_path / "out" / "search.md").read_text().splitlines()
+    assert sum(line.startswith(("| as asked |", "| both views |")) for line in lines) == 2
+    assert len(list((tmp_path / "out" / "seed-0").glob("*fold*/results.json"))) == 8
