@@ -24,7 +24,6 @@ from pathlib import Path
 
 from client.privacy.ledger_entries import (
     FORMAT,
-    NO_DIGEST,
     CohortAdded,
     Committed,
     Content,
@@ -42,6 +41,7 @@ from client.privacy.ledger_entries import (
 from client.privacy.pseudonyms import Cohort, SiteKey
 from shared_model.errors import BudgetError, LedgerError, ProtocolError
 from shared_model.system.files import write_atomically
+from shared_model.system.hash_chain import FIRST_PREVIOUS
 
 MAX_REPLY_BYTES = 64 * 2**20
 """Replies kept for being sent again; the newest always is."""
@@ -108,7 +108,7 @@ class _Transaction:
     def append(self, contents: Iterable[Content], cohort: Cohort | None = None) -> int:
         """Add entries, and the members of ``cohort`` with its first; return the last entry's sequence number."""
         head = self.history.head
-        sequence, previous = (head.sequence, head.digest) if head else (0, NO_DIGEST)
+        sequence, previous = (head.sequence, head.digest) if head else (0, FIRST_PREVIOUS)
         for content in contents:
             sequence += 1
             row = row_of(content, sequence=sequence, time=datetime.now(UTC), previous=previous)

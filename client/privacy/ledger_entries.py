@@ -5,7 +5,6 @@ the chain. What a chain alone cannot show is that its end was cut off: for that 
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -18,11 +17,10 @@ from shared_model.config.choices import NoiseSource
 from shared_model.config.strict_build import build
 from shared_model.errors import ConfigError, LedgerError
 from shared_model.privacy.accounting import Mechanism, epsilon
+from shared_model.system.hash_chain import Link, digest_of, first_broken
 
 FORMAT = 1
 """Raised whenever an entry changes its meaning."""
-NO_DIGEST = "0" * 64
-"""Stands before the first entry."""
 
 
 class Purpose(StrEnum):
@@ -121,8 +119,7 @@ class Row:
 
     def computed_digest(self) -> str:
         """Return what ``digest`` must be."""
-        parts = (str(self.sequence), self.time, self.kind, self.body, self.previous)
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return digest_of((str(self.sequence), self.time, self.kind, self.body, self.previous))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,18 +151,20 @@ def read_entries(rows: Sequence[Row]) -> tuple[Entry, ...]:
     Raises:
         LedgerError: naming the first entry that was edited, moved or is missing, or that says nothing known.
     """
-    entries: list[Entry] = []
-    previous = NO_DIGEST
-    for number, row in enumerate(rows, start=1):
-        if row.sequence != number:
-            raise LedgerError(f"Expected ledger entry {number}, found entry {row.sequence}: entries are missing.")
-        if row.previous != previous or row.digest != row.computed_digest():
-            raise LedgerError(f"Expected ledger entry {number} as it was written: it was changed afterwards.")
-        entries.append(entry_of(row))
-        previous = row.digest
+    number = first_broken(map(_link, rows))
+    if number is not None:
+        found = rows[number - 1].sequence
+        if found != number:
+            raise LedgerError(f"Expected ledger entry {number}, found entry {found}: entries are missing.")
+        raise LedgerError(f"Expected ledger entry {number} as it was written: it was changed afterwards.")
+    entries = tuple(entry_of(row) for row in rows)
     if entries and not isinstance(entries[0].content, Opened):
         raise LedgerError("Expected ledger entry 1 to open the ledger.")
-    return tuple(entries)
+    return entries
+
+
+def _link(row: Row) -> Link:
+    return Link(sequence=row.sequence, previous=row.previous, digest=row.digest, expected_digest=row.computed_digest())
 
 
 def entry_of(row: Row) -> Entry:

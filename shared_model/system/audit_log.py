@@ -5,7 +5,6 @@ the chain. A cut at the end does not show in the file alone: ``head`` is for wri
 """
 
 import fcntl
-import hashlib
 import json
 import math
 import os
@@ -16,10 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from shared_model.errors import ConfigError
+from shared_model.system.hash_chain import FIRST_PREVIOUS, Link, digest_of, first_broken
 
 Fact = str | int | float | bool | None
-NO_DIGEST = "0" * 64
-"""Stands before the first line."""
 _MAX_TEXT = 200
 _BLOCK = 4096
 _NAME = re.compile(r"[a-z][a-z_]{0,39}")
@@ -77,7 +75,7 @@ class AuditLog:
         """Return number and digest of the last whole line."""
         lines = _tail(file).split(b"\n")[:-1]
         if not lines:
-            return 0, NO_DIGEST
+            return 0, FIRST_PREVIOUS
         line = _parsed(lines[-1], self.path, "the last")
         return int(str(line["sequence"])), str(line["digest"])
 
@@ -114,14 +112,12 @@ def verify(path: Path) -> int:
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"Expected an audit log in {path}: {error}") from error
-    previous, number = NO_DIGEST, 0
-    for number, text in enumerate(content.splitlines(), start=1):
-        line = _parsed(text, path, str(number))
-        expected = _digest(line)
-        if line["sequence"] != number or line["previous"] != previous or line["digest"] != expected:
-            raise ConfigError(f"Expected line {number} of {path} as it was written: it was changed, or one is missing.")
-        previous = expected
-    return number
+    lines = content.splitlines()
+    parsed = (_parsed(text, path, str(number)) for number, text in enumerate(lines, start=1))
+    number = first_broken(map(_link, parsed))
+    if number is not None:
+        raise ConfigError(f"Expected line {number} of {path} as it was written: it was changed, or one is missing.")
+    return len(lines)
 
 
 def head(path: Path) -> str:
@@ -131,7 +127,7 @@ def head(path: Path) -> str:
         ConfigError: as ``verify``.
     """
     if verify(path) == 0:
-        return NO_DIGEST
+        return FIRST_PREVIOUS
     return str(json.loads(path.read_bytes().splitlines()[-1])["digest"])
 
 
@@ -147,8 +143,16 @@ def _line(sequence: int, event: str, facts: Mapping[str, Fact], previous: str) -
 
 
 def _digest(line: Mapping[str, object]) -> str:
-    plain = {key: value for key, value in line.items() if key != "digest"}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return digest_of({key: value for key, value in line.items() if key != "digest"})
+
+
+def _link(line: Mapping[str, object]) -> Link:
+    return Link(
+        sequence=int(str(line["sequence"])),
+        previous=str(line["previous"]),
+        digest=str(line["digest"]),
+        expected_digest=_digest(line),
+    )
 
 
 def _parsed(text: bytes, path: Path, which: str) -> dict[str, object]:
@@ -156,7 +160,7 @@ def _parsed(text: bytes, path: Path, which: str) -> dict[str, object]:
         line = json.loads(text)
     except ValueError:
         line = None
-    if not isinstance(line, dict) or set(line) != _KEYS or not isinstance(line["sequence"], int):
+    if not isinstance(line, dict) or set(line) != _KEYS or type(line["sequence"]) is not int:
         raise ConfigError(f"Expected line {which} of {path} to be one of an audit log.")
     return line
 

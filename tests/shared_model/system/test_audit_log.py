@@ -3,13 +3,17 @@ import os
 import stat
 import threading
 import time
+from datetime import datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared_model.errors import ConfigError
-from shared_model.system.audit_log import NO_DIGEST, AuditLog, head, verify
+from shared_model.system import audit_log as audit_log_module
+from shared_model.system.audit_log import AuditLog, head, verify
+from shared_model.system.hash_chain import FIRST_PREVIOUS
 
 FACTS = st.dictionaries(
     st.from_regex(r"[a-z][a-z_]{0,10}", fullmatch=True),
@@ -42,7 +46,7 @@ def test_what_is_recorded_stands_there_and_the_chain_holds(tmp_path_factory, ent
         )
     assert verify(path) == len(entries)
     assert [line["sequence"] for line in lines_of(path)] == list(range(1, len(entries) + 1))
-    assert lines_of(path)[0]["previous"] == NO_DIGEST
+    assert lines_of(path)[0]["previous"] == FIRST_PREVIOUS
     assert head(path) == lines_of(path)[-1]["digest"]
 
 
@@ -150,3 +154,36 @@ def test_cost_does_not_grow_with_the_log(path):
     early, late = sorted(seconds[:50])[25], sorted(seconds[-50:])[25]
     print(f"{1e3 * early:.2f} ms, after 250 lines {1e3 * late:.2f} ms")  # noqa: T201
     assert late < 5 * early
+
+
+def test_a_number_that_is_a_truth_value_is_no_line(path):
+    AuditLog(path).record("made")
+    path.write_bytes(path.read_bytes().replace(b'"sequence": 1', b'"sequence": true'))
+    with pytest.raises(ConfigError, match="Expected line 1 of"):
+        verify(path)
+
+
+def test_a_log_of_an_earlier_version_verifies_and_is_written_the_same(path, monkeypatch):
+    """The file was written by the code before ``hash_chain`` existed."""
+    earlier = Path(__file__).with_name("audit_log_format_1.jsonl")
+    assert verify(earlier) == 3
+    times = iter(line["time"] for line in lines_of(earlier))
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.fromisoformat(next(times))
+
+    monkeypatch.setattr(audit_log_module, "datetime", Clock)
+    for line in lines_of(earlier):
+        AuditLog(path).record(line["event"], **line["facts"])
+    assert path.read_bytes() == earlier.read_bytes()
+
+
+def test_a_log_of_an_earlier_version_goes_on(path):
+    earlier = Path(__file__).with_name("audit_log_format_1.jsonl").read_bytes()
+    path.parent.mkdir()
+    path.write_bytes(earlier)
+    AuditLog(path).record("made")
+    assert verify(path) == 4
+    assert path.read_bytes().startswith(earlier)

@@ -1,0 +1,193 @@
+"""The written form of a ledger: what was written once is read, and written, the same for ever."""
+
+import dataclasses
+import json
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.privacy.ledger import Ledger, Limits, StoredReply, read_history
+from client.privacy.ledger_entries import (
+    FORMAT,
+    CohortAdded,
+    Committed,
+    Opened,
+    Purpose,
+    Reserved,
+    Row,
+    Unprotected,
+    read_entries,
+    row_of,
+)
+from shared_model.config.choices import NoiseSource
+from shared_model.errors import LedgerError
+from shared_model.privacy.accounting import Mechanism
+from shared_model.system.hash_chain import FIRST_PREVIOUS
+
+EARLIER = Path(__file__).with_name("ledger_format_1.sql")
+"""SQLite's dump of a ledger that was written before ``shared_model.system.hash_chain`` existed."""
+EARLIER_KEY = bytes(range(32))
+EARLIER_HEAD = "31ee670b86f9f2b957b2cd9bc8d01d1af51eca3cafdfc3e5ce2814db3505d585"
+TIME = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+
+CONTENTS = st.one_of(
+    st.builds(CohortAdded, cohort=st.text(), num_patients=st.integers(0, 10**6)),
+    st.builds(Committed, reservation=st.integers(1, 10**6), reply=st.text()),
+    st.builds(
+        Unprotected,
+        purpose=st.sampled_from(Purpose),
+        run=st.text(),
+        cohort=st.text(),
+        num_patients_declared=st.integers(0, 10**6),
+    ),
+    st.builds(
+        Reserved,
+        purpose=st.sampled_from(Purpose),
+        run=st.text(),
+        server_round=st.integers(1, 1000),
+        request=st.text(),
+        cohort=st.text(),
+        num_patients_declared=st.integers(0, 10**6),
+        mechanism=st.builds(
+            Mechanism,
+            noise_multiplier=st.floats(0.1, 100),
+            sampling_rate=st.floats(0.01, 1),
+            num_steps=st.integers(1, 1000),
+        ),
+        delta=st.floats(1e-9, 0.1),
+        target_epsilon=st.floats(0.1, 100),
+        max_grad_norm=st.floats(0.01, 100),
+        noise=st.sampled_from(NoiseSource),
+    ),
+)
+
+
+def opened(**changes):
+    return dataclasses.replace(Opened(ledger="name", key_check="check", format=FORMAT), **changes)
+
+
+def rows_of(*contents):
+    rows, previous = [], FIRST_PREVIOUS
+    for number, content in enumerate(contents, start=1):
+        rows.append(row_of(content, sequence=number, time=TIME, previous=previous))
+        previous = rows[-1].digest
+    return rows
+
+
+def with_digest(row):
+    """A row that its writer wanted so."""
+    return dataclasses.replace(row, digest=row.computed_digest())
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    connection = sqlite3.connect(path)
+    connection.executescript(EARLIER.read_text())
+    connection.close()
+    path.with_name("ledger.sqlite.key").write_bytes(EARLIER_KEY)
+    path.with_name("ledger.sqlite.head").write_text(json.dumps({"sequence": 10, "digest": EARLIER_HEAD}))
+    return path
+
+
+def stored_rows(path):
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute("SELECT * FROM entries ORDER BY sequence").fetchall()
+    finally:
+        connection.close()
+
+
+class TestEarlierLedger:
+    def test_it_verifies(self, earlier):
+        history = read_history(earlier)
+        assert history.head.digest == EARLIER_HEAD
+        assert len(history.entries) == 10
+        assert {len(members) for members in history.members.values()} == {1, 2}
+
+    def test_its_entries_would_be_written_the_same(self, earlier):
+        rows = stored_rows(earlier)
+        previous = FIRST_PREVIOUS
+        for entry, row in zip(read_history(earlier).entries, rows, strict=True):
+            written = row_of(entry.content, sequence=entry.sequence, time=entry.time, previous=previous)
+            assert dataclasses.astuple(written) == row
+            previous = written.digest
+
+    def test_it_goes_on(self, earlier):
+        before = stored_rows(earlier)
+        ledger = Ledger(earlier)
+        cohort = ledger.cohort(["P_1", "P_2"])
+        assert cohort.fingerprint.startswith("ab8ee943")
+        first = read_history(earlier).entries[2].content
+        limits = Limits(max_epsilon=None, max_delta=1e-4)
+        assert ledger.reserve(first, cohort, limits) == StoredReply(content=b"\x00first reply")
+        ledger.reserve(dataclasses.replace(first, request="new"), cohort, limits)
+        assert stored_rows(earlier)[:-1] == before
+
+
+class TestRows:
+    @given(st.lists(CONTENTS, max_size=4))
+    def test_what_is_written_is_read(self, contents):
+        rows = rows_of(opened(), *contents)
+        entries = read_entries(rows)
+        assert [entry.content for entry in entries] == [opened(), *contents]
+        assert [entry.sequence for entry in entries] == list(range(1, len(rows) + 1))
+        assert {entry.time for entry in entries} == {TIME}
+        assert [entry.digest for entry in entries] == [row.digest for row in rows]
+
+    def test_nothing_is_no_entries(self):
+        assert read_entries([]) == ()
+
+    def test_the_first_entry_opens(self):
+        with pytest.raises(LedgerError, match="Expected ledger entry 1 to open the ledger"):
+            read_entries(rows_of(Committed(reservation=1, reply="")))
+
+    @pytest.mark.parametrize(
+        "change", [{"time": "2020-01-01T00:00:00.000+00:00"}, {"body": "{}"}, {"kind": "opened"}, {"digest": "0" * 64}]
+    )
+    def test_an_edited_row(self, change):
+        rows = rows_of(opened(), CohortAdded(cohort="a", num_patients=1), Committed(reservation=1, reply=""))
+        rows[1] = dataclasses.replace(rows[1], **change)
+        with pytest.raises(LedgerError, match="Expected ledger entry 2 as it was written: it was changed afterwards"):
+            read_entries(rows)
+
+    def test_a_missing_row(self):
+        rows = rows_of(opened(), CohortAdded(cohort="a", num_patients=1), Committed(reservation=1, reply=""))
+        with pytest.raises(LedgerError, match="Expected ledger entry 2, found entry 3: entries are missing"):
+            read_entries([rows[0], rows[2]])
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            ({"kind": "paid"}, "of a known kind, got 'paid'"),
+            ({"body": "no json"}, "to be readable"),
+            ({"body": '{"cohort": "a"}'}, "to be readable"),
+            ({"body": '{"cohort": "a", "num_patients": 1, "more": 1}'}, "to be readable"),
+            ({"body": '{"cohort": "a", "num_patients": "1"}'}, "to be readable"),
+            ({"time": "yesterday"}, "to be readable"),
+        ],
+    )
+    def test_a_row_that_says_nothing_known(self, change, reason):
+        rows = rows_of(opened(), CohortAdded(cohort="a", num_patients=1))
+        rows[1] = with_digest(dataclasses.replace(rows[1], **change))
+        with pytest.raises(LedgerError, match=f"Expected ledger entry 2 {reason}"):
+            read_entries(rows)
+
+    def test_another_format(self):
+        with pytest.raises(LedgerError, match=r"Expected a ledger of format=2 == 1\."):
+            read_entries(rows_of(opened(format=2)))
+
+    def test_the_body_is_json_with_sorted_keys(self):
+        row = row_of(CohortAdded(cohort="a", num_patients=1), sequence=2, time=TIME, previous="p")
+        assert row == Row(
+            sequence=2,
+            time="2026-01-02T03:04:05.678+00:00",
+            kind="cohort",
+            body='{"cohort": "a", "num_patients": 1}',
+            previous="p",
+            digest=row.computed_digest(),
+        )
