@@ -42,7 +42,8 @@ _REFUSED = 1000
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 _POLL_SECONDS, _HEARTBEAT_SECONDS = 0.5, 20.0
 _MAX_TRIES = 3
-_START_SECONDS = 60.0
+_START_SECONDS = 300.0
+"""Long enough for a machine with ten times more to do than it has cores."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 2.0, 60.0
 _STABLE_SECONDS = 120.0
 """A SuperNode that ran so long had connected; the next failure starts with a short pause again."""

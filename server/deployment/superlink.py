@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 APP = Path(__file__).resolve().parents[2]
 """The folder of this application, from which Flower makes the bundle."""
-_START_SECONDS, _COMMAND_SECONDS = 60.0, 60.0
+_START_SECONDS, _COMMAND_SECONDS = 300.0, 300.0
+"""Long enough for a machine with ten times more to do than it has cores."""
 _POLL_SECONDS = 0.2
 
 

@@ -147,14 +147,25 @@ def _exchange(
 
 
 def _answers(grid: Grid, messages: Sequence[Message], *, seconds: float) -> Iterator[Message]:
-    """Send and yield what comes back, as it comes, until all is there or time has run out."""
+    """Send and yield what comes back, as it comes, until all is there or time has run out.
+
+    Where a site loses its connection, Flower answers for it with an error. That is no answer of the site: it is asked
+    again as soon as it is connected, and gives an equal request an equal reply. So who takes part in a round depends on
+    the deadline and not on who was reconnecting, for instance after the coordinator was restarted.
+    """
     deadline = time.monotonic() + seconds
-    waiting = set(grid.push_messages(messages))
+    waiting, lost = _push(grid, messages), list[Message]()
     pause = _SHORTEST_PAUSE_SECONDS
-    while waiting:
+    while waiting or lost:
         is_late = time.monotonic() >= deadline
-        arrived = list(grid.pull_messages(waiting))
-        waiting -= {answer.metadata.reply_to_message_id for answer in arrived}
+        lost = _ask_again(grid, lost, waiting)
+        arrived = []
+        for answer in grid.pull_messages(set(waiting)):
+            asked = waiting.pop(answer.metadata.reply_to_message_id, None)
+            if asked is not None and answer.has_error() and answer.metadata.src_node_id != asked.metadata.dst_node_id:
+                lost.append(asked)
+            else:
+                arrived.append(answer)
         yield from arrived
         if is_late:
             return
@@ -163,6 +174,24 @@ def _answers(grid: Grid, messages: Sequence[Message], *, seconds: float) -> Iter
         else:
             time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
             pause = min(2 * pause, _POLL_SECONDS)
+
+
+def _push(grid: Grid, messages: Sequence[Message]) -> dict[str, Message]:
+    # Messages too large for Flower get no identifier.
+    return dict(zip(grid.push_messages(messages), messages, strict=False))
+
+
+def _ask_again(grid: Grid, lost: Sequence[Message], waiting: dict[str, Message]) -> list[Message]:
+    """Send the ``lost`` messages of nodes that are connected again, add them to ``waiting`` and return the others."""
+    connected = set(grid.get_node_ids()) if lost else set()
+    again = [
+        Message(message.content, node, message.metadata.message_type, group_id=message.metadata.group_id)
+        for message in lost
+        if (node := message.metadata.dst_node_id) in connected
+    ]
+    if again:
+        waiting |= _push(grid, again)
+    return [message for message in lost if message.metadata.dst_node_id not in connected]
 
 
 def _read_all(answers: Iterable[Message], request: Request, read: _Reader[Reply]) -> tuple[dict[str, Reply], list[str]]:

@@ -92,11 +92,14 @@ def federate(grid: Grid, config: ExperimentConfig, *, observe: Observer) -> Outc
     reached = read_checkpoint(folder, config)
     if reached is None:
         reached = Checkpoint(state=ServerState.start(evaluator.initial_parameters), rounds=(), sites={})
-    for server_round in range(len(reached.rounds) + 1, config.training.num_rounds + 1):
+    first_round = len(reached.rounds) + 1
+    for server_round in range(first_round, config.training.num_rounds + 1):
         state = reached.state
         started = time.monotonic()
-        # Whoever was away is asked again as soon as they are back.
-        nodes = strategy.wait_for_sites(grid, config.federation, for_all=server_round == 1)
+        # The round after all took part waits for all, and so does the first one after a start or a resume. Later, a
+        # site that is away holds nobody up; it is asked again as soon as it is back.
+        for_all = server_round == first_round or reached.rounds[-1].num_sites == len(config.federation.sites)
+        nodes = strategy.wait_for_sites(grid, config.federation, for_all=for_all)
         request = Request(
             config=config, server_round=server_round, parameters=state.parameters, constants=evaluator.constants
         )

@@ -33,7 +33,7 @@ from simulations.federation.display import SimulationDisplay
 from simulations.federation.prepare import prepare
 from simulations.federation.privacy_reports import write_privacy_reports
 
-_START_SECONDS = 120.0
+_START_SECONDS = 600.0
 _POLL_SECONDS = 0.5
 _INTERRUPTED = 130
 ROOT = Path(__file__).resolve().parents[2]

@@ -330,6 +330,57 @@ def test_no_site_speaks_for_another(request_to_sites):
     assert "from the node that is enrolled for it" in exchange.failures[0]
 
 
+class FlakyGrid(ScriptedGrid):
+    """Answers for a site that is not connected as Flower does, with an error of its own, until the site is back."""
+
+    def push_messages(self, messages):
+        first = len(self.sent)
+        connected = set(self.get_node_ids())
+        pushed = list(messages)
+        for number, message in enumerate(pushed, start=first):
+            message.metadata.__dict__["_message_id"] = str(number)
+        self.sent += pushed
+        self.answers = [*getattr(self, "answers", []), *(self._answer(message, connected) for message in pushed)]
+        return [message.metadata.message_id for message in pushed]
+
+    def _answer(self, message, connected):
+        if message.metadata.dst_node_id in connected:
+            return self.answer(message)
+        error = Message(Error(3, "Error: Node Unavailable"), reply_to=message)
+        error.metadata.__dict__["_src_node_id"] = 1
+        return error
+
+
+def with_deadline(request, seconds):
+    federation = dataclasses.replace(request.config.federation, round_timeout_seconds=seconds)
+    return dataclasses.replace(request, config=dataclasses.replace(request.config, federation=federation))
+
+
+def test_a_site_that_lost_its_connection_is_asked_again_when_it_is_back(request_to_sites):
+    # Away when it is asked, twice more when it is looked for, then back.
+    grid = FlakyGrid(answering(), node_sets=[[11, 12], [11, 12], [12], NODES])
+    exchange = train(grid, with_deadline(request_to_sites, 60.0), NODES)
+    assert [reply.site for reply in exchange.replies] == sorted(SITES)
+    assert exchange.failures == ()
+    asked = [message.metadata.dst_node_id for message in grid.sent]
+    assert asked == [11, 12, 13, 13]
+    assert grid.sent[3].content is grid.sent[2].content
+    assert grid.sent[3].metadata.group_id == "2"
+
+
+def test_a_site_that_does_not_come_back_is_silent(request_to_sites):
+    exchange = train(FlakyGrid(answering(), node_sets=[[11, 12]]), request_to_sites, NODES)
+    assert [reply.site for reply in exchange.replies] == ["MGH", "WFU"]
+    assert exchange.failures == ("1 sent no reply within 0.4 s",)
+
+
+def test_a_refusal_of_the_site_itself_is_final(request_to_sites):
+    grid = FlakyGrid(answering(ISMD=Error(1000, "refused")), node_sets=[NODES])
+    exchange = train(grid, with_deadline(request_to_sites, 60.0), NODES)
+    assert exchange.failures == ("node 13: refused",)
+    assert len(grid.sent) == 3
+
+
 def test_silence_lasts_as_long_as_the_deadline_and_no_longer(request_to_sites):
     started = time.monotonic()
     exchange = train(ScriptedGrid(answering(ISMD=None)), request_to_sites, NODES)
@@ -338,10 +389,7 @@ def test_silence_lasts_as_long_as_the_deadline_and_no_longer(request_to_sites):
 
 
 def test_when_all_have_answered_nobody_waits(request_to_sites):
-    federation = dataclasses.replace(request_to_sites.config.federation, round_timeout_seconds=60.0)
-    request = dataclasses.replace(
-        request_to_sites, config=dataclasses.replace(request_to_sites.config, federation=federation)
-    )
+    request = with_deadline(request_to_sites, 60.0)
     started = time.monotonic()
     assert len(train(ScriptedGrid(answering()), request, NODES).replies) == 3
     assert time.monotonic() - started < 5

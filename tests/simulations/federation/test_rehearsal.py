@@ -28,8 +28,7 @@ from simulations.federation.rehearsal import Rehearsal, environment, overrides_f
 
 pytestmark = pytest.mark.slow
 SECONDS = 600
-DEADLINE = 120
-"""Of a round, in seconds: a busy machine starts a SuperNode slowly, and after a failure it may be started twice."""
+"""How long anything is waited for; only a test that fails takes so long."""
 
 
 class Stage:
@@ -102,7 +101,7 @@ def stage(smoke, tmp_path_factory):
     folder = tmp_path_factory.mktemp("federation")
     overrides = [
         *("preset=smoke", f"data.root={smoke.root}", f"data.cache_dir={smoke.cache}"),
-        *("privacy.noise=seeded", f"federation.round_timeout_seconds={DEADLINE}"),
+        *("privacy.noise=seeded", f"federation.round_timeout_seconds={SECONDS}"),
     ]
     config = prepare(compose([*overrides, f"run.dir={folder}/prepared"]), report=lambda *_: None).config
     made = Stage(folder, overrides, config)
@@ -121,7 +120,7 @@ def whole(stage):
 
 
 def test_processes_compute_what_the_simulation_computes_to_the_last_bit(whole, run_smoke):
-    simulated = run_smoke("privacy.noise=seeded", f"federation.round_timeout_seconds={DEADLINE}")
+    simulated = run_smoke("privacy.noise=seeded", f"federation.round_timeout_seconds={SECONDS}")
     assert (whole / "model.safetensors").read_bytes() == (simulated / "model.safetensors").read_bytes()
     first, second = (read_results(folder / "results.json") for folder in (whole, simulated))
     assert first.final == second.final
@@ -209,8 +208,8 @@ class TestChaos:
         assert reserved >= sum(isinstance(entry.content, Committed) for entry in entries)
 
     def test_a_hanging_site_holds_a_round_up_until_the_deadline_only(self, stage):
-        run_dir = stage.folder / "hanging"
-        follower = stage.submit(run_dir, "privacy.max_grad_norm=0.1")
+        run_dir, deadline = stage.folder / "hanging", 60
+        follower = stage.submit(run_dir, "privacy.max_grad_norm=0.1", f"federation.round_timeout_seconds={deadline}")
         wait_for(has_checkpoint(run_dir), "the first round")
         stage.kill("MGH", signal.SIGSTOP)
         try:
@@ -219,7 +218,7 @@ class TestChaos:
             stage.kill("MGH", signal.SIGCONT)
         assert min(entry.num_sites for entry in results.rounds) == 2
         # Two exchanges a round, each at most as long as the deadline.
-        assert max(entry.seconds for entry in results.rounds) < 2 * DEADLINE + 30
+        assert max(entry.seconds for entry in results.rounds) < 2 * deadline + 30
 
     def test_a_stopped_run_says_so_and_can_be_resumed(self, stage):
         run_dir = stage.folder / "stopped"
