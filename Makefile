@@ -7,10 +7,10 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulate federation test test-fast chaos lint types format clean
+.PHONY: help setup simulate federation test test-fast chaos lint types format docs-tables clean
 
 help: ## Show the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 # torch comes first: left to float, another package may pull a newer build with gigabytes of CUDA libraries.
 $(READY): pyproject.toml constraints.txt
@@ -49,6 +49,9 @@ types: $(READY) ## Check types
 format: $(READY) ## Rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs-tables: $(READY) ## Write the generated tables of README and docs again, from docs/generated
+	$(BIN)/python docs/tables.py
 
 clean: ## Remove caches and the virtual environment; runs/ stays
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
