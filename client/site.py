@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from client.data.dataset import assign_table_roles, load_lesions, site_table
-from client.data.lesion_table import LesionTable, check_rejects
+from client.data.dataset import configured_roles, load_lesions
 from client.data.splits import Role, check_cohort
+from client.data.tables.lesion_table import LesionTable, check_rejects
+from client.data.tables.site_table import site_table
 from client.privacy.ledger import Ledger
 from client.privacy.policy import OPEN_POLICY, SitePolicy
 from shared_model.config.choices import DataSource
@@ -35,7 +36,7 @@ class SiteSettings:
     policy: Path
 
     @classmethod
-    def of(cls, node_config: Mapping[str, object], config: ExperimentConfig) -> "SiteSettings":
+    def from_node_config(cls, node_config: Mapping[str, object], config: ExperimentConfig) -> "SiteSettings":
         """Read the settings of a node.
 
         A deployed node has the keys ``site``, ``data-root``, ``ledger`` and ``policy``, and may have ``data-source``,
@@ -95,13 +96,13 @@ class SiteData:
     table: LesionTable
 
     @cached_property
-    def roles(self) -> "pd.Series[str]":
+    def role_by_patient(self) -> "pd.Series[str]":
         """The role of every patient of the table."""
-        return assign_table_roles(self.table.frame, self.config)
+        return configured_roles(self.table.frame, self.config)
 
     def patients(self, *roles: Role) -> list[str]:
         """Return the identifiers of the patients with one of ``roles``, also of those whose images cannot be read."""
-        return [str(patient) for patient, role in self.roles.items() if role in roles]
+        return [str(patient) for patient, role in self.role_by_patient.items() if role in roles]
 
     @cached_property
     def lesions(self) -> Mapping[Role, Lesions]:
@@ -135,7 +136,7 @@ def open_site(node_config: Mapping[str, object], config: ExperimentConfig) -> Si
         LedgerError: the ledger was changed, is damaged or cannot be written.
         ConfigError, DataError: settings, policy or tables cannot be used.
     """
-    settings = SiteSettings.of(node_config, config)
+    settings = SiteSettings.from_node_config(node_config, config)
     policy = SitePolicy.load(settings.policy)
     policy.require(config, source_fingerprint())
     return Site(
@@ -157,7 +158,7 @@ def load_site(config: ExperimentConfig, site: str) -> SiteData:
     table = site_table(config, site)
     check_rejects(table, config.data.max_reject_fraction)
     data = SiteData(config=config, table=table)
-    train = table.frame[table.frame["patient_id"].map(data.roles) == Role.TRAIN]
+    train = table.frame[table.frame["patient_id"].map(data.role_by_patient) == Role.TRAIN]
     check_cohort(train["label"].to_numpy(), train["patient_id"].to_numpy(), role=Role.TRAIN)
     return data
 

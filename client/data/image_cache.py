@@ -87,7 +87,7 @@ class FileDigests:
         if isinstance(known, dict):
             self._known = {name: entry for name, entry in known.items() if isinstance(entry, list) and len(entry) == 3}
 
-    def of(self, path: Path) -> str:
+    def digest(self, path: Path) -> str:
         """Return the SHA-256 of the file's content.
 
         Raises:

@@ -9,7 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from client.data.dicom import MAX_FILE_BYTES, MAX_SIDE, read_dicom
+from client.data.dicom.decoding import MAX_SIDE
+from client.data.dicom.reader import MAX_FILE_BYTES, read_dicom
 from shared_model.config.choices import ImageMode
 from shared_model.config.experiment import ImageConfig
 from shared_model.data.preprocessing import (

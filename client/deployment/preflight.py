@@ -12,8 +12,8 @@ from enum import StrEnum
 from http.client import HTTPException, HTTPSConnection
 from importlib.metadata import version
 
-from client.data.dataset import site_table
-from client.data.lesion_table import check_rejects
+from client.data.tables.lesion_table import check_rejects
+from client.data.tables.site_table import site_table
 from client.deployment.site_file import SiteFile
 from client.privacy.ledger import Ledger
 from client.privacy.policy import SitePolicy
@@ -79,7 +79,7 @@ def _guarded(name: str, check: Callable[[SiteFile], str], site: SiteFile, remedy
 
 def _data(site: SiteFile) -> str:
     config = compose([f"federation.sites=[{site.site}]", "federation.min_sites=1"])
-    settings = SiteSettings.of(site.node_config, config)
+    settings = SiteSettings.from_node_config(site.node_config, config)
     table = site_table(settings.config, settings.site)
     check_rejects(table, config.data.max_reject_fraction)
     num_patients = table.frame["patient_id"].nunique()

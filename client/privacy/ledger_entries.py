@@ -201,7 +201,10 @@ class History:
     def __post_init__(self) -> None:
         recorded = {entry.content.cohort for entry in self.entries if isinstance(entry.content, CohortAdded)}
         for fingerprint in recorded | set(self.members):
-            if Cohort.of(self.members.get(fingerprint, ())).fingerprint != fingerprint or fingerprint not in recorded:
+            if (
+                Cohort.from_pseudonyms(self.members.get(fingerprint, ())).fingerprint != fingerprint
+                or fingerprint not in recorded
+            ):
                 raise LedgerError(f"Expected the patients of cohort {fingerprint[:12]} as they were recorded.")
         for entry in self.entries:
             if isinstance(entry.content, Reserved | Unprotected) and entry.content.cohort not in recorded:

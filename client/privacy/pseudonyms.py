@@ -28,7 +28,7 @@ class Cohort:
     members: frozenset[bytes]
 
     @classmethod
-    def of(cls, members: Iterable[bytes]) -> "Cohort":
+    def from_pseudonyms(cls, members: Iterable[bytes]) -> "Cohort":
         """Return the cohort of ``members``."""
         distinct = frozenset(members)
         return cls(fingerprint=hashlib.sha256(b"".join(sorted(distinct))).hexdigest(), members=distinct)
@@ -75,7 +75,9 @@ class SiteKey:
 
     def cohort(self, patients: Iterable[str]) -> Cohort:
         """Return the cohort of the patients with these identifiers."""
-        return Cohort.of(self._keyed(b"patient", patient.encode())[:_PSEUDONYM_BYTES] for patient in patients)
+        return Cohort.from_pseudonyms(
+            self._keyed(b"patient", patient.encode())[:_PSEUDONYM_BYTES] for patient in patients
+        )
 
     def _keyed(self, purpose: bytes, content: bytes) -> bytes:
         return hmac.digest(self._secret, purpose + b"\0" + content, "sha256")

@@ -24,9 +24,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 from torch import Tensor
 
-from client.data.dataset import assign_table_roles, findings_of, lesion_files, load_all_lesions, site_table
+from client.data.dataset import configured_roles, finding_numbers, load_all_lesions
 from client.data.images import load_lesion, load_lesion_mask
+from client.data.network_inputs import lesion_files
 from client.data.splits import Role
+from client.data.tables.site_table import site_table
 from server.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from server.report.explanations import (
     EXPLANATIONS,
@@ -184,7 +186,7 @@ class Maps:
 
 def _test_lesions(config: ExperimentConfig) -> tuple[pd.DataFrame, Lesions]:
     lesions, table = load_all_lesions(site_table(config, None), config)
-    is_test = (table.frame["patient_id"].map(assign_table_roles(table.frame, config)) == Role.TEST).to_numpy(dtype=bool)
+    is_test = (table.frame["patient_id"].map(configured_roles(table.frame, config)) == Role.TEST).to_numpy(dtype=bool)
     return table.frame[is_test].reset_index(drop=True), lesions.select(torch.from_numpy(is_test))
 
 
@@ -192,7 +194,7 @@ def _other_views(config: ExperimentConfig) -> tuple[Tensor | None, ...]:
     """Return of every test row the features of the lesion's other views."""
     by_itself = dataclasses.replace(config, data=dataclasses.replace(config.data, views=Views.OWN))
     frame, lesions = _test_lesions(by_itself)
-    findings, rows = findings_of(frame), torch.arange(len(frame))
+    findings, rows = finding_numbers(frame), torch.arange(len(frame))
     return tuple(lesions.images[(findings == findings[row]) & lesions.has_image & (rows != row)] for row in rows)
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from client.data.dataset import assign_table_roles, load_all_lesions, load_lesions, read_roster, read_table, restrict
-from client.data.lesion_table import LesionTable, check_rejects, write_rejects
+from client.data.dataset import configured_roles, load_all_lesions, load_lesions
 from client.data.splits import Role, check_cohort
+from client.data.tables.lesion_table import LesionTable, check_rejects, write_rejects
+from client.data.tables.site_table import read_roster, read_table, restrict
 from server.evaluation.predictions import ATTRIBUTES
 from shared_model.config.choices import Partition, PrivacyMode
 from shared_model.config.experiment import ExperimentConfig
@@ -125,7 +126,7 @@ def _require_sites(config: ExperimentConfig, roster: dict[str, str] | None, tabl
 def _check_cohorts(config: ExperimentConfig, roster: dict[str, str] | None, table: LesionTable) -> None:
     """Find out before training which site could not take part."""
     frame = table.frame
-    roles = assign_table_roles(frame, config)
+    roles = configured_roles(frame, config)
     is_training = frame["patient_id"].map(roles) == Role.TRAIN
     owners = _owners(config, roster, frame)
     for site in config.federation.sites:
@@ -141,7 +142,7 @@ def _check_cohorts(config: ExperimentConfig, roster: dict[str, str] | None, tabl
 
 def _write_patients(config: ExperimentConfig, roster: dict[str, str] | None, table: LesionTable) -> None:
     """Write for every site how many patients and lesions it has in each role."""
-    roles = assign_table_roles(table.frame, config)
+    roles = configured_roles(table.frame, config)
     for site, mine in _tables_of_sites(config, roster, table):
         groups = mine.frame.groupby(mine.frame["patient_id"].map(roles))["patient_id"]
         counted = pd.DataFrame({"patients": groups.nunique(), "lesions": groups.size()})
@@ -191,7 +192,7 @@ def _with_server_files(
     """Write the server's test and public lesions and return the configuration that names them."""
     evaluation = config.evaluation
     if evaluation.holdout is None and len(lesions[Role.TEST]):
-        of_test = frame[frame["patient_id"].map(assign_table_roles(frame, config)) == Role.TEST]
+        of_test = frame[frame["patient_id"].map(configured_roles(frame, config)) == Role.TEST]
         holdout = _write_holdout(config, lesions[Role.TEST], of_test, roster)
         evaluation = dataclasses.replace(evaluation, holdout=holdout)
     if evaluation.public is None and len(lesions[Role.PUBLIC]):

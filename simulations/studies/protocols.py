@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from client.data.dataset import read_roster, restrict
+from client.data.tables.site_table import read_roster, restrict
 from shared_model.config.choices import Modality
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import ConfigError

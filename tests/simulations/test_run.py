@@ -15,12 +15,13 @@ import yaml
 from safetensors.numpy import load, load_file
 
 import client.app
-import client.data.dataset
 import client.data.image_cache
 import client.data.images
+import client.data.network_inputs
 import server.report.run_display
-from client.data.dataset import load_lesions, site_table
+from client.data.dataset import load_lesions
 from client.data.splits import Role
+from client.data.tables.site_table import site_table
 from client.privacy.ledger import Ledger, read_history
 from client.privacy.ledger_entries import Purpose, Reserved, Unprotected
 from server.evaluation.predictions import Predictions
@@ -381,7 +382,9 @@ class TestInterruption:
         assert not (tmp_path / "run" / "results.json").exists()
         monkeypatch.undo()
         done = []
-        monkeypatch.setattr(client.data.dataset, "frozen_features", lambda *images: done.append(1) or original(*images))
+        monkeypatch.setattr(
+            client.data.network_inputs, "frozen_features", lambda *images: done.append(1) or original(*images)
+        )
         assert main(overrides) == 0
         first = len(list((tmp_path / "cache").rglob("*.npy")))
         assert first > 1
@@ -395,4 +398,4 @@ class TestInterruption:
         assert "preset=smoke|phantom|cbis_mass" in shown.stdout
 
 
-original = client.data.dataset.frozen_features
+original = client.data.network_inputs.frozen_features

@@ -1,17 +1,15 @@
 """Table and images to tensors: every patient once, nothing lost silently, the cache in between."""
 
-import dataclasses
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 
-import client.data.dataset
-from client.data.dataset import load_lesions, read_roster, restrict, site_table
+import client.data.network_inputs
+from client.data.dataset import load_lesions
 from client.data.splits import Role
+from client.data.tables.site_table import site_table
 from shared_model.config.experiment import compose
-from shared_model.errors import CohortError, ConfigError, TableError
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "CBIS-DDSM"
 
@@ -36,7 +34,7 @@ class TestManifest:
 
     def test_warm_cache_gives_equal_tensors_without_reading_images(self, config, monkeypatch):
         cold, _ = load_lesions(site_table(config, "HOME"), config)
-        monkeypatch.setattr(client.data.dataset, "load_lesion", lambda *_: pytest.fail("read an image"))
+        monkeypatch.setattr(client.data.network_inputs, "load_lesion", lambda *_: pytest.fail("read an image"))
         warm, _ = load_lesions(site_table(config, "HOME"), config)
         for role in Role:
             assert torch.equal(cold[role].images, warm[role].images)
@@ -70,38 +68,6 @@ class TestManifest:
         assert seen[-1] == (40, 40)
         assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
-    def test_missing_root(self, config):
-        gone = dataclasses.replace(config, data=dataclasses.replace(config.data, root="/no/such/manifest.csv"))
-        with pytest.raises(ConfigError, match=r"data\.root=/no/such/manifest\.csv"):
-            site_table(gone, "HOME")
-
-
-class TestRoster:
-    def with_roster(self, config, hospital, text):
-        (hospital.manifest.parent / "roster.csv").write_text(text)
-        return dataclasses.replace(config, data=dataclasses.replace(config.data, roster="roster.csv"))
-
-    def test_keeps_the_site_and_its_rejects_only(self, config, hospital):
-        ids = pd.read_csv(hospital.manifest)["patient_id"].unique()
-        text = "patient_id,site\n" + "".join(f"{p},{'HOME' if i < 5 else 'AWAY'}\n" for i, p in enumerate(ids))
-        table = site_table(self.with_roster(config, hospital, text), "HOME")
-        assert set(table.frame["patient_id"]) == set(ids[:5])
-
-    def test_site_without_patients(self, config, hospital):
-        changed = self.with_roster(config, hospital, "patient_id,site\nX,AWAY\n")
-        with pytest.raises(CohortError, match="patients of site HOME"):
-            site_table(changed, "HOME")
-
-    def test_patient_of_two_sites(self, config, hospital):
-        changed = self.with_roster(config, hospital, "patient_id,site\nX,HOME\nX,AWAY\n")
-        with pytest.raises(TableError, match="one site for every patient"):
-            read_roster(changed.data)
-
-    def test_roster_without_site_column(self, config, hospital):
-        changed = self.with_roster(config, hospital, "patient_id,place\nX,HOME\n")
-        with pytest.raises(TableError, match="column site or institution"):
-            read_roster(changed.data)
-
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real data are not at ../shared/data/CBIS-DDSM")
 class TestRealTables:
@@ -126,15 +92,3 @@ class TestRealTables:
             numbers = [set(part.patients.tolist()) for part in lesions.values()]
             assert sum(map(len, numbers)) == len(set().union(*numbers))
         assert sum(map(len, parts.values())) == len(set().union(*parts.values())) == 1566
-
-    def test_the_31_overlapping_patients_leave_the_training_side(self, real):
-        table = site_table(real, None)
-        assert table.excluded["patient_id"].nunique() == 31
-        overlapping = set(table.excluded["patient_id"])
-        assert set(table.frame[table.frame["patient_id"].isin(overlapping)]["split"]) == {"test"}
-
-    def test_restrict_is_a_partition(self, real):
-        table = site_table(real, None)
-        patients = sorted(set(table.frame["patient_id"]))
-        halves = restrict(table, set(patients[::2])), restrict(table, set(patients[1::2]))
-        assert sum(len(half.frame) for half in halves) == len(table.frame)

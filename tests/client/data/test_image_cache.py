@@ -234,37 +234,37 @@ def sha256(content):
 def test_digest_is_that_of_the_content_and_is_remembered(tmp_path, image, monkeypatch):
     memory = tmp_path / "digests.json"
     digests = FileDigests(memory)
-    assert digests.of(image) == sha256(b"pixels")
+    assert digests.digest(image) == sha256(b"pixels")
     digests.save()
     monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("read again"))
-    assert digests.of(image) == sha256(b"pixels")
-    assert FileDigests(memory).of(image) == sha256(b"pixels")
+    assert digests.digest(image) == sha256(b"pixels")
+    assert FileDigests(memory).digest(image) == sha256(b"pixels")
 
 
 @pytest.mark.parametrize("content", [b"other size", b"PIXELS"])
 def test_digest_follows_size_and_modification_time(tmp_path, image, content):
     digests = FileDigests(tmp_path / "digests.json")
-    digests.of(image)
+    digests.digest(image)
     digests.save()
     before = image.stat()
     image.write_bytes(content)
     os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns + (1 if len(content) == 6 else 0)))
     for again in (digests, FileDigests(tmp_path / "digests.json")):
-        assert again.of(image) == sha256(content)
+        assert again.digest(image) == sha256(content)
 
 
 def test_equal_content_has_one_digest_under_two_names(tmp_path, image):
     (tmp_path / "copy.dcm").write_bytes(b"pixels")
     digests = FileDigests(tmp_path / "digests.json")
-    assert digests.of(image) == digests.of(tmp_path / "copy.dcm")
+    assert digests.digest(image) == digests.digest(tmp_path / "copy.dcm")
 
 
 def test_a_missing_file_is_an_os_error_even_if_it_was_known(tmp_path, image):
     digests = FileDigests(tmp_path / "digests.json")
-    digests.of(image)
+    digests.digest(image)
     image.unlink()
     with pytest.raises(FileNotFoundError, match=r"image\.dcm"):
-        digests.of(image)
+        digests.digest(image)
 
 
 def test_nothing_is_written_without_news(tmp_path, image):
@@ -272,10 +272,10 @@ def test_nothing_is_written_without_news(tmp_path, image):
     FileDigests(memory).save()
     assert not memory.exists()
     digests = FileDigests(memory)
-    digests.of(image)
+    digests.digest(image)
     digests.save()
     written = memory.stat().st_mtime_ns, memory.stat().st_ino
-    digests.of(image)
+    digests.digest(image)
     digests.save()
     assert (memory.stat().st_mtime_ns, memory.stat().st_ino) == written
 
@@ -288,6 +288,6 @@ def test_a_damaged_memory_is_begun_again(tmp_path, image, text):
     memory = tmp_path / "digests.json"
     memory.write_text(text.replace("IMAGE", str(image)).replace("MTIME", str(image.stat().st_mtime_ns)))
     digests = FileDigests(memory)
-    assert digests.of(image) == sha256(b"pixels")
+    assert digests.digest(image) == sha256(b"pixels")
     digests.save()
     assert json.loads(memory.read_text())[str(image)][2] == sha256(b"pixels")

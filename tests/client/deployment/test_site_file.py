@@ -51,7 +51,7 @@ def test_relative_paths_are_relative_to_the_file(kit):
 def test_the_site_reads_its_own_folders_and_none_of_the_servers(kit, roster):
     site = SiteFile.load(edited(kit, data_root="images", roster=roster))
     config = compose(["preset=smoke", "federation.sites=[mgh,wfu]", "data.root=/servers/own"])
-    settings = SiteSettings.of(site.node_config, config)
+    settings = SiteSettings.from_node_config(site.node_config, config)
     assert settings.config.data.root == str(kit / "images")
     assert settings.config.data.roster == roster
     assert (settings.ledger, settings.policy) == (site.ledger, site.policy)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from client.data.dataset import read_roster
+from client.data.tables.site_table import read_roster
 from shared_model.config.experiment import compose
 from shared_model.errors import CohortError
 from simulations.federation import prepare as module

@@ -9,8 +9,8 @@ import pandas as pd
 import pydicom
 import pytest
 
-from client.data.cbis_ddsm import read_cbis_ddsm
 from client.data.images import LesionFiles, load_lesion, read_image
+from client.data.tables.cbis_ddsm import read_cbis_ddsm
 from shared_model.config.experiment import compose
 from shared_model.data.preprocessing import is_mask
 from shared_model.vocabulary import LesionType

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.data.dataset import read_roster
+from client.data.tables.site_table import read_roster
 from server.evaluation.predictions import Predictions
 from server.results.document import read_results
 from shared_model.config.experiment import compose

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from client.data.cbis_ddsm import index_subjects, read_cbis_ddsm
+from client.data.tables.cbis_ddsm import read_cbis_ddsm
+from client.data.tables.cbis_ddsm_files import index_subjects
 from shared_model.errors import TableError
 from shared_model.vocabulary import LesionType
 
-REAL = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "CBIS-DDSM"
+REAL = Path(__file__).resolve().parents[5] / "shared" / "data" / "CBIS-DDSM"
 MASS = (LesionType.MASS,)
 BOTH = tuple(LesionType)
 

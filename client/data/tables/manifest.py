@@ -13,23 +13,13 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from client.data.lesion_table import (
-    BOX_COLUMNS,
-    LEAVES_ROOT,
-    NO_IMAGE_FILE,
-    LesionRow,
-    LesionTable,
-    TextTable,
-    build_lesion_table,
-    is_missing,
-    read_csv,
-    relative_path,
-    text_table,
-)
+from client.data.tables.cells import BOX_COLUMNS, LEAVES_ROOT, relative_path
+from client.data.tables.lesion_table import NO_IMAGE_FILE, LesionRow, LesionTable, build_lesion_table
+from client.data.tables.text_table import TextTable, is_missing
 from shared_model.errors import TableError
 from shared_model.vocabulary import CLINICAL_COLUMNS
 
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 REQUIRED_COLUMNS = ("patient_id", "label", "split")
 OPTIONAL_COLUMNS = (
@@ -43,6 +33,39 @@ OPTIONAL_COLUMNS = (
 _IDENTIFYING_COLUMNS = ("patient_id", "image_path", "laterality", "view", "abnormality_type", *BOX_COLUMNS)
 
 
+def read_manifest(path: Path, *, needs_image: bool) -> LesionTable:
+    """Read a site's manifest.
+
+    An empty ``image_path`` is a lesion without an image and no defect; a named file that is not there is. An absent
+    ``lesion_id`` is generated: it stays the same when rows are added, removed or moved.
+
+    Args:
+        path: ``.csv`` or ``.parquet`` file; image paths are relative to its folder.
+        needs_image: whether images are looked up; if not, ``lesion_paths`` is empty throughout.
+
+    Raises:
+        TableError: the file is missing or malformed, or lacks a required column.
+    """
+    table = _read(path)
+    table.require(REQUIRED_COLUMNS)
+    _warn_of_columns(table)
+    folder = path.resolve().parent
+    return build_lesion_table(
+        [
+            _lesion_row(
+                table,
+                number,
+                folder=folder,
+                lesion_id=generated if is_missing(cells.get("lesion_id", "")) else cells["lesion_id"].strip(),
+                needs_image=needs_image,
+            )
+            for number, (cells, generated) in enumerate(
+                zip(table.rows, _generated_ids(table.rows), strict=True), start=1
+            )
+        ]
+    )
+
+
 def _read_parquet(path: Path) -> TextTable:
     try:
         # Nullable dtypes, so that a missing cell does not turn whole numbers into decimal ones.
@@ -53,11 +76,11 @@ def _read_parquet(path: Path) -> TextTable:
     columns = [
         ["" if pd.api.types.is_scalar(cell) and pd.isna(cell) else str(cell) for cell in frame[name]] for name in frame
     ]
-    return text_table(path.name, [str(name) for name in frame.columns], list(zip(*columns, strict=True)))
+    return TextTable.from_cells(path.name, [str(name) for name in frame.columns], list(zip(*columns, strict=True)))
 
 
 def _read(path: Path) -> TextTable:
-    readers = {".csv": read_csv, ".parquet": _read_parquet}
+    readers = {".csv": TextTable.load, ".parquet": _read_parquet}
     if path.suffix.lower() not in readers:
         raise TableError(f"Expected the manifest {path.name} to end in .csv or .parquet.")
     return readers[path.suffix.lower()](path)
@@ -68,9 +91,9 @@ def _warn_of_columns(table: TextTable) -> None:
     ignored = [name for name in table.columns if name not in REQUIRED_COLUMNS + OPTIONAL_COLUMNS]
     absent = [column.name for column in CLINICAL_COLUMNS if not column.optional and column.name not in table.columns]
     if ignored:
-        LOGGER.warning("%s: columns not used: %s.", table.source, ", ".join(ignored))
+        logger.warning("%s: columns not used: %s.", table.source, ", ".join(ignored))
     if absent:
-        LOGGER.warning("%s: no column, so missing in every row: %s.", table.source, ", ".join(absent))
+        logger.warning("%s: no column, so missing in every row: %s.", table.source, ", ".join(absent))
 
 
 def _generated_ids(rows: Sequence[Mapping[str, str]]) -> list[str]:
@@ -127,39 +150,6 @@ def _lesion_row(table: TextTable, number: int, *, folder: Path, lesion_id: str, 
         clinical=cells,
         box=tuple(cells.get(name, "") for name in BOX_COLUMNS),
         lesion_paths=(str(image),) if image else (),
-        finding=None if is_missing(cells.get("finding_id", "")) else cells["finding_id"].strip(),
+        finding_id=None if is_missing(cells.get("finding_id", "")) else cells["finding_id"].strip(),
         problem=problem,
-    )
-
-
-def read_manifest(path: Path, *, needs_image: bool) -> LesionTable:
-    """Read a site's manifest.
-
-    An empty ``image_path`` is a lesion without an image and no defect; a named file that is not there is. An absent
-    ``lesion_id`` is generated: it stays the same when rows are added, removed or moved.
-
-    Args:
-        path: ``.csv`` or ``.parquet`` file; image paths are relative to its folder.
-        needs_image: whether images are looked up; if not, ``lesion_paths`` is empty throughout.
-
-    Raises:
-        TableError: the file is missing or malformed, or lacks a required column.
-    """
-    table = _read(path)
-    table.require(REQUIRED_COLUMNS)
-    _warn_of_columns(table)
-    folder = path.resolve().parent
-    return build_lesion_table(
-        [
-            _lesion_row(
-                table,
-                number,
-                folder=folder,
-                lesion_id=generated if is_missing(cells.get("lesion_id", "")) else cells["lesion_id"].strip(),
-                needs_image=needs_image,
-            )
-            for number, (cells, generated) in enumerate(
-                zip(table.rows, _generated_ids(table.rows), strict=True), start=1
-            )
-        ]
     )

@@ -3,7 +3,7 @@ import logging
 import pandas as pd
 import pytest
 
-from client.data.manifest import read_manifest
+from client.data.tables.manifest import read_manifest
 from shared_model.errors import TableError
 
 CLINICAL = {"breast_density": "2", "laterality": "LEFT", "view": "CC", "abnormality_type": "mass"}

@@ -16,8 +16,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
-from client.data import dicom
-from client.data.dicom import read_dicom
+from client.data.dicom import decoding, reader
+from client.data.dicom.reader import read_dicom
 from shared_model.data.preprocessing import GreyImage
 from shared_model.errors import DicomError
 from shared_model.vocabulary import Laterality, View
@@ -193,7 +193,7 @@ class TestCompressed:
             read_dicom(write(ds, tmp_path / "image.dcm"))
 
     def test_endless_decoding(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(dicom, "_DECODE_SECONDS", 0.01)
+        monkeypatch.setattr(decoding, "_DECODE_SECONDS", 0.01)
         with pytest.raises(DicomError, match=r"decoded in 0.01 s"):
             read_dicom(write(jpeg_2000(PIXELS), tmp_path / "image.dcm"))
 
@@ -413,7 +413,7 @@ class TestRefused:
             read_dicom(tmp_path / name)
 
     def test_huge_file(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(dicom, "MAX_FILE_BYTES", 100)
+        monkeypatch.setattr(reader, "MAX_FILE_BYTES", 100)
         with pytest.raises(DicomError, match=r"Expected file size=\d+ <= 100 bytes"):
             read(tmp_path)
 

@@ -1,0 +1,157 @@
+"""Images of a lesion table -> network input, from the cache or computed and added to it.
+
+The input of a frozen backbone's head is the backbone's features, so that each image passes through it once and never
+again; otherwise it is the preprocessed pixels.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from client.data.image_cache import FileDigests, FloatArray, ImageCache
+from client.data.images import LesionFiles, image_paths_used, load_lesion
+from client.data.tables.cells import BOX_COLUMNS
+from client.data.tables.site_table import data_folder
+from shared_model.config.choices import Modality
+from shared_model.config.experiment import ExperimentConfig
+from shared_model.data.preprocessing import Box
+from shared_model.errors import DicomError
+from shared_model.network.backbone import frozen_features
+from shared_model.network.efficientnet import FEATURE_WIDTH
+from shared_model.vocabulary import Laterality
+
+_SHARD_ROWS = 64
+Progress = Callable[[int, int], None]
+"""Called with the number of images done and the number of all."""
+
+
+class NetworkInputs(NamedTuple):
+    """The input of ``N`` lesions."""
+
+    images: FloatArray
+    """``(N, ...)``, zero where a lesion has no image."""
+    has_image: npt.NDArray[np.bool_]
+    """``(N,)``."""
+    problems: Mapping[int, str]
+    """By row: why the images that the table names cannot be used; those rows are zero too."""
+
+
+def load_network_inputs(frame: pd.DataFrame, config: ExperimentConfig, report: Progress) -> NetworkInputs:
+    """Return the network input of every row of a lesion table's ``frame``.
+
+    What the cache under ``config.data.cache_dir`` lacks is computed and added, shard by shard, so that an interrupted
+    call continues where it stopped.
+    """
+    images = np.zeros((len(frame), *_input_shape(config)), dtype=np.float32)
+    if config.model.modality is Modality.CLINICAL:
+        return NetworkInputs(images, np.zeros(len(frame), dtype=bool), {})
+    store = _InputStore(config)
+    keys, problems = store.fill(lesion_files(frame, config), report)
+    for row, key in enumerate(keys):
+        if key is not None:
+            images[row] = store.cache.get(key)
+    return NetworkInputs(images, np.array([key is not None for key in keys], dtype=bool), problems)
+
+
+def lesion_files(frame: pd.DataFrame, config: ExperimentConfig) -> list[LesionFiles]:
+    """Return the files of every row of a lesion table."""
+    root = data_folder(config.data)
+    return [_row_files(row, root) for row in frame.to_dict("records")]  # type: ignore[arg-type]
+
+
+def _row_files(row: Mapping[str, object], root: Path) -> LesionFiles:
+    x, y, width, height = (row[name] for name in BOX_COLUMNS)
+    film, laterality = row["film_path"], row["laterality"]
+    return LesionFiles(
+        lesion_paths=tuple(root / path for path in row["lesion_paths"]),  # type: ignore[attr-defined]
+        film_path=None if pd.isna(film) else root / str(film),  # type: ignore[call-overload]
+        box=None if pd.isna(x) else Box(x=int(x), y=int(y), width=int(width), height=int(height)),  # type: ignore[call-overload]
+        laterality=None if pd.isna(laterality) else Laterality(str(laterality)),  # type: ignore[call-overload]
+    )
+
+
+def _input_shape(config: ExperimentConfig) -> tuple[int, ...]:
+    if config.model.modality is Modality.CLINICAL:
+        return (0,)
+    if config.model.backbone.is_frozen:
+        return (FEATURE_WIDTH,)
+    return (1, config.data.image.size, config.data.image.size)
+
+
+class _InputStore:
+    """The cache of one configuration, and the computation that fills it."""
+
+    def __init__(self, config: ExperimentConfig) -> None:
+        folder = Path(config.data.cache_dir)
+        self._config = config
+        self._digests = FileDigests(folder / "digests.json")
+        self.cache = ImageCache(folder / "images", _cache_settings(config))
+
+    def fill(self, files: list[LesionFiles], report: Progress) -> tuple[list[str | None], dict[int, str]]:
+        """Compute what is missing; return the key of every row, None without image, and the problems by row."""
+        keys, problems = self._keys(files)
+        missing = {key: row for row, key in enumerate(keys) if key is not None and key not in self.cache}
+        is_missing = set(missing)
+        num_done = sum(key not in is_missing for key in keys)
+        report(num_done, len(files))
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            remaining = iter(missing.items())
+            while shard := list(itertools.islice(remaining, _SHARD_ROWS)):
+                arrays = list(pool.map(self._compute, [files[row] for _, row in shard]))
+                results = dict(zip([key for key, _ in shard], arrays, strict=True))
+                self._put({key: array for key, array in results.items() if not isinstance(array, DicomError)})
+                broken = {key: str(error) for key, error in results.items() if isinstance(error, DicomError)}
+                problems |= {row: broken[key] for row, key in enumerate(keys) if key in broken}
+                num_done += len(shard)
+                report(num_done, len(files))
+        self._digests.save()
+        return [None if row in problems else key for row, key in enumerate(keys)], problems
+
+    def _keys(self, files: list[LesionFiles]) -> tuple[list[str | None], dict[int, str]]:
+        """Return the cache key of every row, None without image, and the rows whose files cannot be read."""
+        keys: list[str | None] = []
+        problems: dict[int, str] = {}
+        for row, lesion in enumerate(files):
+            try:
+                keys.append(self._key(lesion))
+            except OSError as error:
+                keys.append(None)
+                problems[row] = f"image cannot be read: {error.strerror}"
+        return keys, problems
+
+    def _key(self, lesion: LesionFiles) -> str | None:
+        """Return a digest of the files' content and of what else of the row decides the result; None without files."""
+        paths = image_paths_used(lesion, self._config.data.image.mode)
+        if not paths:
+            return None
+        parts = [*(self._digests.digest(path) for path in paths), repr(lesion.box), repr(lesion.laterality)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _compute(self, lesion: LesionFiles) -> FloatArray | DicomError:
+        try:
+            pixels = load_lesion(lesion, self._config.data.image)[None]
+        except DicomError as error:
+            return error
+        if not self._config.model.backbone.is_frozen:
+            return pixels
+        return np.asarray(frozen_features(torch.from_numpy(pixels[None]), self._config.model.backbone)[0].numpy())
+
+    def _put(self, arrays: Mapping[str, FloatArray]) -> None:
+        if arrays:
+            self.cache.put(list(arrays), np.stack(list(arrays.values())))
+
+
+def _cache_settings(config: ExperimentConfig) -> dict[str, object]:
+    backbone = config.model.backbone
+    encoder = f"{backbone} features" if backbone.is_frozen else "pixels"
+    return {"image": dataclasses.asdict(config.data.image), "encoder": encoder}

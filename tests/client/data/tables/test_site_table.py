@@ -1,0 +1,84 @@
+"""The table of one site: its own patients and nobody else's."""
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from client.data.tables.site_table import read_roster, restrict, site_table
+from shared_model.config.experiment import compose
+from shared_model.errors import CohortError, ConfigError, TableError
+
+REAL = Path(__file__).parents[5] / "shared" / "data" / "CBIS-DDSM"
+
+
+@pytest.fixture
+def config(hospital):
+    return compose(hospital.overrides())
+
+
+def test_missing_root(config):
+    gone = dataclasses.replace(config, data=dataclasses.replace(config.data, root="/no/such/manifest.csv"))
+    with pytest.raises(ConfigError, match=r"data\.root=/no/such/manifest\.csv"):
+        site_table(gone, "HOME")
+
+
+def test_without_a_roster_all_patients_are_the_sites_own(config, hospital):
+    table = site_table(config, "HOME")
+    assert set(table.frame["patient_id"]) == set(pd.read_csv(hospital.manifest)["patient_id"])
+    assert read_roster(config.data) is None
+
+
+class TestRoster:
+    def with_roster(self, config, hospital, text):
+        (hospital.manifest.parent / "roster.csv").write_text(text)
+        return dataclasses.replace(config, data=dataclasses.replace(config.data, roster="roster.csv"))
+
+    def test_keeps_the_site_and_its_rejects_only(self, config, hospital):
+        ids = pd.read_csv(hospital.manifest)["patient_id"].unique()
+        text = "patient_id,site\n" + "".join(f"{p},{'HOME' if i < 5 else 'AWAY'}\n" for i, p in enumerate(ids))
+        table = site_table(self.with_roster(config, hospital, text), "HOME")
+        assert set(table.frame["patient_id"]) == set(ids[:5])
+
+    def test_site_without_patients(self, config, hospital):
+        changed = self.with_roster(config, hospital, "patient_id,site\nX,AWAY\n")
+        with pytest.raises(CohortError, match="patients of site HOME"):
+            site_table(changed, "HOME")
+
+    def test_patient_of_two_sites(self, config, hospital):
+        changed = self.with_roster(config, hospital, "patient_id,site\nX,HOME\nX,AWAY\n")
+        with pytest.raises(TableError, match="one site for every patient"):
+            read_roster(changed.data)
+
+    def test_roster_without_site_column(self, config, hospital):
+        changed = self.with_roster(config, hospital, "patient_id,place\nX,HOME\n")
+        with pytest.raises(TableError, match="column site or institution"):
+            read_roster(changed.data)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real data are not at ../shared/data/CBIS-DDSM")
+class TestRealTables:
+    @pytest.fixture
+    def real(self, tmp_path):
+        return compose(
+            [
+                "preset=cbis_mass",
+                "data.lesion_types=[mass,calcification]",
+                "model.modality=clinical",
+                f"data.root={REAL}",
+                f"data.cache_dir={tmp_path / 'cache'}",
+            ]
+        )
+
+    def test_the_31_overlapping_patients_leave_the_training_side(self, real):
+        table = site_table(real, None)
+        assert table.excluded["patient_id"].nunique() == 31
+        overlapping = set(table.excluded["patient_id"])
+        assert set(table.frame[table.frame["patient_id"].isin(overlapping)]["split"]) == {"test"}
+
+    def test_restrict_is_a_partition(self, real):
+        table = site_table(real, None)
+        patients = sorted(set(table.frame["patient_id"]))
+        halves = restrict(table, set(patients[::2])), restrict(table, set(patients[1::2]))
+        assert sum(len(half.frame) for half in halves) == len(table.frame)
