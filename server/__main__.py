@@ -9,10 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from server.deployment.bundle import bundle_digest
 from server.deployment.follow import follow
 from server.deployment.kit import Coordinator
 from server.deployment.provision import provision
-from server.deployment.superlink import bundle_digest, runs, serve, site_statuses, stop_run, submit
+from server.deployment.superlink import runs, serve, site_statuses, stop_run, submit
 from server.report.html_report import MODEL_CARD_FILE, REPORT_FILE, write_report
 from server.report.run_display import Display, print_results
 from server.report.tensorboard import write_events

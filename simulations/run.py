@@ -68,7 +68,7 @@ def simulate(config: ExperimentConfig, console: Console) -> Results:
 
 def _require_ray() -> None:
     if importlib.util.find_spec("ray") is None:
-        raise ConfigError("Expected the package ray with federation=ray; install it with pip install '.[ray]'.")
+        raise ConfigError("Expected ray with federation=ray; install it with pip install 'federated-mammography[ray]'.")
 
 
 def _run_local(config: ExperimentConfig, observe: Observer) -> Outcome:

@@ -1,10 +1,10 @@
 """The coordinator's processes: Flower's SuperLink with TLS and enrolled sites, and the commands that talk to it."""
 
-import hashlib
 import json
 import logging
 import shlex
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flwr.cli.build import build_fab_from_disk
-
+from server.deployment.bundle import write_application
 from server.deployment.certificates import certificate_days_left, require_signed_by
 from server.deployment.kit import CONNECTION, Coordinator
 from shared_model.errors import ConfigError, RoundError
@@ -22,8 +21,6 @@ from shared_model.system.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
-APP = Path(__file__).resolve().parents[2]
-"""The folder of this application, from which Flower makes the bundle."""
 _START_SECONDS, _COMMAND_SECONDS = 300.0, 300.0
 """Long enough for a machine with ten times more to do than it has cores."""
 _POLL_SECONDS = 0.2
@@ -72,11 +69,6 @@ def serve(coordinator: Coordinator, *, stop: threading.Event, on_ready: Callable
         processes.end(process)
 
 
-def bundle_digest() -> str:
-    """Return the SHA-256 of the application bundle that ``submit`` sends, hexadecimal."""
-    return hashlib.sha256(build_fab_from_disk(APP)).hexdigest()
-
-
 def submit(coordinator: Coordinator, overrides: Sequence[str]) -> str:
     """Submit a run with Hydra ``overrides`` and return its id.
 
@@ -86,7 +78,9 @@ def submit(coordinator: Coordinator, overrides: Sequence[str]) -> str:
     run_config = coordinator.state_dir / "run_config.toml"
     # A TOML string is written as a JSON string is. On the command line Flower takes no quotes inside a string.
     write_atomically(run_config, f"overrides = {json.dumps(shlex.join(overrides))}\n".encode())
-    reply = _flwr(coordinator, "run", str(APP), CONNECTION, "--run-config", str(run_config))
+    with tempfile.TemporaryDirectory(dir=coordinator.state_dir, prefix="application-") as folder:
+        write_application(Path(folder))
+        reply = _flwr(coordinator, "run", folder, CONNECTION, "--run-config", str(run_config))
     return str(reply["run-id"])
 
 

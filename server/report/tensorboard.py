@@ -24,7 +24,7 @@ def write_events(folder: Path) -> Path:
         ConfigError: the folder holds no finished run, or the extra is not installed.
     """
     if importlib.util.find_spec("tensorboardX") is None:
-        raise ConfigError("Expected the package tensorboardX; install it with pip install '.[tensorboard]'.")
+        raise ConfigError("Expected tensorboardX; install it with pip install 'federated-mammography[tensorboard]'.")
     try:
         results = read_results(folder / RESULTS_FILE)
         configuration = (folder / CONFIG_FILE).read_text(encoding="utf-8")

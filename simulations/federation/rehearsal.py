@@ -21,9 +21,9 @@ import yaml
 from rich.console import Console
 
 from client.privacy.policy import OPEN_POLICY
+from server.deployment.bundle import bundle_digest
 from server.deployment.kit import Coordinator
 from server.deployment.provision import Kits, provision
-from server.deployment.superlink import bundle_digest
 from shared_model.config.choices import DataSource
 from shared_model.config.experiment import ExperimentConfig, compose
 from shared_model.errors import ConfigError, FederatedMammographyError, RoundError

@@ -9,9 +9,9 @@ import yaml
 
 from server.__main__ import main
 from server.deployment import superlink
+from server.deployment.bundle import bundle_digest
 from server.deployment.kit import Coordinator
 from server.deployment.provision import provision
-from server.deployment.superlink import bundle_digest
 from shared_model.errors import ConfigError
 
 

@@ -67,5 +67,5 @@ def test_what_is_missing_is_said(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"Expected a finished run"):
         write_events(tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install '\.\[tensorboard\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'federated-mammography\[tensorboard\]'"):
         write_events(tmp_path)
