@@ -220,8 +220,8 @@ def _noise_source(config: ExperimentConfig) -> NoiseSource:
 def _noise(config: ExperimentConfig, site: str, purpose: str, server_round: int) -> NoiseGenerator:
     """Return secret randomness, or the reproducible one of a simulation, which protects nobody."""
     if _noise_source(config) is NoiseSource.SECURE:
-        return NoiseGenerator.secure()
-    return NoiseGenerator.seeded(derive_seed(config.seed, purpose, site, server_round))
+        return NoiseGenerator.from_system_entropy()
+    return NoiseGenerator.from_seed(derive_seed(config.seed, purpose, site, server_round))
 
 
 def _proximal_mu(config: ExperimentConfig) -> float:

@@ -14,18 +14,19 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.optim import SGD
 
-from client.training.clipped_gradients import Gradients, GradientSource, GradientWay, choose_way, trainable_parameters
+from client.training.clipped_gradients import Gradients, trainable_parameters
+from client.training.gradient_methods import GradientMethod, GradientSource, choose_gradient_method
 from client.training.noise import NoiseGenerator
-from client.training.patients import Cohort
+from client.training.patients import LesionsByPatient
 from shared_model.config.experiment import TrainingConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import PrivacyError
 from shared_model.privacy.accounting import PrivacyPlan
 
 ROUNDING_MARGIN = 1e-4
-"""By how much more noise is added than planned. Torch may round the last bit of a patient's float32 pass differently in
-other company, so that removing one patient moves the others' sum a little too: by less than 1e-5 clipping norms in all
-that was tried (``tests/client/test_private_training.py``)."""
+"""By how much more noise is added than planned. The last bit of a patient's float32 pass may depend on how many other
+patients torch computes beside it, so that removing one patient moves the others' sum a little too: by less than 1e-5
+clipping norms in all that was tried (``tests/client/training/test_clipped_gradients.py``)."""
 
 Progress = Callable[[int, int], None]
 """Called after each step with the number of steps done and the number of steps in all."""
@@ -42,11 +43,11 @@ class LocalTraining:
 
     config: TrainingConfig
     plan: PrivacyPlan | None
-    """Null trains without clipping and noise: for comparison only."""
+    """None trains without clipping and noise: for comparison only."""
     proximal_mu: float = 0.0
     """Pull towards the parameters at the start of the round (Li et al. 2020, Eq. 2)."""
-    way: GradientWay | None = None
-    """How to compute the clipped sum, to compare the ways; null chooses the fastest that the model allows."""
+    gradient_method: GradientMethod | None = None
+    """How to compute the clipped sum, to compare the methods; None chooses the fastest that works for the model."""
 
     def __post_init__(self) -> None:
         if self.proximal_mu < 0:
@@ -112,9 +113,9 @@ class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
             parameter.grad = (parameter.summed_grad + noise).to(parameter.dtype)
 
 
-def draw_patients(cohort: Cohort, sampling_rate: float, noise: NoiseGenerator) -> Tensor:
+def draw_patients(by_patient: LesionsByPatient, sampling_rate: float, noise: NoiseGenerator) -> Tensor:
     """Return the indices of the patients of one step: each with probability ``sampling_rate``, independently."""
-    count = len(cohort.sizes)
+    count = len(by_patient.sizes)
     if sampling_rate == 1:
         return torch.arange(count)
     return torch.nonzero(noise.uniform(count) < sampling_rate).squeeze(1)
@@ -144,10 +145,10 @@ def train_round(
 
     Raises:
         PrivacyError: the model couples patients by batch statistics.
-        RuntimeError: the model does not allow the way that ``training`` asks for.
+        RuntimeError: the model does not work with the gradient method that ``training`` asks for.
         ValueError: the model has no trainable parameter.
     """
-    config, plan, cohort = training.config, training.plan, Cohort.of(lesions)
+    config, plan, by_patient = training.config, training.plan, LesionsByPatient.from_lesions(lesions)
     parameters = trainable_parameters(model)
     sgd = SGD(parameters, lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
     pull = _proximal_pull(parameters, training.proximal_mu)
@@ -156,11 +157,11 @@ def train_round(
         _require_independent_patients(model)
         optimizer = PatientOptimizer(sgd, plan=plan, noise=noise)
         optimizer.attach_step_hook(lambda _: pull())
-    source = _source(model, cohort, training)
+    source = _source(model, by_patient, training)
     num_draws = num_rejected = 0
     for step in range(config.local_steps):
-        drawn = draw_patients(cohort, config.sampling_rate, noise).to(lesions.labels.device)
-        usable = drawn[cohort.is_finite[drawn]]
+        drawn = draw_patients(by_patient, config.sampling_rate, noise).to(lesions.labels.device)
+        usable = drawn[by_patient.is_finite[drawn]]
         if plan is None or optimizer is None:
             total, rejected = source.plain_sum(usable)
             for parameter, values in zip(parameters, total, strict=True):
@@ -178,12 +179,14 @@ def train_round(
     return RoundFacts(num_steps=config.local_steps, num_draws=num_draws, num_rejected_draws=num_rejected)
 
 
-def _source(model: nn.Module, cohort: Cohort, training: LocalTraining) -> GradientSource:
-    way = training.way
-    if way is None:
+def _source(model: nn.Module, by_patient: LesionsByPatient, training: LocalTraining) -> GradientSource:
+    method = training.gradient_method
+    if method is None and training.plan is None:
         # Without clipping, gradients by patient are needed only where one is not finite.
-        way = GradientWay.PATIENT if training.plan is None else choose_way(model, cohort, training.config)
-    return GradientSource(model=model, cohort=cohort, config=training.config, way=way)
+        method = GradientMethod.PATIENT
+    elif method is None:
+        method = choose_gradient_method(model, by_patient, training.config)
+    return GradientSource(model=model, by_patient=by_patient, config=training.config, method=method)
 
 
 def _proximal_pull(parameters: list[nn.Parameter], proximal_mu: float) -> Callable[[], None]:

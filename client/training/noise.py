@@ -38,12 +38,12 @@ class NoiseGenerator:
         self._keystream = Cipher(algorithms.AES256(key), modes.CTR(bytes(_COUNTER_BYTES))).encryptor()
 
     @classmethod
-    def secure(cls) -> Self:
+    def from_system_entropy(cls) -> Self:
         """Return a generator whose key comes from the operating system and is kept nowhere else."""
         return cls(os.urandom(_KEY_BYTES))
 
     @classmethod
-    def seeded(cls, seed: int) -> Self:
+    def from_seed(cls, seed: int) -> Self:
         """Return the reproducible generator of ``seed``: no protection, for simulations and tests only."""
         return cls(hashlib.sha256(f"privacy noise, seed {seed}".encode()).digest())
 

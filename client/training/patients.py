@@ -1,4 +1,4 @@
-"""A site's lesions grouped by patient, so that whatever is computed in parts never splits one."""
+"""A site's lesions grouped by patient, the unit of privacy: a patient's lesions are always computed together."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from shared_model.data.lesions import Lesions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Bags:
+class PatientBatch:
     """All ``N`` lesions of ``P`` patients, one patient after the other."""
 
     images: Tensor
@@ -27,26 +27,26 @@ class Bags:
         return self.images, self.has_image, self.clinical
 
     @property
-    def owners(self) -> Tensor:
+    def patient_of_lesion(self) -> Tensor:
         """``(N,)``, int64: the position in ``sizes`` of each lesion's patient."""
         return torch.repeat_interleave(torch.arange(len(self.sizes), device=self.sizes.device), self.sizes)
 
     @property
     def weights(self) -> Tensor:
         """``(N,)``, float32: 1 / (the patient's number of lesions)."""
-        return 1 / self.sizes[self.owners]
+        return 1 / self.sizes[self.patient_of_lesion]
 
-    def each(self) -> Iterator["Bags"]:
-        """Yield the patients one by one."""
+    def single_patients(self) -> Iterator["PatientBatch"]:
+        """Yield a batch for each patient."""
         sizes = self.sizes.tolist()
         columns = (values.split(sizes) for values in (*self.inputs, self.labels))  # type: ignore[no-untyped-call]
         for size, images, has_image, clinical, labels in zip(self.sizes, *columns, strict=True):
-            yield Bags(images=images, has_image=has_image, clinical=clinical, labels=labels, sizes=size.view(1))
+            yield PatientBatch(images=images, has_image=has_image, clinical=clinical, labels=labels, sizes=size.view(1))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Cohort:
-    """A site's lesions grouped by patient; patient ``i`` here is the one with the ``i``-th smallest number."""
+class LesionsByPatient:
+    """A site's lesions grouped by patient; index ``i`` is the ``i``-th smallest of ``lesions.patients``."""
 
     lesions: Lesions
     rows: Tensor
@@ -57,7 +57,7 @@ class Cohort:
     """``(P,)``, bool: whether all of the patient's inputs are finite."""
 
     @classmethod
-    def of(cls, lesions: Lesions) -> Self:
+    def from_lesions(cls, lesions: Lesions) -> Self:
         """Group ``lesions`` by patient."""
         _, patient_of, sizes = torch.unique(lesions.patients, return_inverse=True, return_counts=True)
         is_finite = torch.ones_like(sizes, dtype=torch.bool)
@@ -66,27 +66,26 @@ class Cohort:
         rows = torch.argsort(patient_of, stable=True)
         return cls(lesions=lesions, rows=rows, sizes=sizes, is_finite=is_finite)
 
-    def bags(self, patients: Tensor) -> Bags:
+    def batch(self, patients: Tensor) -> PatientBatch:
         """Return the lesions of ``patients`` (indices), in that order."""
         sizes = self.sizes[patients]
         starts = (torch.cumsum(self.sizes, 0) - self.sizes)[patients]
         shifts = starts - (torch.cumsum(sizes, 0) - sizes)
         rows = self.rows[torch.repeat_interleave(shifts, sizes) + torch.arange(int(sizes.sum()), device=sizes.device)]
-        of = self.lesions
-        return Bags(
-            images=of.images[rows],
-            has_image=of.has_image[rows],
-            clinical=of.clinical[rows],
-            labels=of.labels[rows],
+        return PatientBatch(
+            images=self.lesions.images[rows],
+            has_image=self.lesions.has_image[rows],
+            clinical=self.lesions.clinical[rows],
+            labels=self.lesions.labels[rows],
             sizes=sizes,
         )
 
-    def chunks(self, patients: Tensor, *, num_lesions: int) -> Iterator[Bags]:
-        """Yield ``patients`` (indices) in parts of about ``num_lesions`` >= 1 lesions.
+    def batches(self, patients: Tensor, *, num_lesions: int) -> Iterator[PatientBatch]:
+        """Yield ``patients`` (indices) in batches of about ``num_lesions`` >= 1 lesions.
 
-        A part has fewer than ``num_lesions`` plus the size of one of its patients.
+        No patient is split: a batch has fewer than ``num_lesions`` plus the size of one of its patients.
         """
         part = (torch.cumsum(self.sizes[patients], 0) - 1) // num_lesions
         _, counts = torch.unique_consecutive(part, return_counts=True)
-        for chunk in patients.split(counts.tolist()):  # type: ignore[no-untyped-call]
-            yield self.bags(chunk)
+        for indices in patients.split(counts.tolist()):  # type: ignore[no-untyped-call]
+            yield self.batch(indices)

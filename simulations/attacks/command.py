@@ -95,7 +95,8 @@ def _verdict(audit: Audit) -> str:
 def _name(audit: Audit) -> str:
     if audit.fault is not Fault.NONE:
         return f"FAULT: {audit.fault}"
-    return f"{audit.way} gradients" + (f", sampling rate {audit.sampling_rate:g}" if audit.sampling_rate < 1 else "")
+    sampling = f", sampling rate {audit.sampling_rate:g}" if audit.sampling_rate < 1 else ""
+    return f"{audit.gradient_method} gradients{sampling}"
 
 
 def print_inversions(found: Sequence[Inversion], recovery: FeatureRecovery, console: Console) -> None:

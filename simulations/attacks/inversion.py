@@ -88,7 +88,7 @@ def invert_images(
         lesion = _alone(pixels[None, None], label)
         found = []
         for attempt, training in enumerate(_trainings("model.backbone=small_cnn", target_epsilon)):
-            noise = NoiseGenerator.seeded(derive_seed(seed, "inversion", index))
+            noise = NoiseGenerator.from_seed(derive_seed(seed, "inversion", index))
             update = _update(network, lesion, training, noise)
 
             def advance(step: int, before: int = (2 * index + attempt) * num_steps) -> None:
@@ -106,7 +106,7 @@ def recover_features(*, target_epsilon: float, seed: int) -> FeatureRecovery:
     cosines = []
     for training in _trainings("model.backbone=efficientnet_lite0", target_epsilon):
         network = build_network(_config("model.backbone=efficientnet_lite0", target_epsilon).model, 0, seed=seed)
-        noise = NoiseGenerator.seeded(derive_seed(seed, "recovery"))
+        noise = NoiseGenerator.from_seed(derive_seed(seed, "recovery"))
         (weight,) = _update(network, _alone(features, torch.ones(1)), training, noise)
         # One factor, the error of the prediction, stands before every entry; the last is that of a constant.
         recovered = unit_length((weight[:, :-1] / weight[:, -1:]).double())

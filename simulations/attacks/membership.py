@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 from torch import Tensor
 
-from client.training.clipped_gradients import GradientWay, trainable_parameters
+from client.training.clipped_gradients import trainable_parameters
 from client.training.dp_sgd import LocalTraining, train_round
+from client.training.gradient_methods import GradientMethod
 from client.training.noise import NoiseGenerator
 from shared_model.config.experiment import ExperimentConfig, compose
 from shared_model.data.lesions import Lesions
@@ -71,7 +72,7 @@ class Audit:
     """The bounds of one mechanism, at several deltas, that hold together with ``CONFIDENCE``."""
 
     fault: Fault
-    way: GradientWay
+    gradient_method: GradientMethod
     sampling_rate: float
     noise_multiplier: float
     """As planned."""
@@ -95,16 +96,16 @@ class Target:
     """What one audit attacks."""
 
     fault: Fault = Fault.NONE
-    way: GradientWay = GradientWay.GHOST
+    gradient_method: GradientMethod = GradientMethod.GHOST
     sampling_rate: float = 1.0
 
 
 TARGETS = (
-    *(Target(way=way) for way in GradientWay),
+    *(Target(gradient_method=method) for method in GradientMethod),
     Target(sampling_rate=0.5),
     *(Target(fault=fault) for fault in Fault if fault is not Fault.NONE),
 )
-"""The mechanism in each of its ways and with sampled patients, and every fault in it."""
+"""The mechanism with each gradient method and with sampled patients, and every fault in it."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of trials done and the number in all."""
@@ -133,7 +134,7 @@ def audit(
     config = _config(target, target_epsilon)
     plan = PrivacyPlan.calibrate(config.privacy, config.training, _NUM_OTHERS)
     attack = _Attack.prepare(config, target, plan)
-    noise = NoiseGenerator.seeded(derive_seed(seed, *dataclasses.astuple(target)))
+    noise = NoiseGenerator.from_seed(derive_seed(seed, *dataclasses.astuple(target)))
     scores = np.empty((2, num_trials))
     for trial in range(num_trials):
         scores[:, trial] = [attack.score(lesions, noise) for lesions in (attack.without_canary, attack.with_canary)]
@@ -144,7 +145,7 @@ def audit(
     least = least_epsilons(scores[0], scores[1], deltas, confidence=CONFIDENCE)
     return Audit(
         fault=target.fault,
-        way=target.way,
+        gradient_method=target.gradient_method,
         sampling_rate=target.sampling_rate,
         noise_multiplier=plan.noise_multiplier,
         num_trials=num_trials,
@@ -251,7 +252,11 @@ class _Attack:
             lesions = dataclasses.replace(lesions, patients=torch.arange(len(lesions)))
         return cls(
             network=network,
-            training=LocalTraining(config=config.training, plan=_with_fault(plan, target.fault), way=target.way),
+            training=LocalTraining(
+                config=config.training,
+                plan=_with_fault(plan, target.fault),
+                gradient_method=target.gradient_method,
+            ),
             without_canary=lesions.select(~is_canary),
             with_canary=lesions,
             direction=direction,
@@ -294,7 +299,7 @@ def _direction(network: FusionNet, lesions: Lesions, training: LocalTraining) ->
     """
     # Without privacy, one step on one patient is the patient's gradient times the learning rate.
     gradients = [
-        _update(network, lesions.select(lesions.patients == patient), training, NoiseGenerator.seeded(0))
+        _update(network, lesions.select(lesions.patients == patient), training, NoiseGenerator.from_seed(0))
         for patient in range(lesions.num_patients)
     ]
     canary = gradients[0] / gradients[0].norm()

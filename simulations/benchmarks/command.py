@@ -40,14 +40,14 @@ def _throughput_table(benchmark: PrivacyBenchmark) -> Table:
         caption="Heads read cached features. Baseline, without privacy: batched, as training does it, or one backward "
         "pass per patient. Ratio: private steps in the time of one of the baseline. Way with *: what training chooses.",
     )
-    for name in ("network", "way", "baseline"):
+    for name in ("network", "gradients", "baseline"):
         table.add_column(name)
     for name in ("baseline [ms]", "private [ms]", "ratio", "target"):
         table.add_column(name, justify="right")
     for row in benchmark.throughput:
         table.add_row(
             row.network,
-            row.way + ("*" if row.is_chosen else ""),
+            row.gradient_method + ("*" if row.is_chosen else ""),
             row.baseline,
             f"{1e3 * row.baseline_seconds:.1f}",
             f"{1e3 * row.private_seconds:.1f}",

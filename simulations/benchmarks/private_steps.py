@@ -20,11 +20,13 @@ from torch.optim import SGD
 
 from client.privacy.ledger import Ledger, Limits, Reservation
 from client.privacy.ledger_entries import Purpose, Reserved
-from client.privacy.pseudonyms import Cohort as PseudonymousCohort
-from client.training.clipped_gradients import GradientWay, choose_way, summed_loss, trainable_parameters
+from client.privacy.pseudonyms import Cohort
+from client.training.clipped_gradients import trainable_parameters
 from client.training.dp_sgd import LocalTraining, train_round
+from client.training.gradient_methods import GradientMethod, choose_gradient_method
 from client.training.noise import NoiseGenerator
-from client.training.patients import Cohort
+from client.training.patient_loss import summed_loss
+from client.training.patients import LesionsByPatient
 from shared_model.config.choices import Fusion, NoiseSource
 from shared_model.config.experiment import ExperimentConfig, TrainingConfig, compose
 from shared_model.data.lesions import Lesions
@@ -38,7 +40,7 @@ from shared_model.vocabulary import clinical_width
 BATCHED = "batched"
 """``train_round`` with a null plan: one backward pass over as many lesions as are fast together."""
 ONE_BY_ONE = "one by one"
-"""A plain loop with one backward pass per patient, as ``GradientWay.PATIENT`` needs, and nothing else."""
+"""A plain loop with one backward pass per patient, as ``GradientMethod.PATIENT`` needs, and nothing else."""
 _HEAD_STEPS, _ENCODER_STEPS = 10, 1
 """Steps in one measurement: a head's step takes milliseconds, an encoder's seconds."""
 _HEAD_TARGET, _LOOP_TARGET = 0.4, 0.9
@@ -53,13 +55,13 @@ _MOST_LESIONS, _MEAN_FURTHER_LESIONS = 24, 0.9
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """One way to private steps beside steps of the same network without privacy."""
+    """Private steps by one gradient method, beside steps of the same network without privacy."""
 
     network: str
     """A fusion head on cached features, or ``small_cnn`` with the side of its images in pixels."""
-    way: GradientWay
+    gradient_method: GradientMethod
     is_chosen: bool
-    """Whether training takes this way by itself."""
+    """Whether training chooses this method by itself."""
     baseline: str
     """``BATCHED`` or ``ONE_BY_ONE``."""
     baseline_seconds: float
@@ -141,12 +143,12 @@ def _measure_heads(num_patients: int, num_repeats: int) -> Iterator[Throughput]:
         lesions = synthetic_lesions(
             num_patients, shape=(FEATURE_WIDTH,), clinical_width=clinical_width(config.data.features)
         )
-        ways = tuple(GradientWay)
+        methods = tuple(GradientMethod)
         if fusion is Fusion.LATE:
             # One of its parameters is not a linear layer's.
-            ways = (GradientWay.RECORD, GradientWay.PATIENT)
+            methods = (GradientMethod.RECORD, GradientMethod.PATIENT)
         contest = Contest(name=f"{fusion} head", config=config, lesions=lesions)
-        yield from contest.measure(ways, num_repeats=num_repeats)
+        yield from contest.measure(methods, num_repeats=num_repeats)
 
 
 def _measure_encoder(num_patients: int, image_size: int, num_repeats: int) -> Iterator[Throughput]:
@@ -155,19 +157,19 @@ def _measure_encoder(num_patients: int, image_size: int, num_repeats: int) -> It
         num_patients, shape=(1, image_size, image_size), clinical_width=clinical_width(config.data.features)
     )
     contest = Contest(name=f"small_cnn {image_size} px", config=config, lesions=lesions)
-    yield from contest.measure((GradientWay.RECORD, GradientWay.PATIENT), num_repeats=num_repeats)
+    yield from contest.measure((GradientMethod.RECORD, GradientMethod.PATIENT), num_repeats=num_repeats)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Contest:
-    """One network trained with privacy in several ways, and without."""
+    """One network trained with privacy by several gradient methods, and without."""
 
     name: str
     config: ExperimentConfig
     lesions: Lesions
 
-    def measure(self, ways: tuple[GradientWay, ...], *, num_repeats: int) -> Iterator[Throughput]:
-        """Time steps of all ``ways`` and baselines in turns, and yield a row for each way and baseline."""
+    def measure(self, methods: tuple[GradientMethod, ...], *, num_repeats: int) -> Iterator[Throughput]:
+        """Time steps of all ``methods`` and baselines in turns, and yield a row for each method and baseline."""
         config, lesions = self.config, self.lesions
         network = build_network(config.model, lesions.clinical.shape[1], seed=config.seed)
         training = LocalTraining(config=config.training, plan=_plan(config, lesions.num_patients))
@@ -175,30 +177,35 @@ class Contest:
             BATCHED: partial(_train, network, lesions, dataclasses.replace(training, plan=None)),
             ONE_BY_ONE: partial(_train_one_by_one, network, lesions, config.training),
         }
-        actions |= {way: partial(_train, network, lesions, dataclasses.replace(training, way=way)) for way in ways}
+        actions |= {
+            method: partial(_train, network, lesions, dataclasses.replace(training, gradient_method=method))
+            for method in methods
+        }
         seconds = interleaved(actions, num_repeats=num_repeats)
-        chosen = choose_way(network, Cohort.of(lesions), config.training)
-        for way in ways:
-            yield self._row(way, BATCHED, seconds, is_chosen=way is chosen)
-            if way is GradientWay.PATIENT:
-                yield self._row(way, ONE_BY_ONE, seconds, is_chosen=way is chosen)
+        chosen = choose_gradient_method(network, LesionsByPatient.from_lesions(lesions), config.training)
+        for method in methods:
+            yield self._row(method, BATCHED, seconds, is_chosen=method is chosen)
+            if method is GradientMethod.PATIENT:
+                yield self._row(method, ONE_BY_ONE, seconds, is_chosen=method is chosen)
 
-    def _row(self, way: GradientWay, baseline: str, seconds: dict[str, list[float]], *, is_chosen: bool) -> Throughput:
+    def _row(
+        self, method: GradientMethod, baseline: str, seconds: dict[str, list[float]], *, is_chosen: bool
+    ) -> Throughput:
         num_steps = self.config.training.local_steps
         target = None
         if baseline == BATCHED and self.lesions.images.ndim == 2:
             target = _HEAD_TARGET if is_chosen else None
         elif baseline == BATCHED:
-            target = _LOOP_TARGET if way is GradientWay.PATIENT else None
+            target = _LOOP_TARGET if method is GradientMethod.PATIENT else None
         return Throughput(
             network=self.name,
-            way=way,
+            gradient_method=method,
             is_chosen=is_chosen,
             baseline=baseline,
             baseline_seconds=statistics.median(seconds[baseline]) / num_steps,
-            private_seconds=statistics.median(seconds[way]) / num_steps,
+            private_seconds=statistics.median(seconds[method]) / num_steps,
             ratio=statistics.median(
-                plain / private for plain, private in zip(seconds[baseline], seconds[way], strict=True)
+                plain / private for plain, private in zip(seconds[baseline], seconds[method], strict=True)
             ),
             target=target,
         )
@@ -236,9 +243,7 @@ def _measure_ledger(num_patients: int, num_repeats: int) -> Iterator[LedgerCost]
             ledger, rounds = Ledger(path), itertools.count()
             cohort = ledger.cohort(str(patient) for patient in range(num_patients))
 
-            def play(
-                ledger: Ledger = ledger, cohort: PseudonymousCohort = cohort, rounds: Iterator[int] = rounds
-            ) -> None:
+            def play(ledger: Ledger = ledger, cohort: Cohort = cohort, rounds: Iterator[int] = rounds) -> None:
                 granted = ledger.reserve(_release(cohort, next(rounds)), cohort, _NO_LIMIT)
                 if isinstance(granted, Reservation):
                     ledger.commit(granted, bytes(_REPLY_BYTES))
@@ -254,7 +259,7 @@ def _measure_ledger(num_patients: int, num_repeats: int) -> Iterator[LedgerCost]
         )
 
 
-def _release(cohort: PseudonymousCohort, number: int) -> Reserved:
+def _release(cohort: Cohort, number: int) -> Reserved:
     return Reserved(
         purpose=Purpose.TRAINING,
         run="benchmark",
@@ -339,17 +344,17 @@ def _forget_prices() -> None:
 
 
 def _train(network: nn.Module, lesions: Lesions, training: LocalTraining) -> None:
-    train_round(copy.deepcopy(network), lesions, training=training, noise=NoiseGenerator.secure())
+    train_round(copy.deepcopy(network), lesions, training=training, noise=NoiseGenerator.from_system_entropy())
 
 
 def _train_one_by_one(network: nn.Module, lesions: Lesions, config: TrainingConfig) -> None:
     """Take ordinary steps, with the gradient gathered by one backward pass per patient."""
     model = copy.deepcopy(network)
     optimizer = SGD(trainable_parameters(model), lr=config.learning_rate, momentum=config.momentum)
-    cohort = Cohort.of(lesions)
-    patients = torch.arange(len(cohort.sizes))
+    by_patient = LesionsByPatient.from_lesions(lesions)
+    patients = torch.arange(len(by_patient.sizes))
     for _ in range(config.local_steps):
         optimizer.zero_grad()
-        for bags in cohort.chunks(patients, num_lesions=1):
-            torch.autograd.backward(summed_loss(model, bags, config) / len(patients))
+        for batch in by_patient.batches(patients, num_lesions=1):
+            torch.autograd.backward(summed_loss(model, batch, config) / len(patients))
         optimizer.step()

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from client.training import clipped_gradients as patient_gradients
-from client.training.clipped_gradients import GradientSource, GradientWay, choose_way, trainable_parameters
+from client.training.clipped_gradients import trainable_parameters
 from client.training.dp_sgd import ROUNDING_MARGIN
-from client.training.patients import Cohort
+from client.training.gradient_methods import GradientMethod, GradientSource, choose_gradient_method
+from client.training.patients import LesionsByPatient
 from shared_model.config.choices import Backbone, Fusion, Loss, Modality
 from shared_model.config.experiment import ModelConfig, TrainingConfig
 from shared_model.data.lesions import Lesions
@@ -29,7 +29,7 @@ CONFIG = TrainingConfig(
     positive_weight=1.0,
 )
 SIZES = [1, 2, 24, 3, 1, 5]
-GHOST, RECORD, PATIENT = GradientWay
+GHOST, RECORD, PATIENT = GradientMethod
 
 
 class Head(nn.Module):
@@ -48,9 +48,9 @@ class Head(nn.Module):
         return self.layers(torch.cat([images, clinical], 1)).squeeze(1)
 
 
-def lesions_of(bag_sizes, *, shape=(6,), clinical_width=3, scale=1.0, seed=0):
+def lesions_of(sizes, *, shape=(6,), clinical_width=3, scale=1.0, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    patients = torch.repeat_interleave(torch.arange(len(bag_sizes)), torch.tensor(bag_sizes, dtype=torch.long))
+    patients = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.long))
     patients = patients[torch.randperm(len(patients), generator=generator)]
     count = len(patients)
     has_image = torch.rand(count, generator=generator) < 0.8
@@ -97,27 +97,27 @@ def naive_sum(model, lesions, *, config=CONFIG, max_grad_norm=math.inf):
     return total
 
 
-def clipped_sum(way, model, lesions, *, config=CONFIG, max_grad_norm=0.3, patients=None):
-    """Return the clipped sum by ``way``, flat, and the number of patients rejected."""
-    cohort = Cohort.of(lesions)
-    source = GradientSource(model=model, cohort=cohort, config=config, way=way)
-    chosen = torch.nonzero(cohort.is_finite).squeeze(1) if patients is None else patients
+def clipped_sum(method, model, lesions, *, config=CONFIG, max_grad_norm=0.3, patients=None):
+    """Return the clipped sum by ``method``, flat, and the number of patients rejected."""
+    by_patient = LesionsByPatient.from_lesions(lesions)
+    source = GradientSource(model=model, by_patient=by_patient, config=config, method=method)
+    chosen = torch.nonzero(by_patient.is_finite).squeeze(1) if patients is None else patients
     gradients, num_rejected = source.clipped_sum(chosen, max_grad_norm)
     assert all(values.dtype == torch.float64 for values in gradients)
     return torch.cat([values.flatten() for values in gradients]), num_rejected
 
 
-# All ways are one
+# All methods return the same
 
 
 @pytest.mark.parametrize("max_grad_norm", [0.05, 0.3, math.inf])
 @pytest.mark.parametrize("loss", Loss)
 @pytest.mark.parametrize("hidden_width", [0, 8])
-@pytest.mark.parametrize("way", GradientWay)
-def test_every_way_is_explicit_autograd(way, hidden_width, loss, max_grad_norm):
+@pytest.mark.parametrize("method", GradientMethod)
+def test_every_method_is_explicit_autograd(method, hidden_width, loss, max_grad_norm):
     lesions, model = lesions_of(SIZES), Head(hidden_width=hidden_width)
     config = dataclasses.replace(CONFIG, loss=loss, positive_weight=2.0)
-    found, num_rejected = clipped_sum(way, model, lesions, config=config, max_grad_norm=max_grad_norm)
+    found, num_rejected = clipped_sum(method, model, lesions, config=config, max_grad_norm=max_grad_norm)
     expected = naive_sum(model, lesions, config=config, max_grad_norm=max_grad_norm)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     assert num_rejected == 0
@@ -126,77 +126,51 @@ def test_every_way_is_explicit_autograd(way, hidden_width, loss, max_grad_norm):
 @pytest.mark.parametrize("hidden_width", [0, 8])
 @pytest.mark.parametrize("fusion", Fusion)
 @pytest.mark.parametrize("modality", Modality)
-def test_every_way_through_fusion_networks_is_explicit_autograd(modality, fusion, hidden_width):
+def test_every_method_through_fusion_networks_is_explicit_autograd(modality, fusion, hidden_width):
     network = network_of(modality=modality, fusion=fusion, hidden_width=hidden_width)
     lesions = lesions_of(SIZES, shape=(320,))
     expected = naive_sum(network, lesions, max_grad_norm=0.2)
     has_bare_parameter = modality is Modality.FUSION and fusion is Fusion.LATE
-    for way in GradientWay:
-        if way is GHOST and has_bare_parameter:
+    for method in GradientMethod:
+        if method is GHOST and has_bare_parameter:
             continue
-        found, _ = clipped_sum(way, network, lesions, max_grad_norm=0.2)
+        found, _ = clipped_sum(method, network, lesions, max_grad_norm=0.2)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    assert choose_way(network, Cohort.of(lesions), CONFIG) is (RECORD if has_bare_parameter else GHOST)
+    assert choose_gradient_method(network, LesionsByPatient.from_lesions(lesions), CONFIG) is (
+        RECORD if has_bare_parameter else GHOST
+    )
 
 
 @pytest.mark.parametrize("fusion", Fusion)
-@pytest.mark.parametrize("way", [RECORD, PATIENT])
-def test_pixels_through_an_encoder(way, fusion):
+@pytest.mark.parametrize("method", [RECORD, PATIENT])
+def test_pixels_through_an_encoder(method, fusion):
     network = network_of(fusion=fusion, hidden_width=8, backbone=Backbone.SMALL_CNN)
     lesions = lesions_of([1, 3, 2], shape=(1, 32, 32))
-    found, _ = clipped_sum(way, network, lesions, max_grad_norm=0.2)
+    found, _ = clipped_sum(method, network, lesions, max_grad_norm=0.2)
     expected = naive_sum(network, lesions, max_grad_norm=0.2)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("way", GradientWay)
-def test_frozen_parts(way):
+@pytest.mark.parametrize("method", GradientMethod)
+def test_frozen_parts(method):
     model = Head(hidden_width=4)
     model.layers[0].weight.requires_grad_(requires_grad=False)
     model.layers[2].bias.requires_grad_(requires_grad=False)
     lesions = lesions_of(SIZES)
     expected = naive_sum(Head(hidden_width=4), lesions)
-    found, _ = clipped_sum(way, model, lesions, max_grad_norm=math.inf)
+    found, _ = clipped_sum(method, model, lesions, max_grad_norm=math.inf)
     torch.testing.assert_close(found, expected[36:44], rtol=1e-5, atol=1e-6)
-    clipped, _ = clipped_sum(way, model, lesions.select(lesions.patients == 2), max_grad_norm=1e-3)
+    clipped, _ = clipped_sum(method, model, lesions.select(lesions.patients == 2), max_grad_norm=1e-3)
     # Clipped by the length of the trained parts alone.
     assert float(clipped.norm()) == pytest.approx(1e-3, rel=1e-6)
 
 
-@pytest.mark.parametrize("way", GradientWay)
-def test_parts_make_no_difference(monkeypatch, way):
-    lesions, model = lesions_of(SIZES), Head(hidden_width=4)
-    whole, _ = clipped_sum(way, model, lesions)
-    passes = []
-    chunks = Cohort.chunks
-
-    def counted(*args, **kwargs):
-        for bags in chunks(*args, **kwargs):
-            passes.append(bags)
-            yield bags
-
-    monkeypatch.setattr(Cohort, "chunks", counted)
-    for num_bytes in (1, 1500):
-        monkeypatch.setattr(patient_gradients, "CHUNK_BYTES", num_bytes)
-        passes.clear()
-        found, _ = clipped_sum(way, model, lesions)
-        torch.testing.assert_close(found, whole, rtol=1e-6, atol=1e-8)
-        assert len(passes) > 1
-
-
-@pytest.mark.parametrize("way", GradientWay)
-def test_no_patients_sum_to_zero(way):
+@pytest.mark.parametrize("method", GradientMethod)
+def test_no_patients_sum_to_zero(method):
     for lesions in (lesions_of([1, 2]), lesions_of([])):
-        found, num_rejected = clipped_sum(way, Head(), lesions, patients=torch.zeros(0, dtype=torch.long))
+        found, num_rejected = clipped_sum(method, Head(), lesions, patients=torch.zeros(0, dtype=torch.long))
         assert torch.equal(found, torch.zeros(10, dtype=torch.float64))
         assert num_rejected == 0
-
-
-def test_plain_sum_is_unclipped():
-    lesions, model = lesions_of(SIZES, scale=10), Head(hidden_width=4)
-    source = GradientSource(model=model, cohort=Cohort.of(lesions), config=CONFIG, way=PATIENT)
-    found, _ = source.plain_sum(torch.arange(len(SIZES)))
-    torch.testing.assert_close(torch.cat([v.flatten() for v in found]), naive_sum(model, lesions), rtol=1e-5, atol=1e-6)
 
 
 # What one patient can do
@@ -222,22 +196,22 @@ def spoilt_lesions(draw):
     hidden_width=st.sampled_from([0, 3]),
     max_grad_norm=st.floats(0.05, 5),
 )
-@pytest.mark.parametrize("way", GradientWay)
-def test_one_patient_moves_the_sum_by_at_most_the_clipping_norm(way, lesions, removed, hidden_width, max_grad_norm):
+@pytest.mark.parametrize("method", GradientMethod)
+def test_one_patient_moves_the_sum_by_at_most_the_clipping_norm(method, lesions, removed, hidden_width, max_grad_norm):
     model = Head(hidden_width=hidden_width)
-    with_patient, _ = clipped_sum(way, model, lesions, max_grad_norm=max_grad_norm)
-    without, _ = clipped_sum(way, model, lesions.select(lesions.patients != removed), max_grad_norm=max_grad_norm)
-    # The others' float32 passes may round differently in other company, but not where each has a pass of its own.
-    tolerance = 1e-6 if way is PATIENT else ROUNDING_MARGIN
+    with_patient, _ = clipped_sum(method, model, lesions, max_grad_norm=max_grad_norm)
+    without, _ = clipped_sum(method, model, lesions.select(lesions.patients != removed), max_grad_norm=max_grad_norm)
+    # The last bits of the others' float32 passes may change with the batch, but not where each has a pass of its own.
+    tolerance = 1e-6 if method is PATIENT else ROUNDING_MARGIN
     assert float((with_patient - without).norm()) <= max_grad_norm * (1 + tolerance)
 
 
 @pytest.mark.parametrize(
-    ("way", "fusion"),
+    ("method", "fusion"),
     # The late head has a parameter that is no linear layer's.
     [(GHOST, Fusion.EARLY), (GHOST, Fusion.MID), (RECORD, Fusion.EARLY), (RECORD, Fusion.MID), (RECORD, Fusion.LATE)],
 )
-def test_rounding_in_other_company_stays_far_below_the_margin_for_a_whole_hospital(way, fusion):
+def test_rounding_in_another_batch_stays_far_below_the_margin_for_a_whole_hospital(method, fusion):
     lesions = synthetic_lesions(250, shape=(320,), clinical_width=20)
     model = build_network(
         ModelConfig(
@@ -250,16 +224,16 @@ def test_rounding_in_other_company_stays_far_below_the_margin_for_a_whole_hospit
         20,
         seed=0,
     )
-    whole, _ = clipped_sum(way, model, lesions, max_grad_norm=0.01)
+    whole, _ = clipped_sum(method, model, lesions, max_grad_norm=0.01)
     for removed in (0, 1, 100, 249):
-        rest, _ = clipped_sum(way, model, lesions.select(lesions.patients != removed), max_grad_norm=0.01)
+        rest, _ = clipped_sum(method, model, lesions.select(lesions.patients != removed), max_grad_norm=0.01)
         alone, _ = clipped_sum(PATIENT, model, lesions.select(lesions.patients == removed), max_grad_norm=0.01)
         assert float((whole - rest - alone).norm()) <= 0.01 * ROUNDING_MARGIN / 5
 
 
-@pytest.mark.parametrize("way", GradientWay)
+@pytest.mark.parametrize("method", GradientMethod)
 @pytest.mark.parametrize("scale", [1.0, 1e10, 1e18])
-def test_a_huge_patient_whose_lesions_almost_cancel_is_clipped(way, scale):
+def test_a_huge_patient_whose_lesions_almost_cancel_is_clipped(method, scale):
     lesions = lesions_of([24], scale=scale)
     half = lesions.select(torch.arange(12))
     pairs = Lesions(
@@ -273,7 +247,7 @@ def test_a_huge_patient_whose_lesions_almost_cancel_is_clipped(way, scale):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    found, num_rejected = clipped_sum(way, model, pairs, max_grad_norm=1e-9)
+    found, num_rejected = clipped_sum(method, model, pairs, max_grad_norm=1e-9)
     assert num_rejected == 0
     assert 0 < float(found.norm()) <= 1e-9 * (1 + 1e-6)
 
@@ -289,104 +263,23 @@ class Root(nn.Module):
         return self.output(images.sqrt()).squeeze(1)
 
 
-@pytest.mark.parametrize("way", GradientWay)
-def test_a_patient_without_finite_gradient_is_rejected_alone(way):
+@pytest.mark.parametrize("method", GradientMethod)
+def test_a_patient_without_finite_gradient_is_rejected_alone(method):
     torch.manual_seed(0)
     model, lesions = Root(), lesions_of([2, 3, 1])
     lesions.images.abs_()
-    expected, _ = clipped_sum(way, model, lesions.select(lesions.patients != 1))
+    expected, _ = clipped_sum(method, model, lesions.select(lesions.patients != 1))
     lesions.images[torch.nonzero(lesions.patients == 1)[1], 2] = -1
-    source = GradientSource(model=model, cohort=Cohort.of(lesions), config=CONFIG, way=way)
-    found, num_rejected = clipped_sum(way, model, lesions)
+    source = GradientSource(
+        model=model, by_patient=LesionsByPatient.from_lesions(lesions), config=CONFIG, method=method
+    )
+    found, num_rejected = clipped_sum(method, model, lesions)
     assert num_rejected == 1
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
-    unclipped, _ = clipped_sum(way, model, lesions.select(lesions.patients != 1), max_grad_norm=math.inf)
+    unclipped, _ = clipped_sum(method, model, lesions.select(lesions.patients != 1), max_grad_norm=math.inf)
     plain, num_rejected = source.plain_sum(torch.arange(3))
     assert num_rejected == 1
     torch.testing.assert_close(torch.cat([v.flatten() for v in plain]), unclipped, rtol=1e-6, atol=1e-8)
-
-
-# Which way
-
-
-class Indexing(Head):
-    """Written so that torch cannot vectorise it, and with a layer that is called twice."""
-
-    def forward(self, images, has_image, clinical):
-        rows = torch.nonzero(has_image).squeeze(1)
-        logits = super().forward(torch.zeros_like(images), torch.zeros_like(has_image), clinical)
-        return logits.index_put((rows,), super().forward(images[rows], has_image[rows], clinical[rows]))
-
-
-class Shifted(Head):
-    """With a parameter that is not a layer's."""
-
-    def __init__(self):
-        super().__init__()
-        self.shift = nn.Parameter(torch.zeros(()))
-
-    def forward(self, images, has_image, clinical):
-        return super().forward(images, has_image, clinical) + self.shift
-
-
-class Twice(Head):
-    def forward(self, images, has_image, clinical):
-        return sum(super(Twice, self).forward(each, has_image, clinical) for each in (images, -images))
-
-
-class Centred(Head):
-    """Couples the lesions of a pass before the layer, where ghost norms would be wrong."""
-
-    def forward(self, images, has_image, clinical):
-        return super().forward(images - images.mean(0), has_image, clinical)
-
-
-class CentredLate(Head):
-    def forward(self, images, has_image, clinical):
-        logits = super().forward(images, has_image, clinical)
-        return logits - logits.mean()
-
-
-class Dropping(Head):
-    """Draws at random."""
-
-    def forward(self, images, has_image, clinical):
-        return super().forward(nn.functional.dropout(images), has_image, clinical)
-
-
-@pytest.mark.parametrize(
-    ("make", "way"),
-    [
-        (Head, GHOST),
-        (Shifted, RECORD),
-        (Twice, RECORD),
-        (Indexing, PATIENT),
-        (Centred, PATIENT),
-        (CentredLate, PATIENT),
-        (Dropping, PATIENT),
-    ],
-)
-def test_the_way_follows_what_the_module_allows(make, way):
-    lesions = lesions_of([1, 2, 2])
-    model = make()
-    assert choose_way(model, Cohort.of(lesions), CONFIG) is way
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-
-
-def test_pixels_go_by_record_where_images_and_network_are_small(monkeypatch):
-    network = network_of(backbone=Backbone.SMALL_CNN)
-    small, large = (Cohort.of(lesions_of([1, 2], shape=(1, side, side))) for side in (32, 72))
-    assert choose_way(network, small, CONFIG) is RECORD
-    assert choose_way(network, large, CONFIG) is PATIENT
-    monkeypatch.setattr(patient_gradients, "RECORD_PARAMETERS", 1000)
-    assert choose_way(network, small, CONFIG) is PATIENT
-
-
-def test_the_way_is_found_without_a_usable_patient():
-    assert choose_way(Head(), Cohort.of(lesions_of([])), CONFIG) is PATIENT
-    spoilt = lesions_of([2, 1])
-    spoilt.clinical.fill_(math.nan)
-    assert choose_way(Head(), Cohort.of(spoilt), CONFIG) is PATIENT
 
 
 def test_a_model_must_have_something_to_train():

@@ -36,14 +36,14 @@ def test_uniform_is_the_aes_keystream_of_the_counter_from_zero():
 
 
 def test_uniform_is_uniform_below_one():
-    values = NoiseGenerator.seeded(0).uniform(NUM_DRAWS).numpy()
+    values = NoiseGenerator.from_seed(0).uniform(NUM_DRAWS).numpy()
     assert values.min() >= 0
     assert values.max() < 1
     assert stats.kstest(values, "uniform").pvalue > LEVEL
 
 
 def test_normal_follows_the_normal_distribution():
-    values = NoiseGenerator.seeded(1).normal((NUM_DRAWS,), std=1, dtype=torch.float64).numpy()
+    values = NoiseGenerator.from_seed(1).normal((NUM_DRAWS,), std=1, dtype=torch.float64).numpy()
     assert stats.kstest(values, "norm").pvalue > LEVEL
     # The tails matter most, and Kolmogorov and Smirnov hardly see them.
     assert stats.binomtest(int((abs(values) > 3).sum()), NUM_DRAWS, 2 * stats.norm.sf(3)).pvalue > LEVEL
@@ -51,14 +51,14 @@ def test_normal_follows_the_normal_distribution():
 
 @pytest.mark.parametrize("std", [1e-3, 0.7, 40.0])
 def test_normal_has_the_scale_asked_for_and_no_other(std):
-    values = NoiseGenerator.seeded(2).normal((NUM_DRAWS,), std=std).double().numpy()
+    values = NoiseGenerator.from_seed(2).normal((NUM_DRAWS,), std=std).double().numpy()
     assert scale_p_value(values, std) > LEVEL
     assert scale_p_value(values, std * 2 / 3) < LEVEL
     assert scale_p_value(values, std * 3 / 2) < LEVEL
 
 
 def test_calls_are_independent_of_each_other():
-    generator = NoiseGenerator.seeded(3)
+    generator = NoiseGenerator.from_seed(3)
     calls = [generator.normal((NUM_DRAWS,), std=1).numpy() for _ in range(4)]
     for first, second in pairwise(calls):
         assert stats.pearsonr(first, second).pvalue > LEVEL
@@ -69,37 +69,37 @@ def test_calls_are_independent_of_each_other():
 
 
 def test_seeded_repeats_and_seeds_differ():
-    first, again, other = (NoiseGenerator.seeded(seed).normal((5,), std=1) for seed in (7, 7, 8))
+    first, again, other = (NoiseGenerator.from_seed(seed).normal((5,), std=1) for seed in (7, 7, 8))
     assert torch.equal(first, again)
     assert not torch.isclose(first, other).any()
 
 
 def test_secure_never_repeats():
-    first, second = (NoiseGenerator.secure().uniform(5) for _ in range(2))
+    first, second = (NoiseGenerator.from_system_entropy().uniform(5) for _ in range(2))
     assert not torch.isclose(first, second).any()
 
 
 @given(shape=st.lists(st.integers(0, 5), max_size=3), std=st.floats(0, 1e3))
 def test_normal_has_the_shape_and_type_asked_for(shape, std):
-    values = NoiseGenerator.seeded(0).normal(shape, std=std)
+    values = NoiseGenerator.from_seed(0).normal(shape, std=std)
     assert values.shape == tuple(shape)
     assert values.dtype == torch.float32
     assert values.abs().max() <= 8.6 * std if values.numel() else True
 
 
 def test_normal_takes_the_shape_of_a_tensor():
-    assert NoiseGenerator.seeded(0).normal(torch.zeros(2, 3).shape, std=0).tolist() == [[0.0] * 3] * 2
+    assert NoiseGenerator.from_seed(0).normal(torch.zeros(2, 3).shape, std=0).tolist() == [[0.0] * 3] * 2
 
 
 @pytest.mark.parametrize("std", [-1.0, math.inf, math.nan])
 def test_normal_refuses_an_impossible_scale(std):
     with pytest.raises(ValueError, match=f"Expected std={std} >= 0 and finite"):
-        NoiseGenerator.seeded(0).normal((1,), std=std)
+        NoiseGenerator.from_seed(0).normal((1,), std=std)
 
 
 def test_uniform_refuses_a_negative_count():
     with pytest.raises(ValueError, match="Expected count=-1 >= 0"):
-        NoiseGenerator.seeded(0).uniform(-1)
+        NoiseGenerator.from_seed(0).uniform(-1)
 
 
 def test_a_short_key_is_refused():

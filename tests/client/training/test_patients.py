@@ -1,9 +1,11 @@
+"""Lesions grouped by patient: whose they are, in which order, and never split."""
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.training.patients import Cohort
+from client.training.patients import LesionsByPatient
 from shared_model.data.lesions import Lesions
 
 
@@ -18,46 +20,46 @@ def lesions_of(patients):
     )
 
 
-def test_bags_hold_each_patients_own_lesions_in_the_order_asked_for():
-    cohort = Cohort.of(lesions_of([30, 10, 30, 20, 10, 30]))
-    assert cohort.sizes.tolist() == [2, 1, 3]
-    bags = cohort.bags(torch.tensor([2, 0]))
-    assert bags.sizes.tolist() == [3, 2]
-    assert bags.labels.tolist() == [0, 2, 5, 1, 4]
-    assert bags.clinical.tolist() == [[0], [2], [5], [1], [4]]
-    assert bags.images[:, 0].tolist() == [0, 4, 10, 2, 8]
-    assert bags.owners.tolist() == [0, 0, 0, 1, 1]
-    assert bags.weights.tolist() == pytest.approx([1 / 3] * 3 + [1 / 2] * 2)
-    assert [each.labels.tolist() for each in bags.each()] == [[0, 2, 5], [1, 4]]
-    assert [each.weights.tolist() for each in bags.each()] == [pytest.approx([1 / 3] * 3), [0.5, 0.5]]
+def test_a_batch_holds_each_patients_own_lesions_in_the_order_asked_for():
+    by_patient = LesionsByPatient.from_lesions(lesions_of([30, 10, 30, 20, 10, 30]))
+    assert by_patient.sizes.tolist() == [2, 1, 3]
+    batch = by_patient.batch(torch.tensor([2, 0]))
+    assert batch.sizes.tolist() == [3, 2]
+    assert batch.labels.tolist() == [0, 2, 5, 1, 4]
+    assert batch.clinical.tolist() == [[0], [2], [5], [1], [4]]
+    assert batch.images[:, 0].tolist() == [0, 4, 10, 2, 8]
+    assert batch.patient_of_lesion.tolist() == [0, 0, 0, 1, 1]
+    assert batch.weights.tolist() == pytest.approx([1 / 3] * 3 + [1 / 2] * 2)
+    assert [each.labels.tolist() for each in batch.single_patients()] == [[0, 2, 5], [1, 4]]
+    assert [each.weights.tolist() for each in batch.single_patients()] == [pytest.approx([1 / 3] * 3), [0.5, 0.5]]
 
 
-def test_no_patients_are_empty_bags():
-    cohort = Cohort.of(lesions_of([1, 2]))
+def test_no_patients_are_an_empty_batch():
+    by_patient = LesionsByPatient.from_lesions(lesions_of([1, 2]))
     none = torch.zeros(0, dtype=torch.long)
-    assert len(cohort.bags(none).labels) == 0
-    assert list(cohort.bags(none).each()) == []
-    assert list(cohort.chunks(none, num_lesions=3)) == []
+    assert len(by_patient.batch(none).labels) == 0
+    assert list(by_patient.batch(none).single_patients()) == []
+    assert list(by_patient.batches(none, num_lesions=3)) == []
 
 
 def test_one_value_that_is_not_finite_marks_the_patient():
     for field in ("images", "clinical", "labels"):
         lesions = lesions_of([5, 4, 5])
         getattr(lesions, field).view(3, -1)[2, -1] = torch.inf
-        assert Cohort.of(lesions).is_finite.tolist() == [True, False]
+        assert LesionsByPatient.from_lesions(lesions).is_finite.tolist() == [True, False]
 
 
 @given(sizes=st.lists(st.integers(1, 24), max_size=20), num_lesions=st.integers(1, 60), data=st.data())
-def test_chunks_never_split_or_lose_a_patient(sizes, num_lesions, data):
+def test_batches_never_split_or_lose_a_patient(sizes, num_lesions, data):
     patients = [patient for patient, size in enumerate(sizes) for _ in range(size)]
     lesions = lesions_of(data.draw(st.permutations(patients)))
-    cohort = Cohort.of(lesions)
+    by_patient = LesionsByPatient.from_lesions(lesions)
     wanted = torch.tensor(data.draw(st.permutations(range(len(sizes)))), dtype=torch.long)
-    chunks = list(cohort.chunks(wanted, num_lesions=num_lesions))
-    assert [size for chunk in chunks for size in chunk.sizes.tolist()] == [sizes[patient] for patient in wanted]
-    rows = [label for chunk in chunks for label in chunk.labels.tolist()]
+    batches = list(by_patient.batches(wanted, num_lesions=num_lesions))
+    assert [size for batch in batches for size in batch.sizes.tolist()] == [sizes[patient] for patient in wanted]
+    rows = [label for batch in batches for label in batch.labels.tolist()]
     assert lesions.patients[torch.tensor(rows, dtype=torch.long)].tolist() == [
         patient for patient in wanted.tolist() for _ in range(sizes[patient])
     ]
-    for chunk in chunks:
-        assert len(chunk.labels) < num_lesions + int(chunk.sizes.max())
+    for batch in batches:
+        assert len(batch.labels) < num_lesions + int(batch.sizes.max())

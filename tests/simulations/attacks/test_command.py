@@ -3,13 +3,13 @@ import json
 
 import pytest
 
-from client.training.clipped_gradients import GradientWay
+from client.training.gradient_methods import GradientMethod
 from simulations.attacks import command as attack
 from simulations.attacks.membership import Audit, Bound, Fault
 
 STANDS = Audit(
     fault=Fault.NONE,
-    way=GradientWay.GHOST,
+    gradient_method=GradientMethod.GHOST,
     sampling_rate=1.0,
     noise_multiplier=1.0,
     num_trials=4,

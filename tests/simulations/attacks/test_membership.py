@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from client.training.clipped_gradients import GradientWay
+from client.training.gradient_methods import GradientMethod
 from simulations.attacks import membership as membership_attack
 from simulations.attacks.membership import (
     TARGETS,
@@ -84,7 +84,7 @@ def test_an_audit_can_be_repeated_and_reports_progress():
 
 
 def test_every_way_and_every_fault_is_attacked():
-    assert {target.way for target in TARGETS} == set(GradientWay)
+    assert {target.gradient_method for target in TARGETS} == set(GradientMethod)
     assert {target.fault for target in TARGETS} == set(Fault)
     assert any(target.sampling_rate < 1 for target in TARGETS)
 
@@ -98,7 +98,9 @@ def test_audits_count_the_trials_of_all(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", TARGETS, ids=lambda target: f"{target.fault}, {target.way}, {target.sampling_rate}")
+@pytest.mark.parametrize(
+    "target", TARGETS, ids=lambda target: f"{target.fault}, {target.gradient_method}, {target.sampling_rate}"
+)
 def test_the_claim_stands_and_falls_with_every_planted_fault(target):
     found = audit(target, target_epsilon=8.0, num_trials=700, seed=7)
     for bound in found.bounds:

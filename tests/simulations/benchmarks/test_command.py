@@ -18,12 +18,12 @@ def test_privacy_benchmark_writes_what_it_measured(tmp_path, capsys):
         assert 0 < row["ratio"] < math.inf
         # With one repeat the median of ratios is the ratio of medians.
         assert row["ratio"] == pytest.approx(row["baseline_seconds"] / row["private_seconds"])
-    measured = {(row["network"], row["way"], row["baseline"]) for row in rows}
+    measured = {(row["network"], row["gradient_method"], row["baseline"]) for row in rows}
     assert len(measured) == len(rows)
-    for way in ("ghost", "record", "patient"):
-        assert ("early head", way, "batched") in measured
+    for method in ("ghost", "record", "patient"):
+        assert ("early head", method, "batched") in measured
     assert ("small_cnn 32 px", "patient", "one by one") in measured
-    chosen = {row["network"]: row["way"] for row in rows if row["is_chosen"]}
+    chosen = {row["network"]: row["gradient_method"] for row in rows if row["is_chosen"]}
     assert chosen == {
         "early head": "ghost",
         "mid head": "ghost",

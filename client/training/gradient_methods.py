@@ -1,0 +1,154 @@
+"""Which of the three methods computes the clipped sum, and how many lesions go through the network in one pass.
+
+All methods return the same sum; they differ in speed, memory, and in the modules that they work with.
+"""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+
+import torch
+from torch import Tensor, nn
+
+from client.training.clipped_gradients import (
+    ClippedSum,
+    sum_by_ghost_norms,
+    sum_by_patient,
+    sum_by_record,
+    trainable_parameters,
+    zero_gradients,
+)
+from client.training.patient_loss import summed_loss
+from client.training.patients import LesionsByPatient, PatientBatch
+from shared_model.config.experiment import TrainingConfig
+
+logger = logging.getLogger(__name__)
+
+BYTES_PER_PASS = 32 * 2**20
+"""Most memory that one pass takes beside the network, where inputs are cached features."""
+PIXELS_PER_PASS = {"cpu": 2**17, "cuda": 2**21}
+"""The same in pixels, where feature maps outweigh the rest: a processor's cache holds those of few images."""
+RECORD_PIXELS = 64**2
+RECORD_PARAMETERS = 2**18
+"""Largest image and network for which ``GradientMethod.RECORD`` takes pixels. Measured with ``small_cnn`` on one core:
+at 48 to 64 pixels a side a fifth faster than ``PATIENT``, at 32 as fast, from 96 on slower; memory grows with both."""
+
+
+class GradientMethod(StrEnum):
+    """How the clipped sum is computed; every method returns the same."""
+
+    GHOST = "ghost"
+    """Linear layers only, one pass: lengths from Gram matrices, so that no gradient of a patient is ever formed."""
+    RECORD = "record"
+    """One vectorised pass: each lesion's gradient, averaged by patient."""
+    PATIENT = "patient"
+    """One ordinary backward pass per patient: any module."""
+
+
+_SUMS: dict[GradientMethod, Callable[[nn.Module, PatientBatch, TrainingConfig, float], ClippedSum]] = {
+    GradientMethod.GHOST: sum_by_ghost_norms,
+    GradientMethod.RECORD: sum_by_record,
+    GradientMethod.PATIENT: sum_by_patient,
+}
+
+
+def choose_gradient_method(model: nn.Module, by_patient: LesionsByPatient, config: TrainingConfig) -> GradientMethod:
+    """Return the fastest method that works for ``model``, as the privacy benchmark measured them.
+
+    For cached features that is ``GHOST``, for small images on small networks ``RECORD``; where it does not work, the
+    next in the order of ``GradientMethod``. Each is tried on the first two patients with finite inputs.
+    """
+    trial = torch.nonzero(by_patient.is_finite).squeeze(1)[:2]
+    for method in _candidates(model, by_patient) if len(trial) else ():
+        try:
+            batch = by_patient.batch(trial)
+            _require_lesions_apart(model, batch)
+            _SUMS[method](model, batch, config, 1.0)
+        except RuntimeError as error:
+            logger.info("Gradients are not computed by the method %s: %s", method, error)
+        else:
+            return method
+    return GradientMethod.PATIENT
+
+
+def _candidates(model: nn.Module, by_patient: LesionsByPatient) -> tuple[GradientMethod, ...]:
+    images = by_patient.lesions.images
+    if images.ndim == 2:
+        return GradientMethod.GHOST, GradientMethod.RECORD
+    num_parameters = sum(parameter.numel() for parameter in trainable_parameters(model))
+    is_small = images[:1].numel() <= RECORD_PIXELS and num_parameters <= RECORD_PARAMETERS
+    return (GradientMethod.RECORD,) if is_small else ()
+
+
+def _require_lesions_apart(model: nn.Module, batch: PatientBatch) -> None:
+    """Refuse a module for which a lesion in a batch gives another logit than the same lesion alone.
+
+    A patient's gradient in a pass over many would then depend on the others. This tries examples and proves nothing:
+    that no lesion depends on another is for the module to ensure, unless the method is ``PATIENT``.
+
+    Raises:
+        RuntimeError: the first lesion's logit, or what a layer with trainable parameters reads of it, differs.
+    """
+    in_batch, alone = (_what_layers_read(model, inputs) for inputs in (batch.inputs, [v[:1] for v in batch.inputs]))
+    for several, one in zip(in_batch, alone, strict=True):
+        if not torch.allclose(several[:1], one, rtol=1e-3, atol=1e-4, equal_nan=True):
+            raise RuntimeError("Expected a lesion's logit not to depend on other lesions in the batch.")
+
+
+def _what_layers_read(model: nn.Module, inputs: Iterable[Tensor]) -> list[Tensor]:
+    read: list[Tensor] = []
+    handles = [
+        module.register_forward_pre_hook(lambda _, arguments: read.extend(arguments))
+        for module in model.modules()
+        if any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+    ]
+    try:
+        with torch.no_grad():
+            logits = model(*inputs)
+        return [*read, logits]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class GradientSource:
+    """Gradients of ``model`` on a site's patients, computed in passes that fit the memory."""
+
+    model: nn.Module
+    by_patient: LesionsByPatient
+    config: TrainingConfig
+    method: GradientMethod
+
+    def clipped_sum(self, patients: Tensor, max_grad_norm: float) -> ClippedSum:
+        """Return the clipped sum over ``patients`` (indices, possibly none)."""
+        total = zero_gradients(trainable_parameters(self.model))
+        num_rejected = 0
+        for batch in self.by_patient.batches(patients, num_lesions=self._lesions_per_pass()):
+            part = _SUMS[self.method](self.model, batch, self.config, max_grad_norm)
+            total = tuple(entry + values for entry, values in zip(total, part.gradients, strict=True))
+            num_rejected += part.num_rejected
+        return ClippedSum(total, num_rejected)
+
+    def plain_sum(self, patients: Tensor) -> ClippedSum:
+        """Return the sum without clipping, by few backward passes if all of the gradients are finite."""
+        parameters = trainable_parameters(self.model)
+        total = zero_gradients(parameters)
+        for batch in self.by_patient.batches(patients, num_lesions=self._lesions_per_pass()):
+            loss = summed_loss(self.model, batch, self.config)
+            gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+            total = tuple(entry + values for entry, values in zip(total, gradients, strict=True))
+        if all(bool(torch.isfinite(values).all()) for values in total):
+            return ClippedSum(total, 0)
+        return self.clipped_sum(patients, math.inf)
+
+    def _lesions_per_pass(self) -> int:
+        images, clinical = self.by_patient.lesions.images, self.by_patient.lesions.clinical
+        if images.ndim > 2:
+            return max(1, PIXELS_PER_PASS[images.device.type] // images[:1].numel())
+        num_values = 4 * (images[:1].numel() + clinical[:1].numel() + 1)
+        if self.method is GradientMethod.RECORD:
+            num_values += 2 * sum(parameter.numel() for parameter in trainable_parameters(self.model))
+        return max(1, BYTES_PER_PASS // (4 * num_values))

@@ -1,0 +1,210 @@
+"""Which method computes the clipped sum, and that the size of a pass makes no difference."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from client.training import gradient_methods
+from client.training.gradient_methods import GradientMethod, GradientSource, choose_gradient_method
+from client.training.patients import LesionsByPatient
+from shared_model.config.choices import Backbone, Fusion, Loss, Modality
+from shared_model.config.experiment import ModelConfig, TrainingConfig
+from shared_model.data.lesions import Lesions
+from shared_model.network.fusion import build_network
+
+CONFIG = TrainingConfig(
+    num_rounds=1,
+    local_steps=1,
+    sampling_rate=1.0,
+    learning_rate=1.0,
+    momentum=0.0,
+    weight_decay=0.0,
+    loss=Loss.CROSS_ENTROPY,
+    focal_gamma=2.0,
+    positive_weight=1.0,
+)
+SIZES = [1, 2, 24, 3, 1, 5]
+GHOST, RECORD, PATIENT = GradientMethod
+
+
+class Head(nn.Module):
+    """Image and clinical columns side by side through linear layers to a logit."""
+
+    def __init__(self, num_inputs=9, hidden_width=0, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        layers = [nn.Linear(num_inputs, 1)]
+        if hidden_width:
+            layers = [nn.Linear(num_inputs, hidden_width), nn.Tanh(), nn.Linear(hidden_width, 1)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images, has_image, clinical):
+        images = images.flatten(1) * has_image.unsqueeze(1)
+        return self.layers(torch.cat([images, clinical], 1)).squeeze(1)
+
+
+def lesions_of(sizes, *, shape=(6,), clinical_width=3, scale=1.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    patients = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.long))
+    patients = patients[torch.randperm(len(patients), generator=generator)]
+    count = len(patients)
+    has_image = torch.rand(count, generator=generator) < 0.8
+    images = torch.rand((count, *shape), generator=generator) if len(shape) > 1 else None
+    if images is None:
+        images = torch.randn((count, *shape), generator=generator) * scale
+    return Lesions(
+        images=images * has_image.view(-1, *[1] * len(shape)),
+        has_image=has_image,
+        clinical=torch.rand((count, clinical_width), generator=generator) * scale,
+        labels=(torch.rand(count, generator=generator) < 0.5).float(),
+        patients=patients,
+    )
+
+
+def network_of(*, fusion=Fusion.EARLY, modality=Modality.FUSION, hidden_width=0, backbone=Backbone.EFFICIENTNET_LITE0):
+    """Return a network whose layers, other than at its start, are all off zero."""
+    config = ModelConfig(
+        modality=modality, fusion=fusion, backbone=backbone, image_components=0, hidden_width=hidden_width
+    )
+    network = build_network(config, 3, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
+    return network
+
+
+def unclipped_sum(model, lesions):
+    """Return the sum of the patients' gradients by explicit autograd, flat."""
+    total = 0
+    for patient in sorted(set(lesions.patients.tolist())):
+        rows = lesions.patients == patient
+        logits = model(lesions.images[rows], lesions.has_image[rows], lesions.clinical[rows])
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, lesions.labels[rows])
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        total = total + torch.cat([values.flatten() for values in gradients]).double()
+    return total
+
+
+def clipped_sum(method, model, lesions, *, config=CONFIG, max_grad_norm=0.3, patients=None):
+    """Return the clipped sum by ``method``, flat, and the number of patients rejected."""
+    by_patient = LesionsByPatient.from_lesions(lesions)
+    source = GradientSource(model=model, by_patient=by_patient, config=config, method=method)
+    chosen = torch.nonzero(by_patient.is_finite).squeeze(1) if patients is None else patients
+    gradients, num_rejected = source.clipped_sum(chosen, max_grad_norm)
+    assert all(values.dtype == torch.float64 for values in gradients)
+    return torch.cat([values.flatten() for values in gradients]), num_rejected
+
+
+@pytest.mark.parametrize("method", GradientMethod)
+def test_the_size_of_a_pass_makes_no_difference(monkeypatch, method):
+    lesions, model = lesions_of(SIZES), Head(hidden_width=4)
+    whole, _ = clipped_sum(method, model, lesions)
+    passes = []
+    batches = LesionsByPatient.batches
+
+    def counted(*args, **kwargs):
+        for batch in batches(*args, **kwargs):
+            passes.append(batch)
+            yield batch
+
+    monkeypatch.setattr(LesionsByPatient, "batches", counted)
+    for num_bytes in (1, 1500):
+        monkeypatch.setattr(gradient_methods, "BYTES_PER_PASS", num_bytes)
+        passes.clear()
+        found, _ = clipped_sum(method, model, lesions)
+        torch.testing.assert_close(found, whole, rtol=1e-6, atol=1e-8)
+        assert len(passes) > 1
+
+
+def test_plain_sum_is_unclipped():
+    lesions, model = lesions_of(SIZES, scale=10), Head(hidden_width=4)
+    source = GradientSource(
+        model=model, by_patient=LesionsByPatient.from_lesions(lesions), config=CONFIG, method=PATIENT
+    )
+    found, _ = source.plain_sum(torch.arange(len(SIZES)))
+    torch.testing.assert_close(
+        torch.cat([v.flatten() for v in found]), unclipped_sum(model, lesions), rtol=1e-5, atol=1e-6
+    )
+
+
+class Indexing(Head):
+    """Written so that torch cannot vectorise it, and with a layer that is called twice."""
+
+    def forward(self, images, has_image, clinical):
+        rows = torch.nonzero(has_image).squeeze(1)
+        logits = super().forward(torch.zeros_like(images), torch.zeros_like(has_image), clinical)
+        return logits.index_put((rows,), super().forward(images[rows], has_image[rows], clinical[rows]))
+
+
+class Shifted(Head):
+    """With a parameter that is not a layer's."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(()))
+
+    def forward(self, images, has_image, clinical):
+        return super().forward(images, has_image, clinical) + self.shift
+
+
+class Twice(Head):
+    def forward(self, images, has_image, clinical):
+        return sum(super(Twice, self).forward(each, has_image, clinical) for each in (images, -images))
+
+
+class Centred(Head):
+    """Couples the lesions of a pass before the layer, where ghost norms would be wrong."""
+
+    def forward(self, images, has_image, clinical):
+        return super().forward(images - images.mean(0), has_image, clinical)
+
+
+class CentredLate(Head):
+    def forward(self, images, has_image, clinical):
+        logits = super().forward(images, has_image, clinical)
+        return logits - logits.mean()
+
+
+class Dropping(Head):
+    """Draws at random."""
+
+    def forward(self, images, has_image, clinical):
+        return super().forward(nn.functional.dropout(images), has_image, clinical)
+
+
+@pytest.mark.parametrize(
+    ("make", "method"),
+    [
+        (Head, GHOST),
+        (Shifted, RECORD),
+        (Twice, RECORD),
+        (Indexing, PATIENT),
+        (Centred, PATIENT),
+        (CentredLate, PATIENT),
+        (Dropping, PATIENT),
+    ],
+)
+def test_the_method_follows_what_the_module_allows(make, method):
+    lesions = lesions_of([1, 2, 2])
+    model = make()
+    assert choose_gradient_method(model, LesionsByPatient.from_lesions(lesions), CONFIG) is method
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_pixels_go_by_record_where_images_and_network_are_small(monkeypatch):
+    network = network_of(backbone=Backbone.SMALL_CNN)
+    small, large = (LesionsByPatient.from_lesions(lesions_of([1, 2], shape=(1, side, side))) for side in (32, 72))
+    assert choose_gradient_method(network, small, CONFIG) is RECORD
+    assert choose_gradient_method(network, large, CONFIG) is PATIENT
+    monkeypatch.setattr(gradient_methods, "RECORD_PARAMETERS", 1000)
+    assert choose_gradient_method(network, small, CONFIG) is PATIENT
+
+
+def test_a_method_is_chosen_without_a_usable_patient():
+    assert choose_gradient_method(Head(), LesionsByPatient.from_lesions(lesions_of([])), CONFIG) is PATIENT
+    spoilt = lesions_of([2, 1])
+    spoilt.clinical.fill_(math.nan)
+    assert choose_gradient_method(Head(), LesionsByPatient.from_lesions(spoilt), CONFIG) is PATIENT
