@@ -1,1 +1,1 @@
-"""The coordinator: sends parameters, checks replies, aggregates, evaluates. It has no path to site data."""
+"""The server: sends parameters, checks replies, aggregates, evaluates. It has no path to site data."""

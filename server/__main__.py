@@ -1,4 +1,4 @@
-"""``python -m server``: the coordinator's work, from the first kit to the last round."""
+"""``python -m server``: the server's work, from the first kit to the last round."""
 
 import argparse
 import json
@@ -11,11 +11,12 @@ from rich.table import Table
 
 from server.deployment.bundle import bundle_digest
 from server.deployment.follow import follow
-from server.deployment.kit import Coordinator
+from server.deployment.kit import ServerKit
 from server.deployment.provision import provision
-from server.deployment.superlink import runs, serve, site_statuses, stop_run, submit
-from server.report.html_report import MODEL_CARD_FILE, REPORT_FILE, write_report
-from server.report.run_display import Display, print_results
+from server.deployment.superlink import list_runs, serve, site_statuses, stop_run, submit_run
+from server.report.html_report import REPORT_FILE, write_report
+from server.report.model_card import MODEL_CARD_FILE
+from server.report.run_display import RunDisplay, print_results
 from server.report.tensorboard import write_events
 from server.results.document import RESULTS_FILE
 from shared_model.config.experiment import compose
@@ -59,18 +60,18 @@ def _provision(options: argparse.Namespace, console: Console) -> None:
 
 
 def _start(options: argparse.Namespace, console: Console) -> None:
-    coordinator = Coordinator.load(options.kit)
-    console.print(f"Starting on port {coordinator.port} for {', '.join(coordinator.sites)}; stop with Ctrl-C.")
-    serve(coordinator, stop=stop_on_signals(), on_ready=lambda: console.print("Ready: sites may connect."))
+    kit = ServerKit.load(options.kit)
+    console.print(f"Starting on port {kit.port} for {', '.join(kit.sites)}; stop with Ctrl-C.")
+    serve(kit, stop=stop_on_signals(), on_ready=lambda: console.print("Ready: sites may connect."))
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:
-    coordinator = Coordinator.load(options.kit)
-    overrides = [*options.overrides, *_overrides_of(coordinator)]
+    kit = ServerKit.load(options.kit)
+    overrides = [*options.overrides, *_overrides_of(kit)]
     config = compose(overrides)
     # The application runs in a folder of its own.
     folder = Path(config.run.dir).resolve()
-    _submit_and_follow(coordinator, [*overrides, f"run.dir={folder}"], console)
+    _submit_and_follow(kit, [*overrides, f"run.dir={folder}"], console)
 
 
 def _resume(options: argparse.Namespace, console: Console) -> None:
@@ -79,19 +80,19 @@ def _resume(options: argparse.Namespace, console: Console) -> None:
         overrides = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigError(f"Expected a run of python -m server run in {options.run}: {error}") from error
-    _submit_and_follow(Coordinator.load(options.kit), overrides, console)
+    _submit_and_follow(ServerKit.load(options.kit), overrides, console)
 
 
-def _submit_and_follow(coordinator: Coordinator, overrides: Sequence[str], console: Console) -> None:
+def _submit_and_follow(kit: ServerKit, overrides: Sequence[str], console: Console) -> None:
     config = compose(overrides)
     folder = Path(config.run.dir)
     if (folder / RESULTS_FILE).exists():
         raise ConfigError(f"Expected run.dir={folder} without the results of another run; name a new folder.")
     write_atomically(folder / _OVERRIDES_FILE, json.dumps(overrides).encode())
-    run_id = submit(coordinator, overrides)
+    run_id = submit_run(kit, overrides)
     console.print(f"Run {run_id} in {folder}", highlight=False, soft_wrap=True)
-    with Display(config, console) as display:
-        results = follow(coordinator, run_id, config, display)
+    with RunDisplay(config, console) as display:
+        results = follow(kit, run_id, config, display)
     write_report(folder)
     print_results(results, config, console)
 
@@ -107,32 +108,32 @@ def _events(options: argparse.Namespace, console: Console) -> None:
 
 
 def _status(options: argparse.Namespace, console: Console) -> None:
-    coordinator = Coordinator.load(options.kit)
+    kit = ServerKit.load(options.kit)
     sites = Table(title="Sites")
     for name in ("site", "status"):
         sites.add_column(name)
-    for site, status in site_statuses(coordinator).items():
+    for site, status in site_statuses(kit).items():
         sites.add_row(site, status)
     console.print(sites)
     table = Table(title="Runs")
     for name in ("run", "status", "seconds"):
         table.add_column(name)
-    for run in runs(coordinator):
+    for run in list_runs(kit):
         table.add_row(run.run_id, run.status, f"{run.elapsed_seconds:.0f}")
     console.print(table)
 
 
 def _stop(options: argparse.Namespace, console: Console) -> None:
-    stop_run(Coordinator.load(options.kit), options.run_id)
+    stop_run(ServerKit.load(options.kit), options.run_id)
     console.print(f"Run {options.run_id} is stopping; python -m server resume goes on with it later.")
 
 
-def _overrides_of(coordinator: Coordinator) -> list[str]:
-    nodes = coordinator.node_ids()
-    if set(nodes) != set(coordinator.sites):
+def _overrides_of(kit: ServerKit) -> list[str]:
+    nodes = kit.node_ids()
+    if set(nodes) != set(kit.sites):
         raise ConfigError("Expected all sites to be enrolled; is python -m server start running?")
-    ids = ",".join(str(nodes[site]) for site in coordinator.sites)
-    return [f"federation.sites=[{','.join(coordinator.sites)}]", f"federation.node_ids=[{ids}]"]
+    ids = ",".join(str(nodes[site]) for site in kit.sites)
+    return [f"federation.sites=[{','.join(kit.sites)}]", f"federation.node_ids=[{ids}]"]
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace, Console], None]] = {

@@ -6,7 +6,7 @@ import shlex
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from server.federation.rounds import RoundSummary, federate
+from server.federation.rounds import FinishedRound, federate
 from server.report.run_folder import RunFolder
 from shared_model.config.experiment import compose
 from shared_model.config.fingerprints import config_fingerprint, source_fingerprint
@@ -29,23 +29,23 @@ def main(grid: Grid, context: Context) -> None:
     if not isinstance(overrides, str):
         raise ConfigError(f"Expected run configuration overrides={overrides!r} to be a string of Hydra overrides.")
     config = compose(shlex.split(overrides))
-    folder = RunFolder.begin(config)
+    folder = RunFolder.open(config)
     audit = AuditLog(folder.path / AUDIT_FILE)
     audit.record("begun", config=config_fingerprint(config), source=source_fingerprint())
 
-    def observe(summary: RoundSummary) -> None:
-        _log(summary)
-        for failure in summary.failures:
-            audit.record("refused", round=summary.server_round, reason=_printable(failure))
-        audit.record("round", round=summary.server_round, sites=summary.num_sites, epsilon=summary.epsilon)
+    def on_round(finished: FinishedRound) -> None:
+        _log(finished)
+        for failure in finished.failures:
+            audit.record("refused", round=finished.server_round, reason=_printable(failure))
+        audit.record("round", round=finished.server_round, sites=finished.num_sites, epsilon=finished.epsilon)
 
     try:
-        outcome = federate(grid, config, observe=observe)
+        training = federate(grid, config, on_round=on_round)
     except FederatedMammographyError as error:
         folder.fail(str(error))
         audit.record("failed", reason=_printable(str(error)))
         raise
-    folder.finish(outcome)
+    folder.finish(training)
     audit.record("finished")
     logger.info("Results in %s", config.run.dir)
 
@@ -55,13 +55,13 @@ def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)[:_MAX_REASON]
 
 
-def _log(summary: RoundSummary) -> None:
-    figures = summary.evaluation
+def _log(finished: FinishedRound) -> None:
+    metrics = finished.metrics
     logger.info(
         "Round %d: AUC %s, sensitivity %s, %d sites, epsilon %s",
-        summary.server_round,
-        None if figures is None else figures.auroc,
-        None if figures is None else figures.sensitivity,
-        summary.num_sites,
-        summary.epsilon,
+        finished.server_round,
+        None if metrics is None else metrics.auroc,
+        None if metrics is None else metrics.sensitivity,
+        finished.num_sites,
+        finished.epsilon,
     )

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from client.app import app as client_app
 from client.site import simulated_ledger
-from server.federation.rounds import Observer, Outcome, federate
+from server.federation.rounds import FinishedTraining, RoundCallback, federate
 from server.report.html_report import REPORT_FILE, write_report
 from server.report.run_display import print_results
 from server.report.run_folder import RunFolder
@@ -53,7 +53,7 @@ def simulate(config: ExperimentConfig, console: Console) -> Results:
     """
     if config.federation.backend is Backend.RAY:
         _require_ray()
-    folder = RunFolder.begin(config)
+    folder = RunFolder.open(config)
     with SimulationDisplay(config, console) as display:
         prepared = prepare(config, report=display.on_progress)
         display.on_prepared(prepared)
@@ -71,27 +71,27 @@ def _require_ray() -> None:
         raise ConfigError("Expected ray with federation=ray; install it with pip install 'federated-mammography[ray]'.")
 
 
-def _run_local(config: ExperimentConfig, observe: Observer) -> Outcome:
+def _run_local(config: ExperimentConfig, on_round: RoundCallback) -> FinishedTraining:
     federation = config.federation
     with LocalGrid(client_app, num_sites=len(federation.sites), num_workers=federation.num_workers) as grid:
-        return federate(grid, config, observe=observe)
+        return federate(grid, config, on_round=on_round)
 
 
-def _run_ray(config: ExperimentConfig, observe: Observer) -> Outcome:
+def _run_ray(config: ExperimentConfig, on_round: RoundCallback) -> FinishedTraining:
     """Run the same apps under Flower's Ray simulation."""
     os.environ |= {**FLOWER_ENVIRONMENT, "RAY_USAGE_STATS_ENABLED": "0"}
     from flwr.simulation import run_simulation  # noqa: PLC0415, imports Ray, an extra
 
     # Flower sets up its own log with every detail, and the display already says what matters.
     logging.getLogger("flwr").setLevel(logging.ERROR)
-    finished: list[Outcome] = []
+    finished: list[FinishedTraining] = []
     failed: list[FederatedMammographyError] = []
     server_app = ServerApp()
 
     @server_app.main()
     def main(grid: Grid, _context: Context) -> None:
         try:
-            finished.append(federate(grid, config, observe=observe))
+            finished.append(federate(grid, config, on_round=on_round))
         except FederatedMammographyError as error:
             failed.append(error)
 

@@ -1,1 +1,1 @@
-"""The coordinator's processes and the kits of a federation."""
+"""The server in production: start-up kits, certificates, and Flower's processes."""

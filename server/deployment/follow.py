@@ -1,12 +1,12 @@
-"""Following a run from another process than the one that trains: by the files that it leaves in its folder."""
+"""Follow a run from outside: another process trains, and this one reads the files that appear in the run folder."""
 
 import time
 from pathlib import Path
 
-from server.deployment.kit import Coordinator
-from server.deployment.superlink import runs
+from server.deployment.kit import ServerKit
+from server.deployment.superlink import list_runs
 from server.federation.checkpoints import read_checkpoint
-from server.report.run_display import Display
+from server.report.run_display import RunDisplay
 from server.report.run_folder import FAILURE_FILE
 from server.results.document import RESULTS_FILE, Results, read_results
 from shared_model.config.experiment import ExperimentConfig
@@ -14,22 +14,22 @@ from shared_model.errors import ConfigError, RoundError
 
 _POLL_SECONDS = 0.5
 _STATUS_SECONDS = 10.0
-"""Flower's own command takes two seconds, so it is asked rarely."""
+"""Between two questions to Flower whether the run still goes on: its command takes two seconds of CPU."""
 
 
-def follow(coordinator: Coordinator, run_id: str, config: ExperimentConfig, display: Display) -> Results:
+def follow(kit: ServerKit, run_id: str, config: ExperimentConfig, display: RunDisplay) -> Results:
     """Show the rounds of a run as they finish, and return its results.
 
     Raises:
-        RoundError: it ended without results; the message says why.
+        RoundError: the run ended without results; the message says why.
     """
     folder, num_shown = Path(config.run.dir), 0
-    asked = time.monotonic()
+    last_check = time.monotonic()
     while not (folder / RESULTS_FILE).exists():
         num_shown = _show_new_rounds(folder, config, display, num_shown)
-        if time.monotonic() - asked > _STATUS_SECONDS:
-            asked = time.monotonic()
-            _require_alive(coordinator, run_id, folder)
+        if time.monotonic() - last_check > _STATUS_SECONDS:
+            last_check = time.monotonic()
+            _require_unfinished(kit, run_id, folder)
         time.sleep(_POLL_SECONDS)
     results = read_results(folder / RESULTS_FILE)
     for result in results.rounds[num_shown:]:
@@ -37,11 +37,11 @@ def follow(coordinator: Coordinator, run_id: str, config: ExperimentConfig, disp
     return results
 
 
-def _show_new_rounds(folder: Path, config: ExperimentConfig, display: Display, num_shown: int) -> int:
+def _show_new_rounds(folder: Path, config: ExperimentConfig, display: RunDisplay, num_shown: int) -> int:
     try:
         checkpoint = read_checkpoint(folder, config)
     except ConfigError:
-        # Of an earlier run in the same folder: the run itself will say so.
+        # The checkpoint of another run in the same folder: the run itself refuses it and says so.
         return num_shown
     rounds = () if checkpoint is None else checkpoint.rounds
     for result in rounds[num_shown:]:
@@ -49,8 +49,8 @@ def _show_new_rounds(folder: Path, config: ExperimentConfig, display: Display, n
     return max(num_shown, len(rounds))
 
 
-def _require_alive(coordinator: Coordinator, run_id: str, folder: Path) -> None:
-    (run,) = (run for run in runs(coordinator) if run.run_id == run_id)
+def _require_unfinished(kit: ServerKit, run_id: str, folder: Path) -> None:
+    (run,) = (run for run in list_runs(kit) if run.run_id == run_id)
     if run.is_finished and not (folder / RESULTS_FILE).exists():
         failure = folder / FAILURE_FILE
         if failure.exists():

@@ -1,4 +1,4 @@
-"""Where the coordinator's files lie: the ``server`` folder of the kits, and what its processes keep in there."""
+"""The server's kit: its folder, as provisioning makes it, with what the server's processes keep in there."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from shared_model.errors import ConfigError
 from shared_model.system.files import write_atomically
 
 CONNECTION = "coordinator"
-"""Under this name Flower's own commands find the SuperLink, with ``FLWR_HOME`` set to ``flower_home``."""
+"""Name of the SuperLink for Flower's own commands; ``FLWR_HOME`` is ``flower_home`` for them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,17 +25,17 @@ class _Values:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Coordinator:
-    """The coordinator's folder."""
+class ServerKit:
+    """The folder that provisioning makes for the server, and what ``server.yaml`` in it says."""
 
     folder: Path
     host: str
-    """Under which the sites reach it; the certificate is made out to it."""
+    """DNS name or IP address at which the sites reach the server; the certificate is made out to it."""
     port: int
     sites: tuple[str, ...]
 
     @classmethod
-    def load(cls, folder: Path) -> "Coordinator":
+    def load(cls, folder: Path) -> "ServerKit":
         """Read ``server.yaml`` in ``folder``.
 
         Raises:
@@ -47,7 +47,7 @@ class Coordinator:
             values = build(_Values, plain, path="")
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
             raise ConfigError(
-                f"Expected the coordinator's folder in {folder}, as python -m server provision makes it: "
+                f"Expected the server's kit in {folder}, as python -m server provision makes it: "
                 f"{' '.join(str(error).split())}"
             ) from error
         return cls(folder=folder.resolve(), host=values.host, port=values.port, sites=values.sites)
@@ -64,25 +64,25 @@ class Coordinator:
 
     @property
     def local_address(self) -> str:
-        """Where the SuperLink is reached on this machine."""
+        """``host:port`` of the SuperLink from this machine."""
         return f"127.0.0.1:{self.port}"
 
     def node_ids(self) -> dict[str, int]:
-        """Return Flower's node of every enrolled site; empty before the first start.
+        """Return Flower's node id of every enrolled site; empty before the first start.
 
         Raises:
             ConfigError: the file that keeps them is damaged.
         """
         try:
-            found = json.loads(self._nodes_path.read_bytes())
-            return {str(site): int(node) for site, node in found.items()}
+            nodes = json.loads(self._nodes_path.read_bytes())
+            return {str(site): int(node) for site, node in nodes.items()}
         except FileNotFoundError:
             return {}
         except (AttributeError, TypeError, ValueError) as error:
             raise ConfigError(f"Expected node ids in {self._nodes_path}: {error}") from error
 
     def write_node_ids(self, nodes: Mapping[str, int]) -> None:
-        """Keep Flower's node of every enrolled site."""
+        """Store Flower's node id of every enrolled site."""
         write_atomically(self._nodes_path, json.dumps(dict(nodes), indent=2).encode())
 
     @property

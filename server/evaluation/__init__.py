@@ -1,1 +1,1 @@
-"""The global network's scores, and the estimates made from them."""
+"""The global network's metrics after each round, and the estimates of the final one."""

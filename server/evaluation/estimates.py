@@ -1,4 +1,8 @@
-"""Test lesions to evidence: every figure with its interval, at every level and for every group."""
+"""Estimates: every metric of the final network with its interval, by lesion, breast and patient, and for every group.
+
+Together they are the section ``evidence`` of the results. The interval says how far the estimate would move with other
+patients of the same kind: patients are drawn with replacement, all lesions of a patient together (bootstrap).
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from server.evaluation.predictions import Predictions
-from server.evaluation.worst_lesion import worst_of
+from server.evaluation.worst_lesion import score_by_worst_lesion
 from server.results.evidence import Evidence, Figure, GroupResult, Level, LevelResult
 from shared_model.metrics import delong
 from shared_model.metrics.bootstrap import RocBand, bootstrap_intervals, bootstrap_roc_band
@@ -32,7 +36,7 @@ from shared_model.metrics.ranking import (
 )
 from shared_model.system.seeding import numpy_generator
 
-FIGURES: Mapping[str, str] = {
+ESTIMATE_LABELS: Mapping[str, str] = {
     "auroc": "AUC",
     "partial_auroc": "partial AUC, specificity above 0.9",
     "average_precision": "average precision (AUPRC)",
@@ -49,147 +53,68 @@ FIGURES: Mapping[str, str] = {
     "brier": "Brier score",
     "calibration_error": "calibration error",
 }
-"""Name of every figure to what a reader calls it, in the order in which they are shown."""
-GROUPS = ("site", "breast_density", "view", "abnormality_type", "subtlety", "pathology")
+"""Name of every metric to what a reader calls it, in the order in which they are shown."""
+GROUP_ATTRIBUTES = ("site", "breast_density", "view", "abnormality_type", "subtlety", "pathology")
 """Attributes by which lesions are grouped."""
-SMALL_GROUP = 30
-"""Patients below which a group is marked as small."""
+SMALL_GROUP_PATIENTS = 30
+"""A group of fewer patients is marked as small."""
 _TARGET_RATE = 0.9
+"""The specificity (or sensitivity) at which sensitivity (or specificity) is stated without the frozen threshold."""
+_NEED_EXACT_SCORES = {"brier", "calibration_error"}
+"""Not to be had from a histogram: a bin keeps the order of scores, and calls, but not the scores themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Appraisal:
-    """How figures are computed."""
+class EstimateSettings:
+    """What the estimates depend on besides the lesions."""
 
     threshold: float | None
-    """Frozen on other patients; without one there are no figures of an operating point."""
+    """Frozen on other patients. Without one there are no estimates that need it, such as sensitivity."""
     prevalence: float
+    """Share of malignant cases for which predictive values are also stated, in (0, 1)."""
     num_resamples: int
+    """Of the bootstrap."""
     seed: int
 
-    def of_predictions(self, predictions: Predictions) -> Evidence | None:
-        """Return all figures with intervals over patients; None where the lesions are of one class."""
-        if predictions.counts is None:
-            return None
-        units: dict[Level, IntArray | None] = {
-            Level.LESION: np.arange(len(predictions.labels)),
-            Level.BREAST: predictions.breasts,
-            Level.PATIENT: predictions.patients,
-        }
-        levels = (
-            self._level(level, predictions, of_level) for level, of_level in units.items() if of_level is not None
-        )
-        return Evidence(
-            prevalence=self.prevalence,
-            levels=tuple(level for level in levels if level is not None),
-            groups=self._groups(predictions),
-        )
 
-    def of_histogram(self, counts: ClassCounts) -> Evidence | None:
-        """Return the figures of lesions of which only an exact histogram is known, without intervals."""
-        if not counts.has_both_classes:
-            return None
-        # A bin stands at its lower edge: ranks and calls are right, the scores' own values are not.
-        statistics = {
-            name: statistic
-            for name, statistic in self._statistics().items()
-            if name not in {"brier", "calibration_error"}
-        }
-        return Evidence(
-            prevalence=self.prevalence,
-            levels=(self._level_result(Level.LESION, counts, _figures(statistics, counts, {}), None),),
-            groups=(),
-        )
+def estimate_from_predictions(predictions: Predictions, settings: EstimateSettings) -> Evidence | None:
+    """Return all estimates with intervals over patients; None where the lesions are of one class."""
+    if predictions.counts is None:
+        return None
+    units: dict[Level, IntArray | None] = {
+        Level.LESION: np.arange(len(predictions.labels)),
+        Level.BREAST: predictions.breasts,
+        Level.PATIENT: predictions.patients,
+    }
+    results = (
+        _estimate_level(level, predictions, unit_of_lesion, settings)
+        for level, unit_of_lesion in units.items()
+        if unit_of_lesion is not None
+    )
+    return Evidence(
+        prevalence=settings.prevalence,
+        levels=tuple(result for result in results if result is not None),
+        groups=_estimate_groups(predictions, settings),
+    )
 
-    def _level(self, level: Level, predictions: Predictions, units: IntArray) -> LevelResult | None:
-        gathered = worst_of(predictions.labels, predictions.scores, units)
-        if len(set(gathered.labels)) < 2:
-            return None
-        counts = ClassCounts.from_scores(gathered.labels, gathered.scores)
-        owners, statistics = predictions.patients[gathered.members], self._statistics()
-        intervals = bootstrap_intervals(
-            gathered.labels,
-            gathered.scores,
-            owners,
-            statistics,
-            num_resamples=self.num_resamples,
-            generator=numpy_generator(self.seed, "bootstrap", level),
-        )
-        closed_form = _delong_interval(gathered.labels, gathered.scores, owners)
-        return self._level_result(level, counts, _figures(statistics, counts, intervals), closed_form)
 
-    def _level_result(
-        self, level: Level, counts: ClassCounts, figures: tuple[Figure, ...], closed_form: Interval | None
-    ) -> LevelResult:
-        calls = None if self.threshold is None else confusion_of(counts, self.threshold)
-        return LevelResult(
-            level=level,
-            num_units=counts.num_lesions,
-            num_malignant=counts.num_positives,
-            auroc_interval_delong=closed_form,
-            tp=None if calls is None else calls.tp,
-            fp=None if calls is None else calls.fp,
-            tn=None if calls is None else calls.tn,
-            fn=None if calls is None else calls.fn,
-            figures=figures,
-        )
+def estimate_from_histogram(counts: ClassCounts, settings: EstimateSettings) -> Evidence | None:
+    """Return estimates by lesion, without intervals, where only an exact histogram is known; None without both classes.
 
-    def _statistics(self) -> dict[str, Statistic]:
-        statistics: dict[str, Statistic] = {
-            "auroc": auroc_statistic,
-            "partial_auroc": partial_auroc(1 - _TARGET_RATE),
-            "average_precision": average_precision,
-        }
-        if self.threshold is not None:
-            statistics |= _operating_point(self.threshold, self.prevalence)
-        return statistics | {
-            "sensitivity_at_specificity": sensitivity_at_specificity(_TARGET_RATE),
-            "specificity_at_sensitivity": specificity_at_sensitivity(_TARGET_RATE),
-            "brier": brier_score,
-            "calibration_error": expected_calibration_error,
-        }
-
-    def _groups(self, predictions: Predictions) -> tuple[GroupResult, ...]:
-        found = []
-        for attribute in (name for name in GROUPS if name in predictions.attributes):
-            values = np.array(predictions.attributes[attribute])
-            different = sorted(set(predictions.attributes[attribute]))
-            if len(different) > 1:
-                found += [
-                    self._group(attribute, str(value), predictions.select(values == value)) for value in different
-                ]
-        return tuple(found)
-
-    def _group(self, attribute: str, value: str, group: Predictions) -> GroupResult:
-        statistics: dict[str, Statistic] = {}
-        if group.counts is not None:
-            statistics["auroc"] = auroc_statistic
-        if self.threshold is not None and group.labels.any():
-            statistics["sensitivity"] = sensitivity_statistic(self.threshold)
-        if self.threshold is not None and not group.labels.all():
-            statistics["specificity"] = specificity_statistic(self.threshold)
-        intervals = bootstrap_intervals(
-            group.labels,
-            group.scores,
-            group.patients,
-            statistics,
-            num_resamples=self.num_resamples,
-            generator=numpy_generator(self.seed, "bootstrap", attribute, value),
-        )
-        num_patients = len(np.unique(group.patients))
-        return GroupResult(
-            attribute=attribute,
-            value=value,
-            num_lesions=len(group.labels),
-            num_malignant=int(group.labels.sum()),
-            num_patients=num_patients,
-            is_small=num_patients < SMALL_GROUP,
-            figures=_figures(statistics, ClassCounts.of_any(group.labels, group.scores), intervals),
-        )
+    A histogram does not say which lesions are of the same patient.
+    """
+    if not counts.has_both_classes:
+        return None
+    metrics = {name: metric for name, metric in _metrics(settings).items() if name not in _NEED_EXACT_SCORES}
+    return Evidence(
+        prevalence=settings.prevalence,
+        levels=(_level_result(Level.LESION, counts, settings.threshold, _estimates(metrics, counts, {}), None),),
+        groups=(),
+    )
 
 
 def roc_band(predictions: Predictions, num_resamples: int, seed: int) -> RocBand | None:
-    """Return the band of the ROC curve over patients; None where the lesions are of one class."""
+    """Return the 95 % band of the ROC curve over patients; None where the lesions are of one class."""
     if predictions.counts is None:
         return None
     return bootstrap_roc_band(
@@ -201,8 +126,65 @@ def roc_band(predictions: Predictions, num_resamples: int, seed: int) -> RocBand
     )
 
 
-def _operating_point(threshold: float, prevalence: float) -> dict[str, Statistic]:
-    figures: dict[str, Callable[[ConfusionCounts], float | None]] = {
+def _estimate_level(
+    level: Level, predictions: Predictions, unit_of_lesion: IntArray, settings: EstimateSettings
+) -> LevelResult | None:
+    units = score_by_worst_lesion(predictions.labels, predictions.scores, unit_of_lesion)
+    if len(set(units.labels)) < 2:
+        return None
+    counts = ClassCounts.from_scores(units.labels, units.scores)
+    patients, metrics = predictions.patients[units.first_rows], _metrics(settings)
+    intervals = bootstrap_intervals(
+        units.labels,
+        units.scores,
+        patients,
+        metrics,
+        num_resamples=settings.num_resamples,
+        generator=numpy_generator(settings.seed, "bootstrap", level),
+    )
+    delong_interval = _delong_interval(units.labels, units.scores, patients)
+    return _level_result(level, counts, settings.threshold, _estimates(metrics, counts, intervals), delong_interval)
+
+
+def _level_result(
+    level: Level,
+    counts: ClassCounts,
+    threshold: float | None,
+    estimates: tuple[Figure, ...],
+    delong_interval: Interval | None,
+) -> LevelResult:
+    calls = None if threshold is None else confusion_of(counts, threshold)
+    return LevelResult(
+        level=level,
+        num_units=counts.num_lesions,
+        num_malignant=counts.num_positives,
+        auroc_interval_delong=delong_interval,
+        tp=None if calls is None else calls.tp,
+        fp=None if calls is None else calls.fp,
+        tn=None if calls is None else calls.tn,
+        fn=None if calls is None else calls.fn,
+        figures=estimates,
+    )
+
+
+def _metrics(settings: EstimateSettings) -> dict[str, Statistic]:
+    metrics: dict[str, Statistic] = {
+        "auroc": auroc_statistic,
+        "partial_auroc": partial_auroc(1 - _TARGET_RATE),
+        "average_precision": average_precision,
+    }
+    if settings.threshold is not None:
+        metrics |= _threshold_metrics(settings.threshold, settings.prevalence)
+    return metrics | {
+        "sensitivity_at_specificity": sensitivity_at_specificity(_TARGET_RATE),
+        "specificity_at_sensitivity": specificity_at_sensitivity(_TARGET_RATE),
+        "brier": brier_score,
+        "calibration_error": expected_calibration_error,
+    }
+
+
+def _threshold_metrics(threshold: float, prevalence: float) -> dict[str, Statistic]:
+    metrics: dict[str, Callable[[ConfusionCounts], float | None]] = {
         "sensitivity": lambda calls: calls.sensitivity,
         "specificity": lambda calls: calls.specificity,
         "balanced_accuracy": lambda calls: calls.balanced_accuracy,
@@ -212,20 +194,63 @@ def _operating_point(threshold: float, prevalence: float) -> dict[str, Statistic
         "ppv_at_prevalence": lambda calls: calls.ppv(prevalence),
         "npv_at_prevalence": lambda calls: calls.npv(prevalence),
     }
-    return {name: calls_statistic(threshold, figure) for name, figure in figures.items()}
+    return {name: calls_statistic(threshold, metric) for name, metric in metrics.items()}
 
 
-def _figures(
-    statistics: Mapping[str, Statistic], counts: ClassCounts, intervals: Mapping[str, Interval | None]
+def _estimate_groups(predictions: Predictions, settings: EstimateSettings) -> tuple[GroupResult, ...]:
+    """Return a result for every value of every attribute that has more than one."""
+    results: list[GroupResult] = []
+    for attribute in (name for name in GROUP_ATTRIBUTES if name in predictions.attributes):
+        value_of_lesion = np.array(predictions.attributes[attribute])
+        values = sorted(set(predictions.attributes[attribute]))
+        if len(values) > 1:
+            results += [
+                _estimate_group(attribute, value, predictions.select(value_of_lesion == value), settings)
+                for value in values
+            ]
+    return tuple(results)
+
+
+def _estimate_group(attribute: str, value: str, group: Predictions, settings: EstimateSettings) -> GroupResult:
+    metrics: dict[str, Statistic] = {}
+    if group.counts is not None:
+        metrics["auroc"] = auroc_statistic
+    if settings.threshold is not None and group.labels.any():
+        metrics["sensitivity"] = sensitivity_statistic(settings.threshold)
+    if settings.threshold is not None and not group.labels.all():
+        metrics["specificity"] = specificity_statistic(settings.threshold)
+    intervals = bootstrap_intervals(
+        group.labels,
+        group.scores,
+        group.patients,
+        metrics,
+        num_resamples=settings.num_resamples,
+        generator=numpy_generator(settings.seed, "bootstrap", attribute, value),
+    )
+    num_patients = len(np.unique(group.patients))
+    return GroupResult(
+        attribute=attribute,
+        value=value,
+        num_lesions=len(group.labels),
+        num_malignant=int(group.labels.sum()),
+        num_patients=num_patients,
+        is_small=num_patients < SMALL_GROUP_PATIENTS,
+        figures=_estimates(metrics, ClassCounts.of_any(group.labels, group.scores), intervals),
+    )
+
+
+def _estimates(
+    metrics: Mapping[str, Statistic], counts: ClassCounts, intervals: Mapping[str, Interval | None]
 ) -> tuple[Figure, ...]:
-    values = {name: statistic(counts) for name, statistic in statistics.items()}
+    values = {name: metric(counts) for name, metric in metrics.items()}
     return tuple(
         Figure(name=name, value=value, interval=None if value is None else intervals.get(name))
         for name, value in values.items()
     )
 
 
-def _delong_interval(labels: IntArray, scores: FloatArray, owners: IntArray) -> Interval | None:
-    if min(len(set(owners[labels == 1])), len(set(owners[labels == 0]))) < 2:
+def _delong_interval(labels: IntArray, scores: FloatArray, patients: IntArray) -> Interval | None:
+    """Return the interval in closed form; None with fewer than two patients of a class, where there is no variance."""
+    if min(len(set(patients[labels == 1])), len(set(patients[labels == 0]))) < 2:
         return None
-    return delong.aurocs(labels, [scores], owners).interval()
+    return delong.aurocs(labels, [scores], patients).interval()

@@ -1,4 +1,9 @@
-"""From ranks to probabilities: the scale of the final logits, found on public lesions, so that it costs no privacy."""
+"""Platt scaling: the final scores become probabilities, by a line through the logits.
+
+The line is fitted on public lesions, so it costs no privacy. It has a positive slope, so it keeps the order of the
+scores and every ranking metric. For example, a network that says 0.99 where 80 % of the lesions are malignant is
+too sure: a slope below 1 moves its scores towards the middle.
+"""
 
 from dataclasses import dataclass
 
@@ -10,26 +15,27 @@ from sklearn.linear_model import LogisticRegression
 from shared_model.metrics.counts import check_scores
 
 _LEAST_PROBABILITY = 1e-12
-"""Closer to 0 or 1 a probability has no logit worth the name in float64."""
+"""Scores are moved this far from 0 and 1, where the logit is infinite."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogitScale:
-    """Logits ``l`` become ``scale * l + offset``."""
+class PlattScaling:
+    """A logit ``l`` becomes ``scale * l + offset``."""
 
     scale: float
+    """Positive."""
     offset: float
 
 
-def platt_scale(labels: ArrayLike, scores: ArrayLike) -> LogitScale | None:
-    """Return the scale on which the logits of ``scores`` fit ``labels`` best (Platt 1999), with his smoothed targets.
+def fit_platt_scaling(labels: ArrayLike, scores: ArrayLike) -> PlattScaling | None:
+    """Return the scaling with which ``scores`` fit ``labels`` best (Platt 1999, with his smoothed targets).
 
     Args:
         labels: ``(N,)``, 0 or 1.
         scores: ``(N,)``, probabilities in [0, 1].
 
     Returns:
-        None where a class is missing, or where higher scores do not mean more malignant lesions.
+        None where a class is missing, or where malignant lesions do not have the higher scores.
 
     Raises:
         ValueError: a label is not 0 or 1, a score is not in [0, 1], or lengths differ.
@@ -42,11 +48,11 @@ def platt_scale(labels: ArrayLike, scores: ArrayLike) -> LogitScale | None:
         return None
     logits = logit(np.clip(probabilities, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY))
     targets = np.where(is_malignant, (num_positives + 1) / (num_positives + 2), 1 / (num_negatives + 2))
-    # A lesion with target t counts t times as malignant and 1 - t times as benign.
-    fit = LogisticRegression(C=np.inf).fit(
+    # scikit-learn takes whole labels: a lesion with target t counts t times as malignant and 1 - t times as benign.
+    regression = LogisticRegression(C=np.inf).fit(
         np.tile(logits, 2)[:, None],
         np.repeat([1, 0], len(logits)),
         sample_weight=np.concatenate((targets, 1 - targets)),
     )
-    scale = float(fit.coef_[0, 0])
-    return LogitScale(scale=scale, offset=float(fit.intercept_[0])) if scale > 0 else None
+    scale = float(regression.coef_[0, 0])
+    return PlattScaling(scale=scale, offset=float(regression.intercept_[0])) if scale > 0 else None

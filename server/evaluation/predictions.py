@@ -1,4 +1,7 @@
-"""The server's own test lesions with their scores and what describes them; nothing of it comes from a site."""
+"""Predictions: the server's own test lesions with label, score, patient and attributes. Nothing in them is from a site.
+
+They are written to the run folder as a CSV file. A server without test lesions writes the sites' exact histogram.
+"""
 
 import csv
 import dataclasses
@@ -19,7 +22,7 @@ UNKNOWN = "not stated"
 PREDICTIONS_FILE = "predictions.csv"
 """In the run folder: the server's own test lesions with their scores."""
 HISTOGRAM_FILE = "histogram.csv"
-"""In the run folder of a server without test lesions: the sites' exact counts together."""
+"""In the run folder of a server without test lesions: the sum of the sites' exact histograms."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,7 +39,9 @@ class Predictions:
     """Some of ``ATTRIBUTES``, ``N`` values each."""
 
     @classmethod
-    def of(cls, lesions: Lesions, scores: FloatArray, attributes: Mapping[str, tuple[str, ...]]) -> "Predictions":
+    def from_lesions(
+        cls, lesions: Lesions, scores: FloatArray, attributes: Mapping[str, tuple[str, ...]]
+    ) -> "Predictions":
         """Join lesions, their scores and their attributes."""
         return cls(
             labels=lesions.labels.numpy().astype(np.int64),
@@ -47,7 +52,7 @@ class Predictions:
 
     @property
     def counts(self) -> ClassCounts | None:
-        """Lesions of each class at each score; None where one class is missing."""
+        """Number of benign and of malignant lesions at each score; None where one class is missing."""
         return ClassCounts.from_scores(self.labels, self.scores) if len(set(self.labels)) == 2 else None
 
     @property
@@ -59,16 +64,16 @@ class Predictions:
         names = [f"{patient} {side}" for patient, side in zip(self.patients, sides, strict=True)]
         return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
-    def has_lesions_of(self, other: "Predictions") -> bool:
-        """Return whether both are about the same lesions in the same order, as far as labels and patients tell."""
+    def has_same_lesions(self, other: "Predictions") -> bool:
+        """Return whether both hold the same lesions in the same order, as far as labels and patients tell."""
         return np.array_equal(self.labels, other.labels) and np.array_equal(self.patients, other.patients)
 
-    def errors(self, threshold: float) -> tuple[list[int], list[int]]:
-        """Return the rows of missed cancers and of false alarms, each the furthest from ``threshold`` first."""
-        order = [int(row) for row in np.argsort(self.scores, kind="stable")]
-        missed = [row for row in order if self.labels[row] and self.scores[row] < threshold]
-        alarms = [row for row in order[::-1] if not self.labels[row] and self.scores[row] >= threshold]
-        return missed, alarms
+    def misclassified(self, threshold: float) -> tuple[list[int], list[int]]:
+        """Return the rows of missed cancers and of false alarms, those furthest from ``threshold`` first."""
+        by_score = [int(row) for row in np.argsort(self.scores, kind="stable")]
+        missed_cancers = [row for row in by_score if self.labels[row] and self.scores[row] < threshold]
+        false_alarms = [row for row in by_score[::-1] if not self.labels[row] and self.scores[row] >= threshold]
+        return missed_cancers, false_alarms
 
     def select(self, is_chosen: NDArray[np.bool_]) -> "Predictions":
         """Return the lesions where ``is_chosen`` ``(N,)``."""
@@ -85,7 +90,7 @@ class Predictions:
         """Read what ``to_csv`` returned.
 
         Raises:
-            DataError: the file is not there, or no such file.
+            DataError: the file is missing, or has other content.
         """
         columns = _read_columns(path)
         try:
@@ -99,7 +104,7 @@ class Predictions:
             raise DataError(f"Expected scored lesions in {path}: {error}.") from error
 
     def to_csv(self) -> bytes:
-        """Return one line per lesion: number of the patient, label, score, attributes."""
+        """Return a CSV line for every lesion: number of the patient, label, score, attributes."""
         return _to_csv(
             {
                 "patient": map(str, self.patients),
@@ -111,7 +116,10 @@ class Predictions:
 
 
 def counts_to_csv(counts: ClassCounts) -> bytes:
-    """Return one line per bin that holds lesions, or per score: lower edge, benign and malignant lesions."""
+    """Return a CSV line for every score at which there are lesions: score, benign and malignant lesions.
+
+    Of a histogram, the score is the lower edge of a bin.
+    """
     filled = [row for row in range(len(counts.scores)) if counts.negatives[row] or counts.positives[row]]
     return _to_csv(
         {
@@ -126,7 +134,7 @@ def counts_from_csv(path: Path) -> ClassCounts:
     """Read what ``counts_to_csv`` returned.
 
     Raises:
-        DataError: the file is not there, or no such file.
+        DataError: the file is missing, or has other content.
     """
     columns = _read_columns(path)
     try:
@@ -140,13 +148,15 @@ def counts_from_csv(path: Path) -> ClassCounts:
 
 
 def read_attributes(holdout: Path, num_lesions: int) -> Mapping[str, tuple[str, ...]]:
-    """Read the CSV beside the file of test lesions: the same name with ``.csv``, a row for every lesion in their order.
+    """Read the attributes of the test lesions from the CSV file beside them, a row for every lesion in their order.
+
+    For example, ``test.safetensors`` holds the lesions and ``test.csv`` their attributes.
 
     Returns:
-        Attribute to values, an empty cell being ``UNKNOWN``; empty where there is no such file.
+        Attribute to ``num_lesions`` values, where an empty cell is ``UNKNOWN``; empty where there is no such file.
 
     Raises:
-        DataError: the file cannot be read, has another column or another number of rows.
+        DataError: the file cannot be read, or has an unknown column or another number of rows.
     """
     path = holdout.with_suffix(".csv")
     if not path.exists():
@@ -178,10 +188,10 @@ def _to_csv(columns: Mapping[str, Iterable[str]]) -> bytes:
 
 
 def _read_columns(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read a CSV file; every row must have a cell for every column.
+    """Read a CSV file as column to cells.
 
     Raises:
-        DataError: it does not, or a column stands there twice, or the file cannot be read.
+        DataError: the file cannot be read, has a column twice, or a row with more or fewer cells than columns.
     """
     try:
         with path.open(newline="", encoding="utf-8") as stream:

@@ -1,4 +1,9 @@
-"""Figures from the sites' added score histograms, whether they are exact or carry noise."""
+"""Metrics from score histograms, the sites' counts of benign and malignant lesions per score bin.
+
+The server has no lesions of the sites, but histograms add up: the AUROC of all sites' lesions together follows from
+the sum of their histograms, to within what the width of a bin leaves open. Histograms are exact or carry privacy noise;
+both kinds have the same functions here.
+"""
 
 import functools
 import operator
@@ -6,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared_model.messages import Histogram
-from shared_model.metrics import counts as metrics
+from shared_model.metrics import counts as exact_counts
 from shared_model.metrics.counts import ConfusionCounts, ScoreHistogram
-from shared_model.privacy import noisy_histograms as private_histograms
+from shared_model.privacy import noisy_histograms
 from shared_model.privacy.noisy_histograms import WeightedHistogram
 
 
 @dataclass(frozen=True, kw_only=True)
-class SiteAuroc:
-    """AUROC of the sites' lesions together, and what can have moved it."""
+class HistogramAuroc:
+    """AUROC of the lesions in a histogram, and by how much it may be off."""
 
     value: float
     """In [0, 1]; every lesion counts once in exact histograms, every patient once in noisy ones."""
@@ -24,22 +29,25 @@ class SiteAuroc:
     """0 for exact histograms."""
 
 
-def added(histograms: Sequence[Histogram]) -> Histogram:
-    """Return the sum of at least one histogram, all of one kind."""
+def sum_histograms(histograms: Sequence[Histogram]) -> Histogram:
+    """Return the sum of at least one histogram, all of one kind and with the same bins."""
     return functools.reduce(operator.add, histograms)
 
 
-def site_auroc(histogram: Histogram) -> SiteAuroc | None:
-    """Return the AUROC; None without both classes, or where noise hides one."""
+def histogram_auroc(histogram: Histogram) -> HistogramAuroc | None:
+    """Return the AUROC; None where a class has no lesions, or where noise hides them."""
     if isinstance(histogram, ScoreHistogram):
-        exact, bound = metrics.auroc_from_histogram(histogram), metrics.auroc_binning_error(histogram)
+        exact = exact_counts.auroc_from_histogram(histogram)
+        bound = exact_counts.auroc_binning_error(histogram)
         if exact is None or bound is None:
             return None
-        return SiteAuroc(value=exact, binning_bound=bound, noise_standard_error=0.0)
-    value, error = private_histograms.auroc(histogram), private_histograms.auroc_error(histogram)
+        return HistogramAuroc(value=exact, binning_bound=bound, noise_standard_error=0.0)
+    value, error = noisy_histograms.auroc(histogram), noisy_histograms.auroc_error(histogram)
     if value is None or error is None:
         return None
-    return SiteAuroc(value=value, binning_bound=error.binning_bound, noise_standard_error=error.noise_standard_error)
+    return HistogramAuroc(
+        value=value, binning_bound=error.binning_bound, noise_standard_error=error.noise_standard_error
+    )
 
 
 def operating_threshold(histogram: Histogram, target_sensitivity: float) -> float | None:
@@ -49,17 +57,17 @@ def operating_threshold(histogram: Histogram, target_sensitivity: float) -> floa
         CohortError: an exact histogram without a malignant lesion.
     """
     if isinstance(histogram, WeightedHistogram):
-        return private_histograms.threshold_for_sensitivity(histogram, target_sensitivity)
-    return metrics.threshold_for_sensitivity(histogram, target_sensitivity)
+        return noisy_histograms.threshold_for_sensitivity(histogram, target_sensitivity)
+    return exact_counts.threshold_for_sensitivity(histogram, target_sensitivity)
 
 
-def rates(histogram: Histogram, threshold: float) -> tuple[float | None, float | None]:
+def sensitivity_specificity(histogram: Histogram, threshold: float) -> tuple[float | None, float | None]:
     """Return sensitivity and specificity at ``threshold``, a bin edge; None without that class, or hidden by noise."""
     if isinstance(histogram, ScoreHistogram):
         counts = ConfusionCounts.from_histogram(histogram, threshold)
         return counts.sensitivity, counts.specificity
-    point = private_histograms.sensitivity_specificity(histogram, threshold)
+    rates = noisy_histograms.sensitivity_specificity(histogram, threshold)
     return (
-        None if point.sensitivity is None else point.sensitivity.value,
-        None if point.specificity is None else point.specificity.value,
+        None if rates.sensitivity is None else rates.sensitivity.value,
+        None if rates.specificity is None else rates.specificity.value,
     )

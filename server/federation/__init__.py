@@ -1,1 +1,1 @@
-"""The rounds of a training: exchange with the sites, aggregation, optimiser, checkpoints."""
+"""The rounds of a training: exchange with the sites, aggregation, server optimiser, checkpoints."""

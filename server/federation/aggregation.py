@@ -1,129 +1,172 @@
-"""The sites' updates of one round -> one update: a weighted mean as they arrive, or a rule that bears hostile sites.
+"""Aggregation: the sites' updates of one round become one update, by a weighted mean or by a robust rule.
 
-A site may lie about anything that it sends. What is not finite or has another shape never gets here; a norm bound
-limits what remains; and the robust rules look for what most sites agree on. They weigh all sites equally, since the
-declared size is a claim like any other, and they need every update at once, where the mean needs only sums.
+A site may lie about anything that it sends. An update that is not finite or has another shape is refused before it
+gets here (``exchange``). Two more defences stand here. Clipping: an update whose norm is above
+``strategy.max_update_norm`` is scaled down to it. Robust rules: instead of the mean, the median, the trimmed mean or
+Krum follow what most sites agree on. For example, of the values 1.0, 1.1, 0.9 and 1000 the mean is 250.75 and the
+median 1.05. Robust rules weigh all sites equally, since the number of patients that a site declares may be a lie too.
+They need all updates at once, whereas the mean needs only sums.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from server.federation.server_optimizer import site_weights
 from shared_model.config.choices import Aggregation
 from shared_model.config.experiment import StrategyConfig
 from shared_model.errors import RoundError
-from shared_model.network import parameters as named
-from shared_model.network.parameters import FloatArray, Parameters
+from shared_model.network.parameters import FloatArray, Parameters, clip
 
 _Sums = dict[str, NDArray[np.float64]]
 
 
-class Combination(Protocol):
-    """Takes the updates of one round one by one, in any order; the result does not depend on it."""
+class Aggregator(Protocol):
+    """Takes the updates of one round one by one, in any order: the result does not depend on the order."""
 
     def add(self, update: Parameters, *, site: str, num_patients: int) -> None:
         """Take the update of one site, each site once; names and shapes as those before."""
 
     def result(self) -> dict[str, FloatArray]:
-        """Return the combined update.
+        """Return the aggregated update, with the names and shapes of the sites' updates.
 
         Raises:
             RoundError: too few sites for the rule.
         """
 
 
-def begin(strategy: StrategyConfig) -> Combination:
-    """Return an empty combination by the rule and the norm bound of ``strategy``."""
+def new_aggregator(strategy: StrategyConfig) -> Aggregator:
+    """Return an empty aggregator with the rule and the bounds of ``strategy``."""
     if strategy.aggregation is Aggregation.MEAN:
         return WeightedMean(strategy.max_site_weight, strategy.max_update_norm)
-    return RobustRule(strategy.aggregation, strategy.num_hostile, strategy.max_update_norm)
+    return RobustAggregator(strategy.aggregation, strategy.num_hostile, strategy.max_update_norm)
+
+
+def site_weights(num_patients: Sequence[int], max_site_weight: float) -> list[float]:
+    """Return weights in proportion to the declared patients, none above ``max_site_weight``, that sum to 1.
+
+    What a site above the maximum loses goes to the others in proportion. Where the maximum cannot hold (fewer sites
+    than ``1 / max_site_weight``), all sites weigh the same.
+
+    >>> site_weights([10, 30], 1.0)
+    [0.25, 0.75]
+    >>> [round(weight, 3) for weight in site_weights([100, 300, 9600], 0.7)]
+    [0.075, 0.225, 0.7]
+    """
+    sizes = np.asarray(num_patients, dtype=np.float64)
+    if len(sizes) * max_site_weight <= 1:
+        return [1.0 / len(sizes)] * len(sizes)
+    is_capped = np.zeros(len(sizes), dtype=bool)
+    while True:
+        remaining = 1.0 - is_capped.sum() * max_site_weight
+        weights = np.where(is_capped, max_site_weight, remaining * sizes / sizes[~is_capped].sum())
+        is_above = weights > max_site_weight + 1e-12
+        if not is_above.any():
+            return [float(weight) for weight in weights]
+        is_capped |= is_above
 
 
 class WeightedMean:
-    """Mean by declared patients, none above ``max_site_weight``; memory does not grow with the number of sites.
+    """Mean weighted by declared patients, no weight above ``max_site_weight``; memory does not grow with the sites.
 
-    Which sites the cap touches is known only at the end, but they are the largest, and at most ``1 / max_site_weight``.
-    So that many are kept; of the others only the sum is, in two float64 numbers per parameter (Knuth, TAOCP 2, 4.2.2,
-    Theorem B): its error is some 2^-100, so that the order of arrival does not show in float32.
+    Only at the end is it known whose weight must be lowered to the maximum, but it can only be the largest sites, at
+    most ``1 / max_site_weight`` of them. Their updates are kept one by one. Of all other updates only the sum is kept,
+    as two float64 numbers per parameter: the sum and its rounding error (Knuth, TAOCP 2, 4.2.2, Theorem B). So the
+    sum is exact to about 2^-100, and the order in which sites answer does not change the float32 result.
     """
 
     def __init__(self, max_site_weight: float, max_update_norm: float | None) -> None:
-        self._cap = max_site_weight
-        self._max_norm = max_update_norm
+        self._max_site_weight = max_site_weight
+        self._max_update_norm = max_update_norm
         self._largest: list[tuple[int, str, Parameters]] = []
-        self._high: _Sums = {}
-        self._low: _Sums = {}
-        self._sizes: list[int] = []
-        """Of the sites that are in the sums."""
+        """Patients, site and update of the largest sites, the largest first."""
+        self._sum: _Sums = {}
+        self._rounding_error: _Sums = {}
+        self._summed_sizes: list[int] = []
+        """Patients of each site that is in the sum."""
 
     def add(self, update: Parameters, *, site: str, num_patients: int) -> None:
-        """Take one update; see ``Combination``."""
-        self._largest.append((num_patients, site, _bounded(update, self._max_norm)))
+        """Take one update; see ``Aggregator``."""
+        self._largest.append((num_patients, site, _clipped(update, self._max_update_norm)))
         self._largest.sort(key=lambda entry: entry[:2], reverse=True)
-        if len(self._largest) > math.floor(1 / self._cap):
+        if len(self._largest) > math.floor(1 / self._max_site_weight):
             size, _, smallest = self._largest.pop()
-            self._sizes.append(size)
+            self._summed_sizes.append(size)
             for name, array in smallest.items():
                 self._add_to_sum(name, array.astype(np.float64) * size)
 
     def result(self) -> dict[str, FloatArray]:
-        """Return the mean; see ``Combination``."""
+        """Return the mean; see ``Aggregator``."""
         if not self._largest:
             raise RoundError("Expected at least one update.")
-        weights = site_weights([size for size, _, _ in self._largest] + self._sizes, self._cap)
+        weights = site_weights([size for size, _, _ in self._largest] + self._summed_sizes, self._max_site_weight)
         mean: dict[str, FloatArray] = {}
         for name in self._largest[0][2]:
-            # Small to large, in an order that depends on the sites alone.
+            # From the smallest site to the largest: an order that depends on the sites alone.
             total = np.zeros_like(self._largest[0][2][name], dtype=np.float64)
-            if self._sizes:
-                total = total + (self._high[name] + self._low[name]) * (weights[-1] / self._sizes[-1])
+            if self._summed_sizes:
+                weight_per_patient = weights[-1] / self._summed_sizes[-1]
+                total = total + (self._sum[name] + self._rounding_error[name]) * weight_per_patient
             for weight, (_, _, update) in reversed(list(zip(weights, self._largest, strict=False))):
                 total = total + weight * update[name].astype(np.float64)
             mean[name] = total.astype(np.float32)
         return mean
 
     def _add_to_sum(self, name: str, term: NDArray[np.float64]) -> None:
-        high = self._high.get(name, np.zeros_like(term))
-        total = high + term
-        virtual = total - high
-        error = (high - (total - virtual)) + (term - virtual)
-        self._high[name] = total
-        self._low[name] = self._low.get(name, np.zeros_like(term)) + error
+        old = self._sum.get(name, np.zeros_like(term))
+        new = old + term
+        added = new - old
+        error = (old - (new - added)) + (term - added)
+        self._sum[name] = new
+        self._rounding_error[name] = self._rounding_error.get(name, np.zeros_like(term)) + error
 
 
-class RobustRule:
+class RobustAggregator:
     """Coordinate-wise median or trimmed mean (Yin et al. 2018), or Krum (Blanchard et al. 2017)."""
 
     def __init__(self, rule: Aggregation, num_hostile: int, max_update_norm: float | None) -> None:
         self._rule = rule
         self._num_hostile = num_hostile
-        self._max_norm = max_update_norm
+        self._max_update_norm = max_update_norm
         self._updates: dict[str, Parameters] = {}
 
-    def add(self, update: Parameters, *, site: str, num_patients: int) -> None:  # noqa: ARG002, no claim counts here
-        """Take one update; see ``Combination``."""
-        self._updates[site] = _bounded(update, self._max_norm)
+    def add(self, update: Parameters, *, site: str, num_patients: int) -> None:  # noqa: ARG002, all sites weigh the same
+        """Take one update; see ``Aggregator``."""
+        self._updates[site] = _clipped(update, self._max_update_norm)
 
     def result(self) -> dict[str, FloatArray]:
-        """Return what the rule makes of the updates; see ``Combination``."""
+        """Return what the rule makes of the updates; see ``Aggregator``."""
         updates = [self._updates[site] for site in sorted(self._updates)]
         if self._rule is Aggregation.KRUM:
             return krum(updates, self._num_hostile)
         if self._rule is Aggregation.TRIMMED_MEAN:
             return trimmed_mean(updates, self._num_hostile)
-        _require_sites(updates, 1, "median")
-        return {name: np.median(stacked, axis=0).astype(np.float32) for name, stacked in _stacked(updates)}
+        return median(updates)
+
+
+def median(updates: Sequence[Parameters]) -> dict[str, FloatArray]:
+    """Return the median of every entry over the sites.
+
+    Raises:
+        RoundError: there is no update.
+
+    >>> median([{"w": np.float32([value])} for value in (1.0, 1.25, 0.75, 1000.0)])["w"].tolist()
+    [1.125]
+    """
+    _require_sites(updates, 1, "median")
+    return {name: np.median(stacked, axis=0).astype(np.float32) for name, stacked in _stacked(updates)}
 
 
 def trimmed_mean(updates: Sequence[Parameters], num_hostile: int) -> dict[str, FloatArray]:
-    """Return the mean of every entry without its ``num_hostile`` largest and smallest values.
+    """Return the mean of every entry over the sites, without its ``num_hostile`` largest and smallest values.
 
     Raises:
         RoundError: there are not more than ``2 * num_hostile`` updates.
+
+    >>> trimmed_mean([{"w": np.float32([value])} for value in (1.0, 1.5, 0.5, 1000.0)], 1)["w"].tolist()
+    [1.25]
     """
     _require_sites(updates, 2 * num_hostile + 1, "trimmed_mean")
     last = len(updates) - num_hostile
@@ -136,26 +179,33 @@ def trimmed_mean(updates: Sequence[Parameters], num_hostile: int) -> dict[str, F
 def krum(updates: Sequence[Parameters], num_hostile: int) -> dict[str, FloatArray]:
     """Return the one update that is nearest to its ``n - num_hostile - 2`` nearest others (Blanchard et al. 2017).
 
+    Near means a small sum of squared Euclidean distances.
+
     Raises:
         RoundError: there are fewer than ``2 * num_hostile + 3`` updates.
+
+    >>> krum([{"w": np.float32([value])} for value in (1.0, 1.5, 0.75, 1.125, 1000.0)], 1)["w"].tolist()
+    [1.0]
     """
     _require_sites(updates, 2 * num_hostile + 3, "krum")
     flat = np.stack([np.concatenate([array.ravel() for array in update.values()]) for update in updates])
     flat = flat.astype(np.float64)
-    squares = np.stack([np.square(flat - row).sum(axis=1) for row in flat])
-    # A row's nearest is itself, at no distance.
-    scores = np.sort(squares, axis=1)[:, 1 : len(updates) - num_hostile - 1].sum(axis=1)
+    squared_distances = np.stack([np.square(flat - row).sum(axis=1) for row in flat])
+    # The nearest row of each is itself, at distance 0, and does not count.
+    scores = np.sort(squared_distances, axis=1)[:, 1 : len(updates) - num_hostile - 1].sum(axis=1)
     return {name: np.array(array) for name, array in updates[int(scores.argmin())].items()}
 
 
-def _bounded(update: Parameters, max_update_norm: float | None) -> Parameters:
-    return update if max_update_norm is None else named.clip(update, max_update_norm)
+def _clipped(update: Parameters, max_update_norm: float | None) -> Parameters:
+    return update if max_update_norm is None else clip(update, max_update_norm)
 
 
-def _stacked(updates: Sequence[Parameters]) -> list[tuple[str, NDArray[np.float64]]]:
-    return [(name, np.stack([update[name] for update in updates]).astype(np.float64)) for name in updates[0]]
+def _stacked(updates: Sequence[Parameters]) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Yield every name with the arrays of all sites, ``(num_sites, ...)``."""
+    for name in updates[0]:
+        yield name, np.stack([update[name] for update in updates]).astype(np.float64)
 
 
-def _require_sites(updates: Sequence[Parameters], needed: int, rule: str) -> None:
-    if len(updates) < needed:
-        raise RoundError(f"Expected at least {needed} sites for strategy.aggregation={rule}, got {len(updates)}.")
+def _require_sites(updates: Sequence[Parameters], num_needed: int, rule: str) -> None:
+    if len(updates) < num_needed:
+        raise RoundError(f"Expected at least {num_needed} sites for strategy.aggregation={rule}, got {len(updates)}.")

@@ -1,7 +1,8 @@
-"""What the server must remember to go on after a crash as if there had been none: one file, replaced after each round.
+"""Checkpoints: all that the server needs to go on after a crash, in one file that is replaced after each round.
 
-A checkpoint follows a complete round. The round that was under way is asked again with the same parameters, and a site
-that had answered gives the same reply from its ledger, so the resumed run equals the uninterrupted one bit for bit.
+A checkpoint is written when a round is complete. After a crash, the round that was under way is requested again with
+the same parameters. A site that had already answered sends the same reply again, from its ledger. So the resumed run
+ends with the same parameters as an uninterrupted one, bit for bit.
 """
 
 import dataclasses
@@ -26,10 +27,14 @@ from shared_model.network.parameters import to_safetensors
 from shared_model.privacy.noisy_histograms import WeightedHistogram
 from shared_model.system.files import write_atomically
 
-FILE = "checkpoint.safetensors"
-_FACTS = "facts"
-_SETS = ("parameters", "first_moment", "second_moment", "average")
+CHECKPOINT_FILE = "checkpoint.safetensors"
+"""In the run folder while the run goes on."""
+_FACTS_KEY = "facts"
+"""Of the file's metadata: everything that is no array, as JSON."""
+_PARAMETER_SETS = ("parameters", "first_moment", "second_moment", "average")
+"""Fields of ``ServerState`` that hold arrays."""
 _CLASSES = ("negatives", "positives")
+"""Fields of a histogram that hold arrays."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,22 +42,28 @@ class SiteState:
     """What the server knows of a site after a round."""
 
     num_patients_declared: int
+    """Training patients, rounded down by the site."""
     privacy: PrivacySpent | None
+    """Spent up to this round; None when privacy is off."""
     test: Histogram | None
     """Scores of the site's test lesions; None before its first evaluation."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The state after the last of ``rounds``."""
+    """The state of a training after the last of ``rounds``."""
 
     state: ServerState
     rounds: tuple[RoundResult, ...]
+    """All finished rounds, from the first."""
     sites: Mapping[str, SiteState]
+    """By site, for every site that has answered so far."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _SiteFacts:
+    """A ``SiteState`` without arrays, as the file's JSON holds it."""
+
     num_patients_declared: int
     privacy: PrivacySpent | None
     noise_std: float | None
@@ -61,10 +72,14 @@ class _SiteFacts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Facts:
+    """A ``Checkpoint`` without arrays, as the file's JSON holds it."""
+
     config: str
+    """Fingerprint of the configuration."""
     source: str
+    """Fingerprint of the source code."""
     names: tuple[str, ...]
-    """Of the parameters, in the order of the network, which the arrays of the file do not keep."""
+    """Names of the parameters in the order of the network; the arrays of the file are in another order."""
     num_averaged: int
     rounds: tuple[RoundResult, ...]
     sites: Mapping[str, _SiteFacts]
@@ -73,77 +88,77 @@ class _Facts:
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, config: ExperimentConfig) -> None:
     """Replace the checkpoint of the run in ``folder``."""
     arrays = {
-        f"{part}/{name}": np.asarray(array, order="C")
-        for part in _SETS
-        for name, array in getattr(checkpoint.state, part).items()
+        f"{field}/{name}": np.asarray(array, order="C")
+        for field in _PARAMETER_SETS
+        for name, array in getattr(checkpoint.state, field).items()
     }
-    for site, known in checkpoint.sites.items():
-        if known.test is not None:
-            arrays |= {f"test/{site}/{label}": getattr(known.test, label) for label in _CLASSES}
+    for site, site_state in checkpoint.sites.items():
+        if site_state.test is not None:
+            arrays |= {f"test/{site}/{label}": getattr(site_state.test, label) for label in _CLASSES}
     facts = _Facts(
         config=config_fingerprint(config),
         source=source_fingerprint(),
         names=tuple(checkpoint.state.parameters),
         num_averaged=checkpoint.state.num_averaged,
         rounds=checkpoint.rounds,
-        sites={site: _site_facts(known) for site, known in checkpoint.sites.items()},
+        sites={site: _site_facts(site_state) for site, site_state in checkpoint.sites.items()},
     )
-    content = to_safetensors(arrays, {_FACTS: json.dumps(dataclasses.asdict(facts))})
-    write_atomically(folder / FILE, content)
+    content = to_safetensors(arrays, {_FACTS_KEY: json.dumps(dataclasses.asdict(facts))})
+    write_atomically(folder / CHECKPOINT_FILE, content)
 
 
 def read_checkpoint(folder: Path, config: ExperimentConfig) -> Checkpoint | None:
     """Return the checkpoint of the run in ``folder``; None where no round was finished.
 
     Raises:
-        ConfigError: it is damaged, or of another configuration or source code.
+        ConfigError: the file is damaged, or was written under another configuration or by other source code.
     """
-    path = folder / FILE
+    path = folder / CHECKPOINT_FILE
     if not path.exists():
         return None
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            facts = build(_Facts, json.loads(file.metadata()[_FACTS]), path="")
+            facts = build(_Facts, json.loads(file.metadata()[_FACTS_KEY]), path="")
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no iterator of its own
-        checkpoint = _checkpoint(facts, arrays)
+        checkpoint = _checkpoint_from_facts(facts, arrays)
     except (ConfigError, KeyError, OSError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise ConfigError(f"Expected a checkpoint in {path}: {error}; name another run.dir.") from error
-    for what, found, expected in (
+    for what, stored, current in (
         ("configuration", facts.config, config_fingerprint(config)),
         ("source code", facts.source, source_fingerprint()),
     ):
-        if found != expected:
+        if stored != current:
             raise ConfigError(f"Expected run.dir={folder} to hold a run of the same {what}; name another folder.")
     return checkpoint
 
 
 def remove_checkpoint(folder: Path) -> None:
     """Remove the checkpoint of a run whose results are written."""
-    (folder / FILE).unlink(missing_ok=True)
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
 
 
-def _checkpoint(facts: _Facts, arrays: Mapping[str, NDArray[np.generic]]) -> Checkpoint:
-    sets = {part: {name: arrays[f"{part}/{name}"] for name in facts.names} for part in _SETS}
+def _checkpoint_from_facts(facts: _Facts, arrays: Mapping[str, NDArray[np.generic]]) -> Checkpoint:
+    parameter_sets = {field: {name: arrays[f"{field}/{name}"] for name in facts.names} for field in _PARAMETER_SETS}
     sites = {
         site: SiteState(
-            num_patients_declared=known.num_patients_declared,
-            privacy=known.privacy,
-            test=_histogram(arrays, site, known.noise_std),
+            num_patients_declared=site_facts.num_patients_declared,
+            privacy=site_facts.privacy,
+            test=_histogram(arrays, site, site_facts.noise_std),
         )
-        for site, known in facts.sites.items()
+        for site, site_facts in facts.sites.items()
     }
     return Checkpoint(
-        state=ServerState(**sets, num_averaged=facts.num_averaged),  # type: ignore[arg-type]
+        state=ServerState(**parameter_sets, num_averaged=facts.num_averaged),  # type: ignore[arg-type]
         rounds=facts.rounds,
         sites=sites,
     )
 
 
-def _site_facts(known: SiteState) -> _SiteFacts:
+def _site_facts(site_state: SiteState) -> _SiteFacts:
     return _SiteFacts(
-        num_patients_declared=known.num_patients_declared,
-        privacy=known.privacy,
-        noise_std=known.test.noise_std if isinstance(known.test, WeightedHistogram) else None,
+        num_patients_declared=site_state.num_patients_declared,
+        privacy=site_state.privacy,
+        noise_std=site_state.test.noise_std if isinstance(site_state.test, WeightedHistogram) else None,
     )
 
 

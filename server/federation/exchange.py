@@ -1,4 +1,9 @@
-"""One exchange with all sites: ask, wait until a deadline, check every reply, insist on a quorum."""
+"""One exchange of messages with all sites: send a request, wait until a deadline, check every reply, count the quorum.
+
+A quorum is the smallest number of valid replies with which a round counts, ``federation.min_sites``. For example, with
+three sites and a quorum of two, one site may be away, fail or send an invalid reply; with two such sites the round ends
+in an error that names both reasons.
+"""
 
 import logging
 import time
@@ -9,7 +14,7 @@ from typing import Generic, TypeVar
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from server.federation.aggregation import Combination
+from server.federation.aggregation import Aggregator
 from shared_model.config.choices import PrivacyMode
 from shared_model.config.experiment import FederationConfig
 from shared_model.errors import ProtocolError, RoundError
@@ -26,16 +31,18 @@ from shared_model.network.parameters import require_same_structure
 logger = logging.getLogger(__name__)
 Reply = TypeVar("Reply", TrainReply, EvaluateReply)
 _POLL_SECONDS, _SHORTEST_PAUSE_SECONDS = 0.2, 0.001
-_MAX_REASON = 200
-"""Characters of a site's error that reach the log and the results."""
+_MAX_REASON_CHARACTERS = 200
+"""Of a site's error message, so many characters reach the log."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange(Generic[Reply]):
-    """The valid replies of one exchange, ordered by site, and why the others are missing."""
+    """What came of one request to all sites."""
 
     replies: tuple[Reply, ...]
+    """The valid replies, ordered by the name of the site."""
     failures: tuple[str, ...]
+    """One reason for every site without a valid reply, or for several that failed alike."""
 
 
 def wait_for_sites(grid: Grid, federation: FederationConfig, *, for_all: bool) -> list[int]:
@@ -44,7 +51,8 @@ def wait_for_sites(grid: Grid, federation: FederationConfig, *, for_all: bool) -
     Args:
         grid: reaches the nodes.
         federation: sites, their nodes if these are enrolled, quorum and deadline.
-        for_all: wait for every site until the deadline, for a quorum after it; otherwise for a quorum at once.
+        for_all: True waits until every site is connected, and only at the deadline is a quorum enough; False goes on as
+            soon as a quorum is connected.
 
     Raises:
         RoundError: fewer than ``min_sites`` connected before the deadline.
@@ -69,25 +77,26 @@ def wait_for_sites(grid: Grid, federation: FederationConfig, *, for_all: bool) -
         time.sleep(_POLL_SECONDS)
 
 
-def train(grid: Grid, request: Request, nodes: Sequence[int], *, collect: Combination) -> Exchange[TrainReply]:
+def train(grid: Grid, request: Request, nodes: Sequence[int], *, aggregator: Aggregator) -> Exchange[TrainReply]:
     """Ask every site for an update of ``request.parameters``.
 
     Args:
         grid: reaches the sites.
-        request: what to ask.
-        nodes: whom to ask.
-        collect: takes the update of every valid reply as it arrives; the replies returned have none.
+        request: the round, its configuration and parameters; the same for all.
+        nodes: Flower's ids of the sites' connections.
+        aggregator: takes the update of every valid reply as it arrives; the replies returned have empty updates, so
+            that a thousand of them fit the memory.
 
     Raises:
         RoundError: fewer than ``federation.min_sites`` valid updates came before the deadline.
     """
 
     def accept(reply: TrainReply) -> TrainReply:
-        collect.add(reply.update, site=reply.site, num_patients=reply.num_patients_declared)
+        aggregator.add(reply.update, site=reply.site, num_patients=reply.num_patients_declared)
         return replace(reply, update={})
 
     return _exchange(
-        grid, request, nodes, message_type=MessageType.TRAIN, read=_Reader(unpack=unpack_train_reply, accept=accept)
+        grid, request, nodes, message_type=MessageType.TRAIN, reader=_Reader(unpack=unpack_train_reply, accept=accept)
     )
 
 
@@ -107,34 +116,35 @@ def evaluate(grid: Grid, request: Request, nodes: Sequence[int]) -> Exchange[Eva
         request,
         nodes,
         message_type=MessageType.EVALUATE,
-        read=_Reader(unpack=unpack, accept=lambda reply: reply),
+        reader=_Reader(unpack=unpack, accept=lambda reply: reply),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Reader(Generic[Reply]):
-    """What to do with a message, and what to do with a reply that has passed every check."""
+    """How a reply is read."""
 
     unpack: Callable[[RecordDict], Reply]
+    """Message content to reply; raises ``ProtocolError`` for anything else."""
     accept: Callable[[Reply], Reply]
-    """Returns what is to be kept of it."""
+    """Called with a reply that has passed every check; returns the part that is kept."""
 
 
 def _exchange(
-    grid: Grid, request: Request, nodes: Sequence[int], *, message_type: str, read: _Reader[Reply]
+    grid: Grid, request: Request, nodes: Sequence[int], *, message_type: str, reader: _Reader[Reply]
 ) -> Exchange[Reply]:
     federation = request.config.federation
     # One content for all: a grid copies or sends it, and a thousand copies of a network would not fit the memory.
     content = pack_request(request)
     messages = [Message(content, node, message_type, group_id=str(request.server_round)) for node in nodes]
-    answers = _answers(grid, messages, seconds=federation.round_timeout_seconds)
-    replies, failures = _read_all(answers, request, read)
+    answers = _send_and_receive(grid, messages, seconds=federation.round_timeout_seconds)
+    replies, failures = _read_answers(answers, request, reader)
     num_silent = len(nodes) - len(replies) - len(failures)
     if num_silent > 0:
         failures.append(f"{num_silent} sent no reply within {federation.round_timeout_seconds:g} s")
-    num_away = len(federation.sites) - len(nodes)
-    if num_away > 0:
-        failures.append(f"{num_away} were not connected")
+    num_not_connected = len(federation.sites) - len(nodes)
+    if num_not_connected > 0:
+        failures.append(f"{num_not_connected} were not connected")
     for failure in failures:
         logger.warning("Round %d: %s", request.server_round, failure)
     if len(replies) < federation.min_sites:
@@ -146,24 +156,25 @@ def _exchange(
     return Exchange(replies=tuple(ordered), failures=tuple(failures))
 
 
-def _answers(grid: Grid, messages: Sequence[Message], *, seconds: float) -> Iterator[Message]:
-    """Send and yield what comes back, as it comes, until all is there or time has run out.
+def _send_and_receive(grid: Grid, messages: Sequence[Message], *, seconds: float) -> Iterator[Message]:
+    """Send the messages and yield the answers as they arrive, until all are there or time has run out.
 
-    Where a site loses its connection, Flower answers for it with an error. That is no answer of the site: it is asked
-    again as soon as it is connected, and gives an equal request an equal reply. So who takes part in a round depends on
-    the deadline and not on who was reconnecting, for instance after the coordinator was restarted.
+    Where a site loses its connection, Flower itself answers with an error. That is no answer of the site: the message
+    is sent again as soon as the site is connected, and a site gives an equal request an equal reply. So who takes part
+    in a round depends on the deadline alone, and not on who was just reconnecting, for instance after a restart of the
+    server.
     """
     deadline = time.monotonic() + seconds
-    waiting, lost = _push(grid, messages), list[Message]()
+    waiting, undelivered = _push(grid, messages), list[Message]()
     pause = _SHORTEST_PAUSE_SECONDS
-    while waiting or lost:
+    while waiting or undelivered:
         is_late = time.monotonic() >= deadline
-        lost = _ask_again(grid, lost, waiting)
+        undelivered = _send_again(grid, undelivered, waiting)
         arrived = []
         for answer in grid.pull_messages(set(waiting)):
-            asked = waiting.pop(answer.metadata.reply_to_message_id, None)
-            if asked is not None and answer.has_error() and answer.metadata.src_node_id != asked.metadata.dst_node_id:
-                lost.append(asked)
+            sent = waiting.pop(answer.metadata.reply_to_message_id, None)
+            if sent is not None and answer.has_error() and answer.metadata.src_node_id != sent.metadata.dst_node_id:
+                undelivered.append(sent)
             else:
                 arrived.append(answer)
         yield from arrived
@@ -177,43 +188,52 @@ def _answers(grid: Grid, messages: Sequence[Message], *, seconds: float) -> Iter
 
 
 def _push(grid: Grid, messages: Sequence[Message]) -> dict[str, Message]:
-    # Messages too large for Flower get no identifier.
+    """Send the messages and return them by the identifier that Flower gives them."""
+    # All have the same content, so either all get an identifier or, being too large for Flower, none does.
     return dict(zip(grid.push_messages(messages), messages, strict=False))
 
 
-def _ask_again(grid: Grid, lost: Sequence[Message], waiting: dict[str, Message]) -> list[Message]:
-    """Send the ``lost`` messages of nodes that are connected again, add them to ``waiting`` and return the others."""
-    connected = set(grid.get_node_ids()) if lost else set()
+def _send_again(grid: Grid, undelivered: Sequence[Message], waiting: dict[str, Message]) -> list[Message]:
+    """Send those messages again whose node is back, add them to ``waiting``, and return the others."""
+    connected = set(grid.get_node_ids()) if undelivered else set()
     again = [
         Message(message.content, node, message.metadata.message_type, group_id=message.metadata.group_id)
-        for message in lost
+        for message in undelivered
         if (node := message.metadata.dst_node_id) in connected
     ]
     if again:
         waiting |= _push(grid, again)
-    return [message for message in lost if message.metadata.dst_node_id not in connected]
+    return [message for message in undelivered if message.metadata.dst_node_id not in connected]
 
 
-def _read_all(answers: Iterable[Message], request: Request, read: _Reader[Reply]) -> tuple[dict[str, Reply], list[str]]:
+def _read_answers(
+    answers: Iterable[Message], request: Request, reader: _Reader[Reply]
+) -> tuple[dict[str, Reply], list[str]]:
+    """Return the valid replies by site, and why each other answer was refused."""
     replies: dict[str, Reply] = {}
     failures = []
     for answer in answers:
         try:
-            reply = _read(answer, request, read.unpack)
+            reply = _read_answer(answer, request, reader.unpack)
             if reply.site in replies:
                 failures.append(f"node {answer.metadata.src_node_id}: a second reply of site {reply.site}")
                 continue
         except ProtocolError as error:
             failures.append(f"node {answer.metadata.src_node_id}: {error}")
         else:
-            replies[reply.site] = read.accept(reply)
+            replies[reply.site] = reader.accept(reply)
     return replies, failures
 
 
-def _read(answer: Message, request: Request, unpack: Callable[[RecordDict], Reply]) -> Reply:
+def _read_answer(answer: Message, request: Request, unpack: Callable[[RecordDict], Reply]) -> Reply:
+    """Return the reply in a message.
+
+    Raises:
+        ProtocolError: the site failed, or the reply is not one to this request from this site.
+    """
     if answer.has_error():
         reason = " ".join((answer.error.reason or "no reason given").split())
-        raise ProtocolError(reason[:_MAX_REASON])
+        raise ProtocolError(reason[:_MAX_REASON_CHARACTERS])
     reply = unpack(answer.content)
     if reply.server_round != request.server_round:
         raise ProtocolError(f"Expected a reply for round {request.server_round}, got one for {reply.server_round}.")

@@ -1,4 +1,4 @@
-"""A whole training: rounds of exchange and aggregation, each followed by an evaluation of the global network."""
+"""A whole training: in every round sites train, their updates are aggregated, and the global network is evaluated."""
 
 import dataclasses
 import time
@@ -8,32 +8,34 @@ from pathlib import Path
 
 from flwr.serverapp import Grid
 
-from server.evaluation.global_evaluation import GlobalEvaluation, GlobalEvaluator
-from server.evaluation.site_histograms import added
-from server.federation import aggregation as combination
-from server.federation import exchange as strategy
+from server.evaluation.global_model import GlobalMetrics, GlobalModel
+from server.evaluation.site_histograms import sum_histograms
+from server.federation import exchange
+from server.federation.aggregation import new_aggregator
 from server.federation.checkpoints import Checkpoint, SiteState, read_checkpoint, write_checkpoint
+from server.federation.exchange import Exchange
 from server.federation.server_optimizer import ServerState, apply_update
 from server.results.document import RoundResult
 from shared_model.config.choices import EvaluationPrivacy
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import RoundError
 from shared_model.messages import EvaluateReply, Request, TrainReply
-from shared_model.network import parameters as named
-from shared_model.network.parameters import Parameters
+from shared_model.network.parameters import Parameters, is_finite
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoundSummary:
+class FinishedRound:
     """One finished round."""
 
     server_round: int
-    evaluation: GlobalEvaluation | None
-    """None where nobody's test lesions were scored this round."""
+    """From 1."""
+    metrics: GlobalMetrics | None
+    """Of the global network after the round; None where nobody's test lesions were scored this round."""
     sites: Mapping[str, SiteState]
     num_sites: int
     """Sites whose update was aggregated."""
     failures: tuple[str, ...]
+    """Why other sites gave no valid reply."""
     seconds: float
 
     @property
@@ -44,14 +46,14 @@ class RoundSummary:
 
     @property
     def result(self) -> RoundResult:
-        """The round as the results have it."""
-        evaluation = self.evaluation
+        """The round as the results document holds it."""
+        metrics = self.metrics
         return RoundResult(
             round=self.server_round,
-            auroc=None if evaluation is None else evaluation.auroc,
-            sensitivity=None if evaluation is None else evaluation.sensitivity,
-            specificity=None if evaluation is None else evaluation.specificity,
-            threshold=None if evaluation is None else evaluation.threshold,
+            auroc=None if metrics is None else metrics.auroc,
+            sensitivity=None if metrics is None else metrics.sensitivity,
+            specificity=None if metrics is None else metrics.specificity,
+            threshold=None if metrics is None else metrics.threshold,
             epsilon=self.epsilon,
             num_sites=self.num_sites,
             failures=len(self.failures),
@@ -59,97 +61,104 @@ class RoundSummary:
         )
 
 
-Observer = Callable[[RoundSummary], None]
+RoundCallback = Callable[[FinishedRound], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """A finished training."""
+class FinishedTraining:
+    """What a training ends with."""
 
     parameters: Parameters
+    """Of the final network: the trainable ones."""
     constants: Parameters
+    """Of the final network: those that are not trained."""
     rounds: tuple[RoundResult, ...]
-    last: RoundSummary
+    """All rounds, those before a resumption included."""
+    last: FinishedRound
 
 
-def federate(grid: Grid, config: ExperimentConfig, *, observe: Observer) -> Outcome:
+def federate(grid: Grid, config: ExperimentConfig, *, on_round: RoundCallback) -> FinishedTraining:
     """Train for ``config.training.num_rounds`` rounds and return the final network.
 
-    After each round but the last the state is written to ``config.run.dir``; a run that finds one there goes on from
-    it.
+    After every round but the last a checkpoint is written to ``config.run.dir``. A run that finds a checkpoint there
+    goes on after its last round.
 
     Args:
         grid: reaches the sites.
         config: the experiment; sites receive it with every request and check it.
-        observe: called with every finished round.
+        on_round: called with every finished round, after its checkpoint is written.
 
     Raises:
-        RoundError: too few sites, too few valid replies, or a non-finite aggregate.
+        RoundError: too few sites, too few valid replies, or parameters that are not finite.
         DataError: the server's own test file cannot be read.
-        ConfigError: the folder holds the state of another run.
+        ConfigError: the folder holds the checkpoint of another run.
     """
-    evaluator, folder = GlobalEvaluator.open(config), Path(config.run.dir)
-    reached = read_checkpoint(folder, config)
-    if reached is None:
-        reached = Checkpoint(state=ServerState.start(evaluator.initial_parameters), rounds=(), sites={})
-    first_round = len(reached.rounds) + 1
+    model, folder = GlobalModel.from_config(config), Path(config.run.dir)
+    checkpoint = read_checkpoint(folder, config)
+    if checkpoint is None:
+        checkpoint = Checkpoint(state=ServerState.from_parameters(model.initial_parameters), rounds=(), sites={})
+    first_round = len(checkpoint.rounds) + 1
     for server_round in range(first_round, config.training.num_rounds + 1):
-        state = reached.state
         started = time.monotonic()
-        # The round after all took part waits for all, and so does the first one after a start or a resume. Later, a
-        # site that is away holds nobody up; it is asked again as soon as it is back.
-        for_all = server_round == first_round or reached.rounds[-1].num_sites == len(config.federation.sites)
-        nodes = strategy.wait_for_sites(grid, config.federation, for_all=for_all)
-        request = Request(
-            config=config, server_round=server_round, parameters=state.parameters, constants=evaluator.constants
-        )
-        combined = combination.begin(config.strategy)
-        trained = strategy.train(grid, request, nodes, collect=combined)
-        state = _apply(state, combined.result(), request)
+        # The first round after a start or a resumption waits for all sites, and so does a round after one in which all
+        # took part. While a site is away, rounds go on with a quorum; once it is back, it takes part again.
+        for_all = server_round == first_round or checkpoint.rounds[-1].num_sites == len(config.federation.sites)
+        nodes = exchange.wait_for_sites(grid, config.federation, for_all=for_all)
+        parameters = checkpoint.state.parameters
+        request = Request(config=config, server_round=server_round, parameters=parameters, constants=model.constants)
+        aggregator = new_aggregator(config.strategy)
+        trained = exchange.train(grid, request, nodes, aggregator=aggregator)
+        state = _apply(checkpoint.state, aggregator.result(), request)
         if server_round == config.training.num_rounds:
-            state = dataclasses.replace(state, average=evaluator.recalibrated(state.average))
-        evaluated: strategy.Exchange[EvaluateReply] = strategy.Exchange(replies=(), failures=())
-        if _sites_evaluate(config, server_round):
-            request = Request(
-                config=config, server_round=server_round, parameters=state.average, constants=evaluator.constants
-            )
-            evaluated = strategy.evaluate(grid, request, nodes)
-        sites = _update_sites(reached.sites, trained, evaluated)
-        summary = RoundSummary(
+            state = dataclasses.replace(state, average=model.rescale_scores(state.average))
+        evaluated = _evaluate_at_sites(grid, dataclasses.replace(request, parameters=state.average), nodes)
+        sites = _update_sites(checkpoint.sites, trained, evaluated)
+        finished = FinishedRound(
             server_round=server_round,
-            evaluation=_evaluate(evaluator, state.average, evaluated.replies),
+            metrics=_evaluate(model, state.average, evaluated.replies),
             sites=sites,
             num_sites=len(trained.replies),
             failures=trained.failures + evaluated.failures,
             seconds=time.monotonic() - started,
         )
-        reached = Checkpoint(state=state, rounds=(*reached.rounds, summary.result), sites=sites)
+        checkpoint = Checkpoint(state=state, rounds=(*checkpoint.rounds, finished.result), sites=sites)
         if server_round < config.training.num_rounds:
-            write_checkpoint(folder, reached, config)
-        observe(summary)
-    return Outcome(parameters=reached.state.average, constants=evaluator.constants, rounds=reached.rounds, last=summary)
+            write_checkpoint(folder, checkpoint, config)
+        on_round(finished)
+    return FinishedTraining(
+        parameters=checkpoint.state.average, constants=model.constants, rounds=checkpoint.rounds, last=finished
+    )
 
 
 def _apply(state: ServerState, update: Parameters, request: Request) -> ServerState:
     config = request.config
-    first_averaged = config.training.num_rounds * (1 - config.strategy.average_last_fraction)
-    state = apply_update(state, update, config.strategy, averages=request.server_round > first_averaged)
-    if not named.is_finite(state.parameters):
+    last_not_averaged = config.training.num_rounds * (1 - config.strategy.average_last_fraction)
+    is_averaged = request.server_round > last_not_averaged
+    state = apply_update(state, update, config.strategy, is_averaged=is_averaged)
+    if not is_finite(state.parameters):
         raise RoundError(f"Expected finite parameters after round {request.server_round}; lower the learning rates.")
     return state
 
 
+def _evaluate_at_sites(grid: Grid, request: Request, nodes: Sequence[int]) -> Exchange[EvaluateReply]:
+    """Ask the sites for score histograms if this is a round in which they score their own lesions.
+
+    Exact histograms are asked for every round. Noisy ones cost privacy, so they are asked for once, after the last.
+    """
+    privacy = request.config.evaluation.privacy
+    is_last = request.server_round == request.config.training.num_rounds
+    if privacy is EvaluationPrivacy.EXACT or (privacy is EvaluationPrivacy.DP and is_last):
+        return exchange.evaluate(grid, request, nodes)
+    return Exchange(replies=(), failures=())
+
+
 def _update_sites(
-    sites: Mapping[str, SiteState],
-    trained: strategy.Exchange[TrainReply],
-    evaluated: strategy.Exchange[EvaluateReply],
+    sites: Mapping[str, SiteState], trained: Exchange[TrainReply], evaluated: Exchange[EvaluateReply]
 ) -> dict[str, SiteState]:
+    """Return what is known of every site: its latest answers, whichever round they came in."""
     tests = {name: site.test for name, site in sites.items()}
     tests |= {reply.site: reply.test for reply in evaluated.replies}
-    updated = {
-        name: SiteState(num_patients_declared=site.num_patients_declared, privacy=site.privacy, test=tests.get(name))
-        for name, site in sites.items()
-    }
+    updated = {name: dataclasses.replace(site, test=tests[name]) for name, site in sites.items()}
     for reply in trained.replies:
         updated[reply.site] = SiteState(
             num_patients_declared=reply.num_patients_declared, privacy=reply.privacy, test=tests.get(reply.site)
@@ -157,16 +166,7 @@ def _update_sites(
     return dict(sorted(updated.items()))
 
 
-def _sites_evaluate(config: ExperimentConfig, server_round: int) -> bool:
-    """Return whether sites score their own lesions this round: noisy histograms are bought once, for the last."""
-    privacy = config.evaluation.privacy
-    is_last = server_round == config.training.num_rounds
-    return privacy is EvaluationPrivacy.EXACT or (privacy is EvaluationPrivacy.DP and is_last)
-
-
-def _evaluate(
-    evaluator: GlobalEvaluator, parameters: Parameters, replies: Sequence[EvaluateReply]
-) -> GlobalEvaluation | None:
-    test = added([reply.test for reply in replies]) if replies else None
-    validation = added([reply.validation for reply in replies]) if replies else None
-    return evaluator.evaluate(parameters, test=test, validation=validation)
+def _evaluate(model: GlobalModel, parameters: Parameters, replies: Sequence[EvaluateReply]) -> GlobalMetrics | None:
+    test = sum_histograms([reply.test for reply in replies]) if replies else None
+    validation = sum_histograms([reply.validation for reply in replies]) if replies else None
+    return model.evaluate(parameters, test=test, validation=validation)

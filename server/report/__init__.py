@@ -1,1 +1,1 @@
-"""What a run leaves for people: its folder, figures, report and display."""
+"""What a run leaves for people: its folder, plots, report and display."""

@@ -1,4 +1,4 @@
-"""Explanations of a run's test lesions as they lie in its folder: an index, and a picture of each lesion."""
+"""Explanations of a run's test lesions as they lie in its folder: a picture of every lesion, and an index of all."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from server.report.run_figures import BLUE, FONT_SIZE, VERMILLION, label_axes
+from server.report.plot_style import BLUE, FONT_SIZE, VERMILLION, label_axes
 from server.results.strict_json import build, check, check_range, from_text, to_text
 from shared_model.system.files import write_atomically
 
-EXPLANATIONS = "explanations"
+EXPLANATIONS_FOLDER = "explanations"
 """Folder in the run folder."""
 INDEX_FILE = "index.json"
 _SIZE = (9.6, 2.7)
@@ -20,16 +20,17 @@ _SIZE = (9.6, 2.7)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ColumnPart:
+class ColumnContribution:
     """What one clinical column adds to the logit of a lesion."""
 
     column: str
     logits: float
+    """Positive where the column speaks for malignancy."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Explained:
-    """One test lesion."""
+class LesionExplanation:
+    """Why one test lesion got its score."""
 
     file: str
     """Its picture, in the same folder."""
@@ -39,8 +40,8 @@ class Explained:
     """``missed cancer``, ``false alarm``, ``found cancer`` or ``benign, as called``."""
     score: float
     image_share: float | None
-    """Of what image and columns together moved the logit, in [0, 1]; null where neither moved it."""
-    columns: tuple[ColumnPart, ...]
+    """The image's part, in [0, 1], of what image and columns together moved the logit; null where neither moved it."""
+    columns: tuple[ColumnContribution, ...]
 
     def __post_init__(self) -> None:
         check(self, "file", "/" not in self.file and self.file.endswith(".png"), "a PNG file of this folder")
@@ -49,15 +50,15 @@ class Explained:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MapCheck:
-    """Whether the maps of one method can be trusted, as means over lesions."""
+class SaliencyCheck:
+    """Whether the saliency maps of one method can be trusted, as means over lesions."""
 
     method: str
     num_lesions: int
     num_marked: int
-    """Lesions whose place in the image is known; the next three are null without any."""
+    """Of these, lesions whose place in the image is known; the next three are null without any."""
     area: float | None
-    """Share of the image inside the lesions' boxes: what a map without knowledge would give."""
+    """Share of the image inside the lesions' boxes: the energy of a map that is the same everywhere."""
     energy: float | None
     """Share of the map inside the boxes."""
     pointing: float | None
@@ -70,7 +71,10 @@ class MapCheck:
     """Mean score while the hottest pixels get sharp first; higher is better."""
     insertion_random: float
     similarity: float | None
-    """Rank correlation with the maps of shuffled weights, in [-1, 1]; near 1 a map would say nothing of the network."""
+    """Rank correlation with the maps of the network with shuffled weights, in [-1, 1].
+
+    Near 1 the maps do not depend on what the network has learnt, so they explain nothing.
+    """
 
     def __post_init__(self) -> None:
         check_range(self, 0, 1, "area", "energy", "pointing", "deletion", "deletion_random", "insertion")
@@ -81,22 +85,23 @@ class MapCheck:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Explanations:
-    """The index."""
+    """The index of the folder."""
 
-    lesions: tuple[Explained, ...]
-    checks: tuple[MapCheck, ...]
+    lesions: tuple[LesionExplanation, ...]
+    checks: tuple[SaliencyCheck, ...]
+    """One for every method."""
 
 
-def write_index(explanations: Explanations, folder: Path) -> None:
+def write_explanations(explanations: Explanations, folder: Path) -> None:
     """Write the index into ``folder``, whole or not at all."""
     write_atomically(folder / INDEX_FILE, to_text(explanations).encode())
 
 
-def read_index(folder: Path) -> Explanations | None:
-    """Read the index in ``folder``, None where there is none.
+def read_explanations(folder: Path) -> Explanations | None:
+    """Read the index in ``folder``; None where there is none.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: the file has other content.
     """
     path = folder / INDEX_FILE
     if not path.exists():
@@ -105,38 +110,38 @@ def read_index(folder: Path) -> Explanations | None:
 
 
 def draw_explanation(
-    explained: Explained,
+    explanation: LesionExplanation,
     image: NDArray[np.float32],
     maps: Sequence[tuple[str, NDArray[np.float32]]],
-    lesion: NDArray[np.bool_] | None,
+    lesion_box: NDArray[np.bool_] | None,
 ) -> Figure:
     """Draw the lesion, every map over it, and what the columns add.
 
     Args:
-        explained: the lesion.
+        explanation: what the index holds of the lesion.
         image: ``(S, S)`` in [0, 1].
-        maps: title and ``(S, S)`` in [0, 1].
-        lesion: ``(S, S)``, where the lesion's box lies; None where that is not known.
+        maps: title and saliency map ``(S, S)`` in [0, 1] of every method.
+        lesion_box: ``(S, S)``, True inside the lesion's box; None where its place is not known.
     """
     figure = Figure(figsize=_SIZE, layout="constrained")
     panels = figure.subplots(1, 2 + len(maps), width_ratios=[1] * (1 + len(maps)) + [1.3])
-    share = "" if explained.image_share is None else f", image share {explained.image_share:.2f}"
-    figure.suptitle(f"{explained.kind}, score {explained.score:.3f}{share}", fontsize=FONT_SIZE + 1)
-    for axes, (title, heat) in zip(panels, [("image", None), *maps], strict=False):
+    share = "" if explanation.image_share is None else f", image share {explanation.image_share:.2f}"
+    figure.suptitle(f"{explanation.kind}, score {explanation.score:.3f}{share}", fontsize=FONT_SIZE + 1)
+    for axes, (title, saliency_map) in zip(panels, [("image", None), *maps], strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=1)
-        if heat is not None:
-            axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.65 * heat)
-        if lesion is not None:
-            axes.contour(lesion, levels=[0.5], colors="white", linewidths=0.8)
+        if saliency_map is not None:
+            axes.imshow(saliency_map, cmap="inferno", vmin=0, vmax=1, alpha=0.65 * saliency_map)
+        if lesion_box is not None:
+            axes.contour(lesion_box, levels=[0.5], colors="white", linewidths=0.8)
         axes.set_title(title, fontsize=FONT_SIZE)
         axes.set_axis_off()
     bars = panels[-1]
-    parts = sorted(explained.columns, key=lambda part: abs(part.logits))
+    contributions = sorted(explanation.columns, key=lambda contribution: abs(contribution.logits))
     bars.barh(
-        [part.column.replace("_", " ") for part in parts],
-        [part.logits for part in parts],
-        color=[VERMILLION if part.logits > 0 else BLUE for part in parts],
+        [contribution.column.replace("_", " ") for contribution in contributions],
+        [contribution.logits for contribution in contributions],
+        color=[VERMILLION if contribution.logits > 0 else BLUE for contribution in contributions],
     )
     bars.axvline(0, color="black", linewidth=0.8)
-    label_axes(bars, x="logits; right: towards malignant" if parts else "no clinical column", y="")
+    label_axes(bars, x="logits; right: towards malignant" if contributions else "no clinical column", y="")
     return figure

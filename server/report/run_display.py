@@ -19,7 +19,7 @@ _ROUNDS = "rounds"
 _COLUMNS = ("round", "AUC", "sensitivity", "specificity", "max epsilon", "sites", "seconds")
 
 
-class Display:
+class RunDisplay:
     """A live view on a terminal; plain lines where the output is no terminal."""
 
     def __init__(self, config: ExperimentConfig, console: Console) -> None:

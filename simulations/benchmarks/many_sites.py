@@ -16,10 +16,10 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from matplotlib.figure import Figure
 
-from server.evaluation.global_evaluation import GlobalEvaluator
-from server.federation import aggregation as combination
-from server.federation import exchange as strategy
-from server.report.run_figures import BLUE, FONT_SIZE, GREY, VERMILLION, save_png
+from server.evaluation.global_model import GlobalModel
+from server.federation import exchange
+from server.federation.aggregation import new_aggregator
+from server.report.plot_style import BLUE, FONT_SIZE, GREY, VERMILLION, save_png
 from shared_model.config.experiment import ExperimentConfig, compose
 from shared_model.messages import PrivacySpent, Request, TrainReply, pack_train_reply, unpack_request
 from shared_model.network.parameters import Parameters
@@ -75,7 +75,7 @@ def measure_scale(
     for count in num_sites:
         progress(f"{count} sites")
         config = _config(count)
-        parameters = GlobalEvaluator.open(config).initial_parameters
+        parameters = GlobalModel.from_config(config).initial_parameters
         yield _measure(HEAD, config, parameters, num_repeats=num_repeats)
     rng = np.random.default_rng(0)
     for count in _LARGE_SITES if with_large else ():
@@ -131,9 +131,9 @@ def _measure(network: str, config: ExperimentConfig, parameters: Parameters, *, 
 
 def _play(grid: LocalGrid, request: Request) -> float:
     start = time.perf_counter()
-    collect = combination.begin(request.config.strategy)
-    strategy.train(grid, request, list(grid.get_node_ids()), collect=collect)
-    collect.result()
+    aggregator = new_aggregator(request.config.strategy)
+    exchange.train(grid, request, list(grid.get_node_ids()), aggregator=aggregator)
+    aggregator.result()
     return time.perf_counter() - start
 
 

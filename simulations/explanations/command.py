@@ -31,16 +31,16 @@ from client.data.splits import Role
 from client.data.tables.site_table import site_table
 from server.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from server.report.explanations import (
-    EXPLANATIONS,
-    ColumnPart,
-    Explained,
+    EXPLANATIONS_FOLDER,
+    ColumnContribution,
     Explanations,
-    MapCheck,
+    LesionExplanation,
+    SaliencyCheck,
     draw_explanation,
-    write_index,
+    write_explanations,
 )
 from server.report.html_report import write_report
-from server.report.run_figures import save_png
+from server.report.plot_style import save_png
 from server.report.run_folder import CONFIG_FILE
 from server.results.document import RESULTS_FILE, read_results
 from shared_model.config.choices import Modality, Views
@@ -142,7 +142,7 @@ class FinishedRun:
 
     def chosen(self, count: int) -> list[int]:
         """Return rows: in equal parts the worst misses and false alarms and the surest finds, the rest at random."""
-        missed, alarms = self.predictions.errors(self.threshold)
+        missed, alarms = self.predictions.misclassified(self.threshold)
         order = [int(row) for row in np.argsort(self.predictions.scores, kind="stable")]
         found = [row for row in order[::-1] if self.kind(row) == "found cancer"]
         part = max(1, count // 4)
@@ -205,10 +205,10 @@ def explain_run(run: FinishedRun, count: int, console: Console) -> Explanations:
         ConfigError: none of them can be read.
     """
     files = lesion_files(run.frame, run.config)
-    folder = run.folder / EXPLANATIONS
+    folder = run.folder / EXPLANATIONS_FOLDER
     folder.mkdir(exist_ok=True)
     shuffled = Shuffled.of(run, seed=derive_seed(run.config.seed, "explain", "shuffle"))
-    explained: list[Explained] = []
+    explained: list[LesionExplanation] = []
     measured: dict[str, list[Measures]] = {method: [] for method in _METHODS}
     for row in track(run.chosen(count), description="lesions", console=console, disable=not console.is_terminal):
         try:
@@ -232,20 +232,20 @@ def explain_run(run: FinishedRun, count: int, console: Console) -> Explanations:
     index = Explanations(
         lesions=tuple(explained), checks=tuple(_check(method, rows) for method, rows in measured.items())
     )
-    write_index(index, folder)
+    write_explanations(index, folder)
     write_report(run.folder)
     return index
 
 
-def _explain(run: FinishedRun, row: int, scorer: LesionScorer, pixels: Tensor) -> Explained:
+def _explain(run: FinishedRun, row: int, scorer: LesionScorer, pixels: Tensor) -> LesionExplanation:
     columns = column_attributions(scorer, pixels, columns_of(run.config.data.features))
-    return Explained(
+    return LesionExplanation(
         file=f"lesion-{row:04d}.png",
         row=row,
         kind=run.kind(row),
         score=scorer.probability(pixels),
         image_share=modality_share(scorer, pixels).image_share,
-        columns=tuple(ColumnPart(column=name, logits=logits) for name, logits in columns.items()),
+        columns=tuple(ColumnContribution(column=name, logits=logits) for name, logits in columns.items()),
     )
 
 
@@ -277,12 +277,12 @@ def _share(is_inside: bool | None) -> float | None:
     return None if is_inside is None else float(is_inside)
 
 
-def _check(method: str, rows: Sequence[Measures]) -> MapCheck:
+def _check(method: str, rows: Sequence[Measures]) -> SaliencyCheck:
     def mean(name: str) -> float | None:
         known = [value for row in rows if (value := row[name]) is not None]
         return float(np.mean(known)) if known else None
 
-    return MapCheck(
+    return SaliencyCheck(
         method=method,
         num_lesions=len(rows),
         num_marked=sum(row["area"] is not None for row in rows),
@@ -331,7 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print_checks(explain_run(FinishedRun.open(options.run), options.count, console), console)
         console.print(
-            f"Pictures in {options.run / EXPLANATIONS}, report written again", highlight=False, soft_wrap=True
+            f"Pictures in {options.run / EXPLANATIONS_FOLDER}, report written again", highlight=False, soft_wrap=True
         )
     except FederatedMammographyError as error:
         print_error(error)

@@ -1,11 +1,11 @@
 """What a person sees of a simulation: preparation, and then what the coordinator of any run sees."""
 
 from client.data.splits import Role
-from server.report.run_display import Display
+from server.report.run_display import RunDisplay
 from simulations.federation.prepare import Prepared
 
 
-class SimulationDisplay(Display):
+class SimulationDisplay(RunDisplay):
     """A live view on a terminal; plain lines where the output is no terminal."""
 
     def on_prepared(self, prepared: Prepared) -> None:

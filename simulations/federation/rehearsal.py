@@ -22,7 +22,7 @@ from rich.console import Console
 
 from client.privacy.policy import OPEN_POLICY
 from server.deployment.bundle import bundle_digest
-from server.deployment.kit import Coordinator
+from server.deployment.kit import ServerKit
 from server.deployment.provision import Kits, provision
 from shared_model.config.choices import DataSource
 from shared_model.config.experiment import ExperimentConfig, compose
@@ -82,9 +82,9 @@ class Rehearsal:
             RoundError: it ended or did not become ready.
         """
         with self._process("server", "-m", "server", "start", "--kit", str(self.kits.server)) as process:
-            coordinator, deadline = Coordinator.load(self.kits.server), time.monotonic() + _START_SECONDS
-            is_open = processes.wait_for_port(coordinator.port, process, seconds=_START_SECONDS, stop=threading.Event())
-            while not is_open or set(coordinator.node_ids()) != set(self.kits.sites):
+            kit, deadline = ServerKit.load(self.kits.server), time.monotonic() + _START_SECONDS
+            is_open = processes.wait_for_port(kit.port, process, seconds=_START_SECONDS, stop=threading.Event())
+            while not is_open or set(kit.node_ids()) != set(self.kits.sites):
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RoundError(f"Expected the coordinator to start; see {self.logs / 'server.log'}.")
                 time.sleep(_POLL_SECONDS)

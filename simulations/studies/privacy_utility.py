@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure as Drawing
 
 from server.evaluation.predictions import Predictions
-from server.report.run_figures import BLUE, FONT_SIZE, GREEN, GREY, VERMILLION, label_axes, save_png
+from server.report.plot_style import BLUE, FONT_SIZE, GREEN, GREY, VERMILLION, label_axes, save_png
 from shared_model.config.choices import Modality
 from shared_model.metrics.bootstrap import bootstrap_mean_interval
 from shared_model.metrics.counts import Interval, auroc_statistic
@@ -158,7 +158,7 @@ def _entry(cell: str, mine: Sequence[tuple[Row, Predictions]], num_resamples: in
         raise ValueError(f"Expected test lesions of both classes in every run of {cell}.")
     first = mine[0][1]
     interval = None
-    if all(predictions.has_lesions_of(first) for _, predictions in mine):
+    if all(predictions.has_same_lesions(first) for _, predictions in mine):
         interval = bootstrap_mean_interval(
             first.labels,
             [predictions.scores for _, predictions in mine],

@@ -302,7 +302,7 @@ def read_row(job: Job, *, first: Predictions | None) -> Row:
 
 def _compare(mine: Predictions, first: Predictions) -> PairedComparison | None:
     """Compare on the same lesions; None on others, or where a class has too few patients."""
-    if not mine.has_lesions_of(first):
+    if not mine.has_same_lesions(first):
         return None
     try:
         return delong.compare(mine.labels, mine.scores, first.scores, mine.patients)

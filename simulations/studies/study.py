@@ -17,9 +17,9 @@ import torch
 from rich.console import Console
 
 from server.evaluation.predictions import Predictions, read_attributes
-from server.report.epsilon_sweep import draw_sweep, write_sweep
+from server.report.epsilon_study import draw_epsilon_study, write_epsilon_study
 from server.report.html_report import write_report
-from server.report.run_figures import save_png
+from server.report.plot_style import save_png
 from shared_model.config.experiment import ExperimentConfig, compose
 from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError, FederatedMammographyError
@@ -150,7 +150,7 @@ def run_study(study: Study, console: Console, *, num_workers: int) -> list[Row]:
 def _tabular(ground: Ground, seed: int) -> list[Row]:
     path = Path(str(ground.config.evaluation.holdout))
     holdout = Lesions.load(path)
-    test = Predictions.of(holdout, np.zeros(len(holdout)), read_attributes(path, len(holdout)))
+    test = Predictions.from_lesions(holdout, np.zeros(len(holdout)), read_attributes(path, len(holdout)))
     found = tabular_baselines(ground.prepared, holdout, test)
     return [
         Row(cell=name, seed=seed, epsilon=None, evidence=evidence, against_first=None)
@@ -182,10 +182,10 @@ def report(study: Study, rows: Sequence[Row], sites: Sequence[str], console: Con
 def _report_sweep(study: Study, rows: Sequence[Row]) -> None:
     """Draw the sweep, and show it in the report of every run of it."""
     sweep = sweep_of(rows)
-    save_png(draw_sweep(sweep), study.folder / "epsilon.png")
+    save_png(draw_epsilon_study(sweep), study.folder / "epsilon.png")
     for row in rows:
         folder = study.run_folder(row.cell, row.seed)
-        write_sweep(sweep, folder)
+        write_epsilon_study(sweep, folder)
         write_report(folder)
 
 

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure as Drawing
 from rich.console import Console
 from rich.table import Table
 
-from server.report.epsilon_sweep import Sweep, SweepPoint
-from server.report.run_figures import FONT_SIZE, save_png
+from server.report.epsilon_study import EpsilonPoint, EpsilonStudy
+from server.report.plot_style import FONT_SIZE, save_png
 from server.results.evidence import Evidence, Figure, shown
 from shared_model.metrics.delong import PairedComparison
 from shared_model.system.files import write_atomically
@@ -176,12 +176,12 @@ def write_tables(
     write_atomically(folder / "study.json", json.dumps(document, indent=2, allow_nan=False).encode() + b"\n")
 
 
-def sweep_of(rows: Sequence[Row]) -> Sweep:
+def sweep_of(rows: Sequence[Row]) -> EpsilonStudy:
     """Return the AUC of every run that has one, with the epsilon promised."""
     found = [(row, row.figure("auroc")) for row in rows]
-    return Sweep(
+    return EpsilonStudy(
         points=tuple(
-            SweepPoint(seed=row.seed, epsilon=row.epsilon, auroc=auroc)
+            EpsilonPoint(seed=row.seed, epsilon=row.epsilon, auroc=auroc)
             for row, auroc in found
             if auroc is not None and auroc.value is not None
         )

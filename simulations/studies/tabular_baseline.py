@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from client.data.dataset import load_lesions
 from client.data.splits import Role
-from server.evaluation.estimates import Appraisal
+from server.evaluation.estimates import EstimateSettings, estimate_from_predictions
 from server.evaluation.predictions import Predictions
 from server.results.evidence import Evidence
 from shared_model.config.choices import Modality
@@ -49,11 +49,11 @@ def _evidence(
     prepared: Prepared, test: Predictions, scores: np.ndarray[tuple[int], np.dtype[np.float64]], threshold: float
 ) -> Evidence | None:
     evaluation = prepared.config.evaluation
-    appraisal = Appraisal(
+    settings = EstimateSettings(
         threshold=threshold,
         prevalence=evaluation.prevalence,
         num_resamples=evaluation.bootstrap_resamples,
         seed=prepared.config.seed,
     )
     predictions = Predictions(labels=test.labels, scores=scores, patients=test.patients, attributes=test.attributes)
-    return appraisal.of_predictions(predictions)
+    return estimate_from_predictions(predictions, settings)

@@ -11,7 +11,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from client import app as client_app
 from client.privacy.ledger import read_history
 from client.site import load_site
-from server.evaluation.global_evaluation import GlobalEvaluator
+from server.evaluation.global_model import GlobalModel
 from shared_model.config.choices import Fusion
 from shared_model.config.experiment import CONFIG_FOLDER, compose
 from shared_model.errors import DicomError, FederatedMammographyError
@@ -21,12 +21,12 @@ CANARY = "ZQXCANARYQXZ"
 
 
 def request_of(config, server_round=1):
-    evaluator = GlobalEvaluator.open(config)
+    model = GlobalModel.from_config(config)
     return Request(
         config=config,
         server_round=server_round,
-        parameters=evaluator.initial_parameters,
-        constants=evaluator.constants,
+        parameters=model.initial_parameters,
+        constants=model.constants,
     )
 
 

@@ -10,7 +10,7 @@ import yaml
 from server.__main__ import main
 from server.deployment import superlink
 from server.deployment.bundle import bundle_digest
-from server.deployment.kit import Coordinator
+from server.deployment.kit import ServerKit
 from server.deployment.provision import provision
 from shared_model.errors import ConfigError
 
@@ -87,24 +87,24 @@ def test_start_refuses_an_expired_certificate(kit, monkeypatch, capsys):
     assert "it has expired; make new kits" in one_line_error(capsys)
 
 
-class TestCoordinator:
+class TestServerKit:
     def test_node_ids_survive(self, kit):
-        coordinator = Coordinator.load(kit)
-        assert coordinator.node_ids() == {}
-        coordinator.write_node_ids({"mgh": 2**64 - 1, "wfu": 3})
-        assert Coordinator.load(kit).node_ids() == {"mgh": 2**64 - 1, "wfu": 3}
+        server_kit = ServerKit.load(kit)
+        assert server_kit.node_ids() == {}
+        server_kit.write_node_ids({"mgh": 2**64 - 1, "wfu": 3})
+        assert ServerKit.load(kit).node_ids() == {"mgh": 2**64 - 1, "wfu": 3}
 
     @pytest.mark.parametrize("content", ["[]", "x", json.dumps({"mgh": "one"})])
     def test_damaged_node_ids(self, kit, content):
-        coordinator = Coordinator.load(kit)
-        coordinator.write_node_ids({})
+        server_kit = ServerKit.load(kit)
+        server_kit.write_node_ids({})
         (kit / "state" / "nodes.json").write_text(content)
         with pytest.raises(ConfigError, match="Expected node ids in"):
-            coordinator.node_ids()
+            server_kit.node_ids()
 
     @pytest.mark.parametrize("changes", [{"port": "x"}, {"more": 1}, {"sites": "mgh"}])
     def test_a_wrong_file(self, kit, changes):
         path = kit / "server.yaml"
         path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
-        with pytest.raises(ConfigError, match="Expected the coordinator's folder in"):
-            Coordinator.load(kit)
+        with pytest.raises(ConfigError, match="Expected the server's kit in"):
+            ServerKit.load(kit)

@@ -337,7 +337,7 @@ class TestInterruption:
     ):
         overrides = ["privacy.noise=seeded", *overrides]
         whole, folder, rounds = run_smoke(*overrides), tmp_path / "killed", []
-        on_round = server.report.run_display.Display.on_round
+        on_round = server.report.run_display.RunDisplay.on_round
 
         def interrupt(display, result):
             rounds.append(result.round)
@@ -345,11 +345,11 @@ class TestInterruption:
                 raise KeyboardInterrupt
             on_round(display, result)
 
-        monkeypatch.setattr(server.report.run_display.Display, "on_round", interrupt)
+        monkeypatch.setattr(server.report.run_display.RunDisplay, "on_round", interrupt)
         assert main(smoke.overrides(folder, *overrides)) == 130
         assert (folder / "checkpoint.safetensors").exists()
         monkeypatch.setattr(
-            server.report.run_display.Display, "on_round", lambda _, result: rounds.append(result.round)
+            server.report.run_display.RunDisplay, "on_round", lambda _, result: rounds.append(result.round)
         )
         assert main(smoke.overrides(folder, *overrides)) == 0
         assert rounds == [*range(1, stop_after + 1), *range(stop_after + 1, 4)]

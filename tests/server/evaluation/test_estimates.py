@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from server.evaluation.estimates import FIGURES, SMALL_GROUP, Appraisal
+from server.evaluation.estimates import (
+    ESTIMATE_LABELS,
+    SMALL_GROUP_PATIENTS,
+    EstimateSettings,
+    estimate_from_histogram,
+    estimate_from_predictions,
+)
 from server.evaluation.predictions import Predictions
 from server.results.evidence import Level
 from shared_model.metrics.counts import ScoreHistogram
 
-APPRAISAL = Appraisal(threshold=0.5, prevalence=0.01, num_resamples=100, seed=3)
+SETTINGS = EstimateSettings(threshold=0.5, prevalence=0.01, num_resamples=100, seed=3)
 
 
 def cohort(num_lesions=240, seed=0):
@@ -38,7 +44,7 @@ def predictions():
 
 @pytest.fixture(scope="module")
 def evidence(predictions):
-    return APPRAISAL.of_predictions(predictions)
+    return estimate_from_predictions(predictions, SETTINGS)
 
 
 def gathered(predictions, level):
@@ -80,7 +86,7 @@ def test_every_level_equals_scikit_learn(predictions, evidence, level):
 
 def test_every_figure_has_a_name_for_readers_and_an_interval_round_it(evidence):
     for level in evidence.levels:
-        assert {figure.name for figure in level.figures} == set(FIGURES)
+        assert {figure.name for figure in level.figures} == set(ESTIMATE_LABELS)
         for figure in level.figures:
             # The calibration error of resamples is larger than that of the lesions: noise is never calibrated.
             if figure.name != "calibration_error":
@@ -98,7 +104,7 @@ def test_groups_divide_the_lesions(predictions, evidence):
         for group in groups:
             rows = np.array(predictions.attributes[attribute]) == group.value
             assert group.num_malignant == predictions.labels[rows].sum()
-            assert group.is_small == (len(set(predictions.patients[rows])) < SMALL_GROUP)
+            assert group.is_small == (len(set(predictions.patients[rows])) < SMALL_GROUP_PATIENTS)
             if group.figure("auroc") is not None:
                 expected = reference.roc_auc_score(predictions.labels[rows], predictions.scores[rows])
                 assert group.figure("auroc").value == pytest.approx(expected, abs=1e-9)
@@ -114,29 +120,29 @@ def test_a_group_of_one_class_has_the_figure_of_its_class(predictions, evidence)
 
 
 def test_without_threshold_nothing_speaks_of_an_operating_point(predictions):
-    found = dataclasses.replace(APPRAISAL, threshold=None).of_predictions(predictions)
+    found = estimate_from_predictions(predictions, dataclasses.replace(SETTINGS, threshold=None))
     for level in found.levels:
         assert (level.tp, level.fp, level.tn, level.fn) == (None,) * 4
         assert not {"sensitivity", "ppv", "f1"} & {figure.name for figure in level.figures}
 
 
 def test_lesions_of_one_class_give_no_evidence(predictions):
-    assert APPRAISAL.of_predictions(predictions.select(predictions.labels == 1)) is None
+    assert estimate_from_predictions(predictions.select(predictions.labels == 1), SETTINGS) is None
 
 
 def test_the_seed_alone_decides(predictions, evidence):
-    assert APPRAISAL.of_predictions(predictions) == evidence
-    assert dataclasses.replace(APPRAISAL, seed=4).of_predictions(predictions) != evidence
+    assert estimate_from_predictions(predictions, SETTINGS) == evidence
+    assert estimate_from_predictions(predictions, dataclasses.replace(SETTINGS, seed=4)) != evidence
 
 
 def test_added_histograms_give_the_figures_of_all_lesions_within_their_bins(predictions, evidence):
     halves = [predictions.select(np.arange(240) % 2 == half) for half in (0, 1)]
     first, second = (ScoreHistogram.from_scores(half.labels, half.scores, 1000) for half in halves)
-    found = APPRAISAL.of_histogram((first + second).class_counts).level(Level.LESION)
+    found = estimate_from_histogram((first + second).class_counts, SETTINGS).level(Level.LESION)
     exact = evidence.level(Level.LESION)
     assert (found.tp, found.fp, found.tn, found.fn) == (exact.tp, exact.fp, exact.tn, exact.fn)
     for figure in found.figures:
         assert figure.interval is None
         assert figure.value == pytest.approx(exact.figure(figure.name).value, abs=0.02)
     assert not {"brier", "calibration_error"} & {figure.name for figure in found.figures}
-    assert APPRAISAL.of_histogram(ScoreHistogram.from_scores([1], [0.5], 10).class_counts) is None
+    assert estimate_from_histogram(ScoreHistogram.from_scores([1], [0.5], 10).class_counts, SETTINGS) is None

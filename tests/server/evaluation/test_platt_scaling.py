@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from server.evaluation.platt_scaling import platt_scale
+from server.evaluation.platt_scaling import fit_platt_scaling
 
 
 def _cohort(seed, num_lesions=80, *, sharpness=3.0):
@@ -18,7 +18,7 @@ def _cohort(seed, num_lesions=80, *, sharpness=3.0):
 
 def test_equals_the_minimum_of_platt_s_likelihood():
     labels, scores = _cohort(0)
-    found = platt_scale(labels, scores)
+    found = fit_platt_scaling(labels, scores)
     positives, negatives = labels.sum(), (1 - labels).sum()
     targets = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
 
@@ -32,7 +32,7 @@ def test_equals_the_minimum_of_platt_s_likelihood():
 
 def test_scores_that_are_too_sure_are_drawn_to_the_middle():
     labels, scores = _cohort(1, 5000, sharpness=4.0)
-    found = platt_scale(labels, scores)
+    found = fit_platt_scaling(labels, scores)
     assert found.scale == pytest.approx(0.25, abs=0.03)
     assert found.offset == pytest.approx(0, abs=0.1)
 
@@ -43,7 +43,7 @@ def test_is_finite_and_keeps_the_order_whatever_the_scores(seed):
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 2, 12)
     scores = np.round(generator.random(12), 1)
-    found = platt_scale(labels, scores)
+    found = fit_platt_scaling(labels, scores)
     if found is not None:
         assert found.scale > 0
         assert np.isfinite([found.scale, found.offset]).all()
@@ -55,14 +55,14 @@ def test_is_finite_and_keeps_the_order_whatever_the_scores(seed):
     ids=["malignant", "benign", "backwards", "nobody"],
 )
 def test_is_none_where_there_is_nothing_to_fit(labels, scores):
-    assert platt_scale(np.array(labels, dtype=int), np.array(scores, dtype=float)) is None
+    assert fit_platt_scaling(np.array(labels, dtype=int), np.array(scores, dtype=float)) is None
 
 
 def test_lesions_that_are_told_apart_wholly_keep_a_finite_scale():
-    found = platt_scale([0, 0, 1, 1], [0.0, 0.1, 0.9, 1.0])
+    found = fit_platt_scaling([0, 0, 1, 1], [0.0, 0.1, 0.9, 1.0])
     assert 0 < found.scale < 10
 
 
 def test_refuses_scores_that_are_no_probabilities():
     with pytest.raises(ValueError, match=r"Expected scores in \[0, 1\]"):
-        platt_scale([0, 1], [0.5, 1.5])
+        fit_platt_scaling([0, 1], [0.5, 1.5])

@@ -39,7 +39,7 @@ def test_without_every_side_there_are_no_breasts(attributes):
     ],
 )
 def test_lesions_are_the_same_whatever_their_scores(change, is_same):
-    assert Predictions(**{**vars(PREDICTIONS), **change}).has_lesions_of(PREDICTIONS) == is_same
+    assert Predictions(**{**vars(PREDICTIONS), **change}).has_same_lesions(PREDICTIONS) == is_same
 
 
 def test_selection_keeps_rows_together():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from server.federation.checkpoints import (
-    FILE,
+    CHECKPOINT_FILE,
     Checkpoint,
     SiteState,
     read_checkpoint,
@@ -111,7 +111,7 @@ def test_of_other_source_code(checkpoint, tmp_path, monkeypatch):
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-1], lambda content: b"x" * 100])
 def test_damaged(checkpoint, tmp_path, damage):
     write_checkpoint(tmp_path, checkpoint, CONFIG)
-    path = tmp_path / FILE
+    path = tmp_path / CHECKPOINT_FILE
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ConfigError, match="Expected a checkpoint in"):
         read_checkpoint(tmp_path, CONFIG)

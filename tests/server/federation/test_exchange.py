@@ -99,7 +99,7 @@ class Collected:
 
 
 def train(grid, request, nodes, collected=None):
-    return train_and_collect(grid, request, nodes, collect=collected or Collected())
+    return train_and_collect(grid, request, nodes, aggregator=collected or Collected())
 
 
 def site_of(message):

@@ -82,13 +82,13 @@ def federate_until(last_round, grid, config):
     """Train up to and with ``last_round``, then stop as Ctrl-C would, and return how many sites each round had."""
     num_sites = []
 
-    def observe(summary):
-        num_sites.append(summary.num_sites)
-        if summary.server_round == last_round:
+    def on_round(finished):
+        num_sites.append(finished.num_sites)
+        if finished.server_round == last_round:
             raise KeyboardInterrupt("enough")
 
     with pytest.raises(KeyboardInterrupt, match="enough"):
-        federate(grid, config, observe=observe)
+        federate(grid, config, on_round=on_round)
     return num_sites
 
 

@@ -10,7 +10,9 @@ import pytest
 
 from server.__main__ import main
 from server.evaluation.predictions import HISTOGRAM_FILE, PREDICTIONS_FILE, counts_to_csv
-from server.report.html_report import MODEL_CARD_FILE, REPORT_FILE, read_report, to_html, to_model_card, write_report
+from server.report.html_report import REPORT_FILE, to_html, write_report
+from server.report.model_card import MODEL_CARD_FILE, to_model_card
+from server.report.stored_run import StoredRun
 from server.results.document import RESULTS_FILE, read_results, write_results
 from shared_model.errors import ConfigError
 from shared_model.metrics.counts import ScoreHistogram
@@ -92,20 +94,20 @@ def test_a_folder_without_results_is_an_error_in_one_line(folder, capsys):
 def test_a_damaged_file_is_named(folder, name):
     (folder / name).write_text("{")
     with pytest.raises(ConfigError, match="Expected a finished run"):
-        read_report(folder)
+        StoredRun.load(folder)
 
 
 def test_what_comes_from_files_is_escaped(folder):
     text = (folder / PREDICTIONS_FILE).read_text().replace(",mass,", ",<b>mass</b>,")
     (folder / PREDICTIONS_FILE).write_text(text)
-    html = to_html(read_report(folder))
+    html = to_html(StoredRun.load(folder))
     Page(html)
     assert "<b>" not in html
 
 
 def test_a_server_without_lesions_shows_what_histograms_say(folder):
-    report = read_report(folder)
-    histogram = ScoreHistogram.from_scores(report.predictions.labels, report.predictions.scores, 100)
+    run = StoredRun.load(folder)
+    histogram = ScoreHistogram.from_scores(run.predictions.labels, run.predictions.scores, 100)
     (folder / PREDICTIONS_FILE).unlink()
     (folder / HISTOGRAM_FILE).write_bytes(counts_to_csv(histogram.class_counts))
     shutil.rmtree(folder / "sites")
@@ -131,12 +133,12 @@ def test_without_any_evidence_the_page_says_so(folder):
 
 
 def test_the_worst_errors_are_the_furthest_from_the_threshold(folder):
-    report = read_report(folder)
-    threshold = float(np.median(report.predictions.scores))
-    final = dataclasses.replace(report.results.final, threshold=threshold)
-    changed = dataclasses.replace(report, results=dataclasses.replace(report.results, final=final))
+    run = StoredRun.load(folder)
+    threshold = float(np.median(run.predictions.scores))
+    final = dataclasses.replace(run.results.final, threshold=threshold)
+    changed = dataclasses.replace(run, results=dataclasses.replace(run.results, final=final))
     text = " ".join(Page(to_html(changed)).text)
-    predictions = report.predictions
+    predictions = run.predictions
     missed = predictions.scores[(predictions.labels == 1) & (predictions.scores < threshold)]
     alarms = predictions.scores[(predictions.labels == 0) & (predictions.scores >= threshold)]
     assert f"{missed.min():.3f}" in text
@@ -145,7 +147,7 @@ def test_the_worst_errors_are_the_furthest_from_the_threshold(folder):
 
 
 def test_the_model_card_is_a_table_that_renders(folder):
-    card = to_model_card(read_report(folder))
+    card = to_model_card(StoredRun.load(folder))
     for block in re.findall(r"(?:^\|.*\n)+", card, flags=re.MULTILINE):
         assert len({line.count("|") for line in block.splitlines()}) == 1, block
 

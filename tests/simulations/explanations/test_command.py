@@ -6,7 +6,7 @@ import pytest
 from matplotlib.image import imread
 
 from server.evaluation.predictions import Predictions
-from server.report.explanations import EXPLANATIONS, INDEX_FILE, read_index
+from server.report.explanations import EXPLANATIONS_FOLDER, INDEX_FILE, read_explanations
 from server.report.html_report import REPORT_FILE
 from server.results.document import read_results
 from simulations.explanations.command import FinishedRun, main
@@ -22,11 +22,11 @@ def explained(smoke, tmp_path_factory):
 
 
 def test_every_lesion_has_its_picture_and_its_own_score(explained):
-    index = read_index(explained / EXPLANATIONS)
+    index = read_explanations(explained / EXPLANATIONS_FOLDER)
     predictions = Predictions.from_csv(explained / "predictions.csv")
     assert len(index.lesions) == 4
     for lesion in index.lesions:
-        assert imread(explained / EXPLANATIONS / lesion.file).shape[0] > 300
+        assert imread(explained / EXPLANATIONS_FOLDER / lesion.file).shape[0] > 300
         # The maps explain the score that the report gives: pixels, encoder and head are the run's.
         assert lesion.score == pytest.approx(predictions.scores[lesion.row], abs=1e-4)
         assert 0 <= lesion.image_share <= 1
@@ -37,7 +37,7 @@ def test_another_backbone_and_both_views_together_explain_their_own_score(run_sm
     folder = run_smoke("model.backbone=efficientnet_lite1", "data.views=all", "training.num_rounds=1")
     assert main([str(folder), "--count", "4"]) == 0
     scores = Predictions.from_csv(folder / "predictions.csv").scores
-    for lesion in read_index(folder / EXPLANATIONS).lesions:
+    for lesion in read_explanations(folder / EXPLANATIONS_FOLDER).lesions:
         assert lesion.score == pytest.approx(scores[lesion.row], abs=1e-4)
 
 
@@ -48,7 +48,7 @@ def test_the_report_shows_them(explained):
 
 
 def test_checks_are_of_all_lesions_and_both_methods(explained):
-    index = read_index(explained / EXPLANATIONS)
+    index = read_explanations(explained / EXPLANATIONS_FOLDER)
     assert [check.method for check in index.checks] == ["Grad-CAM", "Grad-CAM++"]
     for check in index.checks:
         # Crops do not say where on the film they lie.
@@ -67,7 +67,7 @@ def test_errors_come_first(explained):
 def test_cut_regions_know_where_the_lesion_lies(run_smoke):
     folder = run_smoke("data.image.mode=roi", "training.num_rounds=1")
     assert main([str(folder), "--count", "4"]) == 0
-    for check in read_index(folder / EXPLANATIONS).checks:
+    for check in read_explanations(folder / EXPLANATIONS_FOLDER).checks:
         assert check.num_marked == 4
         # A context of 1.5 leaves the box at most 1 / 2.25 of the square.
         assert 0.1 < check.area <= 0.47
@@ -78,7 +78,7 @@ def test_a_run_without_images_is_refused(run_smoke, overrides, capsys):
     folder = run_smoke(*overrides)
     assert main([str(folder)]) == 1
     assert "Expected a run with images" in capsys.readouterr().err
-    assert not (folder / EXPLANATIONS).exists()
+    assert not (folder / EXPLANATIONS_FOLDER).exists()
 
 
 def test_no_run_is_an_error_in_one_line(tmp_path, capsys):
@@ -90,6 +90,6 @@ def test_a_damaged_index_is_named(explained, tmp_path, capsys):
     from server.__main__ import main as server  # noqa: PLC0415
 
     folder = shutil.copytree(explained, tmp_path / "run")
-    (folder / EXPLANATIONS / INDEX_FILE).write_text("{}")
+    (folder / EXPLANATIONS_FOLDER / INDEX_FILE).write_text("{}")
     assert server(["report", str(folder)]) == 1
     assert "index.json" in capsys.readouterr().err

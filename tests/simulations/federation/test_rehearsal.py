@@ -16,7 +16,7 @@ import yaml
 
 from client.privacy.ledger import read_history
 from client.privacy.ledger_entries import Committed, Reserved
-from server.deployment.kit import Coordinator
+from server.deployment.kit import ServerKit
 from server.deployment.provision import provision
 from server.deployment.superlink import site_statuses
 from server.results.document import read_results
@@ -49,8 +49,8 @@ class Stage:
 
     def wait_for_sites(self):
         """Wait until every site has passed its preflight and reached the coordinator."""
-        coordinator = Coordinator.load(self.rehearsal.kits.server)
-        wait_for(lambda: set(site_statuses(coordinator).values()) == {"online"}, "the sites")
+        kit = ServerKit.load(self.rehearsal.kits.server)
+        wait_for(lambda: set(site_statuses(kit).values()) == {"online"}, "the sites")
 
     def kill(self, name, number=signal.SIGKILL):
         os.kill(self.running[name].pid, number)
@@ -234,7 +234,7 @@ class TestChaos:
         assert [entry.round for entry in results.rounds] == [1, 2, 3]
 
     def test_a_cut_network_that_comes_back(self, stage):
-        proxy = Proxy(Coordinator.load(stage.rehearsal.kits.server).port)
+        proxy = Proxy(ServerKit.load(stage.rehearsal.kits.server).port)
         kit = stage.rehearsal.kits.sites["ISMD"]
         text = (kit / "site.yaml").read_text()
         (kit / "site.yaml").write_text(yaml.safe_dump(yaml.safe_load(text) | {"server": f"localhost:{proxy.port}"}))

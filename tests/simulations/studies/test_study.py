@@ -191,7 +191,7 @@ def test_the_logistic_regression_is_scikit_learns(ground):
     train, test = lesions[Role.TRAIN], lesions[Role.TEST]
     model = LogisticRegression(max_iter=1000).fit(train.clinical.numpy(), train.labels.numpy())
     expected = auroc(test.labels.numpy(), model.predict_proba(test.clinical.numpy())[:, 1])
-    predictions = Predictions.of(test, np.zeros(len(test)), {})
+    predictions = Predictions.from_lesions(test, np.zeros(len(test)), {})
     found = tabular_baselines(ground.prepared, test, predictions)[LOGISTIC]
     assert found.levels[0].figure("auroc").value == pytest.approx(expected)
 

@@ -1,4 +1,4 @@
-"""Precision-recall, reliability, decision curve and forest plot, in the look of ``server.report.run_figures``."""
+"""Plots of the final network on the test lesions: precision-recall, reliability, decision curve and forest plot."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from server.report.run_figures import BLUE, FONT_SIZE, GREEN, GREY, VERMILLION, bracket, label_axes
+from server.report.plot_style import BLUE, FONT_SIZE, GREEN, GREY, VERMILLION, bracket, label_axes
 from server.results.evidence import Evidence, GroupResult
-from server.results.evidence import Figure as FigureOfMerit
+from server.results.evidence import Figure as Estimate
 from shared_model.metrics.calibration import net_benefit, net_benefit_of_treating_all, reliability_curve
 from shared_model.metrics.counts import INTERVAL_LEVEL, ClassCounts
 from shared_model.metrics.ranking import precision_recall_curve
@@ -20,27 +20,28 @@ PANEL_SIZE = (4.6, 4.4)
 FOREST_WIDTH, FOREST_ROW = 7.4, 0.21
 """Width and height of a row in inches."""
 _DECISION_THRESHOLDS = np.linspace(0.01, 0.99, 99)
-_FOREST_FIGURES = (
+"""Risks from which one would act, as a probability of malignancy."""
+_FOREST_METRICS = (
     ("auroc", "AUC", BLUE),
     ("sensitivity", "sensitivity", VERMILLION),
     ("specificity", "specificity", GREEN),
 )
 
 
-def draw_precision_recall(counts: ClassCounts, average_precision: FigureOfMerit | None) -> Figure:
+def draw_precision_recall(counts: ClassCounts, average_precision: Estimate | None) -> Figure:
     """Draw PPV over sensitivity; chance is the share of malignant lesions."""
     figure, axes = _panel()
     curve = precision_recall_curve(counts)
     prevalence = counts.prevalence
     axes.axhline(prevalence, color=GREY, linestyle=":", linewidth=1, label=f"chance: {prevalence:.3f}")
-    # Steps, as average precision counts them; straight lines would promise what no threshold gives.
+    # Steps, as average precision counts them: no threshold reaches the points on a straight line between two others.
     axes.step(
         np.concatenate(([0.0], curve.sensitivity)),
         np.concatenate((curve.ppv[:1], curve.ppv)),
         where="pre",
         color=BLUE,
         linewidth=1.8,
-        label=_named("average precision", average_precision),
+        label=_label("average precision", average_precision),
     )
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     label_axes(axes, x="sensitivity (recall)", y="PPV (precision)")
@@ -48,8 +49,8 @@ def draw_precision_recall(counts: ClassCounts, average_precision: FigureOfMerit 
     return figure
 
 
-def draw_reliability(counts: ClassCounts, calibration_error: FigureOfMerit | None) -> Figure:
-    """Draw the observed over the predicted share of malignant lesions, with Wilson intervals, and the lesions a bin."""
+def draw_reliability(counts: ClassCounts, calibration_error: Estimate | None) -> Figure:
+    """Draw the observed over the predicted share of malignant lesions, with Wilson intervals, and lesions per bin."""
     figure = Figure(figsize=PANEL_SIZE, layout="constrained")
     axes, bars = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     curve = reliability_curve(counts)
@@ -65,7 +66,7 @@ def draw_reliability(counts: ClassCounts, calibration_error: FigureOfMerit | Non
         "o-",
         color=BLUE,
         markersize=5,
-        label=_named("calibration error", calibration_error),
+        label=_label("calibration error", calibration_error),
     )
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     label_axes(axes, x="", y="observed share malignant")
@@ -76,7 +77,10 @@ def draw_reliability(counts: ClassCounts, calibration_error: FigureOfMerit | Non
 
 
 def draw_decision(counts: ClassCounts) -> Figure:
-    """Draw net benefit over the risk from which one would act, at the share of malignant lesions in the test set."""
+    """Draw the decision curve (Vickers and Elkin 2006): net benefit over the risk from which one would act.
+
+    The share of malignant lesions is that of the test set.
+    """
     figure, axes = _panel()
     prevalence = counts.prevalence
     model = [net_benefit(float(threshold))(counts) or 0.0 for threshold in _DECISION_THRESHOLDS]
@@ -96,38 +100,35 @@ def draw_forest(evidence: Evidence) -> Figure | None:
         return None
     groups = list(evidence.groups)
     figure = Figure(figsize=(FOREST_WIDTH, 1.1 + FOREST_ROW * len(groups)), layout="constrained")
-    panels = figure.subplots(1, len(_FOREST_FIGURES), sharey=True)
-    places = _places(groups)
-    for axes, (name, title, colour) in zip(panels, _FOREST_FIGURES, strict=True):
-        whole = evidence.levels[0].figure(name)
-        if whole is not None and whole.value is not None:
-            axes.axvline(whole.value, color=GREY, linestyle="--", linewidth=0.9)
-        for group, place in zip(groups, places, strict=True):
-            _draw_row(axes, group, name, place, colour)
-        axes.set(xlim=(-0.03, 1.03), ylim=(max(places) + 0.8, -0.8))
+    panels = figure.subplots(1, len(_FOREST_METRICS), sharey=True)
+    heights = _row_heights(groups)
+    for axes, (name, title, colour) in zip(panels, _FOREST_METRICS, strict=True):
+        all_lesions = evidence.levels[0].figure(name)
+        if all_lesions is not None and all_lesions.value is not None:
+            axes.axvline(all_lesions.value, color=GREY, linestyle="--", linewidth=0.9)
+        for group, height in zip(groups, heights, strict=True):
+            _draw_row(axes, group.figure(name), height, colour=colour, is_hollow=group.is_small)
+        axes.set(xlim=(-0.03, 1.03), ylim=(max(heights) + 0.8, -0.8))
         label_axes(axes, x=title, y="")
-    panels[0].set_yticks(places, [_row_name(group) for group in groups])
+    panels[0].set_yticks(heights, [_row_name(group) for group in groups])
     return figure
 
 
-def _draw_row(axes: Axes, group: GroupResult, name: str, place: float, colour: str) -> None:
-    found = group.figure(name)
-    if found is None or found.value is None:
+def _draw_row(axes: Axes, estimate: Estimate | None, height: float, *, colour: str, is_hollow: bool) -> None:
+    if estimate is None or estimate.value is None:
         return
-    if found.interval is not None:
-        axes.hlines(place, found.interval.low, found.interval.high, color=colour, linewidth=1.4)
-    axes.plot(
-        found.value, place, "o", color=colour, markerfacecolor="white" if group.is_small else colour, markersize=5
-    )
+    if estimate.interval is not None:
+        axes.hlines(height, estimate.interval.low, estimate.interval.high, color=colour, linewidth=1.4)
+    axes.plot(estimate.value, height, "o", color=colour, markerfacecolor="white" if is_hollow else colour, markersize=5)
 
 
-def _places(groups: Sequence[GroupResult]) -> list[float]:
-    """Return the height of every row, with a gap between attributes."""
-    places: list[float] = []
+def _row_heights(groups: Sequence[GroupResult]) -> list[float]:
+    """Return the place of every row on the vertical axis, with a gap between attributes."""
+    heights: list[float] = []
     for row, group in enumerate(groups):
-        is_new = row > 0 and group.attribute != groups[row - 1].attribute
-        places.append(0.0 if not places else places[-1] + (1.6 if is_new else 1.0))
-    return places
+        is_new_attribute = row > 0 and group.attribute != groups[row - 1].attribute
+        heights.append(0.0 if not heights else heights[-1] + (1.6 if is_new_attribute else 1.0))
+    return heights
 
 
 def _row_name(group: GroupResult) -> str:
@@ -137,8 +138,10 @@ def _row_name(group: GroupResult) -> str:
     return f"{name}  ({group.num_malignant}/{group.num_lesions})"
 
 
-def _named(name: str, figure: FigureOfMerit | None) -> str:
-    return name if figure is None or figure.value is None else f"{name} {figure.value:.3f}{bracket(figure.interval)}"
+def _label(name: str, estimate: Estimate | None) -> str:
+    if estimate is None or estimate.value is None:
+        return name
+    return f"{name} {estimate.value:.3f}{bracket(estimate.interval)}"
 
 
 def _panel() -> tuple[Figure, Axes]:

@@ -1,28 +1,19 @@
-"""ROC curve and course of a run, drawn without a display and without Matplotlib's global state.
+"""Plots of one run: the ROC curve, and AUROC, sensitivity and epsilon over the rounds."""
 
-Colours are those of Okabe and Ito (2008, "Color Universal Design"), which the colour-blind can tell apart; lines also
-differ in dash or marker.
-"""
-
-import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from server.report.plot_style import BLUE, FONT_SIZE, GREEN, GREY, VERMILLION, bracket, label_axes
 from server.results.document import AurocSource, FinalResult, RoundResult, SiteResult
 from shared_model.metrics.bootstrap import RocBand
-from shared_model.metrics.counts import INTERVAL_LEVEL, Interval, RocCurve
-from shared_model.system.files import write_atomically
+from shared_model.metrics.counts import INTERVAL_LEVEL, RocCurve
 
-DOTS_PER_INCH = 200
 ROC_SIZE = (4.6, 4.9)
 """Width and height in inches."""
 ROUNDS_SIZE = (6.4, 3.4)
@@ -30,11 +21,9 @@ ROUNDS_SIZE = (6.4, 3.4)
 EPSILON_HEIGHT = 2.0
 """Further inches for the panel of the privacy that was spent."""
 
-BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
 SITE_COLOURS = (VERMILLION, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 SITE_MARKERS = ("o", "s", "^", "D", "v", "P")
 """Sites beyond these, by epsilon spent, are drawn without a name."""
-FONT_SIZE = 9
 
 
 def draw_roc(curve: RocCurve, *, final: FinalResult, band: RocBand | None, title: str) -> Figure:
@@ -101,11 +90,6 @@ def _auroc_label(final: FinalResult) -> str:
     if final.auroc_source is AurocSource.SITE_HISTOGRAMS and bound is not None:
         return f"{label} (binning error ≤ {math.ceil(bound * 1e4) / 1e4:.4f})"
     return label + bracket(final.auroc_interval)
-
-
-def bracket(interval: Interval | None) -> str:
-    """Return the interval as a legend shows it, nothing for None."""
-    return "" if interval is None else f" [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def _tested(final: FinalResult) -> str:
@@ -179,33 +163,3 @@ def _draw_epsilon(axes: Axes, rounds: Sequence[RoundResult], sites: Sequence[Sit
 
 def _legend_beside(axes: Axes) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=FONT_SIZE - 1, frameon=False, borderaxespad=0)
-
-
-def label_axes(axes: Axes, *, x: str, y: str) -> None:
-    """Name the axes and give the panel its look."""
-    axes.set_xlabel(x, fontsize=FONT_SIZE)
-    axes.set_ylabel(y, fontsize=FONT_SIZE)
-    axes.tick_params(labelsize=FONT_SIZE - 1)
-    axes.grid(color="#E6E6E6", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def save_png(figure: Figure, path: Path) -> None:
-    """Write ``figure`` atomically as a PNG file.
-
-    Raises:
-        ValueError: ``path`` does not end in ``.png``.
-    """
-    if path.suffix != ".png":
-        raise ValueError(f"Expected path={path} to end in .png.")
-    stream = io.BytesIO()
-    FigureCanvasAgg(figure).print_figure(stream, format="png", dpi=DOTS_PER_INCH, facecolor="white")
-    write_atomically(path, stream.getvalue())
-
-
-def to_svg(figure: Figure) -> bytes:
-    """Return ``figure`` as SVG, its letters drawn as outlines so that it looks the same everywhere."""
-    stream = io.BytesIO()
-    FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None})  # type: ignore[no-untyped-call]
-    return stream.getvalue()

@@ -1,4 +1,9 @@
-"""The global network's figures, from the server's own test lesions and from the sites' added histograms."""
+"""The global network on the server: built from the configuration, rescaled at the end, and evaluated after rounds.
+
+Three kinds of lesions may serve, none of which a site's training has seen: the server's own test lesions
+(``evaluation.holdout``), public lesions on which the threshold is chosen (``evaluation.public``), and, where the server
+has none of its own, the sites' test and validation lesions, of which it knows score histograms only.
+"""
 
 import math
 from dataclasses import dataclass
@@ -7,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from server.evaluation.platt_scaling import platt_scale
-from server.evaluation.site_histograms import operating_threshold, rates, site_auroc
+from server.evaluation.platt_scaling import fit_platt_scaling
+from server.evaluation.site_histograms import histogram_auroc, operating_threshold, sensitivity_specificity
 from shared_model.config.choices import EvaluationPrivacy, Modality
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
@@ -33,32 +38,36 @@ from shared_model.vocabulary import clinical_width
 
 
 @dataclass(frozen=True, kw_only=True)
-class GlobalEvaluation:
-    """Figures of one set of parameters; each is None where the test lesions do not hold the classes it needs."""
+class GlobalMetrics:
+    """Metrics of one set of parameters; each is None where the test lesions do not hold the classes it needs."""
 
     auroc: float | None
     sensitivity: float | None
+    """At ``threshold``."""
     specificity: float | None
+    """At ``threshold``."""
     threshold: float | None
     """Chosen on public or validation patients; None where there are none this round, or noise hides them."""
     scores: NDArray[np.float64] | None
-    """Scores of the server's own test lesions; None when it has none."""
+    """``(N,)``: scores of the server's own test lesions; None when it has none."""
     site_test: Histogram | None
     """The sites' test lesions together; None when the sites sent nothing this round."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GlobalEvaluator:
-    """The server's network and lesions."""
+class GlobalModel:
+    """The network, and the lesions on which the server evaluates it."""
 
     config: ExperimentConfig
     network: FusionNet
     holdout: Lesions | None
+    """The server's own test lesions."""
     public: Lesions | None
+    """Lesions that are public, so that using them costs no privacy."""
 
     @classmethod
-    def open(cls, config: ExperimentConfig) -> "GlobalEvaluator":
-        """Build the untrained network, calibrated on the public patients, and read the server's lesions.
+    def from_config(cls, config: ExperimentConfig) -> "GlobalModel":
+        """Build the untrained network, its constants fitted to the public patients, and read the server's lesions.
 
         Raises:
             ConfigError: the network needs public patients and there are none, or nobody would have test lesions.
@@ -81,29 +90,33 @@ class GlobalEvaluator:
 
     @property
     def constants(self) -> Parameters:
-        """The network's public constants."""
+        """Parameters that are not trained, made from public data alone."""
         return constants_state(self.network)
 
-    def recalibrated(self, parameters: Parameters) -> Parameters:
-        """Return parameters that rank alike and whose scores fit the public lesions as probabilities.
+    def rescale_scores(self, parameters: Parameters) -> Parameters:
+        """Return parameters with the same ranking, whose scores are probabilities on the public lesions (Platt).
 
-        They are returned as they are without public lesions of both classes, or where scores do not rise with them.
+        Without public lesions of both classes, or where malignant ones do not have the higher scores, ``parameters``
+        are returned as they are.
         """
         if self.public is None:
             return parameters
         load_trainable(self.network, parameters)
-        found = platt_scale(self.public.labels.numpy(), predict(self.network, self.public))
-        if found is None:
+        scaling = fit_platt_scaling(self.public.labels.numpy(), predict(self.network, self.public))
+        if scaling is None:
             return parameters
-        self.network.rescale_logits(scale=found.scale, offset=found.offset)
+        self.network.rescale_logits(scale=scaling.scale, offset=scaling.offset)
         return trainable_state(self.network)
 
     def evaluate(
         self, parameters: Parameters, *, test: Histogram | None, validation: Histogram | None
-    ) -> GlobalEvaluation | None:
-        """Return the figures of ``parameters``, given the sites' histograms of test and validation lesions.
+    ) -> GlobalMetrics | None:
+        """Return the metrics of ``parameters``; None where neither the sites nor the server have test lesions.
 
-        None where neither the sites nor the server have test lesions.
+        Args:
+            parameters: the trainable ones.
+            test: scores of the sites' test lesions under these parameters, None where the sites sent none.
+            validation: the same of their validation lesions.
 
         Raises:
             CohortError: no malignant lesion to choose the threshold on.
@@ -112,32 +125,33 @@ class GlobalEvaluator:
         threshold = self._threshold(validation)
         if self.holdout is not None:
             return self._on_holdout(self.holdout, threshold, test)
-        if test is None:
-            return None
-        found = site_auroc(test)
-        if threshold is not None:
-            # A histogram's threshold is a bin edge; one from single scores is moved down to the next.
-            num_bins = self.config.evaluation.bins
-            threshold = math.floor(threshold * num_bins + 1e-9) / num_bins
-        sensitivity, specificity = (None, None) if threshold is None else rates(test, threshold)
-        return GlobalEvaluation(
-            auroc=None if found is None else found.value,
-            sensitivity=sensitivity,
-            specificity=specificity,
-            threshold=threshold,
-            scores=None,
-            site_test=test,
-        )
+        return None if test is None else self._on_histogram(test, threshold)
 
-    def _on_holdout(self, holdout: Lesions, threshold: float | None, test: Histogram | None) -> GlobalEvaluation:
+    def _on_holdout(self, holdout: Lesions, threshold: float | None, test: Histogram | None) -> GlobalMetrics:
         labels, scores = holdout.labels.numpy(), predict(self.network, holdout)
         counts = None if threshold is None else ConfusionCounts.from_scores(labels, scores, threshold)
-        return GlobalEvaluation(
+        return GlobalMetrics(
             auroc=auroc(labels, scores),
             sensitivity=None if counts is None else counts.sensitivity,
             specificity=None if counts is None else counts.specificity,
             threshold=threshold,
             scores=scores,
+            site_test=test,
+        )
+
+    def _on_histogram(self, test: Histogram, threshold: float | None) -> GlobalMetrics:
+        site_auroc = histogram_auroc(test)
+        if threshold is not None:
+            # A histogram is counted from a bin edge on: a threshold between two edges moves down to the lower one.
+            num_bins = self.config.evaluation.bins
+            threshold = math.floor(threshold * num_bins + 1e-9) / num_bins
+        sensitivity, specificity = (None, None) if threshold is None else sensitivity_specificity(test, threshold)
+        return GlobalMetrics(
+            auroc=None if site_auroc is None else site_auroc.value,
+            sensitivity=sensitivity,
+            specificity=specificity,
+            threshold=threshold,
+            scores=None,
             site_test=test,
         )
 

@@ -1,0 +1,142 @@
+"""The values that report and model card print, as the templates want them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import yaml
+from jinja2 import Environment
+
+from server.evaluation.estimates import ESTIMATE_LABELS, SMALL_GROUP_PATIENTS
+from server.evaluation.predictions import Predictions
+from server.report.stored_run import StoredRun
+from server.results.evidence import Evidence, Level, shown
+from shared_model.metrics.counts import Interval
+from shared_model.system.html_templates import page_environment
+
+RADIOLOGIST_SENSITIVITY, RADIOLOGIST_SPECIFICITY = 0.869, 0.889
+"""US radiologists on screening mammograms (Lehman et al. 2017, Radiology 283:49; Breast Cancer Surveillance
+Consortium): another task on other women, so no fair comparison, but a known scale to read the figures by."""
+NUM_WORST = 10
+"""Errors of each kind that the report lists."""
+_ATTRIBUTE_LABELS = {
+    "site": "hospital",
+    "breast_density": "breast density",
+    "abnormality_type": "lesion type",
+    "pathology": "pathology",
+}
+_MISSING = "-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Misclassified:
+    """A test lesion on the wrong side of the threshold."""
+
+    kind: str
+    """``missed cancer`` or ``false alarm``."""
+    score: float
+    patient: int
+    description: str
+    """Its attributes."""
+
+
+def template_environment() -> Environment:
+    """Return the environment of the templates of this folder, with the functions that print numbers."""
+    environment = page_environment("server.report")
+    environment.globals |= {
+        "number": format_number,
+        "between": format_interval,
+        "attribute_labels": _ATTRIBUTE_LABELS,
+        "missing": _MISSING,
+        "shown": shown,
+    }
+    return environment
+
+
+def template_values(run: StoredRun) -> dict[str, object]:
+    """Return what both templates print, by the name that they use."""
+    results = run.results
+    return {
+        "results": results,
+        "evidence": results.evidence,
+        "estimate_rows": estimate_rows(results.evidence),
+        "by_lesion": None if results.evidence is None else results.evidence.level(Level.LESION),
+        "small_group_patients": SMALL_GROUP_PATIENTS,
+        "radiologists": {"sensitivity": RADIOLOGIST_SENSITIVITY, "specificity": RADIOLOGIST_SPECIFICITY},
+        "worst_errors": worst_errors(run.predictions, results.final.threshold),
+        "explanations": run.explanations,
+        "pictures": run.pictures,
+        "rejects": run.rejects,
+        "patients": run.patients,
+        "configuration": yaml.safe_dump(dict(run.configuration), sort_keys=False),
+        "inputs": network_inputs(run.configuration),
+    }
+
+
+def network_inputs(configuration: Mapping[str, object]) -> dict[str, object]:
+    """Return what the network reads, from the whole configuration of a run.
+
+    Raises:
+        TypeError: ``model`` or ``data`` is no mapping.
+        KeyError: a key is missing.
+    """
+    model, data = configuration["model"], configuration["data"]
+    if not isinstance(model, Mapping) or not isinstance(data, Mapping):
+        raise TypeError("Expected the configuration's model and data to be mappings.")
+    of_model = {name: model[name] for name in ("modality", "fusion", "backbone")}
+    return {**of_model, "features": data["features"], "types": data["lesion_types"], "views": data.get("views")}
+
+
+def estimate_rows(evidence: Evidence | None) -> list[tuple[str, str, list[str]]]:
+    """Return name, label and one cell per level (lesion, breast, patient) of every estimate that any level has."""
+    if evidence is None:
+        return []
+    names = [name for name in ESTIMATE_LABELS if any(level.figure(name) is not None for level in evidence.levels)]
+    # Predictive values at a prevalence of use are close to 0 and 1, so they need a digit more.
+    digits = {name: 4 if name.endswith("_at_prevalence") else 3 for name in names}
+    return [
+        (name, ESTIMATE_LABELS[name], [shown(level.figure(name), digits[name]) for level in evidence.levels])
+        for name in names
+    ]
+
+
+def worst_errors(predictions: Predictions | None, threshold: float | None) -> list[Misclassified]:
+    """Return the malignant lesions with the lowest scores and the benign ones with the highest.
+
+    Of each kind at most ``NUM_WORST``, the worst first; none without predictions or threshold.
+    """
+    if predictions is None or threshold is None:
+        return []
+    missed_cancers, false_alarms = predictions.misclassified(threshold)
+    return [
+        Misclassified(
+            kind=kind,
+            score=float(predictions.scores[row]),
+            patient=int(predictions.patients[row]),
+            description=", ".join(
+                f"{_ATTRIBUTE_LABELS.get(name, name)} {values[row]}"
+                for name, values in predictions.attributes.items()
+                # A missed cancer is malignant: only of a benign lesion does the pathology say more than the label.
+                if name != "pathology" or kind == "false alarm"
+            ),
+        )
+        for kind, rows in (("missed cancer", missed_cancers), ("false alarm", false_alarms))
+        for row in rows[:NUM_WORST]
+    ]
+
+
+def format_number(value: float | None, digits: int = 3) -> str:
+    """Return the number with ``digits`` decimals, a dash for None.
+
+    >>> format_number(0.8514), format_number(None)
+    ('0.851', '-')
+    """
+    return _MISSING if value is None else f"{value:.{digits}f}"
+
+
+def format_interval(interval: Interval | None, digits: int = 3) -> str:
+    """Return both ends with ``digits`` decimals, a dash for None.
+
+    >>> format_interval(Interval(low=0.7, high=0.85))
+    '0.700 to 0.850'
+    """
+    return _MISSING if interval is None else f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"

@@ -1,0 +1,185 @@
+"""From a finished training to the results document: the final metrics, every site, and the privacy promised."""
+
+import numpy as np
+
+from server.evaluation.estimates import EstimateSettings, estimate_from_histogram, estimate_from_predictions
+from server.evaluation.global_model import GlobalMetrics
+from server.evaluation.predictions import Predictions
+from server.evaluation.site_histograms import histogram_auroc
+from server.federation.checkpoints import SiteState
+from server.federation.rounds import FinishedTraining
+from server.results.document import (
+    AurocSource,
+    FinalResult,
+    PrivacyResult,
+    PrivacyUnit,
+    Results,
+    RunProvenance,
+    SiteResult,
+    ThresholdSource,
+)
+from server.results.evidence import Evidence, Level
+from shared_model.config.choices import EvaluationPrivacy, NoiseSource, PrivacyMode
+from shared_model.config.experiment import ExperimentConfig
+from shared_model.errors import RoundError
+from shared_model.messages import Histogram
+from shared_model.metrics.counts import ClassCounts, Interval, ScoreHistogram
+
+
+def results_from_training(
+    training: FinishedTraining, config: ExperimentConfig, *, predictions: Predictions | None, provenance: RunProvenance
+) -> Results:
+    """Return the results document.
+
+    Args:
+        training: as it ended.
+        config: under which it ran.
+        predictions: the server's own test lesions with their final scores; None where it has none.
+        provenance: code, versions and times of the run.
+
+    Raises:
+        RoundError: the last round was not evaluated.
+    """
+    metrics = final_metrics(training)
+    evidence = _evidence(metrics, config, predictions)
+    return Results(
+        preset=config.preset,
+        seed=config.seed,
+        final=_final_result(metrics, config, predictions, evidence),
+        evidence=evidence,
+        rounds=training.rounds,
+        sites=tuple(_site_result(name, site) for name, site in training.last.sites.items()),
+        privacy=_privacy_result(config),
+        provenance=provenance,
+    )
+
+
+def final_metrics(training: FinishedTraining) -> GlobalMetrics:
+    """Return the metrics after the last round, in which somebody's lesions are always scored.
+
+    Raises:
+        RoundError: they were not.
+    """
+    metrics = training.last.metrics
+    if metrics is None:
+        raise RoundError("Expected the last round to be evaluated, it was not.")
+    return metrics
+
+
+def score_counts(metrics: GlobalMetrics, predictions: Predictions | None) -> ClassCounts | None:
+    """Return the number of benign and malignant test lesions at each score, from which curves are drawn.
+
+    None where a class is missing, or where the sites' counts carry noise: a curve through them would go up and down.
+    """
+    if predictions is not None:
+        return predictions.counts
+    if not isinstance(metrics.site_test, ScoreHistogram):
+        return None
+    counts = metrics.site_test.class_counts
+    return counts if counts.has_both_classes else None
+
+
+def _evidence(metrics: GlobalMetrics, config: ExperimentConfig, predictions: Predictions | None) -> Evidence | None:
+    settings = EstimateSettings(
+        threshold=metrics.threshold,
+        prevalence=config.evaluation.prevalence,
+        num_resamples=config.evaluation.bootstrap_resamples,
+        seed=config.seed,
+    )
+    if predictions is not None:
+        return estimate_from_predictions(predictions, settings)
+    counts = score_counts(metrics, None)
+    return None if counts is None else estimate_from_histogram(counts, settings)
+
+
+def _final_result(
+    metrics: GlobalMetrics, config: ExperimentConfig, predictions: Predictions | None, evidence: Evidence | None
+) -> FinalResult:
+    site_test = metrics.site_test
+    by_lesion = None if evidence is None else evidence.level(Level.LESION)
+
+    def interval(name: str) -> Interval | None:
+        estimate = None if by_lesion is None else by_lesion.figure(name)
+        return None if estimate is None else estimate.interval
+
+    has_public = config.evaluation.public is not None
+    site_auroc = None if site_test is None else histogram_auroc(site_test)
+    return FinalResult(
+        auroc=metrics.auroc,
+        auroc_interval=interval("auroc"),
+        auroc_source=AurocSource.SITE_HISTOGRAMS if predictions is None else AurocSource.SERVER_HOLDOUT,
+        auroc_site_histograms=None if site_auroc is None else site_auroc.value,
+        auroc_site_histograms_error_bound=None if site_auroc is None else site_auroc.binning_bound,
+        auroc_site_histograms_noise_standard_error=None if site_auroc is None else site_auroc.noise_standard_error,
+        sensitivity=metrics.sensitivity,
+        sensitivity_interval=interval("sensitivity"),
+        specificity=metrics.specificity,
+        specificity_interval=interval("specificity"),
+        threshold=metrics.threshold,
+        threshold_source=ThresholdSource.PUBLIC_PATIENTS if has_public else ThresholdSource.SITE_VALIDATION,
+        target_sensitivity=config.evaluation.target_sensitivity,
+        num_lesions=_num_lesions(site_test) if predictions is None else len(predictions.labels),
+        num_patients=None if predictions is None else len(np.unique(predictions.patients)),
+        round=config.training.num_rounds,
+    )
+
+
+def _site_result(name: str, site: SiteState) -> SiteResult:
+    privacy, site_auroc = site.privacy, None if site.test is None else histogram_auroc(site.test)
+    return SiteResult(
+        site=name,
+        num_patients_declared=site.num_patients_declared,
+        epsilon=None if privacy is None else privacy.epsilon,
+        delta=None if privacy is None else privacy.delta,
+        noise_multiplier=None if privacy is None else privacy.noise_multiplier,
+        auroc=None if site_auroc is None else site_auroc.value,
+        num_test_lesions=_num_lesions(site.test),
+    )
+
+
+def _num_lesions(histogram: Histogram | None) -> int | None:
+    """Return what an exact histogram counts; a noisy one counts patients, and not exactly."""
+    return histogram.num_lesions if isinstance(histogram, ScoreHistogram) else None
+
+
+def _privacy_result(config: ExperimentConfig) -> PrivacyResult:
+    privacy = config.privacy
+    evaluation = _evaluation_statement(config)
+    if privacy.mode is PrivacyMode.OFF:
+        return PrivacyResult(
+            unit=PrivacyUnit.NONE,
+            adjacency=None,
+            mechanism=None,
+            target_epsilon=None,
+            noise_source=None,
+            evaluation=evaluation,
+            statement="No privacy guarantee: updates were neither clipped nor noised.",
+        )
+    statement = (
+        f"What each site sent in training is ({privacy.target_epsilon:g}, {privacy.delta:g})-differentially private "
+        "for every patient of its training cohort."
+    )
+    if privacy.noise is NoiseSource.SEEDED:
+        statement = "The noise was reproducible, so nobody was protected: a rehearsal, not a private run."
+    return PrivacyResult(
+        unit=PrivacyUnit.PATIENT,
+        adjacency="add or remove one patient with all lesions",
+        mechanism="Gaussian mechanism on clipped per-patient gradients"
+        + ("" if config.training.sampling_rate == 1 else ", Poisson-sampled patients"),
+        target_epsilon=privacy.target_epsilon,
+        noise_source=privacy.noise,
+        evaluation=evaluation,
+        statement=statement,
+    )
+
+
+def _evaluation_statement(config: ExperimentConfig) -> str:
+    evaluation = config.evaluation
+    if evaluation.privacy is EvaluationPrivacy.NONE:
+        return "sites sent nothing about their test and validation patients"
+    if evaluation.privacy is EvaluationPrivacy.EXACT:
+        return "test and validation counts are exact and not covered by epsilon"
+    return (
+        f"test and validation counts are ({evaluation.target_epsilon:g}, {evaluation.delta:g})-differentially private "
+        "for every test and validation patient"
+    )
