@@ -1,4 +1,4 @@
-"""The server's Flower app: compose the experiment from its overrides, federate, write the run folder."""
+"""The server's Flower app: composes the configuration from the run's overrides, trains, and writes the run folder."""
 
 import logging
 import shlex
@@ -16,8 +16,8 @@ from shared_model.system.audit_log import AuditLog
 logger = logging.getLogger(__name__)
 
 AUDIT_FILE = "audit.jsonl"
-"""In the run folder: what was begun, which replies were refused and why, how it ended."""
-_MAX_REASON = 200
+"""In the run folder: the configuration begun with, every round, which replies were refused and why, how it ended."""
+_MAX_REASON_CHARACTERS = 200
 
 app = ServerApp()
 
@@ -51,8 +51,8 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _printable(text: str) -> str:
-    """Return ``text`` as an audit log takes it; parts of it may come from a site."""
-    return "".join(character if character.isprintable() else " " for character in text)[:_MAX_REASON]
+    """Return ``text`` without control characters and cut off: parts of it may come from a site."""
+    return "".join(character if character.isprintable() else " " for character in text)[:_MAX_REASON_CHARACTERS]
 
 
 def _log(finished: FinishedRound) -> None:

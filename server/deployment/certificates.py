@@ -1,4 +1,4 @@
-"""What a site and the coordinator check of their certificates before they connect (RFC 5280)."""
+"""Checks of certificates before a connection: days left, and whether the authority signed (RFC 5280)."""
 
 from datetime import datetime, timedelta
 from pathlib import Path

@@ -1,9 +1,7 @@
-"""Start-up kits of a federation: an authority, the coordinator's kit and one kit for every site.
+"""Start-up kits: the folders with keys, certificates and settings from which the server and every site start.
 
-All connections are TLS to the coordinator, whose certificate the kits' own authority signs; sites trust no other
-authority. The coordinator knows a site by its ECDSA key, in the formats that Flower reads: the private key as an
-OpenSSH file (``flower-supernode --auth-supernode-private-key`` reads no other), the public key as one OpenSSH line
-(``flwr supernode register``).
+All connections are TLS to the server. Its certificate is signed by an authority that is made here, and sites trust no
+other. The server knows every site by a key: the private part is in the site's kit, the public part in the server's.
 """
 
 import ipaddress
@@ -11,28 +9,27 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from server.deployment.certificate_authority import (
+    AUTHORITY_DAYS,
+    authority_certificate,
+    certificate_pem,
+    new_key,
+    private_openssh,
+    private_pem,
+    public_line,
+    server_certificate,
+)
 from shared_model.config.choices import DataSource
 from shared_model.config.experiment import CONFIG_FOLDER
 from shared_model.errors import ConfigError
 from shared_model.system.files import write_atomically
 
 _POLICY = CONFIG_FOLDER / "site_policy" / "hospital.yaml"
-_AUTHORITY_NAME = "federated mammography CA"
-_SERVER_NAME = "federated mammography server"
-_MAX_DAYS = 3650
-"""Validity of the authority: the server's certificate must not outlive it."""
-_CLOCK_SKEW = timedelta(minutes=5)
-"""Certificates are valid from a little earlier, for sites whose clocks run late."""
 _SITE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -41,9 +38,9 @@ _DNS_NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+$){_LABEL}")
 _MAX_DNS_NAME = 253
 
 _SERVER_README = """\
-Kit of the coordinator at {address}: certificate and key of the server, and in sites/ the public key of every site.
-server.key is secret: leave it here, readable by the coordinator's account alone. No site needs it.
-Whoever holds server.key can pose as the coordinator; if it leaks, make new kits for all.
+Kit of the server at {address}: certificate and key of the server, and in sites/ the public key of every site.
+server.key is secret: leave it here, readable by the account of the server alone. No site needs it.
+Whoever holds server.key can pose as the server; if it leaks, make new kits for all.
 """
 _SITE_README = """\
 Kit of site {site} for the federation at {address}: set data_root in site.yaml to the folder of your mammograms.
@@ -69,7 +66,7 @@ class Kits:
 
 @dataclass(frozen=True, kw_only=True)
 class _Order:
-    """What is to be made."""
+    """The kits that are asked for."""
 
     sites: tuple[str, ...]
     host: str
@@ -91,7 +88,7 @@ class _Order:
             ("sites", len(set(names)) == len(names), "to be distinct, ignoring case"),
             ("host", _is_host(self.host), "to be the DNS name or IP address at which sites reach the server"),
             ("port", 1 <= self.port <= 65535, "in [1, 65535]"),
-            ("valid_days", 1 <= self.valid_days <= _MAX_DAYS, f"in [1, {_MAX_DAYS}]"),
+            ("valid_days", 1 <= self.valid_days <= AUTHORITY_DAYS, f"in [1, {AUTHORITY_DAYS}]"),
             (
                 "approved_bundles",
                 all(map(_DIGEST.fullmatch, self.approved_bundles)),
@@ -115,9 +112,8 @@ def provision(
 ) -> Kits:
     """Make the kits under ``out``: ``ca``, ``server`` and ``sites/NAME``.
 
-    All is made in a temporary folder beside ``out``, which takes its name in the end: a failure leaves ``out`` as it
-    was. Only the owner may read files (0600) and enter folders (0700). Private keys are not encrypted: processes that
-    start without a person must read them.
+    All is made in a temporary folder beside ``out``, which is renamed to ``out`` in the end, so a failure leaves
+    ``out`` as it was. Only the owner may read files (0600) and enter folders (0700).
 
     Args:
         out: does not exist, or is an empty folder.
@@ -143,10 +139,10 @@ def provision(
             raise ConfigError(f"Expected out={out} to be a new or empty folder.")
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
-            made = Path(temporary) / out.name
-            _write_kits(made, order)
+            new_folder = Path(temporary) / out.name
+            _write_kits(new_folder, order)
             # Replaces an empty folder and nothing else.
-            made.rename(out)
+            new_folder.rename(out)
     except OSError as error:
         raise ConfigError(f"Expected out={out} to be a folder that can be written: {error}.") from error
     return Kits(authority=out / "ca", server=out / "server", sites={site: out / "sites" / site for site in order.sites})
@@ -154,20 +150,23 @@ def provision(
 
 def _write_kits(folder: Path, order: _Order) -> None:
     now = datetime.now(UTC)
-    authority_key, server_key = _new_key(), _new_key()
-    authority = _authority_certificate(authority_key, now)
-    server = _server_certificate(server_key, authority=authority, authority_key=authority_key, order=order, now=now)
-    site_keys = {site: _new_key() for site in order.sites}
-    public_keys = {site: _public_line(key, site) for site, key in site_keys.items()}
-    ca_pem = authority.public_bytes(Encoding.PEM)
+    authority_key, server_key = new_key(), new_key()
+    ca_pem = certificate_pem(authority_certificate(authority_key, now))
+    server_pem = certificate_pem(
+        server_certificate(
+            server_key, authority_key=authority_key, host=order.host, valid_days=order.valid_days, now=now
+        )
+    )
+    site_keys = {site: new_key() for site in order.sites}
+    public_keys = {site: public_line(key, site) for site, key in site_keys.items()}
     _write_folder(folder, {})
-    _write_folder(folder / "ca", {"ca.pem": ca_pem, "ca.key": _private_pem(authority_key)})
+    _write_folder(folder / "ca", {"ca.pem": ca_pem, "ca.key": private_pem(authority_key)})
     _write_folder(
         folder / "server",
         {
             "ca.pem": ca_pem,
-            "server.pem": server.public_bytes(Encoding.PEM),
-            "server.key": _private_pem(server_key),
+            "server.pem": server_pem,
+            "server.key": private_pem(server_key),
             "server.yaml": _yaml({"host": order.host, "port": order.port, "sites": list(order.sites)}),
             "README.md": _SERVER_README.format(address=order.address).encode(),
         },
@@ -175,7 +174,7 @@ def _write_kits(folder: Path, order: _Order) -> None:
     _write_folder(folder / "server" / "sites", {f"{site}.pub": line for site, line in public_keys.items()})
     _write_folder(folder / "sites", {})
     for site, key in site_keys.items():
-        keys = {"ca.pem": ca_pem, "node.key": _private_openssh(key), "node.pub": public_keys[site]}
+        keys = {"ca.pem": ca_pem, "node.key": private_openssh(key), "node.pub": public_keys[site]}
         _write_folder(folder / "sites" / site, keys | _site_settings(site, order))
 
 
@@ -214,90 +213,3 @@ def _is_host(host: str) -> bool:
         return not ipaddress.ip_address(host).is_unspecified and "%" not in host
     except ValueError:
         return len(host) <= _MAX_DNS_NAME and _DNS_NAME.fullmatch(host) is not None
-
-
-def _subject_alternative_names(host: str) -> x509.SubjectAlternativeName:
-    names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    try:
-        name: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        name = x509.DNSName(host)
-    return x509.SubjectAlternativeName([name, *(other for other in names if other != name)])
-
-
-def _new_key() -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP384R1())
-
-
-def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _private_openssh(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-
-
-def _public_line(key: ec.EllipticCurvePrivateKey, site: str) -> bytes:
-    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + f" {site}\n".encode()
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    """Signing certificates and nothing else, or signing the handshake and nothing else (RFC 5280, 4.2.1.3)."""
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _authority_certificate(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(_name(_AUTHORITY_NAME))
-        .issuer_name(_name(_AUTHORITY_NAME))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + timedelta(days=_MAX_DAYS))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(signs_certificates=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA384())
-    )
-
-
-def _server_certificate(
-    key: ec.EllipticCurvePrivateKey,
-    *,
-    authority: x509.Certificate,
-    authority_key: ec.EllipticCurvePrivateKey,
-    order: _Order,
-    now: datetime,
-) -> x509.Certificate:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(_name(_SERVER_NAME))
-        .issuer_name(authority.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + timedelta(days=order.valid_days))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(_subject_alternative_names(order.host), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        # Python 3.13 refuses certificates without it.
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
-        .sign(authority_key, hashes.SHA384())
-    )

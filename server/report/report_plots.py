@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from server.report.epsilon_study import describe_epsilon_study, draw_epsilon_study
 from server.report.evidence_plots import draw_decision, draw_forest, draw_precision_recall, draw_reliability
 from server.report.plot_style import to_svg
-from server.report.report_values import format_number
+from server.report.printed_numbers import format_number
 from server.report.run_plots import draw_roc, draw_rounds
 from server.report.stored_run import StoredRun
 from server.results.evidence import Evidence

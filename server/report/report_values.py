@@ -8,9 +8,9 @@ from jinja2 import Environment
 
 from server.evaluation.estimates import ESTIMATE_LABELS, SMALL_GROUP_PATIENTS
 from server.evaluation.predictions import Predictions
+from server.report.printed_numbers import MISSING, format_interval, format_number
 from server.report.stored_run import StoredRun
 from server.results.evidence import Evidence, Level, shown
-from shared_model.metrics.counts import Interval
 from shared_model.system.html_templates import page_environment
 
 RADIOLOGIST_SENSITIVITY, RADIOLOGIST_SPECIFICITY = 0.869, 0.889
@@ -24,7 +24,6 @@ _ATTRIBUTE_LABELS = {
     "abnormality_type": "lesion type",
     "pathology": "pathology",
 }
-_MISSING = "-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ def template_environment() -> Environment:
         "number": format_number,
         "between": format_interval,
         "attribute_labels": _ATTRIBUTE_LABELS,
-        "missing": _MISSING,
+        "missing": MISSING,
         "shown": shown,
     }
     return environment
@@ -122,21 +121,3 @@ def worst_errors(predictions: Predictions | None, threshold: float | None) -> li
         for kind, rows in (("missed cancer", missed_cancers), ("false alarm", false_alarms))
         for row in rows[:NUM_WORST]
     ]
-
-
-def format_number(value: float | None, digits: int = 3) -> str:
-    """Return the number with ``digits`` decimals, a dash for None.
-
-    >>> format_number(0.8514), format_number(None)
-    ('0.851', '-')
-    """
-    return _MISSING if value is None else f"{value:.{digits}f}"
-
-
-def format_interval(interval: Interval | None, digits: int = 3) -> str:
-    """Return both ends with ``digits`` decimals, a dash for None.
-
-    >>> format_interval(Interval(low=0.7, high=0.85))
-    '0.700 to 0.850'
-    """
-    return _MISSING if interval is None else f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"

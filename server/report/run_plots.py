@@ -17,13 +17,13 @@ from shared_model.metrics.counts import INTERVAL_LEVEL, RocCurve
 ROC_SIZE = (4.6, 4.9)
 """Width and height in inches."""
 ROUNDS_SIZE = (6.4, 3.4)
-"""Width in inches, height of a figure with one panel."""
+"""Width, and height of a plot with one panel, in inches."""
 EPSILON_HEIGHT = 2.0
-"""Further inches for the panel of the privacy that was spent."""
+"""Height in inches of the second panel, the epsilon spent."""
 
 SITE_COLOURS = (VERMILLION, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 SITE_MARKERS = ("o", "s", "^", "D", "v", "P")
-"""Sites beyond these, by epsilon spent, are drawn without a name."""
+"""As many sites, those that have spent most, are named; the others share one marker."""
 
 
 def draw_roc(curve: RocCurve, *, final: FinalResult, band: RocBand | None, title: str) -> Figure:
@@ -31,7 +31,7 @@ def draw_roc(curve: RocCurve, *, final: FinalResult, band: RocBand | None, title
 
     Args:
         curve: of the scores, or of a histogram.
-        final: the figures that the legend prints; intervals that are null are left out.
+        final: the metrics that the legend prints; intervals that are null are left out.
         band: interval of the curve, None where there are only histograms.
         title: what was tested, for instance preset and split.
     """
@@ -52,7 +52,7 @@ def draw_roc(curve: RocCurve, *, final: FinalResult, band: RocBand | None, title
     _draw_operating_point(axes, final)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     label_axes(axes, x="1 - specificity (false-positive rate)", y="sensitivity (true-positive rate)")
-    axes.set_title(f"{title}\n{_tested(final)}", fontsize=FONT_SIZE + 1)
+    axes.set_title(f"{title}\n{_test_set(final)}", fontsize=FONT_SIZE + 1)
     axes.legend(loc="lower right", fontsize=FONT_SIZE - 1, framealpha=0.9, edgecolor="none")
     return figure
 
@@ -74,7 +74,7 @@ def draw_rounds(rounds: Sequence[RoundResult], sites: Sequence[SiteResult], *, t
     panels = figure.subplots(
         1 + is_private, 1, sharex=True, squeeze=False, height_ratios=[height, EPSILON_HEIGHT][: 1 + is_private]
     )[:, 0]
-    _draw_figures_of_merit(panels[0], rounds)
+    _draw_metrics(panels[0], rounds)
     if is_private:
         _draw_epsilon(panels[1], rounds, sites)
     panels[0].set_title(title, fontsize=FONT_SIZE + 1)
@@ -92,7 +92,7 @@ def _auroc_label(final: FinalResult) -> str:
     return label + bracket(final.auroc_interval)
 
 
-def _tested(final: FinalResult) -> str:
+def _test_set(final: FinalResult) -> str:
     origin = {AurocSource.SERVER_HOLDOUT: "server holdout", AurocSource.SITE_HISTOGRAMS: "histograms of all sites"}
     patients = "" if final.num_patients is None else f" of {final.num_patients} patients"
     return f"{final.num_lesions} lesions{patients}, {origin[final.auroc_source]}"
@@ -127,7 +127,7 @@ def _draw_operating_point(axes: Axes, final: FinalResult) -> None:
     axes.plot(*point, "o", color=VERMILLION, markeredgecolor="white", markersize=8, zorder=4, label=label)
 
 
-def _draw_figures_of_merit(axes: Axes, rounds: Sequence[RoundResult]) -> None:
+def _draw_metrics(axes: Axes, rounds: Sequence[RoundResult]) -> None:
     numbers = [entry.round for entry in rounds]
     series = (
         ("AUROC", [entry.auroc for entry in rounds], BLUE, "o", "-"),

@@ -1,4 +1,4 @@
-"""A finished run as TensorBoard event files, for people who compare runs there; needs the extra ``tensorboard``."""
+"""A finished run as TensorBoard event files, to compare runs there; needs the extra ``tensorboard``."""
 
 import importlib.util
 from datetime import datetime
@@ -9,16 +9,16 @@ from server.results.document import RESULTS_FILE, Results, read_results
 from shared_model.errors import ConfigError
 
 EVENTS_FOLDER = "tensorboard"
-_OF_ROUND = ("auroc", "sensitivity", "specificity", "threshold", "epsilon", "num_sites", "failures", "seconds")
+_ROUND_KEYS = ("auroc", "sensitivity", "specificity", "threshold", "epsilon", "num_sites", "failures", "seconds")
 
 
 def write_events(folder: Path) -> Path:
-    """Write figures by round, the final figures with the ends of their intervals, configuration and promise.
+    """Write the metrics by round, the final estimates with both ends of their intervals, configuration and privacy.
 
-    Event files of an earlier call are replaced. A figure that is null in the results has no point.
+    Event files of an earlier call are replaced. What is null in the results has no point.
 
     Returns:
-        The folder to name after ``tensorboard --logdir``.
+        The folder, for ``tensorboard --logdir``.
 
     Raises:
         ConfigError: the folder holds no finished run, or the extra is not installed.
@@ -44,23 +44,23 @@ def _write(results: Results, configuration: str, target: Path) -> None:
     with SummaryWriter(str(target)) as writer:
         for entry in results.rounds:
             now += entry.seconds
-            for name in _OF_ROUND:
+            for name in _ROUND_KEYS:
                 value = getattr(entry, name)
                 if value is not None:
                     writer.add_scalar(f"rounds/{name}", value, entry.round, walltime=now)
-        for name, value in _final_figures(results).items():
+        for name, value in _final_values(results).items():
             writer.add_scalar(f"final/{name}", value, results.final.round, walltime=now)
         writer.add_text("configuration", f"```yaml\n{configuration}\n```", results.final.round, walltime=now)
         writer.add_text("privacy", results.privacy.statement, results.final.round, walltime=now)
 
 
-def _final_figures(results: Results) -> dict[str, float]:
-    figures: dict[str, float] = {}
+def _final_values(results: Results) -> dict[str, float]:
+    values: dict[str, float] = {}
     for level in () if results.evidence is None else results.evidence.levels:
-        for figure in level.figures:
-            if figure.value is not None:
-                figures[f"{level.level}/{figure.name}"] = figure.value
-            if figure.interval is not None:
-                figures[f"{level.level}/{figure.name}/low"] = figure.interval.low
-                figures[f"{level.level}/{figure.name}/high"] = figure.interval.high
-    return figures
+        for estimate in level.figures:
+            if estimate.value is not None:
+                values[f"{level.level}/{estimate.name}"] = estimate.value
+            if estimate.interval is not None:
+                values[f"{level.level}/{estimate.name}/low"] = estimate.interval.low
+                values[f"{level.level}/{estimate.name}/high"] = estimate.interval.high
+    return values

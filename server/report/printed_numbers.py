@@ -1,0 +1,23 @@
+"""Numbers as report and terminal print them: fixed decimals, and a dash where there is none."""
+
+from shared_model.metrics.counts import Interval
+
+MISSING = "-"
+
+
+def format_number(value: float | None, digits: int = 3) -> str:
+    """Return the number with ``digits`` decimals, a dash for None.
+
+    >>> format_number(0.8514), format_number(None)
+    ('0.851', '-')
+    """
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def format_interval(interval: Interval | None, digits: int = 3) -> str:
+    """Return both ends with ``digits`` decimals, a dash for None.
+
+    >>> format_interval(Interval(low=0.7, high=0.85))
+    '0.700 to 0.850'
+    """
+    return MISSING if interval is None else f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"
