@@ -19,7 +19,7 @@ from server.report.model_card import MODEL_CARD_FILE
 from server.report.run_display import RunDisplay, print_results
 from server.report.tensorboard import write_events
 from server.results.document import RESULTS_FILE
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.errors import ConfigError, FederatedMammographyError
 from shared_model.system.files import write_atomically
 from shared_model.system.processes import stop_on_signals

@@ -8,7 +8,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from server.federation.rounds import FinishedRound, federate
 from server.report.run_folder import RunFolder
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.config.fingerprints import config_fingerprint, source_fingerprint
 from shared_model.errors import ConfigError, FederatedMammographyError
 from shared_model.system.audit_log import AuditLog

@@ -19,8 +19,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from shared_model.config.choices import EvaluationPrivacy
-from shared_model.config.experiment import EvaluationConfig, ExperimentConfig
+from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.fingerprints import source_fingerprint
+from shared_model.config.server_sections import EvaluationConfig
 from shared_model.errors import ProtocolError
 from shared_model.metrics.counts import ScoreHistogram
 from shared_model.network.parameters import FloatArray, Parameters, to_safetensors

@@ -21,7 +21,8 @@ from server.report.run_display import print_results
 from server.report.run_folder import RunFolder
 from server.results.document import Results
 from shared_model.config.choices import Backend
-from shared_model.config.experiment import ExperimentConfig, compose
+from shared_model.config.composition import compose
+from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import ConfigError, FederatedMammographyError
 from shared_model.system.processes import FLOWER_ENVIRONMENT
 from shared_model.system.terminal import log_to_stderr, print_error

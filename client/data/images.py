@@ -12,7 +12,7 @@ import numpy as np
 from client.data.dicom.decoding import MAX_SIDE
 from client.data.dicom.reader import MAX_FILE_BYTES, read_dicom
 from shared_model.config.choices import ImageMode
-from shared_model.config.experiment import ImageConfig
+from shared_model.config.site_sections import ImageConfig
 from shared_model.data.preprocessing import (
     BoolArray,
     Box,

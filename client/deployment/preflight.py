@@ -18,7 +18,7 @@ from client.deployment.site_file import SiteFile
 from client.privacy.ledger import Ledger
 from client.privacy.policy import SitePolicy
 from client.site import SiteSettings
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.config.fingerprints import source_fingerprint
 from shared_model.errors import FederatedMammographyError
 from shared_model.system.audit_log import verify

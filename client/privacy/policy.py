@@ -16,7 +16,8 @@ import yaml
 
 from client.privacy.ledger import Limits
 from shared_model.config.choices import Backbone, EvaluationPrivacy, NoiseSource, PrivacyMode
-from shared_model.config.experiment import CONFIG_FOLDER, ExperimentConfig
+from shared_model.config.composition import CONFIG_FOLDER
+from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.strict_build import build
 from shared_model.errors import ConfigError, PolicyError
 from shared_model.vocabulary import FeaturePolicy

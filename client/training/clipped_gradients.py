@@ -22,7 +22,7 @@ from torch.func import functional_call, grad, vmap
 from client.training.ghost_norms import outer_products
 from client.training.patient_loss import record_loss, summed_loss
 from client.training.patients import PatientBatch
-from shared_model.config.experiment import TrainingConfig
+from shared_model.config.site_sections import TrainingConfig
 
 Gradients = tuple[Tensor, ...]
 """One tensor of its shape per trainable parameter."""

@@ -18,7 +18,7 @@ from client.training.clipped_gradients import Gradients, trainable_parameters
 from client.training.gradient_methods import GradientMethod, GradientSource, choose_gradient_method
 from client.training.noise import NoiseGenerator
 from client.training.patients import LesionsByPatient
-from shared_model.config.experiment import TrainingConfig
+from shared_model.config.site_sections import TrainingConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import PrivacyError
 from shared_model.privacy.accounting import PrivacyPlan

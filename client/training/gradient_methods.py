@@ -22,7 +22,7 @@ from client.training.clipped_gradients import (
 )
 from client.training.patient_loss import summed_loss
 from client.training.patients import LesionsByPatient, PatientBatch
-from shared_model.config.experiment import TrainingConfig
+from shared_model.config.site_sections import TrainingConfig
 
 logger = logging.getLogger(__name__)
 

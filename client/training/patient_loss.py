@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from client.training.patients import PatientBatch
 from shared_model.config.choices import Loss
-from shared_model.config.experiment import TrainingConfig
+from shared_model.config.site_sections import TrainingConfig
 
 
 def record_loss(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:

@@ -25,7 +25,7 @@ from server.deployment.certificate_authority import (
     server_certificate,
 )
 from shared_model.config.choices import DataSource
-from shared_model.config.experiment import CONFIG_FOLDER
+from shared_model.config.composition import CONFIG_FOLDER
 from shared_model.errors import ConfigError
 from shared_model.system.files import write_atomically
 

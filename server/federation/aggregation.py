@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared_model.config.choices import Aggregation
-from shared_model.config.experiment import StrategyConfig
+from shared_model.config.server_sections import StrategyConfig
 from shared_model.errors import RoundError
 from shared_model.network.parameters import FloatArray, Parameters, clip
 

@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 
 from server.federation.aggregation import Aggregator
 from shared_model.config.choices import PrivacyMode
-from shared_model.config.experiment import FederationConfig
+from shared_model.config.server_sections import FederationConfig
 from shared_model.errors import ProtocolError, RoundError
 from shared_model.messages import (
     EvaluateReply,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared_model.config.choices import StrategyName
-from shared_model.config.experiment import StrategyConfig
+from shared_model.config.server_sections import StrategyConfig
 from shared_model.network.parameters import FloatArray, Parameters, add, difference, scale, zeros_like
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared_model.config.choices import Denoising, ImageMode, Normalisation
-from shared_model.config.experiment import ImageConfig
+from shared_model.config.site_sections import ImageConfig
 from shared_model.vocabulary import Laterality, View
 
 FloatArray = NDArray[np.float32]

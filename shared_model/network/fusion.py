@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shared_model.config.choices import Fusion, Modality
-from shared_model.config.experiment import ModelConfig
+from shared_model.config.site_sections import ModelConfig
 from shared_model.errors import ConfigError
 from shared_model.network.backbone import build_encoder
 from shared_model.network.efficientnet import FEATURE_WIDTH

@@ -19,7 +19,8 @@ from dp_accounting.pld import privacy_loss_distribution
 from dp_accounting.rdp import RdpAccountant
 from opacus.accountants import PRVAccountant
 
-from shared_model.config.experiment import EvaluationConfig, PrivacyConfig, TrainingConfig
+from shared_model.config.server_sections import EvaluationConfig
+from shared_model.config.site_sections import PrivacyConfig, TrainingConfig
 from shared_model.errors import PrivacyError
 
 _RDP_ORDERS = (*range(2, 65), 128, 256, 512, 1024)

@@ -19,7 +19,8 @@ from torch.nn.functional import softplus
 from client.training.dp_sgd import LocalTraining, train_round
 from client.training.noise import NoiseGenerator
 from server.report.plot_style import FONT_SIZE, save_png
-from shared_model.config.experiment import ExperimentConfig, compose
+from shared_model.config.composition import compose
+from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.data.preprocessing import mask_box, resize, square_crop
 from shared_model.network.efficientnet import FEATURE_WIDTH

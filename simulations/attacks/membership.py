@@ -21,7 +21,8 @@ from client.training.clipped_gradients import trainable_parameters
 from client.training.dp_sgd import LocalTraining, train_round
 from client.training.gradient_methods import GradientMethod
 from client.training.noise import NoiseGenerator
-from shared_model.config.experiment import ExperimentConfig, compose
+from shared_model.config.composition import compose
+from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.network.efficientnet import FEATURE_WIDTH
 from shared_model.network.fusion import FusionNet, build_network, load_trainable, trainable_state

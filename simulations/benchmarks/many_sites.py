@@ -20,7 +20,8 @@ from server.evaluation.global_model import GlobalModel
 from server.federation import exchange
 from server.federation.aggregation import new_aggregator
 from server.report.plot_style import BLUE, FONT_SIZE, GREY, VERMILLION, save_png
-from shared_model.config.experiment import ExperimentConfig, compose
+from shared_model.config.composition import compose
+from shared_model.config.experiment import ExperimentConfig
 from shared_model.messages import PrivacySpent, Request, TrainReply, pack_train_reply, unpack_request
 from shared_model.network.parameters import Parameters
 from simulations.federation.local_grid import LocalGrid

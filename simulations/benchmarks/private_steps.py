@@ -28,7 +28,9 @@ from client.training.noise import NoiseGenerator
 from client.training.patient_loss import summed_loss
 from client.training.patients import LesionsByPatient
 from shared_model.config.choices import Fusion, NoiseSource
-from shared_model.config.experiment import ExperimentConfig, TrainingConfig, compose
+from shared_model.config.composition import compose
+from shared_model.config.experiment import ExperimentConfig
+from shared_model.config.site_sections import TrainingConfig
 from shared_model.data.lesions import Lesions
 from shared_model.network.efficientnet import FEATURE_WIDTH
 from shared_model.network.fusion import build_network

@@ -25,7 +25,8 @@ from server.deployment.bundle import bundle_digest
 from server.deployment.kit import ServerKit
 from server.deployment.provision import Kits, provision
 from shared_model.config.choices import DataSource
-from shared_model.config.experiment import ExperimentConfig, compose
+from shared_model.config.composition import compose
+from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import ConfigError, FederatedMammographyError, RoundError
 from shared_model.system import processes
 from shared_model.system.terminal import print_error

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from shared_model.config.experiment import CONFIG_FOLDER
+from shared_model.config.composition import CONFIG_FOLDER
 from shared_model.errors import ConfigError
 from shared_model.system.files import write_atomically
 from simulations.studies.protocols import Cell, Ground, cross_validation

@@ -20,7 +20,8 @@ from server.evaluation.predictions import Predictions, read_attributes
 from server.report.epsilon_study import draw_epsilon_study, write_epsilon_study
 from server.report.html_report import write_report
 from server.report.plot_style import save_png
-from shared_model.config.experiment import ExperimentConfig, compose
+from shared_model.config.composition import compose
+from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError, FederatedMammographyError
 from shared_model.system.files import write_atomically

@@ -13,7 +13,7 @@ from client.privacy.ledger import read_history
 from client.site import load_site
 from server.evaluation.global_model import GlobalModel
 from shared_model.config.choices import Fusion
-from shared_model.config.experiment import CONFIG_FOLDER, compose
+from shared_model.config.composition import CONFIG_FOLDER, compose
 from shared_model.errors import DicomError, FederatedMammographyError
 from shared_model.messages import Request, pack_request, unpack_evaluate_reply, unpack_train_reply
 

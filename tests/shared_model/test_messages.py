@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from shared_model.config.choices import EvaluationPrivacy
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.errors import ConfigError, ProtocolError
 from shared_model.messages import (
     EvaluateReply,

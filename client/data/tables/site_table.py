@@ -8,7 +8,8 @@ from client.data.tables.lesion_table import LesionTable
 from client.data.tables.manifest import read_manifest
 from client.data.tables.text_table import TextTable
 from shared_model.config.choices import DataSource, Modality
-from shared_model.config.experiment import DataConfig, ExperimentConfig
+from shared_model.config.experiment import ExperimentConfig
+from shared_model.config.site_sections import DataConfig
 from shared_model.errors import CohortError, ConfigError, TableError
 
 

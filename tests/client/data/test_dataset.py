@@ -9,7 +9,7 @@ import client.data.network_inputs
 from client.data.dataset import load_lesions
 from client.data.splits import Role
 from client.data.tables.site_table import site_table
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "CBIS-DDSM"
 

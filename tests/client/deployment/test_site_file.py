@@ -6,7 +6,7 @@ import yaml
 from client.deployment.site_file import SiteFile
 from client.site import SiteSettings
 from server.deployment.provision import provision
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.errors import ConfigError
 
 DIGEST = hashlib.sha256(b"bundle").hexdigest()

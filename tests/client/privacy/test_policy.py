@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from client.privacy.policy import OPEN_POLICY, SitePolicy
-from shared_model.config.experiment import CONFIG_FOLDER, compose
+from shared_model.config.composition import CONFIG_FOLDER, compose
 from shared_model.config.fingerprints import source_fingerprint
 from shared_model.errors import ConfigError, PolicyError
 

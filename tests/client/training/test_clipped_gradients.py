@@ -12,7 +12,7 @@ from client.training.dp_sgd import ROUNDING_MARGIN
 from client.training.gradient_methods import GradientMethod, GradientSource, choose_gradient_method
 from client.training.patients import LesionsByPatient
 from shared_model.config.choices import Backbone, Fusion, Loss, Modality
-from shared_model.config.experiment import ModelConfig, TrainingConfig
+from shared_model.config.site_sections import ModelConfig, TrainingConfig
 from shared_model.data.lesions import Lesions
 from shared_model.network.fusion import build_network
 from simulations.benchmarks.private_steps import synthetic_lesions

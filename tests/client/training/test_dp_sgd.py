@@ -14,7 +14,7 @@ from client.training.gradient_methods import GradientMethod
 from client.training.noise import NoiseGenerator
 from client.training.patients import LesionsByPatient
 from shared_model.config.choices import Loss
-from shared_model.config.experiment import TrainingConfig
+from shared_model.config.site_sections import TrainingConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import PrivacyError
 from shared_model.privacy.accounting import PrivacyPlan

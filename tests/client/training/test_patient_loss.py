@@ -10,7 +10,7 @@ from torch import nn
 from client.training.patient_loss import record_loss, summed_loss
 from client.training.patients import LesionsByPatient
 from shared_model.config.choices import Loss
-from shared_model.config.experiment import TrainingConfig
+from shared_model.config.site_sections import TrainingConfig
 from shared_model.data.lesions import Lesions
 
 CONFIG = TrainingConfig(

@@ -35,7 +35,7 @@ from server.deployment import provision as provision_module
 from server.deployment.certificates import certificate_days_left, require_signed_by
 from server.deployment.provision import Kits, provision
 from shared_model.config.choices import DataSource
-from shared_model.config.experiment import CONFIG_FOLDER, compose
+from shared_model.config.composition import CONFIG_FOLDER, compose
 from shared_model.errors import ConfigError
 
 SITES = ("MGH", "WFU", "site-3_x")

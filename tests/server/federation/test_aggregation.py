@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from server.federation.aggregation import WeightedMean, krum, new_aggregator, site_weights, trimmed_mean
 from shared_model.config.choices import Aggregation
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.errors import RoundError
 from shared_model.network.parameters import l2_norm
 

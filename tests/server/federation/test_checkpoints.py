@@ -13,7 +13,7 @@ from server.federation.checkpoints import (
 )
 from server.federation.server_optimizer import ServerState
 from server.results.document import RoundResult
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.errors import ConfigError
 from shared_model.messages import PrivacySpent
 from shared_model.metrics.counts import ScoreHistogram

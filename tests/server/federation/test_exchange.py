@@ -12,7 +12,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from server.federation.exchange import evaluate, wait_for_sites
 from server.federation.exchange import train as train_and_collect
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.errors import RoundError
 from shared_model.messages import (
     EvaluateReply,

@@ -6,7 +6,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from server.federation.rounds import federate
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.messages import PrivacySpent, TrainReply, pack_train_reply, unpack_request
 
 NODES = (11, 12, 13)

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from server.federation.server_optimizer import ServerState, apply_update
 from shared_model.config.choices import Aggregation, StrategyName
-from shared_model.config.experiment import StrategyConfig
+from shared_model.config.server_sections import StrategyConfig
 
 ENTRIES = st.floats(-1e3, 1e3, width=32)
 

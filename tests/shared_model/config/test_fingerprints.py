@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from shared_model.config import fingerprints as provenance
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.config.fingerprints import config_fingerprint, source_fingerprint, versions
 
 ROOT = Path(provenance.__file__).parents[2]

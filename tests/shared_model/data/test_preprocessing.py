@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from shared_model.config.choices import Denoising, ImageMode, Normalisation
-from shared_model.config.experiment import ImageConfig
+from shared_model.config.site_sections import ImageConfig
 from shared_model.data.preprocessing import (
     Box,
     GreyImage,

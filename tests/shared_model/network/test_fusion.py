@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from shared_model.config.choices import Backbone, Fusion, Modality
-from shared_model.config.experiment import ModelConfig
+from shared_model.config.site_sections import ModelConfig
 from shared_model.errors import ConfigError
 from shared_model.network.fusion import (
     FusionNet,

@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from shared_model.config.choices import Loss, NoiseSource, PrivacyMode
-from shared_model.config.experiment import PrivacyConfig, TrainingConfig
+from shared_model.config.site_sections import PrivacyConfig, TrainingConfig
 from shared_model.errors import PrivacyError
 from shared_model.privacy import accounting
 from shared_model.privacy.accounting import (

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from shared_model.config.choices import Backbone, Fusion, Modality
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.network.backbone import dihedral_orbit, frozen_features
 from shared_model.network.efficientnet import load_efficientnet_lite
 from shared_model.network.fusion import build_network

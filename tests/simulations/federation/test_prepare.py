@@ -3,7 +3,7 @@
 import pytest
 
 from client.data.tables.site_table import read_roster
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.errors import CohortError
 from simulations.federation import prepare as module
 from simulations.federation.prepare import prepare

@@ -20,7 +20,7 @@ from server.deployment.kit import ServerKit
 from server.deployment.provision import provision
 from server.deployment.superlink import site_statuses
 from server.results.document import read_results
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.system.audit_log import verify
 from shared_model.system.processes import end, free_port, start
 from simulations.federation.prepare import prepare

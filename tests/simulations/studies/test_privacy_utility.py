@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from server.evaluation.predictions import Predictions
 from server.results.evidence import Evidence, Figure, GroupResult, LevelResult
 from shared_model.config.choices import PrivacyMode
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.metrics.counts import Interval
 from simulations.federation.prepare import prepare
 from simulations.studies import privacy_utility as utility

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from server.results.evidence import Evidence, Figure, LevelResult
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.errors import ConfigError
 from simulations.studies.recipe_search import CANDIDATES_FILE, Candidate, read_candidates, search_table
 from simulations.studies.study import main

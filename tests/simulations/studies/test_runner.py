@@ -17,7 +17,7 @@ from rich.console import Console
 
 from client.privacy.ledger import read_history
 from client.privacy.ledger_entries import Committed, Reserved
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.errors import ConfigError, FederatedMammographyError
 from simulations.studies import runner as study_runner
 from simulations.studies.runner import CellDisplay, Job, default_workers, read_rows, run_cells

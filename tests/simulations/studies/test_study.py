@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from client.data.tables.site_table import read_roster
 from server.evaluation.predictions import Predictions
 from server.results.document import read_results
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.errors import ConfigError, RoundError
 from shared_model.metrics.counts import auroc
 from simulations.federation.prepare import prepare

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from client.data.tables.site_table import read_roster, restrict, site_table
-from shared_model.config.experiment import compose
+from shared_model.config.composition import compose
 from shared_model.errors import CohortError, ConfigError, TableError
 
 REAL = Path(__file__).parents[5] / "shared" / "data" / "CBIS-DDSM"

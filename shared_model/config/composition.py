@@ -1,0 +1,29 @@
+"""The configuration of a command: ``configs/`` and what the command line changes in it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from shared_model.config.experiment import ExperimentConfig
+from shared_model.errors import ConfigError
+from shared_model.system.checked import build
+
+CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
+_REFUSED = {
+    "training.oversampling": "Expected no oversampling: a patient drawn more often than the accountant assumes has "
+    "less privacy than reported; use training.positive_weight or training.loss=focal against class imbalance."
+}
+
+
+def compose(overrides: Sequence[str]) -> ExperimentConfig:
+    """Compose ``configs/experiment.yaml`` with Hydra overrides such as ``preset=smoke`` or ``seed=1``.
+
+    Raises:
+        ConfigError: Hydra does not know an override, or a key, type or value is wrong.
+    """
+    # Hydra takes longer to import than all the rest of the configuration, and a site never composes.
+    from shared_model.config.hydra_groups import composed  # noqa: PLC0415
+
+    for override in overrides:
+        if override.lstrip("+").split("=")[0] in _REFUSED:
+            raise ConfigError(_REFUSED[override.lstrip("+").split("=")[0]])
+    return build(ExperimentConfig, composed(CONFIG_FOLDER, overrides))

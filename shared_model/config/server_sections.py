@@ -1,0 +1,98 @@
+"""The sections of the configuration that say what the server does: strategy, federation, evaluation."""
+
+from typing import Annotated
+
+from annotated_types import Ge, Interval
+
+from shared_model.config.bounds import (
+    Count,
+    Delta,
+    Epsilon,
+    Fraction,
+    Momentum,
+    NotNegative,
+    Positive,
+    PositiveFraction,
+    SiteName,
+)
+from shared_model.config.choices import Aggregation, Backend, EvaluationPrivacy, Partition, StrategyName
+from shared_model.system.checked import DISTINCT, NOT_EMPTY, checked, require
+
+
+@checked(key="strategy")
+class StrategyConfig:
+    """How the server aggregates; see ``server.federation.server_optimizer``."""
+
+    name: StrategyName
+    server_learning_rate: Positive
+    momentum: Momentum
+    second_momentum: Momentum
+    adaptivity: Positive
+    proximal_mu: NotNegative
+    average_last_fraction: Fraction
+    """The final parameters are the mean of the iterates of this last share of the rounds; 0 keeps the last one."""
+    max_site_weight: PositiveFraction
+    """No site weighs more than this share of a round."""
+    aggregation: Aggregation
+    num_hostile: Annotated[int, Ge(0)]
+    """Hostile sites that ``trimmed_mean`` and ``krum`` are to bear."""
+    max_update_norm: Positive | None
+    """Longer updates are scaled down to this length; null sets no bound."""
+
+
+@checked(key="federation")
+class FederationConfig:
+    """Who takes part, and how long the server waits."""
+
+    backend: Backend
+    sites: Annotated[tuple[SiteName, ...], NOT_EMPTY, DISTINCT]
+    partition: Partition
+    concentration: Positive
+    """Dirichlet concentration of the skewed partitions; smaller is more skewed."""
+    min_sites: Count
+    round_timeout_seconds: Positive
+    num_workers: Count
+    """Sites that compute at the same time in a simulation."""
+    ledger_dir: str
+    """Folder of the simulated sites' privacy ledgers; a deployed site names its own and ignores this one."""
+    site_policy: str | None
+    """Policy file of the simulated sites, null for the one that allows everything; as ``ledger_dir`` otherwise."""
+    node_ids: Annotated[tuple[int, ...], DISTINCT] | None
+    """Flower's node of each of ``sites``, so that no site can speak for another; null in a simulation."""
+
+    def __post_init__(self) -> None:
+        num_sites = len(self.sites)
+        expectation = f"<= {num_sites}, the number of federation.sites"
+        require(self.min_sites <= num_sites, expectation, min_sites=self.min_sites)
+        expectation = "null, or one node for each of federation.sites"
+        require(self.node_ids is None or len(self.node_ids) == num_sites, expectation, node_ids=self.node_ids)
+
+
+@checked(key="evaluation")
+class EvaluationConfig:
+    """How global figures are computed."""
+
+    privacy: EvaluationPrivacy
+    num_bins: Annotated[int, Interval(ge=10, le=100_000)]
+    """Bins of the score histograms that sites send with ``privacy=exact``."""
+    target_epsilon: Epsilon
+    """With ``privacy=dp``: what one release of histograms may cost an evaluation patient."""
+    delta: Delta
+    """With ``privacy=dp``."""
+    dp_num_bins: Annotated[int, Interval(ge=2, le=1000)]
+    """Bins with ``privacy=dp``: each bin has noise of its own, so fewer are better than many."""
+    target_sensitivity: PositiveFraction
+    """The threshold is the highest that reaches this sensitivity on validation patients."""
+    prevalence: Annotated[float, Interval(gt=0, lt=1)]
+    """Share of malignant cases, where the network would be used, for which predictive values are also stated."""
+    bootstrap_resamples: Annotated[int, Ge(100)]
+    holdout: str | None
+    """File with the server's own test lesions; null evaluates at the sites only. A CSV of the same name beside it may
+    describe them: see ``server.evaluation.predictions``."""
+    public: str | None
+    """File with the public patients' lesions, if any."""
+
+    @property
+    def bins(self) -> int:
+        """Bins of the histograms that sites send."""
+        return self.dp_num_bins if self.privacy is EvaluationPrivacy.DP else self.num_bins

@@ -1,0 +1,133 @@
+"""The sections of the configuration that say what a site does: data, model, training, privacy."""
+
+from typing import Annotated
+
+from annotated_types import Interval
+
+from shared_model.config.bounds import (
+    Count,
+    Delta,
+    Epsilon,
+    Fraction,
+    Momentum,
+    NotNegative,
+    Positive,
+    PositiveFraction,
+)
+from shared_model.config.choices import (
+    Backbone,
+    DataSource,
+    Denoising,
+    Fusion,
+    ImageMode,
+    Loss,
+    Modality,
+    NoiseSource,
+    Normalisation,
+    PrivacyMode,
+    Views,
+)
+from shared_model.system.checked import DISTINCT, NOT_EMPTY, checked, require
+from shared_model.vocabulary import FeaturePolicy, LesionType
+
+
+@checked(key="data.image")
+class ImageConfig:
+    """Stored pixels to network input; every field is part of the cache key."""
+
+    mode: ImageMode
+    size: Annotated[int, Interval(ge=32, le=4096)]
+    """Height and width in pixels of the network's input."""
+    context: Annotated[float, Interval(ge=1, le=10)]
+    """Side of the square cut in ``roi`` mode, in multiples of the lesion's longer side."""
+    normalisation: Normalisation
+    denoising: Denoising
+    clahe_clip_limit: Annotated[float, Interval(ge=0, le=100)]
+    """Contrast-limited adaptive histogram equalisation; 0 switches it off."""
+    face_left: bool
+    """Mirror right breasts, so that the chest wall is always on the same side."""
+
+
+@checked(key="data")
+class DataConfig:
+    """Which rows and columns are used, and who holds which role."""
+
+    source: DataSource
+    root: str
+    """Data folder (CBIS-DDSM) or manifest file; a deployed site replaces it by its own."""
+    roster: str | None
+    """Table (``patient_id`` and ``site`` or ``institution``), relative to ``root``, saying whose patient is whose;
+    null makes every patient the site's own."""
+    cache_dir: str
+    lesion_types: Annotated[tuple[LesionType, ...], NOT_EMPTY, DISTINCT]
+    features: FeaturePolicy
+    views: Views
+    image: ImageConfig
+    max_reject_fraction: Fraction
+    """A site with a larger share of unusable rows stops."""
+    public_fraction: NotNegative
+    """Share of training patients declared public and withdrawn from every site: they calibrate the feature
+    standardisation and choose the operating threshold."""
+    validation_fraction: NotNegative
+    """Share of a site's training patients kept for choosing the operating threshold."""
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.public_fraction + self.validation_fraction <= 0.5,
+            "to add up to more than 0 and at most 0.5: the operating threshold needs patients to be chosen on",
+            public_fraction=self.public_fraction,
+            validation_fraction=self.validation_fraction,
+        )
+
+
+@checked(key="model")
+class ModelConfig:
+    """The fusion network."""
+
+    modality: Modality
+    fusion: Fusion
+    backbone: Backbone
+    image_components: Annotated[int, Interval(ge=0, le=1024)]
+    """Principal components, of the public patients' features, kept before the head; 0 keeps all features."""
+    hidden_width: Annotated[int, Interval(ge=0, le=4096)]
+    """Width of the head's hidden layer; 0 makes the branches linear."""
+
+
+@checked(key="training")
+class TrainingConfig:
+    """What a site does in a round."""
+
+    num_rounds: Count
+    local_steps: Count
+    sampling_rate: PositiveFraction
+    """Probability that a patient takes part in a step; 1 is the whole cohort."""
+    learning_rate: Positive
+    momentum: Momentum
+    weight_decay: NotNegative
+    loss: Loss
+    focal_gamma: Annotated[float, Interval(ge=0, le=5)]
+    positive_weight: Annotated[float, Interval(ge=0.1, le=10)]
+    """Public constant by which a malignant record's loss is multiplied."""
+
+
+@checked(key="privacy")
+class PrivacyConfig:
+    """The promise to every patient of a site; the fields but ``mode`` are null when it is off."""
+
+    mode: PrivacyMode
+    target_epsilon: Epsilon | None
+    delta: Delta | None
+    max_grad_norm: Positive | None
+    noise: NoiseSource | None
+    cohort_rounding: Count
+    """Cohort sizes are declared as multiples of this, rounded down."""
+
+    def __post_init__(self) -> None:
+        for name in ("target_epsilon", "delta", "max_grad_norm", "noise"):
+            value = getattr(self, name)
+            if self.mode is PrivacyMode.OFF:
+                require(
+                    value is None, "to be null with privacy=off; leave it out or take privacy=patient", **{name: value}
+                )
+            else:
+                require(value is not None, "to be set with privacy=patient", **{name: value})

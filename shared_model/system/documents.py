@@ -1,0 +1,62 @@
+"""JSON and YAML to plain values; a repeated key is an error, since nobody can know which of its values was meant."""
+
+import json
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from shared_model.errors import ConfigError
+from shared_model.system.checked import build
+
+T = TypeVar("T")
+
+
+def from_json(text: str | bytes) -> object:
+    """Return the plain values of a JSON text; it may hold NaN and infinity, which no checked field takes.
+
+    Raises:
+        ValueError: it is no JSON, is nested too deeply, or repeats a key.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
+
+
+def load_yaml(kind: type[T], path: Path, *, what: str) -> T:
+    """Read the checked dataclass ``kind`` from a YAML file.
+
+    Args:
+        kind: its fields are the keys of the file.
+        path: of the file.
+        what: is in the file, for the message; for example ``a site policy``.
+
+    Raises:
+        ConfigError: the file cannot be read, is no YAML, or a key is repeated, unknown, missing or wrong.
+    """
+    try:
+        return build(kind, yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader))  # noqa: S506, a safe loader
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError, ConfigError) as error:
+        raise ConfigError(f"Expected {what} in {path}: {' '.join(str(error).split())}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses repeated keys, of which YAML's own loader takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        _require_once([key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
+        return super().construct_mapping(node, deep=deep)
+
+
+def _once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    _require_once([key for key, _ in pairs])
+    return dict(pairs)
+
+
+def _require_once(keys: Iterable[str]) -> None:
+    repeated = [key for key, count in Counter(keys).items() if count > 1]
+    if repeated:
+        raise ValueError(f"Expected every key once, got {', '.join(repeated)} more than once.")
