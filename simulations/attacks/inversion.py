@@ -29,7 +29,8 @@ from shared_model.privacy.accounting import PrivacyPlan
 from shared_model.system.seeding import derive_seed, numpy_generator, torch_generator
 from shared_model.vocabulary import LesionType
 from simulations.phantom.films import draw_film
-from simulations.phantom.patients import MIN_PATIENTS, Patient, draw_cohort
+from simulations.phantom.patients import Patient
+from simulations.phantom.population import MIN_PATIENTS, draw_patients
 
 IMAGE_SIZE = 32
 """Side in pixels: the smallest that the encoder takes, and the easiest to invert."""
@@ -141,7 +142,7 @@ def write_pictures(path: Path, inversions: Sequence[Inversion], *, target_epsilo
 
 def _draw_masses(count: int, seed: int) -> Iterator[Tensor]:
     """Yield crops ``(IMAGE_SIZE, IMAGE_SIZE)`` round synthetic masses, stretched to [0, 1]."""
-    patients = (patient for patient in draw_cohort(MIN_PATIENTS * count, seed) if _has_mass(patient))
+    patients = (patient for patient in draw_patients(MIN_PATIENTS * count, seed) if _has_mass(patient))
     for patient in patients:
         lesion = patient.lesions[0]
         film = draw_film(

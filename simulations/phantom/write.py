@@ -1,14 +1,12 @@
-"""A synthetic CBIS-DDSM on disk: same folders, same tables, same peculiarities, other pixels.
+"""Writes the phantom, a synthetic CBIS-DDSM: the real data set's folders, tables and peculiarities, with other pixels.
 
-``python -m simulations.phantom.write --out DIR`` writes it; ``write_phantom`` is the same from code. Whoever knows the
-real data set finds line breaks inside path cells, ``000000.dcm`` in the table where the file is ``1-1.dcm``, ``breast
-density`` beside ``breast_density``, swapped crops and masks, masks of another size, both folder layouts, density 0,
-empty and joined descriptors, and patients who stand in both official splits.
+``python -m simulations.phantom.write --out DIR`` writes it; ``write_phantom`` is the same from code. The peculiarities
+are those that a reader of the real data set must survive: line breaks inside path cells, ``000000.dcm`` in the table
+where the file is ``1-1.dcm``, ``breast density`` beside ``breast_density``, swapped crops and masks, masks of another
+size, both folder layouts, density 0, empty and joined descriptors, and patients who are in both official splits.
 """
 
 import argparse
-import csv
-import io
 import json
 import multiprocessing
 import os
@@ -29,19 +27,17 @@ from rich.console import Console
 from rich.progress import Progress
 
 from shared_model.errors import DataError
-from shared_model.vocabulary import LesionType, Split
-from simulations.phantom.dicom_files import LesionView, plan_views, write_patient
-from simulations.phantom.patients import Patient, draw_cohort
+from simulations.phantom.case_tables import write_tables
+from simulations.phantom.dicom_files import write_patient
+from simulations.phantom.file_plan import LesionView, plan_views
+from simulations.phantom.population import draw_patients
 
 MARKER = "phantom.json"
 GENERATOR_VERSION = 1
 """Counts up with every change to what is written."""
 
-_TABLES = {
-    LesionType.MASS: ("mass", "breast_density", "mass shape", "mass margins"),
-    LesionType.CALCIFICATION: ("calc", "breast density", "calc type", "calc distribution"),
-}
-"""First word of the file's name, and the columns in which the two tables differ."""
+_WORTH_A_PROCESS = 150
+"""Patients whose films take longer to draw than a process takes to start."""
 _INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -51,7 +47,7 @@ def write_phantom(
     num_patients: int,
     seed: int,
     progress: Callable[[int], None] | None = None,
-    num_workers: int = 2,
+    num_workers: int | None = None,
 ) -> None:
     """Write a synthetic CBIS-DDSM to ``root``, or return at once if exactly this one is there.
 
@@ -63,23 +59,25 @@ def write_phantom(
         num_patients: at least 12.
         seed: root seed.
         progress: called in this process with the number of patients written so far.
-        num_workers: processes; with 1 all is done in this one. New ones are spawned, so the calling script needs
-            the usual ``if __name__ == "__main__"``.
+        num_workers: processes; with 1 all is done in this one. None takes 2 where there is enough to do. New ones
+            are spawned, so the calling script needs the usual ``if __name__ == "__main__"``.
 
     Raises:
         DataError: ``root`` holds something else.
         ValueError: ``num_patients`` or ``num_workers`` is out of bounds.
         OSError: a file cannot be written.
     """
+    if num_workers is None:
+        num_workers = 1 if num_patients < _WORTH_A_PROCESS else 2
     if num_workers < 1:
         raise ValueError(f"Expected num_workers={num_workers} >= 1.")
     marker = _marker(num_patients, seed)
-    if _is_vacant(root, marker):
-        patients = draw_cohort(num_patients, seed)
+    if _must_be_written(root, marker):
+        patients = draw_patients(num_patients, seed)
         plan = plan_views(patients, seed)
         with _published(root, marker) as folder:
             _write_images(folder, list(plan.values()), seed, progress=progress, num_workers=num_workers)
-            _write_tables(folder, patients, [view for views in plan.values() for view in views])
+            write_tables(folder, patients, [view for views in plan.values() for view in views])
 
 
 def _marker(num_patients: int, seed: int) -> bytes:
@@ -87,8 +85,8 @@ def _marker(num_patients: int, seed: int) -> bytes:
     return (json.dumps(facts, indent=2) + "\n").encode()
 
 
-def _is_vacant(root: Path, marker: bytes) -> bool:
-    """Return whether there is anything to write.
+def _must_be_written(root: Path, marker: bytes) -> bool:
+    """Return whether ``root`` is free; false where this very phantom lies there already.
 
     Raises:
         DataError: ``root`` is taken by something else.
@@ -113,7 +111,7 @@ def _published(root: Path, marker: bytes) -> Iterator[Path]:
             folder.rename(root)
         except OSError:
             # Another process may have put the same phantom there meanwhile.
-            if _is_vacant(root, marker):
+            if _must_be_written(root, marker):
                 raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -129,18 +127,18 @@ def _write_images(
 ) -> None:
     task = partial(write_patient, root, seed=seed)
     if num_workers == 1:
-        _count(map(task, plan), progress)
+        _report_each(map(task, plan), progress)
         return
     executor = ProcessPoolExecutor(
         max_workers=num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )
     try:
-        _count(executor.map(task, plan, chunksize=4), progress)
+        _report_each(executor.map(task, plan, chunksize=4), progress)
     finally:
         executor.shutdown(cancel_futures=True)
 
 
-def _count(finished: Iterable[None], progress: Callable[[int], None] | None) -> None:
+def _report_each(finished: Iterable[None], progress: Callable[[int], None] | None) -> None:
     for number, _ in enumerate(finished, start=1):
         if progress is not None:
             progress(number)
@@ -159,57 +157,6 @@ def _exit_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _write_tables(root: Path, patients: Iterable[Patient], views: Sequence[LesionView]) -> None:
-    for lesion_type, (word, density, form, extent) in _TABLES.items():
-        header = (
-            f"patient_id,{density},left or right breast,image view,abnormality id,abnormality type,{form},{extent},"
-            "assessment,pathology,subtlety,image file path,cropped image file path,ROI mask file path"
-        ).split(",")
-        for split in Split:
-            rows = [
-                _row(view) for view in views if view.lesion.lesion_type is lesion_type and view.lesion.split is split
-            ]
-            _write_csv(root / f"{word}_case_description_{split}_set.csv", header, rows, line_end="\r\n")
-    sites = [(patient.patient_id, patient.series_letter, patient.institution) for patient in patients]
-    _write_csv(root / "sites.csv", ("patient_id", "ddsm_series_letter", "institution"), sites, line_end="\n")
-
-
-def _row(view: LesionView) -> tuple[str | int, ...]:
-    """Return the cells of one row; one of the two last paths ends in a line break, as in the official tables."""
-    lesion = view.lesion
-    is_mass = lesion.lesion_type is LesionType.MASS
-    crop = _cell(view.crop.folder(is_newer=False), view.crop_number)
-    mask = _cell(view.mask.folder(is_newer=False), view.mask_number)
-    return (
-        view.patient.patient_id,
-        lesion.recorded_density,
-        lesion.laterality,
-        view.view,
-        lesion.number,
-        lesion.lesion_type,
-        lesion.form,
-        lesion.extent,
-        lesion.assessment,
-        lesion.pathology,
-        lesion.subtlety,
-        _cell(view.film.folder(is_newer=False), 0),
-        crop if is_mass else crop + "\n",
-        mask + "\n" if is_mass else mask,
-    )
-
-
-def _cell(folder: str, number: int) -> str:
-    return f"{folder}/{number:06d}.dcm"
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | int]], *, line_end: str) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator=line_end)
-    writer.writerow(header)
-    writer.writerows(rows)
-    path.write_bytes(text.getvalue().encode())
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

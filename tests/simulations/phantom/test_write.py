@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +14,16 @@ from client.data.images import LesionFiles, load_lesion, read_image
 from client.data.tables.cbis_ddsm import read_cbis_ddsm
 from shared_model.config.composition import compose
 from shared_model.data.preprocessing import is_mask
+from shared_model.errors import DataError
 from shared_model.vocabulary import LesionType
 from simulations.phantom.write import MARKER, main, write_phantom
 
 TYPES = tuple(LesionType)
-pytestmark = pytest.mark.slow
 
 
 def digests(root):
     paths = sorted(path for path in root.rglob("*") if path.is_file())
     return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-
-
-@pytest.fixture(scope="module")
-def phantom(tmp_path_factory):
-    root = tmp_path_factory.mktemp("phantom") / "data"
-    write_phantom(root, num_patients=40, seed=3)
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -103,25 +97,54 @@ class TestImages:
 
 
 class TestWriting:
+    @pytest.mark.slow
     def test_same_seed_same_bytes_other_seed_other_bytes(self, tmp_path):
-        for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-            write_phantom(tmp_path / name, num_patients=12, seed=seed)
+        for name, seed, num_workers in (("a", 1, 1), ("b", 1, 2), ("c", 2, 1)):
+            write_phantom(tmp_path / name, num_patients=12, seed=seed, num_workers=num_workers)
         assert digests(tmp_path / "a") == digests(tmp_path / "b")
         assert digests(tmp_path / "a") != digests(tmp_path / "c")
+
+    @pytest.mark.parametrize("num_workers", [0, -1])
+    def test_needs_a_process(self, tmp_path, num_workers):
+        with pytest.raises(ValueError, match=f"Expected num_workers={num_workers} >= 1"):
+            write_phantom(tmp_path / "data", num_patients=12, seed=1, num_workers=num_workers)
+
+    @pytest.mark.parametrize("is_folder", [False, True])
+    def test_what_lies_there_already_is_not_overwritten(self, tmp_path, is_folder):
+        root = tmp_path / "data"
+        if is_folder:
+            root.mkdir()
+            (root / "notes.txt").write_text("mine")
+        else:
+            root.write_text("mine")
+        with pytest.raises(DataError, match=r'to be absent, an empty folder, or the phantom .*"num_patients": 12'):
+            write_phantom(root, num_patients=12, seed=1)
+        assert ((root / "notes.txt") if is_folder else root).read_text() == "mine"
+
+    def test_a_phantom_of_another_seed_is_not_overwritten(self, phantom):
+        with pytest.raises(DataError, match=r'"seed": 4'):
+            write_phantom(phantom, num_patients=40, seed=4)
+
+    def test_an_empty_folder_is_filled_and_progress_counts_patients(self, tmp_path):
+        done = []
+        write_phantom(tmp_path, num_patients=12, seed=1, progress=done.append, num_workers=1)
+        assert done == list(range(1, 13))
+        assert json.loads((tmp_path / MARKER).read_text()) == {"generator_version": 1, "num_patients": 12, "seed": 1}
 
     def test_a_complete_folder_is_left_alone(self, phantom):
         before = {path: path.stat().st_mtime_ns for path in phantom.rglob("*")}
         write_phantom(phantom, num_patients=40, seed=3)
         assert before == {path: path.stat().st_mtime_ns for path in phantom.rglob("*")}
 
-    def test_an_interrupted_write_leaves_nothing_that_looks_complete(self, tmp_path):
+    @pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+    def test_an_interrupted_write_leaves_nothing_that_looks_complete(self, tmp_path, num_workers):
         def interrupt(done: int) -> None:
             if done == 3:
                 raise KeyboardInterrupt("third")
 
         with pytest.raises(KeyboardInterrupt, match=r"^third$"):
-            write_phantom(tmp_path / "data", num_patients=12, seed=1, progress=interrupt)
-        assert not (tmp_path / "data").exists()
+            write_phantom(tmp_path / "data", num_patients=12, seed=1, progress=interrupt, num_workers=num_workers)
+        assert not list(tmp_path.iterdir())
         write_phantom(tmp_path / "data", num_patients=12, seed=1)
         assert (tmp_path / "data" / MARKER).is_file()
 
