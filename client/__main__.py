@@ -13,7 +13,8 @@ from rich.text import Text
 
 from client.deployment.preflight import Check, Status, may_start, preflight
 from client.deployment.site_file import SiteFile
-from client.privacy.report import PrivacyReport, report_on
+from client.privacy.report import PrivacyReport
+from client.privacy.report_figures import report_on
 from client.privacy.report_formats import print_report, to_csv, to_json
 from client.privacy.report_html import to_html
 from shared_model.config.fingerprints import source_fingerprint

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from client.privacy.ledger import Limits
+from client.privacy.ledger_history import Limits
 from shared_model.config.choices import Backbone, EvaluationPrivacy, NoiseSource, PrivacyMode
 from shared_model.config.composition import CONFIG_FOLDER
 from shared_model.config.experiment import ExperimentConfig

@@ -18,8 +18,9 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
-from client.privacy.ledger import Ledger, Limits, Reservation
+from client.privacy.ledger import Ledger, Reservation
 from client.privacy.ledger_entries import Purpose, Reserved
+from client.privacy.ledger_history import Limits
 from client.privacy.pseudonyms import Cohort
 from client.training.clipped_gradients import trainable_parameters
 from client.training.dp_sgd import LocalTraining, train_round

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from client.privacy.ledger_entries import Purpose
-from client.privacy.report import PrivacyReport, largest, report_on
+from client.privacy.report import PrivacyReport
+from client.privacy.report_figures import largest_bound, report_on
 from client.privacy.report_formats import to_json
 from client.privacy.report_html import federation_to_html, to_html
 from shared_model.system.files import write_atomically
@@ -74,12 +75,12 @@ def _epsilon(report: PrivacyReport, *, training_only: bool) -> float | None:
         for cohort in report.cohorts
         if not training_only or any(run.purpose == Purpose.TRAINING for run in cohort.runs)
     ]
-    return largest([0.0, *(cohort.epsilon for cohort in cohorts)])
+    return largest_bound([0.0, *(cohort.epsilon for cohort in cohorts)])
 
 
 def _together(sites: Mapping[str, float | None]) -> dict[str, float | None]:
     bounded = [epsilon for epsilon in sites.values() if epsilon is not None]
     return {
-        "epsilon_at_one_site": largest(list(sites.values())),
+        "epsilon_at_one_site": largest_bound(list(sites.values())),
         "epsilon_at_every_site": math.fsum(bounded) if len(bounded) == len(sites) else None,
     }

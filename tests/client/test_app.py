@@ -9,7 +9,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from client import app as client_app
-from client.privacy.ledger import read_history
+from client.privacy.ledger_database import read_history
 from client.site import load_site
 from server.evaluation.global_model import GlobalModel
 from shared_model.config.choices import Fusion

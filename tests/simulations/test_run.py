@@ -22,7 +22,8 @@ import server.report.run_display
 from client.data.dataset import load_lesions
 from client.data.splits import Role
 from client.data.tables.site_table import site_table
-from client.privacy.ledger import Ledger, read_history
+from client.privacy.ledger import Ledger
+from client.privacy.ledger_database import read_history
 from client.privacy.ledger_entries import Purpose, Reserved, Unprotected
 from server.evaluation.predictions import Predictions
 from server.results.document import read_results

@@ -16,8 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.privacy import ledger as ledger_module
-from client.privacy.ledger import Ledger, Limits, Reservation, StoredReply, read_history
-from client.privacy.ledger_entries import Committed, Purpose, Reserved, Unprotected, epsilon_of
+from client.privacy import ledger_database
+from client.privacy.ledger import Ledger, Reservation, StoredReply
+from client.privacy.ledger_database import read_history
+from client.privacy.ledger_entries import Committed, Purpose, Reserved, Unprotected
+from client.privacy.ledger_history import Limits, composed_epsilon
 from shared_model.config.choices import NoiseSource
 from shared_model.errors import BudgetError, LedgerError, ProtocolError
 from shared_model.privacy.accounting import Mechanism
@@ -68,7 +71,9 @@ class TestGrants:
         assert [g.epsilon for g in granted] == sorted(g.epsilon for g in granted)
         whole = Mechanism(noise_multiplier=2.431, sampling_rate=1.0, num_steps=20)
         history = read_history(path)
-        assert granted[-1].epsilon == pytest.approx(epsilon_of([release_of(ledger.cohort([]), mechanism=whole)], 1e-4))
+        assert granted[-1].epsilon == pytest.approx(
+            composed_epsilon([release_of(ledger.cohort([]), mechanism=whole)], 1e-4)
+        )
         assert len(reserved(history)) == 20
         assert sum(isinstance(entry.content, Committed) for entry in history.entries) == 20
 
@@ -86,7 +91,7 @@ class TestGrants:
             answer(Ledger(path), f"request {month}", run=f"month {month}", limits=limits)
         with pytest.raises(BudgetError, match=r"Expected epsilon 4\.\d+ <= 4 .* have spent 3\.\d+, 0\.\d+ is left"):
             answer(Ledger(path), "one more", run="month 6", limits=limits)
-        assert 3.5 < epsilon_of(reserved(read_history(path)), 1e-4) <= 4.0
+        assert 3.5 < composed_epsilon(reserved(read_history(path)), 1e-4) <= 4.0
         assert len(reserved(read_history(path))) == 6
 
     def test_the_same_request_gets_the_same_bytes_for_nothing(self, path):
@@ -106,7 +111,7 @@ class TestGrants:
         assert after.epsilon > before.epsilon
 
     def test_old_replies_are_dropped_and_never_made_anew(self, path, monkeypatch):
-        monkeypatch.setattr(ledger_module, "MAX_REPLY_BYTES", 50)
+        monkeypatch.setattr(ledger_database, "MAX_REPLY_BYTES", 50)
         ledger = Ledger(path)
         for number in range(3):
             answer(ledger, f"r{number}", reply=bytes(40))
@@ -224,7 +229,7 @@ class TestDisk:
         ledger = Ledger(path)
         answer(ledger, "first")
         calls = []
-        monkeypatch.setattr(ledger_module, "_verified_history", lambda *_: calls.append(1))
+        monkeypatch.setattr(ledger_database, "verified_history", lambda *_: calls.append(1))
         answer(ledger, "second")
         ledger.history()
         assert calls == []
@@ -232,7 +237,7 @@ class TestDisk:
         assert read_history(path) == ledger.history()
 
     def test_entries_of_another_process_count_even_where_the_files_clock_stands_still(self, path, monkeypatch):
-        monkeypatch.setattr(ledger_module, "_file_state", lambda _: (0,))
+        monkeypatch.setattr(ledger_database, "file_state", lambda _: (0,))
         limits, ledgers = Limits(max_epsilon=4.0, max_delta=1e-4), [Ledger(path), Ledger(path)]
         for number in range(6):
             answer(ledgers[number % 2], str(number), run=str(number), limits=limits)
@@ -303,8 +308,8 @@ def test_any_sequence_of_requests_and_crashes_stays_below_the_cap(tmp_path_facto
     assert len(reserved(history)) == num_granted
     for members in history.members.values():
         of_patient = [r for r in reserved(history) if not history.members[r.cohort].isdisjoint(members)]
-        mine = [r for r in of_patient if history.members[r.cohort] >= members]
-        assert epsilon_of(mine, 1e-4) <= 4.0
+        of_all_members = [r for r in of_patient if history.members[r.cohort] >= members]
+        assert composed_epsilon(of_all_members, 1e-4) <= 4.0
 
 
 # Faults. A forked child works on the ledger and is killed, or its disk fails, at every call of a round in turn.
@@ -468,7 +473,7 @@ def test_two_clients_racing_never_spend_the_same_budget_twice(tmp_path):
         os.wait()
     history = read_history(path)
     assert len(reserved(history)) == total
-    assert 3.5 < epsilon_of(reserved(history), 1e-4) <= 4.0
+    assert 3.5 < composed_epsilon(reserved(history), 1e-4) <= 4.0
 
 
 def test_flipped_bits_are_noticed_or_change_nothing(path):

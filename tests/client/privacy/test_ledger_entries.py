@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.privacy.ledger import Ledger, Limits, StoredReply, read_history
+from client.privacy.ledger import Ledger, StoredReply
+from client.privacy.ledger_database import read_history
 from client.privacy.ledger_entries import (
     FORMAT,
     CohortAdded,
@@ -21,8 +22,9 @@ from client.privacy.ledger_entries import (
     Row,
     Unprotected,
     read_entries,
-    row_of,
+    to_row,
 )
+from client.privacy.ledger_history import Limits
 from shared_model.config.choices import NoiseSource
 from shared_model.errors import LedgerError
 from shared_model.privacy.accounting import Mechanism
@@ -73,7 +75,7 @@ def opened(**changes):
 def rows_of(*contents):
     rows, previous = [], FIRST_PREVIOUS
     for number, content in enumerate(contents, start=1):
-        rows.append(row_of(content, sequence=number, time=TIME, previous=previous))
+        rows.append(to_row(content, sequence=number, time=TIME, previous=previous))
         previous = rows[-1].digest
     return rows
 
@@ -113,7 +115,7 @@ class TestEarlierLedger:
         rows = stored_rows(earlier)
         previous = FIRST_PREVIOUS
         for entry, row in zip(read_history(earlier).entries, rows, strict=True):
-            written = row_of(entry.content, sequence=entry.sequence, time=entry.time, previous=previous)
+            written = to_row(entry.content, sequence=entry.sequence, time=entry.time, previous=previous)
             assert dataclasses.astuple(written) == row
             previous = written.digest
 
@@ -182,7 +184,7 @@ class TestRows:
             read_entries(rows_of(opened(format=2)))
 
     def test_the_body_is_json_with_sorted_keys(self):
-        row = row_of(CohortAdded(cohort="a", num_patients=1), sequence=2, time=TIME, previous="p")
+        row = to_row(CohortAdded(cohort="a", num_patients=1), sequence=2, time=TIME, previous="p")
         assert row == Row(
             sequence=2,
             time="2026-01-02T03:04:05.678+00:00",

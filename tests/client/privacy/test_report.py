@@ -14,9 +14,11 @@ from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
 from dp_accounting.pld import PLDAccountant
 
 from client.__main__ import main
-from client.privacy.ledger import Ledger, Limits, read_history
+from client.privacy.ledger import Ledger
+from client.privacy.ledger_database import read_history
 from client.privacy.ledger_entries import Purpose, Reserved, Unprotected
-from client.privacy.report import report_on
+from client.privacy.ledger_history import Limits
+from client.privacy.report_figures import report_on
 from client.privacy.report_formats import to_json
 from client.privacy.report_html import to_html
 from shared_model.config.choices import NoiseSource

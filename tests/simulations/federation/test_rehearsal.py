@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from client.privacy.ledger import read_history
+from client.privacy.ledger_database import read_history
 from client.privacy.ledger_entries import Committed, Reserved
 from server.deployment.kit import ServerKit
 from server.deployment.provision import provision

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from client.privacy.ledger import read_history
+from client.privacy.ledger_database import read_history
 from client.privacy.ledger_entries import Committed, Reserved
 from shared_model.config.composition import compose
 from shared_model.errors import ConfigError, FederatedMammographyError
