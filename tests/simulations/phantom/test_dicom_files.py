@@ -5,7 +5,7 @@ import pydicom
 import pytest
 from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 
-from client.data.dicom import read_dicom
+from client.data.dicom.reader import read_dicom
 from shared_model.data.preprocessing import is_mask
 from shared_model.system.seeding import numpy_generator
 from shared_model.vocabulary import LesionType
