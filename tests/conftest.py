@@ -1,12 +1,15 @@
-"""One small phantom, its cache and one finished run, shared by the tests of whole runs."""
+"""One small phantom, its cache and one finished run, shared by the tests of whole runs; and no test has a deadline."""
 
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from simulations.run import main
+# A machine with more to do than it has cores is slow, and not wrong.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,8 @@ class Smoke:
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Smoke:
+    from simulations.run import main  # noqa: PLC0415, takes seconds, which the tests of single modules need not wait
+
     folder = tmp_path_factory.mktemp("smoke")
     made = Smoke(root=folder / "phantom", cache=folder / "cache", first=folder / "first")
     assert main(made.overrides(made.first)) == 0
@@ -33,6 +38,8 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Smoke:
 @pytest.fixture
 def run_smoke(smoke: Smoke, tmp_path: Path) -> Callable[..., Path]:
     """Run the smoke preset with more overrides and return its folder."""
+    from simulations.run import main  # noqa: PLC0415, as above
+
     count = iter(range(100))
 
     def run(*more: str) -> Path:
