@@ -1,4 +1,4 @@
-"""Which hospital this process is, where its files lie, and its data in network input form."""
+"""Which hospital this process is, where its files lie, and its patients' data."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ class SiteSettings:
             ConfigError: a key is missing or wrong, or the federation does not know the site.
         """
         if _PARTITION in node_config:
-            return cls._simulated(node_config[_PARTITION], config)
+            return cls._from_partition(node_config[_PARTITION], config)
         values = {key: str(value) for key, value in node_config.items()}
         for key in _REQUIRED:
             if not values.get(key):
@@ -70,7 +70,7 @@ class SiteSettings:
         )
 
     @classmethod
-    def _simulated(cls, index: object, config: ExperimentConfig) -> "SiteSettings":
+    def _from_partition(cls, index: object, config: ExperimentConfig) -> "SiteSettings":
         federation = config.federation
         if not isinstance(index, int | str) or not str(index).isdigit() or int(index) >= len(federation.sites):
             raise ConfigError(f"Expected node config {_PARTITION}={index!r} in [0, {len(federation.sites) - 1}].")
@@ -90,7 +90,7 @@ def simulated_ledger(config: ExperimentConfig, site: str) -> Path:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class SiteData:
-    """One site's patients: known by its tables at once, in network input form when first asked for."""
+    """One site's patients; the tables are there at once, images are read when ``lesions`` is first asked for."""
 
     config: ExperimentConfig
     table: LesionTable
@@ -120,7 +120,7 @@ class SiteData:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Site:
-    """A hospital that has agreed to answer a request of this configuration."""
+    """A hospital whose policy allows a request of this configuration."""
 
     name: str
     policy: SitePolicy

@@ -1,4 +1,4 @@
-"""Network inputs computed once and kept on the site's disk: memory-mapped arrays plus an index.
+"""A cache of network inputs on the site's disk: memory-mapped arrays, each with an index of its keys.
 
 An entry is keyed by the content of the files it was computed from, not by their names, and lives in a folder that is
 named after the settings it was computed with. Entries come in shards, each written under a temporary name and renamed

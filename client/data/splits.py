@@ -1,4 +1,4 @@
-"""Which part every patient plays, and whether the patients of a part can be used."""
+"""The role of every patient (training, validation, test or public), and whether a role's patients can be used."""
 
 from enum import StrEnum
 
@@ -27,7 +27,11 @@ class Role(StrEnum):
 
 
 def patient_position(patient_id: str, seed: int) -> float:
-    """Return the patient's fixed position in [0, 1), uniform over patients for a random ``seed``."""
+    """Return the patient's fixed position in [0, 1), uniform over patients for a random ``seed``.
+
+    >>> round(patient_position("P_00001", seed=0), 3)
+    0.511
+    """
     # The head of the 63-bit hash that a float holds exactly, so that rounding cannot reach 1.
     return (derive_seed(seed, "role", patient_id) >> (_HASH_BITS - _FLOAT_BITS)) / 2.0**_FLOAT_BITS
 
@@ -45,9 +49,9 @@ def assign_roles(
 
     Patients of the official test split are ``TEST``. Any other patient's role depends on the seed and the patient's
     identifier alone: a keyed hash in [0, 1) is compared with the fractions, instead of cutting a shuffled list. So a
-    patient who is added or removed changes nobody else's role. A site's ledger relies on that: it counts the budget
-    of a training cohort, and patients who drifted in and out of the cohort between runs would escape the count. The
-    price is that the fractions hold on average only, with a standard deviation of ``sqrt(f (1 - f) / N)``.
+    patient who is added or removed changes nobody else's role. A site's ledger relies on that: it counts the budget of
+    a training cohort, and patients who changed their role between runs would escape the count. The price is that the
+    fractions hold on average only, with a standard deviation of ``sqrt(f (1 - f) / N)``.
 
     Args:
         frame: columns ``patient_id`` and ``split``, as in ``LesionTable.frame``.

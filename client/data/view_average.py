@@ -11,8 +11,9 @@ from shared_model.data.lesions import Lesions
 def average_views(lesions: Lesions, findings: Tensor) -> Lesions:
     """Give every view of a finding the mean over the finding's views: of the features, and of the clinical entries.
 
-    A view that lacks an image, or clinical data, has no say in that mean. Labels take no part, and rows stay as many
-    and in their order. A finding never reaches over patients, so a patient's rows still depend on that patient alone.
+    A view without an image is left out of the mean of the features, and one without clinical data out of the other.
+    Labels stay as they are, and so do the number and the order of the rows. All views of a finding belong to one
+    patient, so a patient's rows still depend on that patient alone.
 
     Args:
         lesions: with features ``(N, D)`` as images.
@@ -23,8 +24,8 @@ def average_views(lesions: Lesions, findings: Tensor) -> Lesions:
     """
     if lesions.images.ndim != 2:
         raise ValueError(f"Expected images of shape {tuple(lesions.images.shape)} == (N, D).")
-    first = torch.zeros(_count(findings), dtype=torch.int64).scatter_(0, findings, lesions.patients)
-    if not torch.equal(first[findings], lesions.patients):
+    patient_of_finding = torch.zeros(_count(findings), dtype=torch.int64).scatter_(0, findings, lesions.patients)
+    if not torch.equal(patient_of_finding[findings], lesions.patients):
         raise ValueError("Expected every finding to be of one patient.")
     images, has_image = _mean(lesions.images, lesions.has_image, findings)
     clinical, _ = _mean(lesions.clinical, (lesions.clinical != 0).any(dim=1), findings)
@@ -33,9 +34,9 @@ def average_views(lesions: Lesions, findings: Tensor) -> Lesions:
 
 def _mean(values: Tensor, is_present: Tensor, findings: Tensor) -> tuple[Tensor, Tensor]:
     """Return each row's mean over the present rows of its finding, zero where there are none, and whether there are."""
-    kept = torch.where(is_present[:, None], values, torch.zeros_like(values)).double()
-    totals = kept.new_zeros(_count(findings), values.shape[1]).index_add_(0, findings, kept)
-    counts = kept.new_zeros(_count(findings)).index_add_(0, findings, is_present.double())
+    present = torch.where(is_present[:, None], values, torch.zeros_like(values)).double()
+    totals = present.new_zeros(_count(findings), values.shape[1]).index_add_(0, findings, present)
+    counts = present.new_zeros(_count(findings)).index_add_(0, findings, is_present.double())
     means = (totals / counts.clamp_min(1)[:, None]).to(values.dtype)
     return means[findings], counts[findings] > 0
 

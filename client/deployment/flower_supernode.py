@@ -1,13 +1,14 @@
-"""Flower's SuperNode that ends instead of living on out of step; takes the arguments of ``flower-supernode``.
+"""Flower's SuperNode that ends its process when it can no longer work; takes the arguments of ``flower-supernode``.
 
-Two things that Flower 1.41 does would leave a site alive and deaf or a message behind for ever:
+Flower 1.41 does not recover from two failures:
 
-- its loop may end, for instance as the coordinator dies while they shake hands; its door stays open and so does it;
-- a message that it has to drop, because the run ended or the line broke while it came, leaves a task behind. That
-  task's reply is then taken for the reply to the next message, and so on.
+- The loop that receives messages may end, for instance when the coordinator dies during their handshake. The process
+  goes on and its port stays open, but it never receives a message again.
+- A message that arrives while its run ends, or while the connection breaks, has to be dropped, but its task stays in
+  memory. The reply to that task is then taken for the reply to the next message, and so on for every later message.
 
-Here the process ends in both cases, having signed off, and ``client.deployment.supernode`` starts another with nothing
-in memory.
+Here the process ends in both cases, after telling the coordinator that it leaves. ``client.deployment.supernode`` then
+starts another, which has nothing in memory.
 """
 
 import os

@@ -52,8 +52,8 @@ _STABLE_SECONDS = 120.0
 def serve(site: SiteFile, app: ClientApp, *, stop: threading.Event) -> None:
     """Answer the coordinator's requests until ``stop`` is set.
 
-    A SuperNode that ends, because the coordinator is away or still believes the last one alive, is started again after
-    a pause that doubles up to a minute.
+    A SuperNode ends when the coordinator is down, or while the coordinator still counts the one before as connected. It
+    is then started again, after a pause that doubles from two seconds up to a minute.
 
     Raises:
         ConfigError: the approved bundles cannot be read.
@@ -100,7 +100,7 @@ def _refusal(message: Message, kind: type[FederatedMammographyError]) -> Message
 
 
 class _SuperNode:
-    """A running SuperNode and the door through which this process takes its messages."""
+    """A running SuperNode process, and the local port on which this process takes messages from it."""
 
     def __init__(self, site: SiteFile, process: processes.Process, port: int, secret: bytes) -> None:
         self._site = site
@@ -143,11 +143,11 @@ class _SuperNode:
         """Answer until ``stop`` is set or the SuperNode ends."""
         if not processes.wait_for_port(self._port, self._process, seconds=_START_SECONDS, stop=stop):
             return
-        door = self._client(SuperExecAuthHttpInterceptor(master_secret=self._secret, protected_methods={_ACQUIRE}))
+        tasks = self._client(SuperExecAuthHttpInterceptor(master_secret=self._secret, protected_methods={_ACQUIRE}))
         try:
             while not stop.is_set() and self._process.poll() is None:
                 try:
-                    acquired = door.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
+                    acquired = tasks.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
                 except (httpx.HTTPError, RuntimeError) as error:
                     logger.warning("The SuperNode did not take part: %s", error)
                 else:
@@ -157,10 +157,10 @@ class _SuperNode:
                         continue
                 stop.wait(_POLL_SECONDS)
         finally:
-            door.close()
+            tasks.close()
 
     def _has_answered(self, app: ClientApp, token: str) -> bool:
-        """A SuperNode waits for ever for the reply to a task that was taken; without one it must be started again."""
+        """Answer one task and return whether the SuperNode took the reply; if not, it would wait for it for ever."""
         try:
             self._answer_one(app, token)
         except (OSError, FederatedMammographyError):
@@ -177,17 +177,17 @@ class _SuperNode:
         try:
             message, context, run, bundle = pull_task_input(client)
             context.node_config = dict(self._site.node_config)
-            asked: dict[str, Fact] = {
+            facts: dict[str, Fact] = {
                 "run": str(run.run_id),
                 "round": message.metadata.group_id,
                 "kind": message.metadata.message_type,
             }
             digest = hashlib.sha256(bundle.content).hexdigest()
-            self._audit.record("asked", **asked, bundle=digest, bytes_in=num_bytes(message))
+            self._audit.record("asked", **facts, bundle=digest, bytes_in=num_bytes(message))
             reply = answer(app, message, context, bundle.content, self._site.approved())
             outcome = reply.error.reason if reply.has_error() else "answered"
             # On disk before it leaves.
-            self._audit.record("reply", **asked, outcome=outcome, bytes_out=num_bytes(reply))
+            self._audit.record("reply", **facts, outcome=outcome, bytes_out=num_bytes(reply))
             push_message(client, reply, context)
             push_task_output(client, context, SubStatus.COMPLETED, "")
         finally:
@@ -208,7 +208,7 @@ class _SuperNode:
 
 
 def _beat(client: RuntimeHttpClient, done: threading.Event) -> None:
-    """Tell the SuperNode that the task is worked on. Flower's own sender never ends once a beat has failed."""
+    """Tell the SuperNode that the task is worked on; Flower's own sender never ends once a heartbeat has failed."""
     while not done.wait(_HEARTBEAT_SECONDS):
         with suppress(httpx.HTTPError, RuntimeError):
             client.SendTaskHeartbeat(SendTaskHeartbeatRequest())

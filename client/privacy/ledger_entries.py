@@ -150,9 +150,9 @@ def read_entries(rows: Sequence[Row]) -> tuple[Entry, ...]:
     """
     number = first_broken(map(_link, rows))
     if number is not None:
-        found = rows[number - 1].sequence
-        if found != number:
-            raise LedgerError(f"Expected ledger entry {number}, found entry {found}: entries are missing.")
+        sequence = rows[number - 1].sequence
+        if sequence != number:
+            raise LedgerError(f"Expected ledger entry {number}, found entry {sequence}: entries are missing.")
         raise LedgerError(f"Expected ledger entry {number} as it was written: it was changed afterwards.")
     entries = tuple(parse_entry(row) for row in rows)
     if entries and not isinstance(entries[0].content, Opened):

@@ -1,7 +1,7 @@
-"""Patients as a site's ledger knows them: by keyed hashes that reveal nothing without the site's own key.
+"""Pseudonyms: keyed hashes (HMAC-SHA256) of patients' identifiers, by which a site's ledger knows its patients.
 
-A plain hash of a patient's identifier is no secret: identifiers are short and can be tried out. The key lies beside
-the ledger on the site's disk and goes nowhere; a copy of the ledger alone can be shown to an auditor.
+A hash without a key would hide nothing: identifiers are short, and all of them can be tried. The key lies beside the
+ledger on the site's disk and never leaves it; a copy of the ledger without the key can be shown to an auditor.
 """
 
 import hashlib

@@ -18,7 +18,11 @@ _COHORT_FIELDS = ("cohort", "num_patients", "cohort_epsilon", "cohort_delta")
 
 
 def shown(epsilon: float | None) -> str:
-    """Return ``epsilon`` rounded up to three decimals, as no report may name less than was spent."""
+    """Return ``epsilon`` rounded up to three decimals, as no report may name less than was spent.
+
+    >>> shown(1.0001), shown(None)
+    ('1.001', 'unbounded')
+    """
     if epsilon is None:
         return "unbounded"
     return str(Decimal(epsilon).quantize(Decimal("0.001"), ROUND_CEILING))

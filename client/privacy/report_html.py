@@ -37,9 +37,9 @@ def federation_to_html(document: Mapping[str, object]) -> str:
 
 
 def _environment() -> Environment:
-    made = page_environment("client.privacy")
-    made.globals |= {"shown": shown, "odds": _odds, "percent": _percent}
-    return made
+    environment = page_environment("client.privacy")
+    environment.globals |= {"shown": shown, "odds": _odds, "percent": _percent}
+    return environment
 
 
 def _odds(epsilon: float) -> str:

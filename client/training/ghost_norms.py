@@ -1,4 +1,6 @@
-"""Lengths of the patients' gradients of linear layers, from one pass over all patients, without forming a gradient.
+"""Ghost norms: the length of each patient's gradient of a linear layer, without forming the gradient.
+
+One forward and backward pass over all patients is enough.
 
 With inputs ``a_i`` of a linear layer and gradients ``g_i`` of the summed loss by its outputs, lesion ``i`` contributes
 ``g_i a_i^T`` to the gradient of the weight and ``g_i`` to that of the bias. The squared length of a patient's gradient
@@ -32,19 +34,19 @@ class OuterProducts(NamedTuple):
     def squared_lengths(self, sizes: Tensor) -> Tensor:
         """Return ``(P,)``, float64, the squared length of each patient's gradient: never below the true one.
 
-        The terms may cancel, and then rounding could hide what is left. The error of a patient with ``b`` lesions is
-        below ``(b^2 + d + 4) 2^-52`` times the sum of the terms' magnitudes, ``d`` being in_features + out_features
+        The terms may cancel, and rounding could then make the sum too small. The error of a patient with ``b`` lesions
+        is below ``(b^2 + d + 4) 2^-52`` times the sum of the terms' magnitudes, ``d`` being in_features + out_features
         (Higham 2002, Sec. 3.1), and that sum at most ``b`` times the trace, by Cauchy and Schwarz. It is added.
 
         Args:
             sizes: ``(P,)``, int64, the patients' numbers of lesions; the lesions stand patient after patient.
         """
-        owners = torch.repeat_interleave(sizes)
-        rows = torch.arange(len(owners), device=sizes.device)
-        own = self._inner(rows, rows)
-        trace = own.new_zeros(len(sizes)).index_add_(0, owners, own)
+        patient_of_lesion = torch.repeat_interleave(sizes)
+        rows = torch.arange(len(patient_of_lesion), device=sizes.device)
+        squares = self._inner(rows, rows)
+        trace = squares.new_zeros(len(sizes)).index_add_(0, patient_of_lesion, squares)
         first, second = _pairs_within(sizes)
-        total = trace.index_add(0, owners[first], 2 * self._inner(first, second))
+        total = trace.index_add(0, patient_of_lesion[first], 2 * self._inner(first, second))
         num_roundings = sizes**2 + self.inputs.shape[1] + self.gradients.shape[1] + 4
         return total + num_roundings * 2.0**-52 * sizes * trace
 
@@ -105,8 +107,8 @@ def outer_products(model: nn.Module, loss: Callable[[], Tensor], *, num_lesions:
         raise RuntimeError("Expected every trainable layer to be called exactly once.")
     if any(len(call.inputs) != num_lesions for call in calls):
         raise RuntimeError(f"Expected every trainable layer to see {num_lesions} lesions.")
-    found = torch.autograd.grad(value, [call.outputs for call in calls], materialize_grads=True)
-    return [OuterProducts(call.layer, call.inputs, values) for call, values in zip(calls, found, strict=True)]
+    gradients = torch.autograd.grad(value, [call.outputs for call in calls], materialize_grads=True)
+    return [OuterProducts(call.layer, call.inputs, values) for call, values in zip(calls, gradients, strict=True)]
 
 
 class _Call(NamedTuple):
@@ -141,15 +143,15 @@ def _linear_layers(model: nn.Module) -> list[nn.Linear]:
     layers: list[nn.Linear] = []
     seen: set[int] = set()
     for name, module in model.named_modules():
-        own = {id(parameter) for parameter in module.parameters(recurse=False) if parameter.requires_grad}
-        if not own:
+        parameters = {id(parameter) for parameter in module.parameters(recurse=False) if parameter.requires_grad}
+        if not parameters:
             continue
         # Not a subclass, whose forward may do anything with the weights.
         if type(module) is not nn.Linear:
             raise RuntimeError(f"Expected {name or 'the model'} to be a linear layer, got {type(module).__name__}.")
-        if own & seen:
+        if parameters & seen:
             raise RuntimeError(f"Expected {name} to share no parameter with another layer.")
-        seen |= own
+        seen |= parameters
         layers.append(module)
     return layers
 

@@ -107,14 +107,14 @@ def _read_dataset(path: Path) -> Dataset:
 def _laterality(dataset: Dataset) -> Laterality | None:
     """Return the one breast, or ``None`` where the file says nothing, both (B) or unpaired (U)."""
     sides = {"L": Laterality.LEFT, "R": Laterality.RIGHT}
-    found = set()
+    named = set()
     for keyword in ("ImageLaterality", "Laterality"):
         value = dataset.get(keyword) or ""
         expect(value in ("", "B", "U", *sides), dataset, keyword, "to be L, R, B or U")
         if value in sides:
-            found.add(sides[value])
-    expect(len(found) <= 1, dataset, "ImageLaterality", f"to agree with Laterality={dataset.get('Laterality')}")
-    return found.pop() if found else None
+            named.add(sides[value])
+    expect(len(named) <= 1, dataset, "ImageLaterality", f"to agree with Laterality={dataset.get('Laterality')}")
+    return named.pop() if named else None
 
 
 def _view(dataset: Dataset) -> View | None:
