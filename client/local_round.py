@@ -9,6 +9,7 @@ import logging
 import torch
 
 from client.data.splits import Role
+from client.privacy.declared_size import declared_size
 from client.privacy.ledger import StoredReply
 from client.privacy.ledger_entries import Purpose, Reserved, Unprotected
 from client.site import Site
@@ -17,6 +18,7 @@ from client.training.noise import NoiseGenerator
 from shared_model.config.choices import EvaluationPrivacy, NoiseSource, PrivacyMode, StrategyName
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.fingerprints import config_fingerprint
+from shared_model.data.lesions import Lesions
 from shared_model.errors import ProtocolError
 from shared_model.messages import (
     EvaluateReply,
@@ -29,11 +31,15 @@ from shared_model.messages import (
     train_reply_from_bytes,
     train_reply_to_bytes,
 )
-from shared_model.network import parameters as named
-from shared_model.network.fusion import FusionNet, build_network, load_constants, load_trainable, trainable_state
-from shared_model.network.scoring import histogram_of, predict
-from shared_model.privacy.accounting import Mechanism, PrivacyPlan, declared_size, evaluation_noise
-from shared_model.privacy.noisy_histograms import WeightedHistogram
+from shared_model.metrics.score_histogram import ScoreHistogram
+from shared_model.network import named_arrays
+from shared_model.network.fusion import FusionNet, build_network
+from shared_model.network.scoring import predict
+from shared_model.network.state import load_constants, load_trainable, trainable_state
+from shared_model.privacy.mechanism import Mechanism
+from shared_model.privacy.noise_calibration import evaluation_noise
+from shared_model.privacy.patient_histogram import PatientHistogram
+from shared_model.privacy.plan import PrivacyPlan
 from shared_model.system.seeding import derive_seed
 from shared_model.vocabulary import clinical_width
 
@@ -118,8 +124,8 @@ def evaluate_locally(request: Request, site: Site) -> EvaluateReply:
     return EvaluateReply(
         site=site.name,
         server_round=request.server_round,
-        test=histogram_of(network, lesions[Role.TEST], evaluation.num_bins),
-        validation=histogram_of(network, lesions[Role.VALIDATION], evaluation.num_bins),
+        test=_exact_histogram(network, lesions[Role.TEST], evaluation.num_bins),
+        validation=_exact_histogram(network, lesions[Role.VALIDATION], evaluation.num_bins),
     )
 
 
@@ -138,7 +144,7 @@ def _train(
     return TrainReply(
         site=site.name,
         server_round=request.server_round,
-        update=named.difference(trainable_state(network), request.parameters),
+        update=named_arrays.difference(trainable_state(network), request.parameters),
         num_patients_declared=declared_size(num_patients, config.privacy.cohort_rounding),
         privacy=spent,
     )
@@ -181,11 +187,15 @@ def _evaluate_privately(request: Request, site: Site, network: FusionNet, patien
     return reply
 
 
+def _exact_histogram(network: FusionNet, lesions: Lesions, num_bins: int) -> ScoreHistogram:
+    return ScoreHistogram.from_scores(lesions.labels.numpy(), predict(network, lesions), num_bins)
+
+
 def _noisy_histogram(
     site: Site, network: FusionNet, role: Role, std: float, generator: NoiseGenerator, *, bins: int
-) -> WeightedHistogram:
+) -> PatientHistogram:
     lesions = site.data.lesions[role]
-    exact = WeightedHistogram.from_scores(
+    exact = PatientHistogram.from_scores(
         lesions.labels.numpy(), predict(network, lesions), lesions.patients.numpy(), bins
     )
     return exact.with_noise(generator.normal((2, bins), std=std, dtype=torch.float64).numpy(), std)

@@ -23,10 +23,10 @@ from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.fingerprints import source_fingerprint
 from shared_model.config.server_sections import EvaluationConfig
 from shared_model.errors import ProtocolError
-from shared_model.metrics.counts import ScoreHistogram
-from shared_model.network.parameters import FloatArray, Parameters, to_safetensors
-from shared_model.privacy.accounting import evaluation_noise
-from shared_model.privacy.noisy_histograms import WeightedHistogram
+from shared_model.metrics.score_histogram import ScoreHistogram
+from shared_model.network.named_arrays import Float32Array, Parameters, to_safetensors
+from shared_model.privacy.noise_calibration import evaluation_noise
+from shared_model.privacy.patient_histogram import PatientHistogram
 
 _FACTS = "facts"
 _PARAMETERS = "parameters"
@@ -40,7 +40,7 @@ _MAX_DIMENSIONS = 8
 
 Scalar = TypeVar("Scalar", int, float, str)
 AnyScalar = TypeVar("AnyScalar", bound=np.generic)
-Histogram = ScoreHistogram | WeightedHistogram
+Histogram = ScoreHistogram | PatientHistogram
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,12 +163,12 @@ def evaluate_reply_from_bytes(content: bytes, *, evaluation: EvaluationConfig) -
     facts, arrays = _facts_of_file(content), safetensors.load(content)
     noise_std = evaluation_noise(evaluation)
     test, validation = (
-        WeightedHistogram(noise_std=noise_std, **{part: arrays[f"{role}-{part}"] for part in _PARTS}) for role in _ROLES
+        PatientHistogram(noise_std=noise_std, **{part: arrays[f"{role}-{part}"] for part in _PARTS}) for role in _ROLES
     )
     return EvaluateReply(**facts, test=test, validation=validation)
 
 
-def _plain(arrays: Parameters) -> dict[str, FloatArray]:
+def _plain(arrays: Parameters) -> dict[str, Float32Array]:
     return {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
 
 
@@ -254,7 +254,7 @@ def _exact_histogram(record: ArrayRecord, role: str, evaluation: EvaluationConfi
 def _noisy_histogram(record: ArrayRecord, role: str, evaluation: EvaluationConfig) -> Histogram:
     counts = {part: _noisy_counts(record, f"{role}-{part}", evaluation.bins) for part in _PARTS}
     # As configured and not as claimed: the errors of the global figures rest on it.
-    return WeightedHistogram(noise_std=evaluation_noise(evaluation), **counts)
+    return PatientHistogram(noise_std=evaluation_noise(evaluation), **counts)
 
 
 def _facts(content: RecordDict) -> Mapping[str, object]:
@@ -283,7 +283,7 @@ def _to_record(parameters: Parameters) -> ArrayRecord:
     return ArrayRecord({name: Array(np.asarray(array, order="C")) for name, array in parameters.items()})
 
 
-def _from_record(content: RecordDict, key: str) -> dict[str, FloatArray]:
+def _from_record(content: RecordDict, key: str) -> dict[str, Float32Array]:
     if key not in content.array_records:
         raise ProtocolError(f"Expected a record {key!r}, got {sorted(content)}.")
     arrays = {name: _decode(name, array, np.dtype(np.float32)) for name, array in content.array_records[key].items()}

@@ -198,7 +198,7 @@ CLINICAL_COLUMNS: tuple[ClinicalColumn, ...] = (
 """BI-RADS assessment 0 is "incomplete", so it counts as missing; so do density 0 and subtlety 0."""
 
 
-def columns_of(policy: FeaturePolicy) -> tuple[ClinicalColumn, ...]:
+def clinical_columns(policy: FeaturePolicy) -> tuple[ClinicalColumn, ...]:
     """Return the columns that ``policy`` admits, in the order of the encoded vector."""
     order = tuple(FeaturePolicy)
     return tuple(column for column in CLINICAL_COLUMNS if order.index(column.policy) <= order.index(policy))
@@ -206,4 +206,4 @@ def columns_of(policy: FeaturePolicy) -> tuple[ClinicalColumn, ...]:
 
 def clinical_width(policy: FeaturePolicy) -> int:
     """Return the length of the encoded clinical vector under ``policy``."""
-    return sum(column.width for column in columns_of(policy))
+    return sum(column.width for column in clinical_columns(policy))

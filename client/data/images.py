@@ -11,20 +11,20 @@ import numpy as np
 
 from client.data.dicom.decoding import MAX_SIDE
 from client.data.dicom.reader import MAX_FILE_BYTES, read_dicom
-from shared_model.config.choices import ImageMode
-from shared_model.config.site_sections import ImageConfig
-from shared_model.data.preprocessing import (
+from client.data.preprocessing import (
     BoolArray,
     Box,
-    FloatArray,
+    Float32Array,
     GreyImage,
     face_left,
     is_mask,
     mask_box,
+    preprocess,
     resize,
     square_crop,
-    to_input,
 )
+from shared_model.config.choices import ImageMode
+from shared_model.config.site_sections import ImageConfig
 from shared_model.errors import DicomError
 from shared_model.vocabulary import Laterality
 
@@ -46,7 +46,7 @@ class LesionFiles:
     laterality: Laterality | None
 
 
-def load_lesion(files: LesionFiles, image: ImageConfig) -> FloatArray:
+def load_lesion(files: LesionFiles, image: ImageConfig) -> Float32Array:
     """Read and preprocess what ``image.mode`` shows of a lesion.
 
     ``crop`` takes the one image among ``lesion_paths`` that is no mask, by content; ``roi`` cuts the film round the
@@ -65,7 +65,7 @@ def load_lesion(files: LesionFiles, image: ImageConfig) -> FloatArray:
         path, grey = _film(files)
     box = _box(files, grey) if image.mode is ImageMode.ROI else None
     laterality = _agreed_laterality(files.laterality, grey, path)
-    return to_input(grey, image, laterality=laterality, box=box)
+    return preprocess(grey, image, laterality=laterality, box=box)
 
 
 def load_lesion_mask(files: LesionFiles, image: ImageConfig) -> BoolArray | None:
@@ -148,7 +148,7 @@ def _box(files: LesionFiles, film: GreyImage) -> Box:
     return box
 
 
-def _fit_mask(path: Path, mask: FloatArray, shape: tuple[int, int]) -> FloatArray:
+def _fit_mask(path: Path, mask: Float32Array, shape: tuple[int, int]) -> Float32Array:
     """Rescale a mask to the film's ``shape`` by nearest neighbour; some masks of CBIS-DDSM have another size."""
     if mask.shape == shape:
         return mask

@@ -20,11 +20,11 @@ import torch
 
 from client.data.image_cache import FileDigests, FloatArray, ImageCache
 from client.data.images import LesionFiles, image_paths_used, load_lesion
+from client.data.preprocessing import Box
 from client.data.tables.cells import BOX_COLUMNS
 from client.data.tables.site_table import data_folder
 from shared_model.config.choices import Modality
 from shared_model.config.experiment import ExperimentConfig
-from shared_model.data.preprocessing import Box
 from shared_model.errors import DicomError
 from shared_model.network.backbone import frozen_features
 from shared_model.network.efficientnet import FEATURE_WIDTH

@@ -124,7 +124,7 @@ class _SuperNode:
             *("--port", str(port)),
             *("--superexec-auth-secret-file", str(secret_path)),
         )
-        process = processes.start(
+        process = processes.start_process(
             command,
             environment=processes.flower_environment(site.state_dir / "flower"),
             # Flower puts the working folder on the path from which code is imported: it must be empty.
@@ -137,7 +137,7 @@ class _SuperNode:
         return self
 
     def __exit__(self, *_: object) -> None:
-        processes.end(self._process)
+        processes.stop_process(self._process)
 
     def serve(self, app: ClientApp, *, stop: threading.Event) -> None:
         """Answer until ``stop`` is set or the SuperNode ends."""

@@ -13,7 +13,7 @@ from typing import Any
 from shared_model.config.choices import NoiseSource
 from shared_model.config.strict_build import build
 from shared_model.errors import ConfigError, LedgerError
-from shared_model.privacy.accounting import Mechanism
+from shared_model.privacy.mechanism import Mechanism
 from shared_model.system.hash_chain import Link, digest_of, first_broken
 
 FORMAT = 1

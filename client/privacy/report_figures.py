@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,8 @@ from client.privacy.report import (
 )
 from shared_model.config.choices import NoiseSource
 from shared_model.errors import LedgerError
-from shared_model.privacy.accounting import Mechanism, epsilon_prv, epsilon_rdp, tolerance
+from shared_model.privacy.cross_check import agreement_tolerance, epsilon_prv, epsilon_rdp
+from shared_model.privacy.mechanism import Mechanism, merge_equal_steps
 
 MAX_COURSE_POINTS = 50
 """The course of epsilon is priced at no more places: one price below sampling rate 1 takes up to a second."""
@@ -119,7 +119,7 @@ def _cohort(history: History, name: str, delta: float | None, max_epsilon: float
     total = _bounded_epsilon(releases, delta)
     second = renyi = success = None
     if total is not None and delta is not None:
-        steps = _merged(private)
+        steps = merge_equal_steps(release.mechanism for release in private)
         second = epsilon_prv(steps, delta) if total <= MAX_SECOND_EPSILON else None
         renyi, success = _finite(epsilon_rdp(steps, delta)), _attack_success(steps, total, delta)
     return CohortReport(
@@ -134,7 +134,9 @@ def _cohort(history: History, name: str, delta: float | None, max_epsilon: float
         attack_success=success,
         epsilon_second=second,
         epsilon_renyi=renyi,
-        accountants_agree=None if total is None or second is None else abs(second - total) <= tolerance(total),
+        accountants_agree=None
+        if total is None or second is None
+        else abs(second - total) <= agreement_tolerance(total),
         rounds_left=_rounds_left(releases, of_cohort, delta, max_epsilon),
         course=() if total is None else _course(private, delta),
     )
@@ -215,16 +217,6 @@ def _rounds_left(
         fits = composed_epsilon([*releases, dataclasses.replace(last, mechanism=more)], delta) <= max_epsilon
         low, high = (middle, high) if fits else (low, middle)
     return low
-
-
-def _merged(releases: Sequence[Reserved]) -> list[Mechanism]:
-    """Return the same steps, equal ones counted together: a price takes time for each kind of step."""
-    steps: Counter[tuple[float, float]] = Counter()
-    for release in releases:
-        steps[release.mechanism.noise_multiplier, release.mechanism.sampling_rate] += release.mechanism.num_steps
-    return [
-        Mechanism(noise_multiplier=noise, sampling_rate=rate, num_steps=count) for (noise, rate), count in steps.items()
-    ]
 
 
 def _bounded_epsilon(releases: Sequence[Reserved | Unprotected], delta: float | None) -> float | None:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from client.privacy.report import MAX_ROUNDS_LEFT, MAX_SECOND_EPSILON, PrivacyReport
 from client.privacy.report_formats import shown
-from shared_model.system.html_templates import page_environment
+from shared_model.system.html_templates import package_templates
 
 _WIDTH, _HEIGHT = 360, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 12, 26, 40
@@ -37,7 +37,7 @@ def federation_to_html(document: Mapping[str, object]) -> str:
 
 
 def _environment() -> Environment:
-    environment = page_environment("client.privacy")
+    environment = package_templates("client.privacy")
     environment.globals |= {"shown": shown, "odds": _odds, "percent": _percent}
     return environment
 

@@ -21,7 +21,7 @@ from client.training.patients import LesionsByPatient
 from shared_model.config.site_sections import TrainingConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import PrivacyError
-from shared_model.privacy.accounting import PrivacyPlan
+from shared_model.privacy.plan import PrivacyPlan
 
 ROUNDING_MARGIN = 1e-4
 """By how much more noise is added than planned. The last bit of a patient's float32 pass may depend on how many other

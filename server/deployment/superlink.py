@@ -7,6 +7,7 @@ import json
 import logging
 import shlex
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -69,7 +70,7 @@ def serve(kit: ServerKit, *, stop: threading.Event, on_ready: Callable[[], None]
                 raise ConfigError(f"Expected the SuperLink to go on; see {_log_path(kit)}.")
             stop.wait(_POLL_SECONDS)
     finally:
-        processes.end(process)
+        processes.stop_process(process)
 
 
 def submit_run(kit: ServerKit, overrides: Sequence[str]) -> str:
@@ -128,7 +129,7 @@ def _start(kit: ServerKit) -> processes.Process:
         f"root-certificates = {json.dumps(str(kit.folder / 'ca.pem'))}\n"
     )
     write_atomically(kit.flower_home / "config.toml", connection.encode())
-    command = processes.flower_command(
+    command = _flower_command(
         "flower-superlink",
         *("--ssl-certfile", str(kit.folder / "server.pem")),
         *("--ssl-keyfile", str(kit.folder / "server.key")),
@@ -142,7 +143,7 @@ def _start(kit: ServerKit) -> processes.Process:
     environment = processes.flower_environment(kit.flower_home)
     # Flower imports code from the working folder first, so it must be empty.
     folder = kit.state_dir / "empty"
-    return processes.start(command, environment=environment, folder=folder, log=_log_path(kit))
+    return processes.start_process(command, environment=environment, folder=folder, log=_log_path(kit))
 
 
 def _check_certificate(kit: ServerKit) -> None:
@@ -171,7 +172,7 @@ def _flwr(kit: ServerKit, *arguments: str) -> dict[str, Any]:
     Raises:
         RoundError: it failed, or printed no JSON.
     """
-    command = processes.flower_command("flwr", *arguments, "--format", "json")
+    command = _flower_command("flwr", *arguments, "--format", "json")
     try:
         finished = subprocess.run(  # noqa: S603, our own command
             command,
@@ -191,6 +192,11 @@ def _flwr(kit: ServerKit, *arguments: str) -> dict[str, Any]:
         reason = reply.get("error-message") if isinstance(reply, dict) else None
         raise RoundError(f"Expected flwr {arguments[0]} to succeed: {' '.join(str(reason).split())[:300]}")
     return reply
+
+
+def _flower_command(name: str, *arguments: str) -> Sequence[str]:
+    """Return the command of the Flower that is installed beside this Python."""
+    return (sys.executable, str(Path(sys.executable).with_name(name)), *arguments)
 
 
 def _log_path(kit: ServerKit) -> Path:

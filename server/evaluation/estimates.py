@@ -15,25 +15,16 @@ from server.results.evidence import Evidence, Figure, GroupResult, Level, LevelR
 from shared_model.metrics import delong
 from shared_model.metrics.bootstrap import RocBand, bootstrap_intervals, bootstrap_roc_band
 from shared_model.metrics.calibration import brier_score, expected_calibration_error
-from shared_model.metrics.counts import (
-    ClassCounts,
-    ConfusionCounts,
-    FloatArray,
-    IntArray,
-    Interval,
-    Statistic,
-    auroc_statistic,
-    calls_statistic,
-    confusion_of,
-    sensitivity_statistic,
-    specificity_statistic,
-)
+from shared_model.metrics.confusion import ConfusionCounts, metric_at_threshold, sensitivity_at, specificity_at
+from shared_model.metrics.counts import ClassCounts, FloatArray, IntArray, Metric
+from shared_model.metrics.intervals import ConfidenceInterval
 from shared_model.metrics.ranking import (
     average_precision,
     partial_auroc,
     sensitivity_at_specificity,
     specificity_at_sensitivity,
 )
+from shared_model.metrics.roc import auroc_from_counts
 from shared_model.system.seeding import numpy_generator
 
 ESTIMATE_LABELS: Mapping[str, str] = {
@@ -151,9 +142,9 @@ def _level_result(
     counts: ClassCounts,
     threshold: float | None,
     estimates: tuple[Figure, ...],
-    delong_interval: Interval | None,
+    delong_interval: ConfidenceInterval | None,
 ) -> LevelResult:
-    calls = None if threshold is None else confusion_of(counts, threshold)
+    calls = None if threshold is None else ConfusionCounts.from_counts(counts, threshold)
     return LevelResult(
         level=level,
         num_units=counts.num_lesions,
@@ -167,9 +158,9 @@ def _level_result(
     )
 
 
-def _metrics(settings: EstimateSettings) -> dict[str, Statistic]:
-    metrics: dict[str, Statistic] = {
-        "auroc": auroc_statistic,
+def _metrics(settings: EstimateSettings) -> dict[str, Metric]:
+    metrics: dict[str, Metric] = {
+        "auroc": auroc_from_counts,
         "partial_auroc": partial_auroc(1 - _TARGET_RATE),
         "average_precision": average_precision,
     }
@@ -183,7 +174,7 @@ def _metrics(settings: EstimateSettings) -> dict[str, Statistic]:
     }
 
 
-def _threshold_metrics(threshold: float, prevalence: float) -> dict[str, Statistic]:
+def _threshold_metrics(threshold: float, prevalence: float) -> dict[str, Metric]:
     metrics: dict[str, Callable[[ConfusionCounts], float | None]] = {
         "sensitivity": lambda calls: calls.sensitivity,
         "specificity": lambda calls: calls.specificity,
@@ -194,7 +185,7 @@ def _threshold_metrics(threshold: float, prevalence: float) -> dict[str, Statist
         "ppv_at_prevalence": lambda calls: calls.ppv(prevalence),
         "npv_at_prevalence": lambda calls: calls.npv(prevalence),
     }
-    return {name: calls_statistic(threshold, metric) for name, metric in metrics.items()}
+    return {name: metric_at_threshold(threshold, metric) for name, metric in metrics.items()}
 
 
 def _estimate_groups(predictions: Predictions, settings: EstimateSettings) -> tuple[GroupResult, ...]:
@@ -212,13 +203,13 @@ def _estimate_groups(predictions: Predictions, settings: EstimateSettings) -> tu
 
 
 def _estimate_group(attribute: str, value: str, group: Predictions, settings: EstimateSettings) -> GroupResult:
-    metrics: dict[str, Statistic] = {}
+    metrics: dict[str, Metric] = {}
     if group.counts is not None:
-        metrics["auroc"] = auroc_statistic
+        metrics["auroc"] = auroc_from_counts
     if settings.threshold is not None and group.labels.any():
-        metrics["sensitivity"] = sensitivity_statistic(settings.threshold)
+        metrics["sensitivity"] = sensitivity_at(settings.threshold)
     if settings.threshold is not None and not group.labels.all():
-        metrics["specificity"] = specificity_statistic(settings.threshold)
+        metrics["specificity"] = specificity_at(settings.threshold)
     intervals = bootstrap_intervals(
         group.labels,
         group.scores,
@@ -235,12 +226,12 @@ def _estimate_group(attribute: str, value: str, group: Predictions, settings: Es
         num_malignant=int(group.labels.sum()),
         num_patients=num_patients,
         is_small=num_patients < SMALL_GROUP_PATIENTS,
-        figures=_estimates(metrics, ClassCounts.of_any(group.labels, group.scores), intervals),
+        figures=_estimates(metrics, ClassCounts.from_scores(group.labels, group.scores), intervals),
     )
 
 
 def _estimates(
-    metrics: Mapping[str, Statistic], counts: ClassCounts, intervals: Mapping[str, Interval | None]
+    metrics: Mapping[str, Metric], counts: ClassCounts, intervals: Mapping[str, ConfidenceInterval | None]
 ) -> tuple[Figure, ...]:
     values = {name: metric(counts) for name, metric in metrics.items()}
     return tuple(
@@ -249,7 +240,7 @@ def _estimates(
     )
 
 
-def _delong_interval(labels: IntArray, scores: FloatArray, patients: IntArray) -> Interval | None:
+def _delong_interval(labels: IntArray, scores: FloatArray, patients: IntArray) -> ConfidenceInterval | None:
     """Return the interval in closed form; None with fewer than two patients of a class, where there is no variance."""
     if min(len(set(patients[labels == 1])), len(set(patients[labels == 0]))) < 2:
         return None

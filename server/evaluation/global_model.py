@@ -12,28 +12,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from server.evaluation.feature_constants import fit_feature_constants
 from server.evaluation.platt_scaling import fit_platt_scaling
 from server.evaluation.site_histograms import histogram_auroc, operating_threshold, sensitivity_specificity
+from server.evaluation.threshold import threshold_for_sensitivity
 from shared_model.config.choices import EvaluationPrivacy, Modality
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import CohortError, ConfigError
 from shared_model.messages import Histogram
-from shared_model.metrics.counts import (
-    ConfusionCounts,
-    auroc,
-    exact_threshold_for_sensitivity,
-)
-from shared_model.network.fusion import (
-    FusionNet,
-    build_network,
-    calibrate,
-    constants_state,
-    load_trainable,
-    trainable_state,
-)
-from shared_model.network.parameters import Parameters
+from shared_model.metrics.confusion import ConfusionCounts
+from shared_model.metrics.roc import auroc
+from shared_model.network.fusion import FusionNet, build_network
+from shared_model.network.named_arrays import Parameters
 from shared_model.network.scoring import predict
+from shared_model.network.state import constants_state, load_feature_constants, load_trainable, trainable_state
 from shared_model.vocabulary import clinical_width
 
 
@@ -78,9 +71,10 @@ class GlobalModel:
         holdout, public = (_load(path) for path in (config.evaluation.holdout, config.evaluation.public))
         network = build_network(config.model, clinical_width(config.data.features), seed=config.seed)
         if public is not None and config.model.modality is not Modality.CLINICAL and config.model.backbone.is_frozen:
-            network.set_constants(
-                calibrate(public.images[public.has_image], num_components=config.model.image_components)
+            constants = fit_feature_constants(
+                public.images[public.has_image], num_components=config.model.image_components
             )
+            load_feature_constants(network, constants)
         return cls(config=config, network=network, holdout=holdout, public=public)
 
     @property
@@ -162,7 +156,7 @@ class GlobalModel:
         if not self.public.labels.any():
             raise CohortError("Expected a malignant lesion among the public patients, got none.")
         scores = predict(self.network, self.public)
-        return exact_threshold_for_sensitivity(self.public.labels.numpy(), scores, target)
+        return threshold_for_sensitivity(self.public.labels.numpy(), scores, target)
 
 
 def _load(path: str | None) -> Lesions | None:

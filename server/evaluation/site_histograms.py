@@ -10,11 +10,10 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from server.evaluation import exact_histograms, noisy_histograms
 from shared_model.messages import Histogram
-from shared_model.metrics import counts as exact_counts
-from shared_model.metrics.counts import ConfusionCounts, ScoreHistogram
-from shared_model.privacy import noisy_histograms
-from shared_model.privacy.noisy_histograms import WeightedHistogram
+from shared_model.metrics.score_histogram import ScoreHistogram
+from shared_model.privacy.patient_histogram import PatientHistogram
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +36,18 @@ def sum_histograms(histograms: Sequence[Histogram]) -> Histogram:
 def histogram_auroc(histogram: Histogram) -> HistogramAuroc | None:
     """Return the AUROC; None where a class has no lesions, or where noise hides them."""
     if isinstance(histogram, ScoreHistogram):
-        exact = exact_counts.auroc_from_histogram(histogram)
-        bound = exact_counts.auroc_binning_error(histogram)
+        exact = exact_histograms.auroc(histogram)
+        bound = exact_histograms.auroc_binning_bound(histogram)
         if exact is None or bound is None:
             return None
         return HistogramAuroc(value=exact, binning_bound=bound, noise_standard_error=0.0)
-    value, error = noisy_histograms.auroc(histogram), noisy_histograms.auroc_error(histogram)
-    if value is None or error is None:
+    value, uncertainty = noisy_histograms.auroc(histogram), noisy_histograms.auroc_uncertainty(histogram)
+    if value is None or uncertainty is None:
         return None
     return HistogramAuroc(
-        value=value, binning_bound=error.binning_bound, noise_standard_error=error.noise_standard_error
+        value=value,
+        binning_bound=uncertainty.binning_bound,
+        noise_standard_error=uncertainty.noise_standard_error,
     )
 
 
@@ -56,15 +57,15 @@ def operating_threshold(histogram: Histogram, target_sensitivity: float) -> floa
     Raises:
         CohortError: an exact histogram without a malignant lesion.
     """
-    if isinstance(histogram, WeightedHistogram):
+    if isinstance(histogram, PatientHistogram):
         return noisy_histograms.threshold_for_sensitivity(histogram, target_sensitivity)
-    return exact_counts.threshold_for_sensitivity(histogram, target_sensitivity)
+    return exact_histograms.threshold_for_sensitivity(histogram, target_sensitivity)
 
 
 def sensitivity_specificity(histogram: Histogram, threshold: float) -> tuple[float | None, float | None]:
     """Return sensitivity and specificity at ``threshold``, a bin edge; None without that class, or hidden by noise."""
     if isinstance(histogram, ScoreHistogram):
-        counts = ConfusionCounts.from_histogram(histogram, threshold)
+        counts = exact_histograms.confusion_counts(histogram, threshold)
         return counts.sensitivity, counts.specificity
     rates = noisy_histograms.sensitivity_specificity(histogram, threshold)
     return (

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from shared_model.config.choices import Aggregation
 from shared_model.config.server_sections import StrategyConfig
 from shared_model.errors import RoundError
-from shared_model.network.parameters import FloatArray, Parameters, clip
+from shared_model.network.named_arrays import Float32Array, Parameters, clip
 
 _Sums = dict[str, NDArray[np.float64]]
 
@@ -29,7 +29,7 @@ class Aggregator(Protocol):
     def add(self, update: Parameters, *, site: str, num_patients: int) -> None:
         """Take the update of one site, each site once; names and shapes as those before."""
 
-    def result(self) -> dict[str, FloatArray]:
+    def result(self) -> dict[str, Float32Array]:
         """Return the aggregated update, with the names and shapes of the sites' updates.
 
         Raises:
@@ -97,12 +97,12 @@ class WeightedMean:
             for name, array in smallest.items():
                 self._add_to_sum(name, array.astype(np.float64) * size)
 
-    def result(self) -> dict[str, FloatArray]:
+    def result(self) -> dict[str, Float32Array]:
         """Return the mean; see ``Aggregator``."""
         if not self._largest:
             raise RoundError("Expected at least one update.")
         weights = site_weights([size for size, _, _ in self._largest] + self._summed_sizes, self._max_site_weight)
-        mean: dict[str, FloatArray] = {}
+        mean: dict[str, Float32Array] = {}
         for name in self._largest[0][2]:
             # From the smallest site to the largest: an order that depends on the sites alone.
             total = np.zeros_like(self._largest[0][2][name], dtype=np.float64)
@@ -136,7 +136,7 @@ class RobustAggregator:
         """Take one update; see ``Aggregator``."""
         self._updates[site] = _clipped(update, self._max_update_norm)
 
-    def result(self) -> dict[str, FloatArray]:
+    def result(self) -> dict[str, Float32Array]:
         """Return what the rule makes of the updates; see ``Aggregator``."""
         updates = [self._updates[site] for site in sorted(self._updates)]
         if self._rule is Aggregation.KRUM:
@@ -146,7 +146,7 @@ class RobustAggregator:
         return median(updates)
 
 
-def median(updates: Sequence[Parameters]) -> dict[str, FloatArray]:
+def median(updates: Sequence[Parameters]) -> dict[str, Float32Array]:
     """Return the median of every entry over the sites.
 
     Raises:
@@ -159,7 +159,7 @@ def median(updates: Sequence[Parameters]) -> dict[str, FloatArray]:
     return {name: np.median(stacked, axis=0).astype(np.float32) for name, stacked in _stacked(updates)}
 
 
-def trimmed_mean(updates: Sequence[Parameters], num_hostile: int) -> dict[str, FloatArray]:
+def trimmed_mean(updates: Sequence[Parameters], num_hostile: int) -> dict[str, Float32Array]:
     """Return the mean of every entry over the sites, without its ``num_hostile`` largest and smallest values.
 
     Raises:
@@ -176,7 +176,7 @@ def trimmed_mean(updates: Sequence[Parameters], num_hostile: int) -> dict[str, F
     }
 
 
-def krum(updates: Sequence[Parameters], num_hostile: int) -> dict[str, FloatArray]:
+def krum(updates: Sequence[Parameters], num_hostile: int) -> dict[str, Float32Array]:
     """Return the one update that is nearest to its ``n - num_hostile - 2`` nearest others (Blanchard et al. 2017).
 
     Near means a small sum of squared Euclidean distances.

@@ -22,9 +22,9 @@ from shared_model.config.fingerprints import config_fingerprint, source_fingerpr
 from shared_model.config.strict_build import build
 from shared_model.errors import ConfigError
 from shared_model.messages import Histogram, PrivacySpent
-from shared_model.metrics.counts import ScoreHistogram
-from shared_model.network.parameters import to_safetensors
-from shared_model.privacy.noisy_histograms import WeightedHistogram
+from shared_model.metrics.score_histogram import ScoreHistogram
+from shared_model.network.named_arrays import to_safetensors
+from shared_model.privacy.patient_histogram import PatientHistogram
 from shared_model.system.files import write_atomically
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -158,7 +158,7 @@ def _site_facts(site_state: SiteState) -> _SiteFacts:
     return _SiteFacts(
         num_patients_declared=site_state.num_patients_declared,
         privacy=site_state.privacy,
-        noise_std=site_state.test.noise_std if isinstance(site_state.test, WeightedHistogram) else None,
+        noise_std=site_state.test.noise_std if isinstance(site_state.test, PatientHistogram) else None,
     )
 
 
@@ -168,4 +168,4 @@ def _histogram(arrays: Mapping[str, NDArray[np.generic]], site: str, noise_std: 
         return None
     if noise_std is None:
         return ScoreHistogram(**counts)  # type: ignore[arg-type]
-    return WeightedHistogram(**counts, noise_std=noise_std)  # type: ignore[arg-type]
+    return PatientHistogram(**counts, noise_std=noise_std)  # type: ignore[arg-type]

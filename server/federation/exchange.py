@@ -26,7 +26,7 @@ from shared_model.messages import (
     unpack_evaluate_reply,
     unpack_train_reply,
 )
-from shared_model.network.parameters import require_same_structure
+from shared_model.network.named_arrays import require_same_structure
 
 logger = logging.getLogger(__name__)
 Reply = TypeVar("Reply", TrainReply, EvaluateReply)

@@ -20,7 +20,7 @@ from shared_model.config.choices import EvaluationPrivacy
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import RoundError
 from shared_model.messages import EvaluateReply, Request, TrainReply
-from shared_model.network.parameters import Parameters, is_finite
+from shared_model.network.named_arrays import Parameters, is_finite
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from shared_model.config.choices import StrategyName
 from shared_model.config.server_sections import StrategyConfig
-from shared_model.network.parameters import FloatArray, Parameters, add, difference, scale, zeros_like
+from shared_model.network.named_arrays import Float32Array, Parameters, add, difference, scale, zeros_like
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class ServerState:
 
 
 def apply_update(
-    state: ServerState, update: Mapping[str, FloatArray], strategy: StrategyConfig, *, is_averaged: bool
+    state: ServerState, update: Mapping[str, Float32Array], strategy: StrategyConfig, *, is_averaged: bool
 ) -> ServerState:
     """Return the state after one round.
 
@@ -67,5 +67,5 @@ def apply_update(
     )
 
 
-def _moving_average(old: Parameters, new: Parameters, decay: float) -> dict[str, FloatArray]:
+def _moving_average(old: Parameters, new: Parameters, decay: float) -> dict[str, Float32Array]:
     return add(scale(old, decay), scale(new, 1 - decay))

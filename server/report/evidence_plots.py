@@ -12,7 +12,8 @@ from server.report.plot_style import BLUE, FONT_SIZE, GREEN, GREY, VERMILLION, b
 from server.results.evidence import Evidence, GroupResult
 from server.results.evidence import Figure as Estimate
 from shared_model.metrics.calibration import net_benefit, net_benefit_of_treating_all, reliability_curve
-from shared_model.metrics.counts import INTERVAL_LEVEL, ClassCounts
+from shared_model.metrics.counts import ClassCounts
+from shared_model.metrics.intervals import CONFIDENCE_LEVEL
 from shared_model.metrics.ranking import precision_recall_curve
 
 PANEL_SIZE = (4.6, 4.4)
@@ -56,7 +57,7 @@ def draw_reliability(counts: ClassCounts, calibration_error: Estimate | None) ->
     curve = reliability_curve(counts)
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="perfect")
     intervals = [
-        binomtest(int(k), int(n)).proportion_ci(INTERVAL_LEVEL, method="wilson")
+        binomtest(int(k), int(n)).proportion_ci(CONFIDENCE_LEVEL, method="wilson")
         for k, n in zip(curve.num_positives, curve.num_lesions, strict=True)
     ]
     axes.vlines(curve.predicted, [ci.low for ci in intervals], [ci.high for ci in intervals], color=BLUE, linewidth=1)

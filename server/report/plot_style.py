@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from shared_model.metrics.counts import Interval
+from shared_model.metrics.intervals import ConfidenceInterval
 from shared_model.system.files import write_atomically
 
 DOTS_PER_INCH = 200
@@ -20,7 +20,7 @@ BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
 FONT_SIZE = 9
 
 
-def bracket(interval: Interval | None) -> str:
+def bracket(interval: ConfidenceInterval | None) -> str:
     """Return the interval as a legend shows it, nothing for None."""
     return "" if interval is None else f" [{interval.low:.3f}, {interval.high:.3f}]"
 

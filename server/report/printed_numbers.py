@@ -1,6 +1,6 @@
 """Numbers as report and terminal print them: fixed decimals, and a dash where there is none."""
 
-from shared_model.metrics.counts import Interval
+from shared_model.metrics.intervals import ConfidenceInterval
 
 MISSING = "-"
 
@@ -14,10 +14,10 @@ def format_number(value: float | None, digits: int = 3) -> str:
     return MISSING if value is None else f"{value:.{digits}f}"
 
 
-def format_interval(interval: Interval | None, digits: int = 3) -> str:
+def format_interval(interval: ConfidenceInterval | None, digits: int = 3) -> str:
     """Return both ends with ``digits`` decimals, a dash for None.
 
-    >>> format_interval(Interval(low=0.7, high=0.85))
+    >>> format_interval(ConfidenceInterval(low=0.7, high=0.85))
     '0.700 to 0.850'
     """
     return MISSING if interval is None else f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"

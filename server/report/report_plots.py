@@ -13,7 +13,8 @@ from server.report.printed_numbers import format_number
 from server.report.run_plots import draw_roc, draw_rounds
 from server.report.stored_run import StoredRun
 from server.results.evidence import Evidence
-from shared_model.metrics.counts import ClassCounts, roc_of
+from shared_model.metrics.counts import ClassCounts
+from shared_model.metrics.roc import roc_curve
 
 GROUPS_TITLE = "Groups"
 """Title of the plot that stands beside the table of groups."""
@@ -59,7 +60,7 @@ def _score_plots(run: StoredRun, counts: ClassCounts, evidence: Evidence) -> Ite
     final, by_lesion = run.results.final, evidence.levels[0]
     yield _plot(
         "ROC curve",
-        draw_roc(roc_of(counts), final=final, band=run.roc_band, title=run.results.preset),
+        draw_roc(roc_curve(counts), final=final, band=run.roc_band, title=run.results.preset),
         f"ROC curve with an area of {format_number(final.auroc)}.",
     )
     precision = by_lesion.figure("average_precision")

@@ -11,7 +11,7 @@ from server.evaluation.predictions import Predictions
 from server.report.printed_numbers import MISSING, format_interval, format_number
 from server.report.stored_run import StoredRun
 from server.results.evidence import Evidence, Level, shown
-from shared_model.system.html_templates import page_environment
+from shared_model.system.html_templates import package_templates
 
 RADIOLOGIST_SENSITIVITY, RADIOLOGIST_SPECIFICITY = 0.869, 0.889
 """US radiologists on screening mammograms (Lehman et al. 2017, Radiology 283:49; Breast Cancer Surveillance
@@ -40,7 +40,7 @@ class Misclassified:
 
 def template_environment() -> Environment:
     """Return the environment of the templates of this folder, with the functions that print numbers."""
-    environment = page_environment("server.report")
+    environment = package_templates("server.report")
     environment.globals |= {
         "number": format_number,
         "between": format_interval,

@@ -13,7 +13,7 @@ from server.report.printed_numbers import MISSING, format_interval, format_numbe
 from server.results.document import Results, RoundResult
 from shared_model.config.choices import PrivacyMode
 from shared_model.config.experiment import ExperimentConfig
-from shared_model.metrics.counts import Interval
+from shared_model.metrics.intervals import ConfidenceInterval
 
 _ROUNDS = "rounds"
 _COLUMNS = ("round", "AUC", "sensitivity", "specificity", "max epsilon", "sites", "seconds")
@@ -92,7 +92,7 @@ def print_results(results: Results, config: ExperimentConfig, console: Console) 
     table.add_column("figure")
     table.add_column("value", justify="right")
     table.add_column("95% interval", justify="right")
-    rows: Mapping[str, tuple[float | None, Interval | None]] = {
+    rows: Mapping[str, tuple[float | None, ConfidenceInterval | None]] = {
         "AUC": (final.auroc, final.auroc_interval),
         "sensitivity": (final.sensitivity, final.sensitivity_interval),
         "specificity": (final.specificity, final.specificity_interval),

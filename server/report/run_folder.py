@@ -28,8 +28,9 @@ from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.fingerprints import config_fingerprint, source_fingerprint, versions
 from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError
-from shared_model.metrics.counts import ClassCounts, roc_of
-from shared_model.network.parameters import to_safetensors
+from shared_model.metrics.counts import ClassCounts
+from shared_model.metrics.roc import roc_curve
+from shared_model.network.named_arrays import to_safetensors
 from shared_model.system.files import write_atomically
 
 CONFIG_FILE = "config.yaml"
@@ -109,7 +110,7 @@ class RunFolder:
         if counts is not None:
             num_resamples = self.config.evaluation.bootstrap_resamples
             band = None if predictions is None else roc_band(predictions, num_resamples, self.config.seed)
-            save_png(draw_roc(roc_of(counts), final=results.final, band=band, title=title), self.path / ROC_FILE)
+            save_png(draw_roc(roc_curve(counts), final=results.final, band=band, title=title), self.path / ROC_FILE)
 
     def _provenance(self, finished: datetime) -> RunProvenance:
         return RunProvenance(

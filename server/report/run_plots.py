@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from server.report.plot_style import BLUE, FONT_SIZE, GREEN, GREY, VERMILLION, bracket, label_axes
 from server.results.document import AurocSource, FinalResult, RoundResult, SiteResult
 from shared_model.metrics.bootstrap import RocBand
-from shared_model.metrics.counts import INTERVAL_LEVEL, RocCurve
+from shared_model.metrics.intervals import CONFIDENCE_LEVEL
+from shared_model.metrics.roc import RocCurve
 
 ROC_SIZE = (4.6, 4.9)
 """Width and height in inches."""
@@ -46,7 +47,7 @@ def draw_roc(curve: RocCurve, *, final: FinalResult, band: RocBand | None, title
             color=BLUE,
             alpha=0.18,
             linewidth=0,
-            label=f"{INTERVAL_LEVEL:.0%} interval",
+            label=f"{CONFIDENCE_LEVEL:.0%} interval",
         )
     axes.plot(curve.false_positive_rate, curve.sensitivity, color=BLUE, linewidth=1.8, label=_auroc_label(final))
     _draw_operating_point(axes, final)

@@ -23,7 +23,9 @@ from shared_model.config.choices import EvaluationPrivacy, NoiseSource, PrivacyM
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import RoundError
 from shared_model.messages import Histogram
-from shared_model.metrics.counts import ClassCounts, Interval, ScoreHistogram
+from shared_model.metrics.counts import ClassCounts
+from shared_model.metrics.intervals import ConfidenceInterval
+from shared_model.metrics.score_histogram import ScoreHistogram
 
 
 def results_from_training(
@@ -98,7 +100,7 @@ def _final_result(
     site_test = metrics.site_test
     by_lesion = None if evidence is None else evidence.level(Level.LESION)
 
-    def interval(name: str) -> Interval | None:
+    def interval(name: str) -> ConfidenceInterval | None:
         estimate = None if by_lesion is None else by_lesion.figure(name)
         return None if estimate is None else estimate.interval
 

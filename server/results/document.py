@@ -13,7 +13,7 @@ from pathlib import Path
 from server.results.evidence import Evidence
 from server.results.strict_json import build, check, check_range, from_text, to_text
 from shared_model.config.choices import NoiseSource
-from shared_model.metrics.counts import Interval
+from shared_model.metrics.intervals import ConfidenceInterval
 from shared_model.system.files import write_atomically
 
 SCHEMA_VERSION = 3
@@ -51,7 +51,7 @@ class FinalResult:
 
     auroc: float | None
     """In [0, 1]; null when the test lesions are of one class."""
-    auroc_interval: Interval | None
+    auroc_interval: ConfidenceInterval | None
     """95 % over patients; null without a server holdout, or with ``auroc``."""
     auroc_source: AurocSource
     """Where ``auroc``, ``sensitivity``, ``specificity`` and the two numbers of test lesions and patients come from."""
@@ -63,11 +63,11 @@ class FinalResult:
     """Of the privacy noise in it, 0 for exact histograms; null with it."""
     sensitivity: float | None
     """At ``threshold``, in [0, 1]; null without malignant test lesions or threshold."""
-    sensitivity_interval: Interval | None
+    sensitivity_interval: ConfidenceInterval | None
     """95 % over patients; null without a server holdout, or with ``sensitivity``."""
     specificity: float | None
     """At ``threshold``, in [0, 1]; null without benign test lesions or threshold."""
-    specificity_interval: Interval | None
+    specificity_interval: ConfidenceInterval | None
     """95 % over patients; null without a server holdout, or with ``specificity``."""
     threshold: float | None
     """A lesion is called malignant from this score on, in [0, 1]; null without a malignant lesion to choose it by."""

@@ -4,7 +4,7 @@ import dataclasses
 from enum import StrEnum
 
 from server.results.strict_json import check, check_range
-from shared_model.metrics.counts import Interval
+from shared_model.metrics.intervals import ConfidenceInterval
 
 
 class Level(StrEnum):
@@ -23,7 +23,7 @@ class Figure:
     """A key of ``server.evaluation.estimates.FIGURES``."""
     value: float | None
     """Null where it is not defined, for instance a PPV where nothing is called malignant."""
-    interval: Interval | None
+    interval: ConfidenceInterval | None
     """95 % over patients; null with ``value``, where resamples are too often undefined, and for site histograms."""
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class LevelResult(_HasFigures):
     level: Level
     num_units: int
     num_malignant: int
-    auroc_interval_delong: Interval | None
+    auroc_interval_delong: ConfidenceInterval | None
     """Closed form, lesions of a patient taken together; null for site histograms or too few patients of a class."""
     tp: int | None
     """Malignant and called malignant at the frozen threshold; this and the next three are null without threshold."""

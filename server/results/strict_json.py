@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NoReturn, TypeVar, cast
 
-from shared_model.metrics.counts import Interval
+from shared_model.metrics.intervals import ConfidenceInterval
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ def check_range(owner: object, low: float, high: float | None, *names: str) -> N
 
 
 def _encode(value: object) -> object:
-    if isinstance(value, Interval):
+    if isinstance(value, ConfidenceInterval):
         return [value.low, value.high]
     if dataclasses.is_dataclass(value):
         return {field.name: _encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
@@ -83,9 +83,9 @@ def _decode(kind: Any, value: object, path: str) -> object:  # noqa: ANN401
     """Return ``value``, as JSON gives it, as the annotation ``kind`` wants it."""
     if isinstance(kind, types.UnionType):
         return None if value is None else _decode(typing.get_args(kind)[0], value, path)
-    if kind is Interval:
+    if kind is ConfidenceInterval:
         low, high = _decode_list(float, value, path, length=2)
-        return Interval(low=cast(float, low), high=cast(float, high))
+        return ConfidenceInterval(low=cast(float, low), high=cast(float, high))
     if dataclasses.is_dataclass(kind):
         return _decode_fields(kind, value, path)
     if typing.get_origin(kind) is tuple:

@@ -10,15 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shared_model.metrics.counts import (
-    INTERVAL_LEVEL,
-    ClassCounts,
-    FloatArray,
-    Interval,
-    Statistic,
-    check_scores,
-    roc_of,
-)
+from shared_model.metrics.counts import ClassCounts, FloatArray, Metric, check_scores
+from shared_model.metrics.intervals import CONFIDENCE_LEVEL, ConfidenceInterval
+from shared_model.metrics.roc import roc_curve
 
 MAX_DRAWS = 1000
 """Draws after which a bootstrap gives up finding a resample of both classes."""
@@ -44,22 +38,22 @@ def bootstrap_intervals(
     labels: ArrayLike,
     scores: ArrayLike,
     patients: ArrayLike,
-    statistics: Mapping[str, Statistic],
+    statistics: Mapping[str, Metric],
     *,
     num_resamples: int,
     generator: np.random.Generator,
-) -> dict[str, Interval | None]:
+) -> dict[str, ConfidenceInterval | None]:
     """Return the percentile interval of every statistic when patients are drawn again with replacement.
 
     All lesions of a drawn patient come along, as many times as the patient was drawn. Where the lesions are of
     both classes, a resample of one class only is drawn again, whichever the statistic. All statistics see the same
-    resamples. The level is ``INTERVAL_LEVEL``.
+    resamples. The level is ``CONFIDENCE_LEVEL``.
 
     Args:
         labels: ``(N,)``, 0 or 1.
         scores: ``(N,)``, finite.
         patients: ``(N,)``; equal entries are the same patient.
-        statistics: ``auroc_statistic``, ``sensitivity_statistic(threshold)`` and the like, by name.
+        statistics: ``auroc_from_counts``, ``sensitivity_at(threshold)`` and the like, by name.
         num_resamples: number of resamples that count, >= 1.
         generator: source of the draws.
 
@@ -80,21 +74,6 @@ def bootstrap_intervals(
     return {name: _percentiles(found) if is_defined[name] else None for name, found in values.items()}
 
 
-def bootstrap_interval(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    patients: ArrayLike,
-    statistic: Statistic,
-    *,
-    num_resamples: int,
-    generator: np.random.Generator,
-) -> Interval | None:
-    """Return the interval of one statistic; see ``bootstrap_intervals``."""
-    return bootstrap_intervals(
-        labels, scores, patients, {"it": statistic}, num_resamples=num_resamples, generator=generator
-    )["it"]
-
-
 def bootstrap_mean_interval(
     labels: ArrayLike,
     score_sets: Sequence[ArrayLike],
@@ -103,7 +82,7 @@ def bootstrap_mean_interval(
     *,
     num_resamples: int,
     generator: np.random.Generator,
-) -> Interval:
+) -> ConfidenceInterval:
     """Return the interval of the mean of a statistic over several networks that scored the same lesions.
 
     Every network sees the same resamples, so what is common to them, that the lesions are few, stays in the interval.
@@ -147,22 +126,22 @@ def bootstrap_roc_band(
     Raises:
         ValueError: one class is missing, and as ``bootstrap_intervals``.
     """
-    ClassCounts.from_scores(labels, scores)
+    ClassCounts.from_scores(labels, scores).require_both_classes()
     rates = np.linspace(0, 1, BAND_POINTS)
     resamples = _resample(labels, scores, patients, num_resamples=num_resamples, generator=generator)
-    curves = [roc_of(counts) for counts in resamples]
+    curves = [roc_curve(counts) for counts in resamples]
     sensitivities = [np.interp(rates, curve.false_positive_rate, curve.sensitivity) for curve in curves]
     low, high = np.quantile(np.stack(sensitivities), _interval_levels(), axis=0)
     return RocBand(false_positive_rate=rates, low=low, high=high)
 
 
-def _percentiles(values: list[float]) -> Interval:
+def _percentiles(values: list[float]) -> ConfidenceInterval:
     low, high = np.quantile(np.array(values), _interval_levels())
-    return Interval(low=float(low), high=float(high))
+    return ConfidenceInterval(low=float(low), high=float(high))
 
 
 def _interval_levels() -> tuple[float, float]:
-    return (1 - INTERVAL_LEVEL) / 2, (1 + INTERVAL_LEVEL) / 2
+    return (1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2
 
 
 def _resample(
@@ -176,7 +155,7 @@ def _resample(
     """Yield the counts of resamples; scores are sorted once, a resample only weights them."""
     if num_resamples < 1:
         raise ValueError(f"Expected num_resamples={num_resamples} >= 1.")
-    whole = ClassCounts.of_any(labels, scores)
+    whole = ClassCounts.from_scores(labels, scores)
     distinct = whole.scores
     if not len(distinct):
         raise ValueError("Expected at least one lesion to draw from.")

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared_model.metrics.counts import ClassCounts, FloatArray, IntArray, Statistic, confusion_of
+from shared_model.metrics.confusion import ConfusionCounts
+from shared_model.metrics.counts import ClassCounts, FloatArray, IntArray, Metric
 
 NUM_BINS = 10
 """Equal bins of the reliability curve; bin ``b`` holds the scores in ``[b / 10, (b + 1) / 10)``, the last also 1."""
@@ -72,7 +73,7 @@ def brier_score(counts: ClassCounts) -> float:
     return float(squared / counts.num_lesions)
 
 
-def net_benefit(threshold: float, prevalence: float | None = None) -> Statistic:
+def net_benefit(threshold: float, prevalence: float | None = None) -> Metric:
     """Return the statistic "net benefit of acting on scores from ``threshold`` on".
 
     True positives less false positives, the latter weighted by the odds of the threshold: whoever acts from a risk of
@@ -91,7 +92,10 @@ def net_benefit(threshold: float, prevalence: float | None = None) -> Statistic:
     odds = threshold / (1 - threshold)
 
     def statistic(counts: ClassCounts) -> float:
-        calls, share = confusion_of(counts, threshold), counts.prevalence if prevalence is None else prevalence
+        calls, share = (
+            ConfusionCounts.from_counts(counts, threshold),
+            counts.prevalence if prevalence is None else prevalence,
+        )
         sensitivity, false_positive_rate = calls.tp / counts.num_positives, calls.fp / counts.num_negatives
         return sensitivity * share - false_positive_rate * (1 - share) * odds
 

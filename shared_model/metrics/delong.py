@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, rankdata
 
-from shared_model.metrics.counts import INTERVAL_LEVEL, ClassCounts, FloatArray, Interval, check_scores
+from shared_model.metrics.counts import ClassCounts, FloatArray, check_scores
+from shared_model.metrics.intervals import CONFIDENCE_LEVEL, ConfidenceInterval
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,10 +25,10 @@ class Aurocs:
     covariance: FloatArray
     """``(M, M)``; 0 where a model separates the classes without error."""
 
-    def interval(self, model: int = 0) -> Interval:
-        """Return the normal interval of one model's AUROC at ``INTERVAL_LEVEL``, cut to [0, 1]."""
+    def interval(self, model: int = 0) -> ConfidenceInterval:
+        """Return the normal interval of one model's AUROC at ``CONFIDENCE_LEVEL``, cut to [0, 1]."""
         half = _quantile() * math.sqrt(self.covariance[model, model])
-        return Interval(low=max(0.0, self.values[model] - half), high=min(1.0, self.values[model] + half))
+        return ConfidenceInterval(low=max(0.0, self.values[model] - half), high=min(1.0, self.values[model] + half))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class PairedComparison:
     """The first model's AUROC less the second's."""
 
     difference: float
-    interval: Interval
+    interval: ConfidenceInterval
     p_value: float | None
     """Two-sided; None where the difference has no variance, as between equal rankings."""
 
@@ -88,14 +89,14 @@ def compare(
     half = _quantile() * error
     return PairedComparison(
         difference=difference,
-        interval=Interval(low=difference - half, high=difference + half),
+        interval=ConfidenceInterval(low=difference - half, high=difference + half),
         p_value=float(2 * norm.sf(abs(difference) / error)) if error > 1e-12 else None,
     )
 
 
 def _placements(labels: ArrayLike, scores: ArrayLike) -> FloatArray:
     """Return, for each lesion, the share of the other class that it is ranked right against, ties one half."""
-    ClassCounts.from_scores(labels, scores)
+    ClassCounts.from_scores(labels, scores).require_both_classes()
     is_malignant, values = check_scores(labels, scores)
     ranks = rankdata(values)
     placements = np.empty(len(values))
@@ -114,4 +115,4 @@ def _unbiased(num_clusters: int) -> float:
 
 
 def _quantile() -> float:
-    return float(norm.ppf((1 + INTERVAL_LEVEL) / 2))
+    return float(norm.ppf((1 + CONFIDENCE_LEVEL) / 2))

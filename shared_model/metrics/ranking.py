@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared_model.metrics.counts import ClassCounts, FloatArray, Statistic, roc_of
+from shared_model.metrics.counts import ClassCounts, FloatArray, Metric
+from shared_model.metrics.roc import roc_curve
 
 _ROUNDING = 1e-12
 """By how much 1 - 0.9 may miss 0.1, and a share of counts a target that it meets exactly."""
@@ -36,7 +37,7 @@ def average_precision(counts: ClassCounts) -> float:
     return float(np.diff(curve.sensitivity, prepend=0.0) @ curve.ppv)
 
 
-def partial_auroc(max_false_positive_rate: float) -> Statistic:
+def partial_auroc(max_false_positive_rate: float) -> Metric:
     """Return the statistic "AUROC up to a false-positive rate", standardised so that chance is 1/2 and the best is 1.
 
     Source: McClish 1989, Medical Decision Making 9:190.
@@ -52,7 +53,7 @@ def partial_auroc(max_false_positive_rate: float) -> Statistic:
         raise ValueError(f"Expected max_false_positive_rate={limit} in (0, 1].")
 
     def statistic(counts: ClassCounts) -> float:
-        curve = roc_of(counts)
+        curve = roc_curve(counts)
         end = int(np.searchsorted(curve.false_positive_rate, limit, side="right"))
         last = np.interp(limit, curve.false_positive_rate[end - 1 : end + 1], curve.sensitivity[end - 1 : end + 1])
         rates = np.append(curve.false_positive_rate[:end], limit)
@@ -63,21 +64,21 @@ def partial_auroc(max_false_positive_rate: float) -> Statistic:
     return statistic
 
 
-def sensitivity_at_specificity(specificity: float) -> Statistic:
+def sensitivity_at_specificity(specificity: float) -> Metric:
     """Return the statistic "best sensitivity of an operating point of at least this specificity", in [0, 1]."""
 
     def statistic(counts: ClassCounts) -> float:
-        curve = roc_of(counts)
+        curve = roc_curve(counts)
         return float(curve.sensitivity[curve.false_positive_rate <= 1 - specificity + _ROUNDING].max())
 
     return statistic
 
 
-def specificity_at_sensitivity(sensitivity: float) -> Statistic:
+def specificity_at_sensitivity(sensitivity: float) -> Metric:
     """Return the statistic "best specificity of an operating point of at least this sensitivity", in [0, 1]."""
 
     def statistic(counts: ClassCounts) -> float:
-        curve = roc_of(counts)
+        curve = roc_curve(counts)
         return float(1 - curve.false_positive_rate[curve.sensitivity >= sensitivity - _ROUNDING].min())
 
     return statistic

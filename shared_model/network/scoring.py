@@ -1,4 +1,4 @@
-"""A network and lesions to scores, and to the histograms that add up over sites."""
+"""Scores: the probability of malignancy that a network gives to lesions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from shared_model.data.lesions import Lesions
 from shared_model.errors import RoundError
-from shared_model.metrics.counts import ScoreHistogram
 
 MAX_BATCH_VALUES = 2**22
 """Image values in one forward pass: 16 MiB of float32, whether features, crops or whole films."""
@@ -43,16 +42,6 @@ def predict(network: nn.Module, lesions: Lesions) -> NDArray[np.float64]:
         raise RoundError(f"Expected finite scores, got {num_broken} of {len(logits)} NaN or infinite.")
     probabilities: NDArray[np.float64] = torch.sigmoid(logits).numpy()
     return probabilities
-
-
-def histogram_of(network: nn.Module, lesions: Lesions, num_bins: int) -> ScoreHistogram:
-    """Return the histogram of the network's scores by class; no lesions give an empty one.
-
-    Raises:
-        RoundError: a score is NaN or infinite.
-        ValueError: a label is not 0 or 1, or ``num_bins`` < 1.
-    """
-    return ScoreHistogram.from_scores(lesions.labels.numpy(), predict(network, lesions), num_bins)
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 
 
-def page_environment(package: str) -> Environment:
-    """Return an environment for the templates of ``package``; a missing value is an error.
+def package_templates(package: str) -> Environment:
+    """Return the environment of the templates of ``package``; a missing value is an error.
 
     Values are escaped in HTML; in Markdown, templates ending in ``.md``, they stand as they are.
     """

@@ -27,11 +27,6 @@ _SET_DEATH_SIGNAL = 1
 Process = subprocess.Popen[bytes]
 
 
-def flower_command(name: str, *arguments: str) -> Sequence[str]:
-    """Return the command of the Flower that is installed beside this Python."""
-    return (sys.executable, str(Path(sys.executable).with_name(name)), *arguments)
-
-
 def flower_environment(home: Path) -> dict[str, str]:
     """Return the environment of Flower's commands, which keep their files in ``home``."""
     # Flower starts further commands of its own by name.
@@ -39,7 +34,7 @@ def flower_environment(home: Path) -> dict[str, str]:
     return {**os.environ, **FLOWER_ENVIRONMENT} | {"FLWR_HOME": str(home), "PATH": path}
 
 
-def start(command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path) -> Process:
+def start_process(command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path) -> Process:
     """Start ``command`` in ``folder``, its output appended to ``log``; it is stopped when this process dies.
 
     Raises:
@@ -58,7 +53,7 @@ def start(command: Sequence[str], *, environment: Mapping[str, str], folder: Pat
         )
 
 
-def end(process: Process) -> None:
+def stop_process(process: Process) -> None:
     """Stop a process, by force if it does not go."""
     process.terminate()
     try:

@@ -3,7 +3,6 @@
 import hashlib
 
 import numpy as np
-import torch
 
 
 def derive_seed(root_seed: int, *names: str | int) -> int:
@@ -22,8 +21,3 @@ def derive_seed(root_seed: int, *names: str | int) -> int:
 def numpy_generator(root_seed: int, *names: str | int) -> np.random.Generator:
     """Return the NumPy generator of the stream called ``names``."""
     return np.random.default_rng(derive_seed(root_seed, *names))
-
-
-def torch_generator(root_seed: int, *names: str | int) -> torch.Generator:
-    """Return the CPU torch generator of the stream called ``names``."""
-    return torch.Generator().manual_seed(derive_seed(root_seed, *names))

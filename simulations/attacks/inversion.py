@@ -16,21 +16,23 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from client.data.preprocessing import mask_box, resize, square_crop
 from client.training.dp_sgd import LocalTraining, train_round
 from client.training.noise import NoiseGenerator
 from server.report.plot_style import FONT_SIZE, save_png
 from shared_model.config.composition import compose
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
-from shared_model.data.preprocessing import mask_box, resize, square_crop
 from shared_model.network.efficientnet import FEATURE_WIDTH
-from shared_model.network.fusion import FusionNet, build_network, unit_length
-from shared_model.privacy.accounting import PrivacyPlan
-from shared_model.system.seeding import derive_seed, numpy_generator, torch_generator
+from shared_model.network.fusion import FusionNet, build_network
+from shared_model.network.standardisation import unit_length
+from shared_model.privacy.plan import PrivacyPlan
+from shared_model.system.seeding import derive_seed, numpy_generator
 from shared_model.vocabulary import LesionType
 from simulations.phantom.films import draw_film
 from simulations.phantom.patients import Patient
 from simulations.phantom.population import MIN_PATIENTS, draw_patients
+from simulations.seeding import torch_generator
 
 IMAGE_SIZE = 32
 """Side in pixels: the smallest that the encoder takes, and the easiest to invert."""

@@ -25,10 +25,13 @@ from shared_model.config.composition import compose
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.network.efficientnet import FEATURE_WIDTH
-from shared_model.network.fusion import FusionNet, build_network, load_trainable, trainable_state
-from shared_model.privacy.accounting import PrivacyPlan, epsilon
-from shared_model.system.seeding import derive_seed, torch_generator
+from shared_model.network.fusion import FusionNet, build_network
+from shared_model.network.state import load_trainable, trainable_state
+from shared_model.privacy.accounting import epsilon
+from shared_model.privacy.plan import PrivacyPlan
+from shared_model.system.seeding import derive_seed
 from shared_model.vocabulary import clinical_width
+from simulations.seeding import torch_generator
 
 FloatArray = NDArray[np.float64]
 

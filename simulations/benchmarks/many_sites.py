@@ -23,7 +23,7 @@ from server.report.plot_style import BLUE, FONT_SIZE, GREY, VERMILLION, save_png
 from shared_model.config.composition import compose
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.messages import PrivacySpent, Request, TrainReply, pack_train_reply, unpack_request
-from shared_model.network.parameters import Parameters
+from shared_model.network.named_arrays import Parameters
 from simulations.federation.local_grid import LocalGrid
 
 HEAD = "head"

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
+from client.privacy.declared_size import declared_size
 from client.privacy.ledger import Ledger, Reservation
 from client.privacy.ledger_entries import Purpose, Reserved
 from client.privacy.ledger_history import Limits
@@ -35,10 +36,11 @@ from shared_model.config.site_sections import TrainingConfig
 from shared_model.data.lesions import Lesions
 from shared_model.network.efficientnet import FEATURE_WIDTH
 from shared_model.network.fusion import build_network
-from shared_model.privacy import accounting
-from shared_model.privacy.accounting import Mechanism, PrivacyPlan, declared_size
-from shared_model.system.seeding import torch_generator
+from shared_model.privacy import accounting, cross_check, noise_calibration
+from shared_model.privacy.mechanism import Mechanism
+from shared_model.privacy.plan import PrivacyPlan
 from shared_model.vocabulary import clinical_width
+from simulations.seeding import torch_generator
 
 BATCHED = "batched"
 """``train_round`` with a null plan: one backward pass over as many lesions as are fast together."""
@@ -223,7 +225,7 @@ def _measure_calibration(num_patients: int, num_repeats: int) -> Iterator[Calibr
         seconds = interleaved(
             {
                 "calibrate": partial(_plan, config, num_patients),
-                "cross-check": partial(accounting.cross_check, mechanism, plan.delta),
+                "cross-check": partial(cross_check.cross_check, mechanism, plan.delta),
             },
             num_repeats=num_repeats,
             before_each=_forget_prices,
@@ -341,9 +343,10 @@ def _plan(config: ExperimentConfig, num_patients: int) -> PrivacyPlan:
 
 def _forget_prices() -> None:
     """Empty every cache of the accounting, so that each plan is calibrated as at a site's first request."""
-    for value in vars(accounting).values():
-        if hasattr(value, "cache_clear"):
-            value.cache_clear()
+    for module in (accounting, cross_check, noise_calibration):
+        for value in vars(module).values():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
 
 
 def _train(network: nn.Module, lesions: Lesions, training: LocalTraining) -> None:

@@ -48,10 +48,11 @@ from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError, DicomError, FederatedMammographyError
 from shared_model.network.efficientnet import EfficientNetLite, load_efficientnet_lite
-from shared_model.network.fusion import FusionNet, build_network, load_constants, load_trainable, trainable_state
+from shared_model.network.fusion import FusionNet, build_network
+from shared_model.network.state import load_constants, load_trainable, trainable_state
 from shared_model.system.seeding import derive_seed, numpy_generator
 from shared_model.system.terminal import log_to_stderr, print_error
-from shared_model.vocabulary import clinical_width, columns_of
+from shared_model.vocabulary import clinical_columns, clinical_width
 from simulations.arguments import at_least
 from simulations.explanations import faithfulness as checks
 from simulations.explanations.saliency import (
@@ -238,7 +239,7 @@ def explain_run(run: FinishedRun, count: int, console: Console) -> Explanations:
 
 
 def _explain(run: FinishedRun, row: int, scorer: LesionScorer, pixels: Tensor) -> LesionExplanation:
-    columns = column_attributions(scorer, pixels, columns_of(run.config.data.features))
+    columns = column_attributions(scorer, pixels, clinical_columns(run.config.data.features))
     return LesionExplanation(
         file=f"lesion-{row:04d}.png",
         row=row,

@@ -11,12 +11,13 @@ from client.data.dataset import configured_roles, load_all_lesions, load_lesions
 from client.data.splits import Role, check_cohort
 from client.data.tables.lesion_table import LesionTable, check_rejects, write_rejects
 from client.data.tables.site_table import read_roster, read_table, restrict
+from client.privacy.declared_size import declared_size
 from server.evaluation.predictions import ATTRIBUTES
 from shared_model.config.choices import Partition, PrivacyMode
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import CohortError, ConfigError, PrivacyError
-from shared_model.privacy.accounting import PrivacyPlan, declared_size
+from shared_model.privacy.plan import PrivacyPlan
 from shared_model.system.files import write_atomically
 from shared_model.system.seeding import numpy_generator
 from simulations.federation.partition import assign_sites

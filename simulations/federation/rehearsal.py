@@ -106,13 +106,13 @@ class Rehearsal:
 
     @contextlib.contextmanager
     def _process(self, name: str, *arguments: str) -> Iterator[processes.Process]:
-        process = processes.start(
+        process = processes.start_process(
             (sys.executable, *arguments), environment=environment(), folder=self.logs, log=self.logs / f"{name}.log"
         )
         try:
             yield process
         finally:
-            processes.end(process)
+            processes.stop_process(process)
 
 
 def overrides_for(config: ExperimentConfig, overrides: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage
 from rle.utils import encode_pixel_data
 
-from shared_model.data.preprocessing import mask_box
+from client.data.preprocessing import mask_box
 from shared_model.system.seeding import numpy_generator
 from shared_model.vocabulary import Laterality, View
 from simulations.phantom.file_plan import CROP, FILM, MASK, LesionView, Series, uid

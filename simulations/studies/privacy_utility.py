@@ -18,7 +18,8 @@ from server.evaluation.predictions import Predictions
 from server.report.plot_style import BLUE, FONT_SIZE, GREEN, GREY, VERMILLION, label_axes, save_png
 from shared_model.config.choices import Modality
 from shared_model.metrics.bootstrap import bootstrap_mean_interval
-from shared_model.metrics.counts import Interval, auroc_statistic
+from shared_model.metrics.intervals import ConfidenceInterval
+from shared_model.metrics.roc import auroc_from_counts
 from shared_model.system.files import write_atomically
 from shared_model.system.seeding import numpy_generator
 from shared_model.vocabulary import FeaturePolicy
@@ -130,7 +131,7 @@ class Entry:
     """Mean over seeds."""
     deviation: float | None
     """Standard deviation over seeds; None for one seed."""
-    interval: Interval | None
+    interval: ConfidenceInterval | None
     """95 % of the mean, over patients; None where seeds have different test lesions."""
     worst_site: str | None
     """The hospital with the lowest AUC, if it is the same at every seed."""
@@ -163,7 +164,7 @@ def _entry(cell: str, mine: Sequence[tuple[Row, Predictions]], num_resamples: in
             first.labels,
             [predictions.scores for _, predictions in mine],
             first.patients,
-            auroc_statistic,
+            auroc_from_counts,
             num_resamples=num_resamples,
             generator=numpy_generator(0, "utility"),
         )

@@ -9,10 +9,10 @@ from client.data.dataset import load_lesions
 from client.data.splits import Role
 from server.evaluation.estimates import EstimateSettings, estimate_from_predictions
 from server.evaluation.predictions import Predictions
+from server.evaluation.threshold import threshold_for_sensitivity
 from server.results.evidence import Evidence
 from shared_model.config.choices import Modality
 from shared_model.data.lesions import Lesions
-from shared_model.metrics.counts import exact_threshold_for_sensitivity
 from simulations.federation.prepare import Prepared
 
 LOGISTIC, MAJORITY = "logistic regression, central, no privacy", "majority"
@@ -33,7 +33,7 @@ def tabular_baselines(prepared: Prepared, holdout: Lesions, test: Predictions) -
     model = LogisticRegression(max_iter=1000).fit(training.clinical.numpy(), training.labels.numpy())
     # The threshold comes from the patients that the networks' threshold comes from.
     chosen_on = public if public.labels.any() else training
-    threshold = exact_threshold_for_sensitivity(
+    threshold = threshold_for_sensitivity(
         chosen_on.labels.numpy(),
         model.predict_proba(chosen_on.clinical.numpy())[:, 1],
         config.evaluation.target_sensitivity,

@@ -28,7 +28,7 @@ from shared_model.messages import (
     unpack_request,
     unpack_train_reply,
 )
-from shared_model.metrics.counts import ScoreHistogram
+from shared_model.metrics.score_histogram import ScoreHistogram
 
 NUM_BINS = 4
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=3)

@@ -14,8 +14,8 @@ from shared_model.vocabulary import (
     LesionType,
     Pathology,
     View,
+    clinical_columns,
     clinical_width,
-    columns_of,
 )
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "CBIS-DDSM"
@@ -31,14 +31,14 @@ def test_only_malignant_is_positive():
 
 
 def test_policies_contain_each_other_in_order():
-    safe, descriptors, reader = (columns_of(policy) for policy in FeaturePolicy)
+    safe, descriptors, reader = (clinical_columns(policy) for policy in FeaturePolicy)
     assert descriptors[: len(safe)] == safe
     assert reader[: len(descriptors)] == descriptors
     assert reader == CLINICAL_COLUMNS
 
 
 def test_safe_holds_nothing_that_a_reader_of_the_film_wrote():
-    assert {column.name for column in columns_of(FeaturePolicy.SAFE)} == {
+    assert {column.name for column in clinical_columns(FeaturePolicy.SAFE)} == {
         "breast_density",
         "laterality",
         "view",

@@ -29,8 +29,9 @@ from server.evaluation.predictions import Predictions
 from server.results.document import read_results
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import DataError, LedgerError
-from shared_model.network.fusion import build_network, load_constants, load_trainable, trainable_state
+from shared_model.network.fusion import build_network
 from shared_model.network.scoring import predict
+from shared_model.network.state import load_constants, load_trainable, trainable_state
 from shared_model.vocabulary import clinical_width
 from simulations.run import main
 

@@ -19,7 +19,7 @@ from pydicom.filereader import read_file_meta_info
 from client.data.dicom.attributes import expect
 from client.data.dicom.decoding import READABLE_SYNTAXES, read_pixel_format, stored_values
 from client.data.dicom.grey_values import grey_table, padding_mask
-from shared_model.data.preprocessing import GreyImage
+from client.data.preprocessing import GreyImage
 from shared_model.errors import DicomError
 from shared_model.vocabulary import Laterality, View
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from client.data.tables.cells import parse_clinical_cell
 from shared_model.errors import TableError
-from shared_model.vocabulary import ClinicalColumn, Encoding, FeaturePolicy, columns_of
+from shared_model.vocabulary import ClinicalColumn, Encoding, FeaturePolicy, clinical_columns
 
 
 def encode_clinical(frame: pd.DataFrame, policy: FeaturePolicy) -> npt.NDArray[np.float32]:
@@ -20,7 +20,7 @@ def encode_clinical(frame: pd.DataFrame, policy: FeaturePolicy) -> npt.NDArray[n
 
     Args:
         frame: as ``LesionTable.frame``; an optional column may be absent, which encodes it as missing.
-        policy: which columns enter, in the order of ``columns_of(policy)``.
+        policy: which columns enter, in the order of ``clinical_columns(policy)``.
 
     Returns:
         ``(N, clinical_width(policy))``, float32; ordinal entries in [-1, 1], multi-hot entries 0 or 1.
@@ -29,7 +29,7 @@ def encode_clinical(frame: pd.DataFrame, policy: FeaturePolicy) -> npt.NDArray[n
         TableError: a column that is not optional is absent, or a value is outside the vocabulary.
     """
     blocks = []
-    for column in columns_of(policy):
+    for column in clinical_columns(policy):
         if column.name not in frame and not column.optional:
             raise TableError(f"Expected the lesion table to have column {column.name}.")
         cells = frame[column.name] if column.name in frame else itertools.repeat(None, len(frame))

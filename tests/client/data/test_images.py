@@ -14,9 +14,9 @@ from pydicom import Dataset, uid
 from pydicom.dataset import FileMetaDataset
 
 from client.data.images import LesionFiles, image_paths_used, load_lesion, read_image
+from client.data.preprocessing import Box, GreyImage, resize, square_crop
 from shared_model.config.choices import Denoising, ImageMode, Normalisation
 from shared_model.config.site_sections import ImageConfig
-from shared_model.data.preprocessing import Box, GreyImage, resize, square_crop
 from shared_model.errors import DicomError
 from shared_model.vocabulary import Laterality
 

@@ -23,7 +23,7 @@ from client.privacy.ledger_entries import Committed, Purpose, Reserved, Unprotec
 from client.privacy.ledger_history import Limits, composed_epsilon
 from shared_model.config.choices import NoiseSource
 from shared_model.errors import BudgetError, LedgerError, ProtocolError
-from shared_model.privacy.accounting import Mechanism
+from shared_model.privacy.mechanism import Mechanism
 
 PATIENTS = [f"ZQXCANARYQXZ-{number}" for number in range(30)]
 NO_LIMIT = Limits(max_epsilon=None, max_delta=1e-4)

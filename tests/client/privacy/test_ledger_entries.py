@@ -27,7 +27,7 @@ from client.privacy.ledger_entries import (
 from client.privacy.ledger_history import Limits
 from shared_model.config.choices import NoiseSource
 from shared_model.errors import LedgerError
-from shared_model.privacy.accounting import Mechanism
+from shared_model.privacy.mechanism import Mechanism
 from shared_model.system.hash_chain import FIRST_PREVIOUS
 
 EARLIER = Path(__file__).with_name("ledger_format_1.sql")

@@ -22,7 +22,7 @@ from client.privacy.report_figures import report_on
 from client.privacy.report_formats import to_json
 from client.privacy.report_html import to_html
 from shared_model.config.choices import NoiseSource
-from shared_model.privacy.accounting import Mechanism
+from shared_model.privacy.mechanism import Mechanism
 
 CANARY = "ZQXCANARYQXZ"
 PATIENTS = [f"{CANARY}-{number}" for number in range(30)]

@@ -17,7 +17,7 @@ from shared_model.config.choices import Loss
 from shared_model.config.site_sections import TrainingConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import PrivacyError
-from shared_model.privacy.accounting import PrivacyPlan
+from shared_model.privacy.plan import PrivacyPlan
 
 SILENT = 1e-12
 """A noise multiplier that leaves the clipped sum visible."""

@@ -15,7 +15,7 @@ from server.evaluation.estimates import (
 )
 from server.evaluation.predictions import Predictions
 from server.results.evidence import Level
-from shared_model.metrics.counts import ScoreHistogram
+from shared_model.metrics.score_histogram import ScoreHistogram
 
 SETTINGS = EstimateSettings(threshold=0.5, prevalence=0.01, num_resamples=100, seed=3)
 

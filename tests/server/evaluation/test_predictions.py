@@ -8,7 +8,8 @@ import pytest
 
 from server.evaluation.predictions import UNKNOWN, Predictions, counts_from_csv, counts_to_csv, read_attributes
 from shared_model.errors import DataError
-from shared_model.metrics.counts import ScoreHistogram, auroc_statistic
+from shared_model.metrics.roc import auroc_from_counts
+from shared_model.metrics.score_histogram import ScoreHistogram
 
 PREDICTIONS = Predictions(
     labels=np.array([1, 0, 0, 1]),
@@ -60,7 +61,7 @@ def test_what_is_written_is_read_again(tmp_path):
     counts = ScoreHistogram.from_scores(PREDICTIONS.labels, PREDICTIONS.scores, 20).class_counts
     path.write_bytes(counts_to_csv(counts))
     again = counts_from_csv(path)
-    assert auroc_statistic(again) == auroc_statistic(counts)
+    assert auroc_from_counts(again) == auroc_from_counts(counts)
     assert set(again.scores) <= set(counts.scores)
 
 

@@ -14,7 +14,7 @@ from server.federation.aggregation import WeightedMean, krum, new_aggregator, si
 from shared_model.config.choices import Aggregation
 from shared_model.config.composition import compose
 from shared_model.errors import RoundError
-from shared_model.network.parameters import l2_norm
+from shared_model.network.named_arrays import l2_norm
 
 STRATEGY = compose(["preset=smoke"]).strategy
 ENTRIES = st.floats(-1e3, 1e3, width=32)

@@ -16,8 +16,8 @@ from server.results.document import RoundResult
 from shared_model.config.composition import compose
 from shared_model.errors import ConfigError
 from shared_model.messages import PrivacySpent
-from shared_model.metrics.counts import ScoreHistogram
-from shared_model.privacy.noisy_histograms import WeightedHistogram
+from shared_model.metrics.score_histogram import ScoreHistogram
+from shared_model.privacy.patient_histogram import PatientHistogram
 
 CONFIG = compose(["preset=smoke"])
 SPENT = PrivacySpent(epsilon=1 / 3, delta=1e-4, noise_multiplier=2.431)
@@ -62,7 +62,7 @@ def checkpoint():
             "noisy": SiteState(
                 num_patients_declared=20,
                 privacy=SPENT,
-                test=WeightedHistogram(negatives=np.array([0.1, -2.0]), positives=np.array([1e-9, 4.0]), noise_std=1.5),
+                test=PatientHistogram(negatives=np.array([0.1, -2.0]), positives=np.array([1e-9, 4.0]), noise_std=1.5),
             ),
             "silent": SiteState(num_patients_declared=30, privacy=SPENT, test=None),
         },

@@ -23,7 +23,7 @@ from shared_model.messages import (
     pack_train_reply,
     unpack_request,
 )
-from shared_model.metrics.counts import ScoreHistogram
+from shared_model.metrics.score_histogram import ScoreHistogram
 
 NODES = [11, 12, 13]
 SITES = ("MGH", "WFU", "ISMD")

@@ -14,11 +14,11 @@ from server.report.epsilon_study import (
     write_epsilon_study,
 )
 from server.results.evidence import Figure as Estimate
-from shared_model.metrics.counts import Interval
+from shared_model.metrics.intervals import ConfidenceInterval
 
 
 def point(epsilon, value, seed=0):
-    auroc = Estimate(name="auroc", value=value, interval=Interval(low=value - 0.05, high=value + 0.05))
+    auroc = Estimate(name="auroc", value=value, interval=ConfidenceInterval(low=value - 0.05, high=value + 0.05))
     return EpsilonPoint(seed=seed, epsilon=epsilon, auroc=auroc)
 
 

@@ -15,7 +15,7 @@ from server.report.model_card import MODEL_CARD_FILE, to_model_card
 from server.report.stored_run import StoredRun
 from server.results.document import RESULTS_FILE, read_results, write_results
 from shared_model.errors import ConfigError
-from shared_model.metrics.counts import ScoreHistogram
+from shared_model.metrics.score_histogram import ScoreHistogram
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from server.report.plot_style import bracket, label_axes, save_png, to_svg
-from shared_model.metrics.counts import Interval
+from shared_model.metrics.intervals import ConfidenceInterval
 
 
 def plot():
@@ -48,5 +48,5 @@ def test_axes_are_named():
 
 
 def test_bracket():
-    assert bracket(Interval(low=0.1234, high=0.5)) == " [0.123, 0.500]"
+    assert bracket(ConfidenceInterval(low=0.1234, high=0.5)) == " [0.123, 0.500]"
     assert bracket(None) == ""

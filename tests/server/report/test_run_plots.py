@@ -10,24 +10,27 @@ from server.report.plot_style import BLUE, DOTS_PER_INCH, VERMILLION, save_png
 from server.report.run_plots import EPSILON_HEIGHT, ROC_SIZE, ROUNDS_SIZE, SITE_MARKERS, draw_roc, draw_rounds
 from server.results.document import AurocSource, FinalResult, RoundResult, SiteResult, ThresholdSource
 from shared_model.metrics.bootstrap import bootstrap_roc_band
-from shared_model.metrics.counts import Interval, ScoreHistogram, roc_curve, roc_curve_from_histogram
+from shared_model.metrics.counts import ClassCounts
+from shared_model.metrics.intervals import ConfidenceInterval
+from shared_model.metrics.roc import roc_curve
+from shared_model.metrics.score_histogram import ScoreHistogram
 
 GENERATOR = np.random.default_rng(0)
 LABELS = GENERATOR.integers(0, 2, 120)
 SCORES = 1 / (1 + np.exp(-GENERATOR.normal(size=120) - LABELS))
-CURVE = roc_curve(LABELS, SCORES)
+CURVE = roc_curve(ClassCounts.from_scores(LABELS, SCORES))
 BAND = bootstrap_roc_band(LABELS, SCORES, np.arange(120) // 2, num_resamples=20, generator=GENERATOR)
 FINAL = FinalResult(
     auroc=0.76,
-    auroc_interval=Interval(low=0.7, high=0.81),
+    auroc_interval=ConfidenceInterval(low=0.7, high=0.81),
     auroc_source=AurocSource.SERVER_HOLDOUT,
     auroc_site_histograms=0.75,
     auroc_site_histograms_error_bound=0.00041,
     auroc_site_histograms_noise_standard_error=0.0,
     sensitivity=0.9,
-    sensitivity_interval=Interval(low=0.85, high=0.95),
+    sensitivity_interval=ConfidenceInterval(low=0.85, high=0.95),
     specificity=0.4,
-    specificity_interval=Interval(low=0.3, high=0.5),
+    specificity_interval=ConfidenceInterval(low=0.3, high=0.5),
     threshold=0.31,
     threshold_source=ThresholdSource.PUBLIC_PATIENTS,
     target_sensitivity=0.9,
@@ -113,7 +116,7 @@ class TestRoc:
         assert "score ≥ 0.310:\nsensitivity 0.900 [0.850, 0.950]\nspecificity 0.400 [0.300, 0.500]" in texts
 
     def test_of_histograms_alone_states_the_binning_error_rounded_up(self, tmp_path):
-        curve = roc_curve_from_histogram(ScoreHistogram.from_scores(LABELS, SCORES, 50))
+        curve = roc_curve(ScoreHistogram.from_scores(LABELS, SCORES, 50).class_counts)
         plot = draw_roc(curve, final=FROM_HISTOGRAMS, band=None, title="phantom")
         texts = texts_of(plot)
         pixels_of(plot, tmp_path, ROC_SIZE)

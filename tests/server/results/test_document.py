@@ -23,20 +23,20 @@ from server.results.document import (
 )
 from server.results.evidence import Evidence, Figure, GroupResult, Level, LevelResult
 from shared_model.config.choices import NoiseSource
-from shared_model.metrics.counts import Interval
+from shared_model.metrics.intervals import ConfidenceInterval
 from shared_model.system import files as files_module
 
 FINAL = FinalResult(
     auroc=0.77,
-    auroc_interval=Interval(low=0.72, high=0.82),
+    auroc_interval=ConfidenceInterval(low=0.72, high=0.82),
     auroc_source=AurocSource.SERVER_HOLDOUT,
     auroc_site_histograms=0.769,
     auroc_site_histograms_error_bound=0.0004,
     auroc_site_histograms_noise_standard_error=0.0,
     sensitivity=0.9,
-    sensitivity_interval=Interval(low=0.85, high=0.95),
+    sensitivity_interval=ConfidenceInterval(low=0.85, high=0.95),
     specificity=0.45,
-    specificity_interval=Interval(low=0.4, high=0.5),
+    specificity_interval=ConfidenceInterval(low=0.4, high=0.5),
     threshold=0.312,
     threshold_source=ThresholdSource.PUBLIC_PATIENTS,
     target_sensitivity=0.9,
@@ -84,7 +84,7 @@ PROVENANCE = RunProvenance(
     seconds=600.0,
 )
 FIGURES = (
-    Figure(name="auroc", value=0.77, interval=Interval(low=0.72, high=0.82)),
+    Figure(name="auroc", value=0.77, interval=ConfidenceInterval(low=0.72, high=0.82)),
     Figure(name="ppv", value=None, interval=None),
 )
 EVIDENCE = Evidence(
@@ -94,7 +94,7 @@ EVIDENCE = Evidence(
             level=Level.LESION,
             num_units=378,
             num_malignant=147,
-            auroc_interval_delong=Interval(low=0.71, high=0.83),
+            auroc_interval_delong=ConfidenceInterval(low=0.71, high=0.83),
             tp=140,
             fp=100,
             tn=131,
@@ -268,7 +268,7 @@ def test_shares_are_shares(name, value):
     [
         (FINAL, {"auroc": None}, "auroc_interval=.* only with auroc of a server holdout"),
         (FINAL, {"auroc_source": AurocSource.SITE_HISTOGRAMS}, "only with auroc of a server holdout"),
-        (FINAL, {"auroc_interval": Interval(low=-0.1, high=0.5)}, r"auroc_interval=.* in \[0, 1\]"),
+        (FINAL, {"auroc_interval": ConfidenceInterval(low=-0.1, high=0.5)}, r"auroc_interval=.* in \[0, 1\]"),
         (FINAL, {"auroc_site_histograms": None}, "exactly where auroc_site_histograms is given"),
         (FINAL, {"threshold": None}, "sensitivity=0.9 only with a threshold"),
         (FINAL, {"target_sensitivity": 0.0}, "target_sensitivity=0.0 > 0"),

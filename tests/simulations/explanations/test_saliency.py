@@ -12,7 +12,7 @@ from shared_model.config.composition import compose
 from shared_model.network.backbone import dihedral_orbit, frozen_features
 from shared_model.network.efficientnet import load_efficientnet_lite
 from shared_model.network.fusion import build_network
-from shared_model.vocabulary import clinical_width, columns_of
+from shared_model.vocabulary import clinical_columns, clinical_width
 from simulations.explanations.saliency import (
     LesionScorer,
     column_attributions,
@@ -23,7 +23,7 @@ from simulations.explanations.saliency import (
 
 SIZE = 64
 CONFIG = compose(["preset=smoke", "run.dir=unused", "data.root=unused"])
-COLUMNS = columns_of(CONFIG.data.features)
+COLUMNS = clinical_columns(CONFIG.data.features)
 WIDTH = clinical_width(CONFIG.data.features)
 
 

@@ -22,7 +22,7 @@ from server.deployment.superlink import site_statuses
 from server.results.document import read_results
 from shared_model.config.composition import compose
 from shared_model.system.audit_log import verify
-from shared_model.system.processes import end, free_port, start
+from shared_model.system.processes import free_port, start_process, stop_process
 from simulations.federation.prepare import prepare
 from simulations.federation.rehearsal import Rehearsal, environment, overrides_for
 
@@ -61,8 +61,8 @@ class Stage:
         arguments = [run_dir] if command == "resume" else [*self.overrides, *overrides, f"run.dir='{run_dir}'"]
         command_line = self.rehearsal.command(command, *map(str, arguments))
         log = self.folder / f"{Path(run_dir).name}-{command}.log"
-        process = start(command_line, environment=environment(), folder=self.folder, log=log)
-        self.stack.callback(end, process)
+        process = start_process(command_line, environment=environment(), folder=self.folder, log=log)
+        self.stack.callback(stop_process, process)
         return process
 
     def said(self, run_dir, command="run"):
@@ -133,7 +133,7 @@ def test_a_killed_coordinator_resumes_and_ends_where_it_would_have(stage, whole)
     follower = stage.submit(run_dir, "privacy.max_grad_norm=0.4")
     wait_for(has_checkpoint(run_dir), "the first round")
     stage.kill("server")
-    end(follower)
+    stop_process(follower)
     assert not (run_dir / "results.json").exists()
     stage.start("server")
     resumed = stage.finish(stage.submit(run_dir, command="resume"), run_dir, "resume")
@@ -226,7 +226,7 @@ class TestChaos:
         wait_for(has_checkpoint(run_dir), "the first round")
         run_id = stage.said(run_dir).split("Run ")[1].split()[0]
         command = stage.rehearsal.command("stop", run_id)
-        stopping = start(command, environment=environment(), folder=stage.folder, log=stage.folder / "stop.log")
+        stopping = start_process(command, environment=environment(), folder=stage.folder, log=stage.folder / "stop.log")
         assert stopping.wait(SECONDS) == 0
         assert follower.wait(SECONDS) == 1
         assert "Flower says finished:stopped; python -m server resume goes on" in stage.said(run_dir)
@@ -263,12 +263,12 @@ class TestChaos:
         )
         shutil.copy(others.sites["MGH"] / "node.key", stranger / "node.key")
         command = (sys.executable, "-m", "client", "start", "--site", str(stranger / "site.yaml"))
-        process = start(command, environment=environment(), folder=tmp_path, log=tmp_path / "stranger.log")
+        process = start_process(command, environment=environment(), folder=tmp_path, log=tmp_path / "stranger.log")
         try:
             log = stranger / "state" / "supernode.log"
             wait_for(lambda: log.exists() and b"Failed to activate SuperNode" in log.read_bytes(), "the refusal")
         finally:
-            end(process)
+            stop_process(process)
         nodes = json.loads((stage.rehearsal.kits.server / "state" / "nodes.json").read_text())
         assert set(nodes) == {"MGH", "WFU", "ISMD"}
 

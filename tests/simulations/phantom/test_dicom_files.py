@@ -6,7 +6,7 @@ import pytest
 from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 
 from client.data.dicom.reader import read_dicom
-from shared_model.data.preprocessing import is_mask
+from client.data.preprocessing import is_mask
 from shared_model.system.seeding import numpy_generator
 from shared_model.vocabulary import LesionType
 from simulations.phantom.dicom_files import cut_crop, write_patient

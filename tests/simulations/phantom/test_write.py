@@ -11,9 +11,9 @@ import pydicom
 import pytest
 
 from client.data.images import LesionFiles, load_lesion, read_image
+from client.data.preprocessing import is_mask
 from client.data.tables.cbis_ddsm import read_cbis_ddsm
 from shared_model.config.composition import compose
-from shared_model.data.preprocessing import is_mask
 from shared_model.errors import DataError
 from shared_model.vocabulary import LesionType
 from simulations.phantom.write import MARKER, main, write_phantom

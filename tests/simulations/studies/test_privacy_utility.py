@@ -10,7 +10,7 @@ from server.evaluation.predictions import Predictions
 from server.results.evidence import Evidence, Figure, GroupResult, LevelResult
 from shared_model.config.choices import PrivacyMode
 from shared_model.config.composition import compose
-from shared_model.metrics.counts import Interval
+from shared_model.metrics.intervals import ConfidenceInterval
 from simulations.federation.prepare import prepare
 from simulations.studies import privacy_utility as utility
 from simulations.studies.privacy_utility import (
@@ -124,7 +124,7 @@ def _entry(name, epsilon, auroc):
         num_seeds=5,
         auroc=auroc,
         deviation=0.004,
-        interval=Interval(low=auroc - 0.05, high=auroc + 0.05),
+        interval=ConfidenceInterval(low=auroc - 0.05, high=auroc + 0.05),
         worst_site="MGH",
         worst_auroc=auroc - 0.1,
     )

@@ -15,7 +15,7 @@ from server.evaluation.predictions import Predictions
 from server.results.document import read_results
 from shared_model.config.composition import compose
 from shared_model.errors import ConfigError, RoundError
-from shared_model.metrics.counts import auroc
+from shared_model.metrics.roc import auroc
 from simulations.federation.prepare import prepare
 from simulations.studies import runner as study_runner
 from simulations.studies.protocols import PROTOCOLS, Ground, assign_folds, cross_validation

@@ -18,7 +18,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from client.data.dicom import decoding, reader
 from client.data.dicom.reader import read_dicom
-from shared_model.data.preprocessing import GreyImage
+from client.data.preprocessing import GreyImage
 from shared_model.errors import DicomError
 from shared_model.vocabulary import Laterality, View
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from client.data.tables.clinical_encoding import encode_clinical
 from client.data.tables.lesion_table import build_lesion_table
 from shared_model.errors import TableError
-from shared_model.vocabulary import CLINICAL_COLUMNS, Encoding, FeaturePolicy, clinical_width, columns_of
+from shared_model.vocabulary import CLINICAL_COLUMNS, Encoding, FeaturePolicy, clinical_columns, clinical_width
 
 
 def naive_encoding(cells, policy):
     numbers = []
-    for column in columns_of(policy):
+    for column in clinical_columns(policy):
         cell = cells.get(column.name)
         if column.encoding is Encoding.ORDINAL:
             last = len(column.values) - 1

@@ -15,7 +15,7 @@ from shared_model.config.choices import Denoising, ImageMode, Normalisation
 from shared_model.config.site_sections import ImageConfig
 from shared_model.vocabulary import Laterality, View
 
-FloatArray = NDArray[np.float32]
+Float32Array = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 Pixel = TypeVar("Pixel", bound=np.generic)
 
@@ -26,7 +26,7 @@ _PERCENTILES = (1, 99)
 class GreyImage:
     """One grey-scale image as its file describes it; more tissue is brighter."""
 
-    pixels: FloatArray
+    pixels: Float32Array
     """``(H, W)``, float32, in ``value_range``."""
     value_range: tuple[float, float]
     """Smallest and largest value that the file's stored bits can reach."""
@@ -63,8 +63,8 @@ class Box:
 
 
 def normalise(
-    pixels: FloatArray, value_range: tuple[float, float], method: Normalisation, padding: BoolArray
-) -> FloatArray:
+    pixels: Float32Array, value_range: tuple[float, float], method: Normalisation, padding: BoolArray
+) -> Float32Array:
     """Map grey values linearly onto [0, 1], clipping outside.
 
     Args:
@@ -86,12 +86,12 @@ def normalise(
         smallest, largest = (float(value) for value in np.percentile(inside, _PERCENTILES))
     if smallest == largest:
         return np.zeros(pixels.shape, dtype=np.float32)
-    scaled: FloatArray = np.clip((pixels - np.float32(smallest)) / np.float32(largest - smallest), 0, 1)
+    scaled: Float32Array = np.clip((pixels - np.float32(smallest)) / np.float32(largest - smallest), 0, 1)
     scaled[padding] = 0
     return scaled
 
 
-def denoise(image: FloatArray, method: Denoising) -> FloatArray:
+def denoise(image: Float32Array, method: Denoising) -> Float32Array:
     """Smooth a normalised image: 3 x 3 median, or non-local means (Buades et al. 2005; 7 x 7 patches in 21 x 21)."""
     if method is Denoising.NONE:
         return image
@@ -105,7 +105,7 @@ def denoise(image: FloatArray, method: Denoising) -> FloatArray:
     return smoothed.astype(np.float32) / np.float32(65535)
 
 
-def clahe(image: FloatArray, clip_limit: float) -> FloatArray:
+def clahe(image: Float32Array, clip_limit: float) -> Float32Array:
     """Equalise the histogram in 8 x 8 tiles with limited contrast (Zuiderveld 1994); a limit of 0 changes nothing.
 
     The image passes through 256 grey levels: OpenCV's 16-bit variant counts in 65536 bins, and in a tile with fewer
@@ -118,7 +118,7 @@ def clahe(image: FloatArray, clip_limit: float) -> FloatArray:
     return equalised.astype(np.float32) / np.float32(255)
 
 
-def resize(image: FloatArray, size: int) -> FloatArray:
+def resize(image: Float32Array, size: int) -> Float32Array:
     """Scale the longer side to ``size`` and centre the image in a square of zeros ``(size, size)``.
 
     Shrinking averages over areas, growing interpolates linearly; the shorter side is rounded, to at least one pixel.
@@ -133,12 +133,12 @@ def resize(image: FloatArray, size: int) -> FloatArray:
     return square
 
 
-def face_left(image: FloatArray, laterality: Laterality | None) -> FloatArray:
+def face_left(image: Float32Array, laterality: Laterality | None) -> Float32Array:
     """Mirror a right breast; a left one, or one of unknown side, stays."""
     return np.ascontiguousarray(image[:, ::-1]) if laterality is Laterality.RIGHT else image
 
 
-def is_mask(pixels: FloatArray) -> bool:
+def is_mask(pixels: Float32Array) -> bool:
     """Return whether an image holds exactly two values, the smaller being 0, as 0/1 and 0/255 masks do.
 
     A constant image is no mask: it marks nothing or everything. The two values themselves are not compared with 1 or
@@ -179,7 +179,7 @@ def square_crop(image: NDArray[Pixel], box: Box, context: float) -> NDArray[Pixe
     return square
 
 
-def to_input(grey: GreyImage, image: ImageConfig, *, laterality: Laterality | None, box: Box | None) -> FloatArray:
+def preprocess(grey: GreyImage, image: ImageConfig, *, laterality: Laterality | None, box: Box | None) -> Float32Array:
     """Cut, normalise, denoise, equalise, scale and mirror one image.
 
     Statistics that ``image.normalisation`` needs are those of the cut; pixels beyond the film count as padding.

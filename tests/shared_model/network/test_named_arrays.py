@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load
 
-from shared_model.network import parameters as named
-from shared_model.network.parameters import to_safetensors
+from shared_model.network import named_arrays
+from shared_model.network.named_arrays import to_safetensors
 
 FINITE = st.floats(-1e6, 1e6, width=32)
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
@@ -31,22 +31,22 @@ def flat(parameters):
 def test_hand_numbers():
     left = {"w": np.array([1, 2], dtype=np.float32), "b": np.array([[3]], dtype=np.float32)}
     right = {"w": np.array([10, 20], dtype=np.float32), "b": np.array([[30]], dtype=np.float32)}
-    assert flat(named.add(left, right)).tolist() == [11, 22, 33]
-    assert flat(named.difference(right, left)).tolist() == [9, 18, 27]
-    assert flat(named.scale(left, -2)).tolist() == [-2, -4, -6]
-    assert flat(named.zeros_like(left)).tolist() == [0, 0, 0]
-    assert named.l2_norm({"w": np.array([3], dtype=np.float32), "b": np.array([4], dtype=np.float32)}) == 5
+    assert flat(named_arrays.add(left, right)).tolist() == [11, 22, 33]
+    assert flat(named_arrays.difference(right, left)).tolist() == [9, 18, 27]
+    assert flat(named_arrays.scale(left, -2)).tolist() == [-2, -4, -6]
+    assert flat(named_arrays.zeros_like(left)).tolist() == [0, 0, 0]
+    assert named_arrays.l2_norm({"w": np.array([3], dtype=np.float32), "b": np.array([4], dtype=np.float32)}) == 5
 
 
 @given(sets(2), FINITE)
 def test_arithmetic_keeps_names_order_shapes_and_float32(pair, factor):
     left, right = pair
     for result in (
-        named.add(left, right),
-        named.difference(left, right),
-        named.scale(left, factor),
-        named.zeros_like(left),
-        named.clip(left, 1.0),
+        named_arrays.add(left, right),
+        named_arrays.difference(left, right),
+        named_arrays.scale(left, factor),
+        named_arrays.zeros_like(left),
+        named_arrays.clip(left, 1.0),
     ):
         assert list(result) == list(left)
         assert all(result[name].shape == left[name].shape for name in left)
@@ -56,7 +56,7 @@ def test_arithmetic_keeps_names_order_shapes_and_float32(pair, factor):
 @given(sets(2))
 def test_difference_undoes_add(pair):
     left, right = pair
-    restored = flat(named.difference(named.add(left, right), right))
+    restored = flat(named_arrays.difference(named_arrays.add(left, right), right))
     np.testing.assert_allclose(restored, flat(left), rtol=0, atol=1.0)
 
 
@@ -64,29 +64,31 @@ def test_difference_undoes_add(pair):
 def test_operations_leave_their_arguments_alone(single):
     (parameters,) = single
     before = flat(parameters)
-    named.add(parameters, parameters)
-    named.scale(parameters, 3.0)
-    named.clip(parameters, 0.1)
+    named_arrays.add(parameters, parameters)
+    named_arrays.scale(parameters, 3.0)
+    named_arrays.clip(parameters, 0.1)
     assert flat(parameters).tolist() == before.tolist()
 
 
 @given(sets())
 def test_norm_is_that_of_the_concatenation(single):
     (parameters,) = single
-    assert named.l2_norm(parameters) == pytest.approx(np.linalg.norm(flat(parameters)), rel=1e-12)
+    assert named_arrays.l2_norm(parameters) == pytest.approx(np.linalg.norm(flat(parameters)), rel=1e-12)
 
 
 def test_norm_neither_overflows_nor_loses_small_entries():
-    assert named.l2_norm({"w": np.array([3e38, 3e38], dtype=np.float32)}) == pytest.approx(3e38 * 2**0.5, rel=1e-6)
-    assert named.l2_norm({"w": np.full(2, 1e-30, dtype=np.float32)}) == pytest.approx(1e-30 * 2**0.5, rel=1e-6)
-    assert named.l2_norm({}) == 0
+    assert named_arrays.l2_norm({"w": np.array([3e38, 3e38], dtype=np.float32)}) == pytest.approx(
+        3e38 * 2**0.5, rel=1e-6
+    )
+    assert named_arrays.l2_norm({"w": np.full(2, 1e-30, dtype=np.float32)}) == pytest.approx(1e-30 * 2**0.5, rel=1e-6)
+    assert named_arrays.l2_norm({}) == 0
 
 
 @given(sets(), st.floats(1e-3, 1e7))
 def test_clip_never_exceeds_the_bound_keeps_direction_and_leaves_small_sets(single, clipping_norm):
     (parameters,) = single
-    norm, clipped = named.l2_norm(parameters), named.clip(parameters, clipping_norm)
-    assert named.l2_norm(clipped) <= clipping_norm
+    norm, clipped = named_arrays.l2_norm(parameters), named_arrays.clip(parameters, clipping_norm)
+    assert named_arrays.l2_norm(clipped) <= clipping_norm
     if norm <= clipping_norm:
         assert flat(clipped).tolist() == flat(parameters).tolist()
     else:
@@ -96,10 +98,10 @@ def test_clip_never_exceeds_the_bound_keeps_direction_and_leaves_small_sets(sing
 
 @pytest.mark.parametrize(("value", "is_finite"), [(0.0, True), (3e38, True), (np.nan, False), (-np.inf, False)])
 def test_is_finite(value, is_finite):
-    assert named.is_finite({"a": np.ones(2, np.float32), "b": np.array([0, value], np.float32)}) is is_finite
+    assert named_arrays.is_finite({"a": np.ones(2, np.float32), "b": np.array([0, value], np.float32)}) is is_finite
 
 
-@pytest.mark.parametrize("operation", [named.add, named.difference, named.require_same_structure])
+@pytest.mark.parametrize("operation", [named_arrays.add, named_arrays.difference, named_arrays.require_same_structure])
 @pytest.mark.parametrize(
     ("right", "message"),
     [

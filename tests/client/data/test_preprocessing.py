@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from shared_model.config.choices import Denoising, ImageMode, Normalisation
-from shared_model.config.site_sections import ImageConfig
-from shared_model.data.preprocessing import (
+from client.data.preprocessing import (
     Box,
     GreyImage,
     clahe,
@@ -19,10 +17,12 @@ from shared_model.data.preprocessing import (
     is_mask,
     mask_box,
     normalise,
+    preprocess,
     resize,
     square_crop,
-    to_input,
 )
+from shared_model.config.choices import Denoising, ImageMode, Normalisation
+from shared_model.config.site_sections import ImageConfig
 from shared_model.vocabulary import Laterality
 
 SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 12))
@@ -351,14 +351,14 @@ class TestToInput:
             denoising=denoising,
             clahe_clip_limit=clip_limit,
         )
-        result = to_input(grey(pixels), image, laterality=laterality, box=box)
+        result = preprocess(grey(pixels), image, laterality=laterality, box=box)
         assert result.shape == (64, 64)
         assert result.dtype == np.float32
         assert 0 <= result.min() <= result.max() <= 1
 
     def test_full_range_crop_by_hand(self):
         pixels = np.full((64, 32), 65535 / 4, np.float32)
-        result = to_input(grey(pixels), config(), laterality=None, box=None)
+        result = preprocess(grey(pixels), config(), laterality=None, box=None)
         np.testing.assert_allclose(result[:, 16:48], 0.25, atol=1e-6)
         np.testing.assert_array_equal(result[:, :16], 0)
 
@@ -366,14 +366,14 @@ class TestToInput:
         pixels = np.full((100, 100), 60000, np.float32)
         pixels[40:60, 40:60] = np.linspace(100, 200, 20)
         image = config(mode=ImageMode.ROI, context=1.0, normalisation=Normalisation.MIN_MAX)
-        result = to_input(grey(pixels), image, laterality=None, box=Box(x=40, y=40, width=20, height=20))
+        result = preprocess(grey(pixels), image, laterality=None, box=Box(x=40, y=40, width=20, height=20))
         assert (result.min(), result.max()) == (0, 1)
         assert np.all(np.diff(result, axis=1) >= 0)
 
     def test_beyond_the_film_is_background_not_a_minimum(self):
         pixels = np.tile(np.array([[1000, 2000]], np.float32), (20, 10))
         image = config(mode=ImageMode.ROI, context=1.0, normalisation=Normalisation.MIN_MAX)
-        result = to_input(grey(pixels), image, laterality=None, box=Box(x=10, y=0, width=20, height=20))
+        result = preprocess(grey(pixels), image, laterality=None, box=Box(x=10, y=0, width=20, height=20))
         np.testing.assert_allclose(result[:, :32].mean(), 0.5, atol=0.05)
         np.testing.assert_array_equal(result[:, 34:], 0)
 
@@ -381,13 +381,13 @@ class TestToInput:
     def test_right_breast_is_the_mirror_of_the_left(self, box):
         pixels = np.random.default_rng(0).integers(0, 65535, (64, 64)).astype(np.float32)
         image = config(mode=ImageMode.CROP if box is None else ImageMode.ROI)
-        left, right = (to_input(grey(pixels), image, laterality=side, box=box) for side in Laterality)
+        left, right = (preprocess(grey(pixels), image, laterality=side, box=box) for side in Laterality)
         np.testing.assert_array_equal(right, left[:, ::-1])
 
     def test_mirroring_can_be_off(self):
         pixels = np.random.default_rng(0).integers(0, 65535, (64, 64)).astype(np.float32)
         left, right = (
-            to_input(grey(pixels), config(face_left=False), laterality=side, box=None) for side in Laterality
+            preprocess(grey(pixels), config(face_left=False), laterality=side, box=None) for side in Laterality
         )
         np.testing.assert_array_equal(right, left)
 
@@ -401,4 +401,4 @@ class TestToInput:
     )
     def test_box_and_mode_must_agree(self, mode, box):
         with pytest.raises(ValueError, match="a box in roi mode and in no other"):
-            to_input(grey(np.ones((4, 4), np.float32)), config(mode=mode), laterality=None, box=box)
+            preprocess(grey(np.ones((4, 4), np.float32)), config(mode=mode), laterality=None, box=box)

@@ -1,4 +1,4 @@
-"""Patient-weighted histograms against scikit-learn, naive loops, their own laws and draws of the noise."""
+"""Metrics of noisy patient histograms against scikit-learn, naive loops and draws of the noise."""
 
 import math
 
@@ -8,58 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from shared_model.metrics.counts import (
-    ConfusionCounts,
-    ScoreHistogram,
-    auroc_binning_error,
-    auroc_from_histogram,
-)
-from shared_model.metrics.counts import threshold_for_sensitivity as exact_histogram_threshold
-from shared_model.privacy.accounting import calibrate_noise
-from shared_model.privacy.noisy_histograms import (
+from server.evaluation import exact_histograms
+from server.evaluation.noisy_histograms import (
     MARGIN_QUANTILE,
-    MAX_MAGNITUDE,
     MIN_TOTAL_TO_NOISE,
-    AurocError,
+    AurocUncertainty,
     RateEstimate,
-    WeightedHistogram,
     auroc,
-    auroc_error,
+    auroc_uncertainty,
     sensitivity_specificity,
     threshold_for_sensitivity,
 )
+from shared_model.metrics.score_histogram import ScoreHistogram
+from shared_model.privacy.noise_calibration import calibrate_noise
+from shared_model.privacy.patient_histogram import PatientHistogram
+from tests.scored_patients import bin_numbers, cohorts, columns, histogram, lesion, weighted
 
 TOLERANCE = 1e-12
 NUM_SITES = 3
 NUM_DRAWS = 1000
-
-grid_or_any_scores = st.integers(0, 20).map(lambda step: step / 20) | st.floats(0, 1)
-lesion = st.tuples(st.integers(0, 1), grid_or_any_scores)
-one_patient = st.lists(lesion, min_size=1, max_size=24)
-cohorts = st.lists(one_patient, max_size=12)
-bin_counts = st.integers(1, 30)
-
-
-def columns(cohort):
-    rows = [(label, score, patient) for patient, lesions in enumerate(cohort) for label, score in lesions]
-    labels, scores, patients = zip(*rows, strict=True) if rows else ((), (), ())
-    return np.array(labels, dtype=int), np.array(scores, dtype=float), np.array(patients, dtype=int)
-
-
-def weighted(cohort, num_bins):
-    return WeightedHistogram.from_scores(*columns(cohort), num_bins)
-
-
-def histogram(negatives, positives, noise_std=0.0):
-    return WeightedHistogram(
-        negatives=np.array(negatives, dtype=np.float64),
-        positives=np.array(positives, dtype=np.float64),
-        noise_std=noise_std,
-    )
-
-
-def cells(counts):
-    return np.concatenate([counts.negatives, counts.positives])
 
 
 def both_classes(cohort):
@@ -89,7 +56,7 @@ def true_auroc(labels, scores, patients):
 
 def at_sites(labels, scores, patients, num_bins):
     rows = [patients % NUM_SITES == site for site in range(NUM_SITES)]
-    return [WeightedHistogram.from_scores(labels[i], scores[i], patients[i], num_bins) for i in rows]
+    return [PatientHistogram.from_scores(labels[i], scores[i], patients[i], num_bins) for i in rows]
 
 
 def released(sites, std, generator):
@@ -102,134 +69,18 @@ def draws_of(sites, std, seed=1, num_draws=NUM_DRAWS):
     return [released(sites, std, generator) for _ in range(num_draws)]
 
 
-class TestWeightedHistogram:
-    def test_counts_by_hand(self):
-        # Patient "a" has four lesions of both classes, "b" has one, "c" has two in one bin.
-        counts = WeightedHistogram.from_scores(
-            [0, 0, 1, 1, 1, 0, 0], [0.0, 0.25, 0.3, 1.0, 0.5, 0.74, 0.5], ["a", "a", "a", "a", "b", "c", "c"], 4
-        )
-        assert counts.negatives.tolist() == [0.25, 0.25, 1, 0]
-        assert counts.positives.tolist() == [0, 0.25, 1, 0.25]
-        assert counts.noise_std == 0
-        assert counts.lower_edges.tolist() == [0, 0.25, 0.5, 0.75]
-
-    @pytest.mark.parametrize("num_bins", [1, 5, 7])
-    def test_no_lesions_give_an_empty_histogram(self, num_bins):
-        counts = WeightedHistogram.from_scores([], [], [], num_bins)
-        assert counts.negatives.tolist() == counts.positives.tolist() == [0.0] * num_bins
-
-    @given(st.lists(lesion, max_size=40), bin_counts)
-    def test_bins_as_the_plain_histogram(self, rows, num_bins):
-        labels, scores, patients = columns([[row] for row in rows])
-        counts = WeightedHistogram.from_scores(labels, scores, patients, num_bins)
-        plain = ScoreHistogram.from_scores(labels, scores, num_bins)
-        np.testing.assert_array_equal(counts.negatives, plain.negatives)
-        np.testing.assert_array_equal(counts.positives, plain.positives)
-        np.testing.assert_array_equal(counts.lower_edges, plain.class_counts.scores)
-
-    @given(cohorts, one_patient, bin_counts)
-    def test_one_patient_moves_the_vector_by_one(self, cohort, lesions, num_bins):
-        moved = cells(weighted([lesions, *cohort], num_bins)) - cells(weighted(cohort, num_bins))
-        assert np.abs(moved).sum() == pytest.approx(1, abs=TOLERANCE)
-        assert np.linalg.norm(moved) <= 1 + TOLERANCE
-
-    @given(one_patient, one_patient, bin_counts)
-    def test_every_patient_counts_once(self, first, second, num_bins):
-        assert cells(weighted([first, second], num_bins)).sum() == pytest.approx(2, abs=TOLERANCE)
-
-    @given(cohorts, cohorts, cohorts, bin_counts)
-    def test_sites_add_up_to_the_pooled_cohort(self, first, second, third, num_bins):
-        a, b, c = (weighted(cohort, num_bins) for cohort in (first, second, third))
-        together = cells(weighted(first + second + third, num_bins))
-        for total in ((a + b) + c, a + (b + c), c + b + a):
-            np.testing.assert_allclose(cells(total), together, atol=TOLERANCE)
-
-    def test_noise_is_added_where_it_belongs(self):
-        noise = np.array([[0.5, -3.0], [0.25, 1.0]])
-        noisy = histogram([1, 2], [3, 4]).with_noise(noise, 2.0)
-        assert noisy.negatives.tolist() == [1.5, -1.0]
-        assert noisy.positives.tolist() == [3.25, 5.0]
-        assert noisy.noise_std == 2
-
-    def test_noise_adds_in_quadrature(self):
-        first, second = histogram([1, 2], [3, 4], 3.0), histogram([1, 2], [3, 4], 4.0)
-        assert (first + second).noise_std == pytest.approx(5)
-        assert first.with_noise(np.zeros((2, 2)), 4.0).noise_std == pytest.approx(5)
-
-    def test_different_bins_do_not_add(self):
-        with pytest.raises(ValueError, match="as many bins, got 1 and 2"):
-            histogram([1], [1]) + histogram([1, 1], [1, 1])
-
-    @pytest.mark.parametrize(
-        ("negatives", "positives", "noise_std", "message"),
-        [
-            ([1, 1], [1], 0.0, "to be the same"),
-            ([], [], 0.0, "num_bins >= 1"),
-            ([[1.0]], [[1.0]], 0.0, "to be the same"),
-            ([math.nan, 1], [1, 1], 1.0, "negatives finite"),
-            ([1, 1], [1, math.inf], 1.0, "positives finite"),
-            ([1, -math.inf], [1, 1], 1.0, "negatives finite"),
-            ([1, 1], [1, 2 * MAX_MAGNITUDE], 1.0, "positives finite and within"),
-            ([1, 1], [1, -2 * MAX_MAGNITUDE], 1.0, "positives finite and within"),
-            ([1, 1], [1, -0.5], 0.0, "positives >= 0 without noise, got -0.5"),
-            ([1, 1], [1, 1], -1.0, "noise_std=-1.0 in"),
-            ([1, 1], [1, 1], math.nan, "noise_std=nan in"),
-            ([1, 1], [1, 1], math.inf, "noise_std=inf in"),
-        ],
-    )
-    def test_refuses_impossible_counts(self, negatives, positives, noise_std, message):
-        with pytest.raises(ValueError, match=message):
-            histogram(negatives, positives, noise_std)
-
-    def test_refuses_integers(self):
-        with pytest.raises(ValueError, match="negatives of float64, got int64"):
-            WeightedHistogram(negatives=np.array([1]), positives=np.array([1.0]), noise_std=0.0)
-
-    def test_takes_negative_counts_with_noise(self):
-        assert histogram([-1, 1], [1, -5], 2.0).negatives.tolist() == [-1, 1]
-
-    @pytest.mark.parametrize(
-        ("noise", "std", "message"),
-        [
-            (np.zeros((2, 3)), 1.0, r"noise of \(2, 3\), float64 == \(2, 2\), float64"),
-            (np.zeros(4), 1.0, r"noise of \(4,\)"),
-            (np.zeros((2, 2), dtype=np.float32), 1.0, "float32"),
-            (np.full((2, 2), math.nan), 1.0, "negatives finite"),
-            (np.zeros((2, 2)), 0.0, "std=0.0 in"),
-            (np.zeros((2, 2)), math.inf, "std=inf in"),
-        ],
-    )
-    def test_refuses_noise_that_does_not_fit(self, noise, std, message):
-        with pytest.raises(ValueError, match=message):
-            histogram([1, 2], [3, 4]).with_noise(noise, std)
-
-    @pytest.mark.parametrize(
-        ("labels", "scores", "patients", "num_bins", "message"),
-        [
-            ([0, 1], [0.5, 0.5], [1], 4, r"patients of shape \(1,\)"),
-            ([0, 2], [0.5, 0.5], [1, 2], 4, "0 .benign. or 1 .malignant."),
-            ([0, 1], [0.5, 1.5], [1, 2], 4, r"scores in \[0, 1\]"),
-            ([0, 1], [0.5, math.nan], [1, 2], 4, "finite scores"),
-            ([0, 1], [0.5, 0.5], [1, 2], 0, "num_bins=0 >= 1"),
-        ],
-    )
-    def test_refuses_lesions_that_do_not_fit(self, labels, scores, patients, num_bins, message):
-        with pytest.raises(ValueError, match=message):
-            WeightedHistogram.from_scores(labels, scores, patients, num_bins)
-
-
 class TestAuroc:
     def test_by_hand(self):
         # Pairs: 1 x 1 tied in bin 0, 3 x (1 + 1) won from below bins 1 and 2, and 2 x 1 won, 2 x 1 tied in bin 1.
         counts = histogram([1, 2, 0], [1, 1, 1])
         assert auroc(counts) == pytest.approx((0.5 + (1 + 1) + 3) / 9)
-        assert auroc_error(counts).binning_bound == pytest.approx(1.5 / 9)
-        assert auroc_error(counts).noise_standard_error == 0
+        assert auroc_uncertainty(counts).binning_bound == pytest.approx(1.5 / 9)
+        assert auroc_uncertainty(counts).noise_standard_error == 0
 
-    @given(cohorts.filter(both_classes), bin_counts)
+    @given(cohorts.filter(both_classes), bin_numbers)
     def test_within_the_bound_of_scikit_learn(self, cohort, num_bins):
         counts = weighted(cohort, num_bins)
-        bound = auroc_error(counts).binning_bound
+        bound = auroc_uncertainty(counts).binning_bound
         assert abs(auroc(counts) - true_auroc(*columns(cohort))) <= bound + TOLERANCE
 
     @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 9)), max_size=60))
@@ -239,23 +90,23 @@ class TestAuroc:
             labels, scores, _ = columns(cohort)
             assert auroc(weighted(cohort, 10)) == pytest.approx(roc_auc_score(labels, scores), abs=TOLERANCE)
 
-    @given(st.lists(lesion, max_size=40), bin_counts)
+    @given(st.lists(lesion, max_size=40), bin_numbers)
     def test_agrees_with_the_plain_histogram_at_one_lesion_each(self, rows, num_bins):
         cohort = [[row] for row in rows]
         labels, scores, _ = columns(cohort)
         plain, counts = ScoreHistogram.from_scores(labels, scores, num_bins), weighted(cohort, num_bins)
-        expected = auroc_from_histogram(plain)
+        expected = exact_histograms.auroc(plain)
         assert auroc(counts) == (None if expected is None else pytest.approx(expected, abs=TOLERANCE))
-        error = auroc_error(counts)
+        error = auroc_uncertainty(counts)
         if expected is None:
             assert error is None
         else:
-            assert error.binning_bound == pytest.approx(auroc_binning_error(plain), abs=TOLERANCE)
+            assert error.binning_bound == pytest.approx(exact_histograms.auroc_binning_bound(plain), abs=TOLERANCE)
 
     def test_stays_in_range_under_noise(self):
         assert auroc(histogram([20, -1], [-1, 20], 1.0)) == 1
         assert auroc(histogram([-1, 20], [20, -1], 1.0)) == 0
-        assert auroc_error(histogram([20, -1], [-1, 20], 1.0)).binning_bound == 0
+        assert auroc_uncertainty(histogram([20, -1], [-1, 20], 1.0)).binning_bound == 0
 
     @pytest.mark.parametrize("weak", ["negatives", "positives"])
     def test_none_unless_both_classes_stand_above_the_noise(self, weak):
@@ -263,9 +114,9 @@ class TestAuroc:
         for factor, is_seen in ((0.99, False), (1.01, True)):
             counts = {"negatives": np.full(4, 50.0), "positives": np.full(4, 50.0)}
             counts[weak] = np.full(4, factor * MIN_TOTAL_TO_NOISE * 2 * 1.5 / 4)
-            noisy = WeightedHistogram(**counts, noise_std=1.5)
+            noisy = PatientHistogram(**counts, noise_std=1.5)
             assert (auroc(noisy) is not None) == is_seen
-            assert (auroc_error(noisy) is not None) == is_seen
+            assert (auroc_uncertainty(noisy) is not None) == is_seen
 
     def test_a_class_without_patients_is_rarely_taken_for_one(self):
         generator = np.random.default_rng(0)
@@ -285,7 +136,7 @@ class TestAuroc:
         draws = [draw for draw in draws_of(sites, std) if auroc(draw) is not None]
         assert len(draws) >= 0.9 * NUM_DRAWS
         values = np.array([auroc(draw) for draw in draws])
-        errors = [auroc_error(draw) for draw in draws]
+        errors = [auroc_uncertainty(draw) for draw in draws]
         stated = np.array([error.noise_standard_error for error in errors])
         bounds = np.array([error.binning_bound for error in errors])
         exact = auroc(sum(sites[1:], start=sites[0]))
@@ -305,13 +156,13 @@ class TestAuroc:
             sum((site.with_noise(part, 1.0) for site, part in zip(sites, noise, strict=True)), start=empty(10))
             for noise in noises
         ]
-        stated = np.median([auroc_error(draw).noise_standard_error for draw in draws])
+        stated = np.median([auroc_uncertainty(draw).noise_standard_error for draw in draws])
         assert not 0.85 <= np.std([auroc(draw) for draw in draws]) / stated <= 1.15
 
     def test_the_binning_bound_is_estimated_without_bias(self):
         sites = at_sites(*pooled_cohort(), 10)
-        exact = auroc_error(sum(sites, start=empty(10))).binning_bound
-        bounds = np.array([auroc_error(draw).binning_bound for draw in draws_of(sites, 1.0)])
+        exact = auroc_uncertainty(sum(sites, start=empty(10))).binning_bound
+        bounds = np.array([auroc_uncertainty(draw).binning_bound for draw in draws_of(sites, 1.0)])
         assert abs(bounds.mean() - exact) <= 4 * bounds.std() / math.sqrt(NUM_DRAWS) + 0.05 * exact
 
 
@@ -332,7 +183,7 @@ class TestSensitivitySpecificity:
     def test_agrees_with_the_plain_histogram_at_one_lesion_each(self, rows, edge):
         cohort = [[row] for row in rows]
         labels, scores, _ = columns(cohort)
-        plain = ConfusionCounts.from_histogram(ScoreHistogram.from_scores(labels, scores, 10), edge / 10)
+        plain = exact_histograms.confusion_counts(ScoreHistogram.from_scores(labels, scores, 10), edge / 10)
         point = sensitivity_specificity(weighted(cohort, 10), edge / 10)
         for estimate, expected in ((point.sensitivity, plain.sensitivity), (point.specificity, plain.specificity)):
             if expected is None:
@@ -378,14 +229,16 @@ class TestThresholdForSensitivity:
 
     @given(
         st.lists(lesion, min_size=1, max_size=40).filter(lambda rows: any(label for label, _ in rows)),
-        bin_counts,
+        bin_numbers,
         # Multiples of half of a prime's reciprocal lie clear of every share of up to 40 lesions.
         st.sampled_from([0.5, 0.8, 0.9, 0.95, 1.0]) | st.integers(0, 996).map(lambda step: (step + 0.5) / 997),
     )
     def test_agrees_with_the_plain_histogram_without_noise(self, rows, num_bins, target):
         cohort = [[row] for row in rows]
         labels, scores, _ = columns(cohort)
-        expected = exact_histogram_threshold(ScoreHistogram.from_scores(labels, scores, num_bins), target)
+        expected = exact_histograms.threshold_for_sensitivity(
+            ScoreHistogram.from_scores(labels, scores, num_bins), target
+        )
         assert threshold_for_sensitivity(weighted(cohort, num_bins), target) == expected
 
     def test_reaches_a_target_that_thirds_meet_exactly(self):
@@ -437,12 +290,12 @@ class TestThresholdForSensitivity:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: AurocError(binning_bound=0.6, noise_standard_error=0.1), "binning_bound=0.6"),
-        (lambda: AurocError(binning_bound=0.1, noise_standard_error=-0.1), "noise_standard_error=-0.1"),
+        (lambda: AurocUncertainty(binning_bound=0.6, noise_standard_error=0.1), "binning_bound=0.6"),
+        (lambda: AurocUncertainty(binning_bound=0.1, noise_standard_error=-0.1), "noise_standard_error=-0.1"),
         (lambda: RateEstimate(value=1.1, standard_error=0.1), "value=1.1"),
         (lambda: RateEstimate(value=0.1, standard_error=math.nan), "standard_error=nan"),
     ],
 )
-def test_refuses_impossible_figures(build, message):
+def test_refuses_impossible_estimates(build, message):
     with pytest.raises(ValueError, match=message):
         build()

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-FloatArray = NDArray[np.float32]
-Parameters = Mapping[str, FloatArray]
+Float32Array = NDArray[np.float32]
+Parameters = Mapping[str, Float32Array]
 """Name to float32 array. Two sets combine only when names and shapes agree."""
 
 
@@ -25,24 +25,24 @@ def require_same_structure(left: Parameters, right: Parameters) -> None:
             raise ValueError(f"Expected equal shapes of {name}, got {left[name].shape} and {right[name].shape}.")
 
 
-def add(left: Parameters, right: Parameters) -> dict[str, FloatArray]:
+def add(left: Parameters, right: Parameters) -> dict[str, Float32Array]:
     """Return ``left + right``."""
     require_same_structure(left, right)
     return {name: left[name] + right[name] for name in left}
 
 
-def difference(left: Parameters, right: Parameters) -> dict[str, FloatArray]:
+def difference(left: Parameters, right: Parameters) -> dict[str, Float32Array]:
     """Return ``left - right``."""
     require_same_structure(left, right)
     return {name: left[name] - right[name] for name in left}
 
 
-def scale(parameters: Parameters, factor: float) -> dict[str, FloatArray]:
+def scale(parameters: Parameters, factor: float) -> dict[str, Float32Array]:
     """Return ``factor * parameters``."""
     return {name: (array * np.float32(factor)).astype(np.float32) for name, array in parameters.items()}
 
 
-def zeros_like(parameters: Parameters) -> dict[str, FloatArray]:
+def zeros_like(parameters: Parameters) -> dict[str, Float32Array]:
     """Return a set of zeros of the same structure."""
     return {name: np.zeros_like(array) for name, array in parameters.items()}
 
@@ -57,7 +57,7 @@ def l2_norm(parameters: Parameters) -> float:
     return float(np.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in parameters.values())))
 
 
-def clip(parameters: Parameters, clipping_norm: float) -> dict[str, FloatArray]:
+def clip(parameters: Parameters, clipping_norm: float) -> dict[str, Float32Array]:
     """Return the set scaled down, if need be, to an ``l2_norm`` of at most ``clipping_norm``.
 
     The factor is rounded down by more than float32 can round the products up.

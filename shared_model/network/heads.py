@@ -1,0 +1,121 @@
+"""Heads: the trained layers that turn image and clinical vectors into one logit, joined early, midway or late.
+
+A missing modality is normal and contributes exactly zero. Nothing depends on other rows of the batch, and no control
+flow depends on data, so that ``torch.func.vmap`` may map over patients.
+"""
+
+import torch
+from torch import Tensor, nn
+
+BIAS_INPUT = 0.1
+"""The constant that the bias is multiplied by. With 1, as usual, the bias would be the largest entry of most gradients
+and take what clipping leaves from the entries that rank lesions; the threshold is chosen after training anyway."""
+
+
+def _keep(vectors: Tensor, is_present: Tensor) -> Tensor:
+    return torch.where(is_present.unsqueeze(-1), vectors, torch.zeros_like(vectors))
+
+
+def _embedding(width: int, hidden_width: int) -> tuple[nn.Module, int]:
+    """Return one hidden layer, or the identity for ``hidden_width == 0``, and the width of its output.
+
+    The activation is tanh: being bounded it bounds the gradient of what follows, and under DP-SGD it does better than
+    ReLU (Papernot et al. 2021, Tempered Sigmoid Activations for Deep Learning with Differential Privacy).
+    """
+    if hidden_width == 0:
+        return nn.Identity(), width
+    return nn.Sequential(nn.Linear(width, hidden_width), nn.Tanh()), hidden_width
+
+
+class LogitLayer(nn.Module):
+    """A linear layer to one logit that starts at zero: every record begins with probability one half."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width + 1, 1, bias=False)
+        nn.init.zeros_(self.linear.weight)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Map ``(N, width)`` to logits ``(N,)``; the last weight, times ``BIAS_INPUT``, is the bias."""
+        constant = torch.full_like(vectors[..., :1], BIAS_INPUT)
+        logits: Tensor = self.linear(torch.cat((vectors, constant), dim=-1))
+        return logits.squeeze(-1)
+
+    def rescale(self, *, scale: float, offset: float) -> None:
+        """Turn every logit ``l`` of this layer into ``scale * l + offset``."""
+        with torch.no_grad():
+            self.linear.weight *= scale
+            self.linear.weight[:, -1] += offset / BIAS_INPUT
+
+
+class SingleHead(nn.Module):
+    """One modality to a logit."""
+
+    def __init__(self, width: int, *, hidden_width: int) -> None:
+        super().__init__()
+        self.embedding, embedding_width = _embedding(width, hidden_width)
+        self.output = LogitLayer(embedding_width)
+
+    def forward(self, vectors: Tensor, is_present: Tensor) -> Tensor:
+        """Map ``(N, width)`` and ``(N,)`` bool to logits ``(N,)``; a missing modality leaves the bias alone."""
+        logits: Tensor = self.output(_keep(self.embedding(vectors), is_present))
+        return logits
+
+
+class EarlyHead(nn.Module):
+    """Both vectors side by side through one joint layer; the hidden layer, if any, sees both at once."""
+
+    def __init__(self, image_width: int, clinical_width: int, *, hidden_width: int) -> None:
+        super().__init__()
+        self.embedding, embedding_width = _embedding(image_width + clinical_width, hidden_width)
+        self.output = LogitLayer(embedding_width)
+
+    def forward(self, image: Tensor, has_image: Tensor, clinical: Tensor, has_clinical: Tensor) -> Tensor:
+        """Map ``(N, D)`` and ``(N, C)``, with their ``(N,)`` presence, to logits ``(N,)``."""
+        joint = torch.cat((_keep(image, has_image), _keep(clinical, has_clinical)), dim=-1)
+        logits: Tensor = self.output(self.embedding(joint))
+        return logits
+
+
+class MidHead(nn.Module):
+    """The clinical embedding scales and shifts the image embedding (FiLM, Perez et al. 2018, arXiv 1709.07871).
+
+    The modulation starts as the identity, and the clinical embedding also enters the logit additively, so that a
+    record without an image, or without clinical data, keeps what the other modality says.
+    """
+
+    def __init__(self, image_width: int, clinical_width: int, *, hidden_width: int) -> None:
+        super().__init__()
+        self.image_embedding, image_width = _embedding(image_width, hidden_width)
+        self.clinical_embedding, clinical_width = _embedding(clinical_width, hidden_width)
+        self.modulation = nn.Linear(clinical_width, 2 * image_width, bias=False)
+        nn.init.zeros_(self.modulation.weight)
+        self.output = LogitLayer(image_width + clinical_width)
+
+    def forward(self, image: Tensor, has_image: Tensor, clinical: Tensor, has_clinical: Tensor) -> Tensor:
+        """Map ``(N, D)`` and ``(N, C)``, with their ``(N,)`` presence, to logits ``(N,)``."""
+        clinical = _keep(self.clinical_embedding(clinical), has_clinical)
+        scale, shift = self.modulation(clinical).chunk(2, dim=-1)
+        modulated = _keep(self.image_embedding(image) * (1 + scale) + shift, has_image)
+        logits: Tensor = self.output(torch.cat((modulated, clinical), dim=-1))
+        return logits
+
+
+class LateHead(nn.Module):
+    """One logit per modality, averaged with learned decision weights that start equal."""
+
+    def __init__(self, image_width: int, clinical_width: int, *, hidden_width: int) -> None:
+        super().__init__()
+        self.image = SingleHead(image_width, hidden_width=hidden_width)
+        self.clinical = SingleHead(clinical_width, hidden_width=hidden_width)
+        self.decision = nn.Parameter(torch.zeros(2))
+
+    def forward(self, image: Tensor, has_image: Tensor, clinical: Tensor, has_clinical: Tensor) -> Tensor:
+        """Map ``(N, D)`` and ``(N, C)``, with their ``(N,)`` presence, to logits ``(N,)``.
+
+        With one modality missing the other decides alone; with both missing the logit is 0.
+        """
+        logits = torch.stack((self.image(image, has_image), self.clinical(clinical, has_clinical)), dim=-1)
+        weights = torch.softmax(self.decision, dim=-1) * torch.stack((has_image, has_clinical), dim=-1)
+        weights = weights / weights.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+        return (weights * logits).sum(dim=-1)

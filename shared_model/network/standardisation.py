@@ -1,0 +1,59 @@
+"""The public constants of the image path: how frozen image features are standardised before they are fused."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from shared_model.errors import ConfigError
+from shared_model.network.named_arrays import Float32Array
+
+MIN_LENGTH = 1e-6
+"""A shorter vector is not stretched to unit length: its direction would be rounding error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConstants:
+    """Public constants of the image path: features ``x`` become ``(x - mean) @ projection``."""
+
+    mean: Float32Array
+    """``(D,)``, float32."""
+    projection: Float32Array
+    """``(D, K)``, float32."""
+
+
+def unit_length(vectors: Tensor) -> Tensor:
+    """Divide ``(N, D)`` by its row lengths; rows shorter than ``MIN_LENGTH`` are divided by ``MIN_LENGTH`` instead."""
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors / lengths.clamp_min(MIN_LENGTH)
+
+
+class Standardisation(nn.Module):
+    """Applies ``FeatureConstants``, kept as buffers; with components there are none until they are set."""
+
+    mean: Tensor | None
+    projection: Tensor | None
+
+    def __init__(self, width: int, num_components: int) -> None:
+        super().__init__()
+        self.shapes: dict[str, tuple[int, ...]] = {"mean": (width,), "projection": (width, num_components or width)}
+        self.register_buffer("mean", None if num_components else torch.zeros(width))
+        self.register_buffer("projection", None if num_components else torch.eye(width))
+
+    def constants(self) -> tuple[Tensor, Tensor]:
+        """Return mean and projection.
+
+        Raises:
+            ConfigError: components are asked for and the constants are not set.
+        """
+        if self.mean is None or self.projection is None:
+            raise ConfigError(
+                "Expected image constants with model.image_components > 0: the server computes them from the public "
+                "lesions, so set data.public_fraction > 0, or choose model.image_components=0."
+            )
+        return self.mean, self.projection
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features ``(N, D)`` to ``(N, K)``; errors as ``constants``."""
+        mean, projection = self.constants()
+        return (features - mean) @ projection
