@@ -24,10 +24,10 @@ $(READY): pyproject.toml constraints.txt
 setup: $(READY) ## Build the virtual environment
 
 simulate: $(READY) ## Train three simulated hospitals on synthetic mammograms
-	$(BIN)/python -m simulations.run $(OVERRIDES)
+	$(BIN)/python -m simulations.commands simulate $(OVERRIDES)
 
 federation: $(READY) ## The same as processes over TLS: a coordinator and one process per hospital
-	$(BIN)/python -m simulations.federation.rehearsal $(OVERRIDES)
+	$(BIN)/python -m simulations.commands rehearse $(OVERRIDES)
 
 test: $(READY) ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not chaos' $(TESTS)
@@ -36,7 +36,7 @@ test-fast: $(READY) ## Run the tests that take less than five seconds each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not slow and not chaos' $(TESTS)
 
 chaos: $(READY) ## Kill, hang and cut off real processes of a federation
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m chaos tests/simulations/test_rehearsal.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m chaos tests/simulations/federation/test_rehearsal.py
 
 lint: $(READY) ## Check style and import contracts
 	$(BIN)/ruff check .

@@ -90,6 +90,11 @@ class PrivacyReport:
     adjacency: str = ADJACENCY
     delta: float | None
     max_epsilon: float | None
+    """What the site's policy grants a patient; None where it sets no limit, or was not asked."""
+    max_delta: float | None
+    """The delta at which ``max_epsilon`` holds."""
+    is_over_cap: bool
+    """Whether some patient has spent more than ``max_epsilon`` at ``max_delta``."""
     epsilon: float | None
     """The most that any patient of the site has spent; None where nothing bounds it, or there is nothing."""
     attack_success: float | None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from client.privacy.ledger_database import read_history
 from client.privacy.ledger_entries import Committed, Entry, Opened, Reserved, Unprotected
-from client.privacy.ledger_history import History, composed_epsilon
+from client.privacy.ledger_history import History, Limits, composed_epsilon
 from client.privacy.report import (
     MAX_ROUNDS_LEFT,
     MAX_SECOND_EPSILON,
@@ -29,14 +29,15 @@ _SHORT = 12
 
 
 def report_on(
-    path: Path, *, delta: float | None = None, max_epsilon: float | None = None, expect_head: str | None = None
+    path: Path, *, delta: float | None = None, limits: Limits | None = None, expect_head: str | None = None
 ) -> PrivacyReport:
     """Read and verify the ledger at ``path`` and add it up.
 
     Args:
         path: the ledger.
-        delta: at which epsilons are given, in (0, 1); None takes the largest that any release names.
-        max_epsilon: the site's cap, for the rounds left; > 0 and finite, or None.
+        delta: at which epsilons are given, in (0, 1); None takes that of ``limits``, and without limits the largest
+            that any release names.
+        limits: what the site's policy grants, for the rounds left.
         expect_head: the head of an earlier report, which must still be in the chain.
 
     Raises:
@@ -44,11 +45,11 @@ def report_on(
     """
     if delta is not None and not 0 < delta < 1:
         raise ValueError(f"Expected delta={delta} in (0, 1).")
-    if max_epsilon is not None and not 0 < max_epsilon < math.inf:
-        raise ValueError(f"Expected max_epsilon={max_epsilon} > 0 and finite.")
     if expect_head is not None and not re.fullmatch("[0-9a-f]{64}", expect_head):
         raise ValueError(f"Expected expect_head={expect_head} to be 64 hexadecimal digits.")
     created = datetime.now(UTC)
+    if delta is None and limits is not None:
+        delta = limits.max_delta
     try:
         history = read_history(path)
         if expect_head is not None:
@@ -62,23 +63,25 @@ def report_on(
             # The report may be handed on; where the site keeps its files is nobody's business.
             problem=str(error).replace(f"{path.parent}/", ""),
             delta=delta,
-            max_epsilon=max_epsilon,
+            max_epsilon=None if limits is None else limits.max_epsilon,
+            max_delta=None if limits is None else limits.max_delta,
+            is_over_cap=False,
             epsilon=None,
             attack_success=None,
             is_noise_secret=False,
             clock_went_back=False,
             cohorts=(),
         )
-    return _summarise(history, created=created, delta=delta, max_epsilon=max_epsilon)
+    return _summarise(history, created=created, delta=delta, limits=limits)
 
 
-def _summarise(history: History, *, created: datetime, delta: float | None, max_epsilon: float | None) -> PrivacyReport:
+def _summarise(history: History, *, created: datetime, delta: float | None, limits: Limits | None) -> PrivacyReport:
     """Add up a verified history of one entry or more; see ``report_on``."""
     contents = [entry.content for entry in history.entries]
     if delta is None:
         delta = max((content.delta for content in contents if isinstance(content, Reserved)), default=None)
     names = dict.fromkeys(content.cohort for content in contents if isinstance(content, Reserved | Unprotected))
-    cohorts = tuple(_cohort(history, name, delta, max_epsilon) for name in names)
+    cohorts = tuple(_cohort(history, name, delta, limits) for name in names)
     times = [entry.time for entry in history.entries]
     return PrivacyReport(
         created=created.isoformat(timespec="seconds"),
@@ -87,7 +90,9 @@ def _summarise(history: History, *, created: datetime, delta: float | None, max_
         num_entries=len(contents),
         problem=None,
         delta=delta,
-        max_epsilon=max_epsilon,
+        max_epsilon=None if limits is None else limits.max_epsilon,
+        max_delta=None if limits is None else limits.max_delta,
+        is_over_cap=limits is not None and any(_is_over_cap(history, name, limits) for name in names),
         epsilon=largest_bound([cohort.epsilon for cohort in cohorts]),
         attack_success=largest_bound([cohort.attack_success for cohort in cohorts]),
         is_noise_secret=all(cohort.is_noise_secret for cohort in cohorts),
@@ -111,7 +116,13 @@ def largest_bound(values: Sequence[float | None]) -> float | None:
     return max(bounded) if bounded and len(bounded) == len(values) else None
 
 
-def _cohort(history: History, name: str, delta: float | None, max_epsilon: float | None) -> CohortReport:
+def _is_over_cap(history: History, name: str, limits: Limits) -> bool:
+    if limits.max_epsilon is None:
+        return False
+    return composed_epsilon(history.releases(history.members[name]), limits.max_delta) > limits.max_epsilon
+
+
+def _cohort(history: History, name: str, delta: float | None, limits: Limits | None) -> CohortReport:
     members = history.members[name]
     releases = history.releases(members)
     of_cohort = [release for release in releases if release.cohort == name]
@@ -137,7 +148,7 @@ def _cohort(history: History, name: str, delta: float | None, max_epsilon: float
         accountants_agree=None
         if total is None or second is None
         else abs(second - total) <= agreement_tolerance(total),
-        rounds_left=_rounds_left(releases, of_cohort, delta, max_epsilon),
+        rounds_left=None if limits is None else _rounds_left(releases, of_cohort, limits),
         course=() if total is None else _course(private, delta),
     )
 
@@ -201,21 +212,18 @@ def _course(releases: Sequence[Reserved], delta: float | None) -> tuple[tuple[in
 
 
 def _rounds_left(
-    releases: Sequence[Reserved | Unprotected],
-    of_cohort: Sequence[Reserved | Unprotected],
-    delta: float | None,
-    max_epsilon: float | None,
+    releases: Sequence[Reserved | Unprotected], of_cohort: Sequence[Reserved | Unprotected], limits: Limits
 ) -> int | None:
     """Return how many more releases like the last of ``of_cohort`` fit the limit, at most ``MAX_ROUNDS_LEFT``."""
     last = next((release for release in reversed(of_cohort) if isinstance(release, Reserved)), None)
-    if last is None or delta is None or max_epsilon is None:
+    if last is None or limits.max_epsilon is None:
         return None
     low, high = 0, MAX_ROUNDS_LEFT + 1
     while high - low > 1:
         middle = (low + high) // 2
         more = dataclasses.replace(last.mechanism, num_steps=last.mechanism.num_steps * middle)
-        fits = composed_epsilon([*releases, dataclasses.replace(last, mechanism=more)], delta) <= max_epsilon
-        low, high = (middle, high) if fits else (low, middle)
+        epsilon = composed_epsilon([*releases, dataclasses.replace(last, mechanism=more)], limits.max_delta)
+        low, high = (middle, high) if epsilon <= limits.max_epsilon else (low, middle)
     return low
 
 

@@ -62,6 +62,8 @@ def print_report(report: PrivacyReport, console: Console) -> None:
     console.print(table)
     if not report.is_noise_secret:
         _print(console, "SEEDED noise: whoever knows the seed can remove it; those runs protected nobody.", "bold red")
+    if report.is_over_cap:
+        _print(console, "More was spent than this site's policy grants.", "bold red")
     if any(cohort.num_unprotected for cohort in report.cohorts):
         _print(console, "Something was released without noise: nothing bounds what it revealed.", "bold red")
     if report.clock_went_back:

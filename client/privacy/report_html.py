@@ -26,7 +26,10 @@ def to_html(report: PrivacyReport, *, title: str = "") -> str:
             title=title,
             max_rounds_left=MAX_ROUNDS_LEFT,
             max_second_epsilon=MAX_SECOND_EPSILON,
-            plots=[_plot(cohort.course, report.max_epsilon) for cohort in report.cohorts],
+            plots=[
+                _plot(cohort.course, report.max_epsilon if report.delta == report.max_delta else None)
+                for cohort in report.cohorts
+            ],
         )
     )
 

@@ -55,4 +55,4 @@ def _require_unfinished(kit: ServerKit, run_id: str, folder: Path) -> None:
         failure = folder / FAILURE_FILE
         if failure.exists():
             raise RoundError(failure.read_text(encoding="utf-8"))
-        raise RoundError(f"Expected results in {folder}: Flower says {run.status}; python -m server resume goes on.")
+        raise RoundError(f"Expected results in {folder}: Flower says {run.status}; fedmammo server resume goes on.")

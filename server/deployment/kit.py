@@ -47,7 +47,7 @@ class ServerKit:
             values = build(_Values, plain, path="")
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
             raise ConfigError(
-                f"Expected the server's kit in {folder}, as python -m server provision makes it: "
+                f"Expected the server's kit in {folder}, as fedmammo server provision makes it: "
                 f"{' '.join(str(error).split())}"
             ) from error
         return cls(folder=folder.resolve(), host=values.host, port=values.port, sites=values.sites)

@@ -185,7 +185,7 @@ def _flwr(kit: ServerKit, *arguments: str) -> dict[str, Any]:
         reply = json.loads(finished.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise RoundError(
-            f"Expected the SuperLink to answer flwr {arguments[0]} on {kit.local_address}; is python -m server "
+            f"Expected the SuperLink to answer flwr {arguments[0]} on {kit.local_address}; is fedmammo server "
             "start running?"
         ) from error
     if not isinstance(reply, dict) or not reply.get("success"):

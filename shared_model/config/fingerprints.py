@@ -5,8 +5,10 @@ import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from shared_model.config.experiment import ExperimentConfig
+if TYPE_CHECKING:
+    from shared_model.config.experiment import ExperimentConfig
 
 _ROOT = Path(__file__).resolve().parents[2]
 _SHARED_SOURCE = (("client", "*.py"), ("shared_model", "*.py"), ("configs", "*.yaml"))
@@ -27,7 +29,7 @@ def source_fingerprint() -> str:
     return digest.hexdigest()
 
 
-def config_fingerprint(config: ExperimentConfig) -> str:
+def config_fingerprint(config: "ExperimentConfig") -> str:
     """Return the SHA-256 over the configuration as JSON."""
     return hashlib.sha256(config.to_json().encode()).hexdigest()
 

@@ -1,20 +1,42 @@
 """How every command of ours tells a person what is wrong: on the standard error, a failure in one line."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.logging import RichHandler
 
 
-def log_to_stderr(level: int = logging.WARNING) -> Console:
-    """Show log records from ``level`` on, and return the console of the standard error."""
-    console = Console(stderr=True)
-    logging.basicConfig(level=level, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
-    return console
+def log_to_stderr(level: int = logging.WARNING) -> None:
+    """Show log records from ``level`` on."""
+    handler = RichHandler(console=Console(stderr=True), show_path=False)
+    logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
 
 
 def print_error(reason: object) -> None:
     """Print ``error: reason`` in one line."""
+    _print(f"error: {' '.join(str(reason).split())}", style="bold red")
+
+
+def print_note(note: object) -> None:
+    """Print what a person should know although nothing went wrong, in one line."""
+    _print(str(note), style="")
+
+
+@contextmanager
+def on_interrupt(note: str) -> Iterator[None]:
+    """Give Ctrl-C inside the block a note: what became of the work so far.
+
+    Raises:
+        KeyboardInterrupt: with ``note`` as its text.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(note) from interrupt
+
+
+def _print(line: str, *, style: str) -> None:
     # A reason may hold what looks like markup, such as a path in brackets.
-    line = f"error: {reason}"
-    Console(stderr=True).print(line, style="bold red", highlight=False, markup=False, soft_wrap=True)
+    Console(stderr=True).print(line, style=style, highlight=False, markup=False, soft_wrap=True)

@@ -105,7 +105,7 @@ class LedgerCost:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PrivacyBenchmark:
-    """What ``python -m simulations.benchmarks.command privacy`` measures."""
+    """What ``fedmammo benchmark privacy`` measures."""
 
     num_patients: int
     num_lesions: int

@@ -16,7 +16,7 @@ FEDERATION = "federation"
 """Name of the files of all sites together, so that no site may bear it."""
 
 
-def write_privacy_reports(ledgers: Mapping[str, Path], folder: Path, *, max_epsilon: float | None) -> None:
+def write_privacy_reports(ledgers: Mapping[str, Path], folder: Path) -> None:
     """Write ``SITE.html`` and ``SITE.json`` for every site, and ``federation.html`` and ``federation.json``.
 
     All sites are priced at one delta, the largest that any of their releases names. A patient known at one site only
@@ -32,7 +32,7 @@ def write_privacy_reports(ledgers: Mapping[str, Path], folder: Path, *, max_epsi
             raise ValueError(f"Expected site={site!r} to be a file's name other than {FEDERATION!r}.")
     deltas = [report_on(path).delta for path in ledgers.values()]
     delta = max((value for value in deltas if value is not None), default=None)
-    reports = {site: report_on(path, delta=delta, max_epsilon=max_epsilon) for site, path in ledgers.items()}
+    reports = {site: report_on(path, delta=delta) for site, path in ledgers.items()}
     for site, report in reports.items():
         write_atomically(folder / f"{site}.html", to_html(report, title=site).encode())
         write_atomically(folder / f"{site}.json", to_json(report).encode())

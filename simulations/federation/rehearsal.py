@@ -1,11 +1,10 @@
-"""``python -m simulations.federation.rehearsal [overrides]``: a whole federation of processes on this machine.
+"""A whole federation of processes on this machine.
 
 Certificates and kits are made, one coordinator and one process per hospital start and speak TLS over the loopback, a
 run is submitted and followed, and everything is stopped. The patients are synthetic, or those of ``data.root`` dealt to
 the hospitals; the sites' policies are open, since nobody's real limits are at stake.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import os
@@ -27,17 +26,17 @@ from server.deployment.provision import Kits, provision
 from shared_model.config.choices import DataSource
 from shared_model.config.composition import compose
 from shared_model.config.experiment import ExperimentConfig
-from shared_model.errors import ConfigError, FederatedMammographyError, RoundError
+from shared_model.errors import ConfigError, RoundError
 from shared_model.system import processes
-from shared_model.system.terminal import print_error
 from simulations.federation.display import SimulationDisplay
 from simulations.federation.prepare import prepare
 from simulations.federation.privacy_reports import write_privacy_reports
 
 _START_SECONDS = 600.0
 _POLL_SECONDS = 0.5
-_INTERRUPTED = 130
 ROOT = Path(__file__).resolve().parents[2]
+FEDMAMMO = (sys.executable, "-P", "-m", "simulations.commands")
+"""The command ``fedmammo`` of this tree; ``-P`` keeps the working folder from standing in for a package."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +81,7 @@ class Rehearsal:
         Raises:
             RoundError: it ended or did not become ready.
         """
-        with self._process("server", "-m", "server", "start", "--kit", str(self.kits.server)) as process:
+        with self._process("server", "server", "start", "--kit", str(self.kits.server)) as process:
             kit, deadline = ServerKit.load(self.kits.server), time.monotonic() + _START_SECONDS
             is_open = processes.wait_for_port(kit.port, process, seconds=_START_SECONDS, stop=threading.Event())
             while not is_open or set(kit.node_ids()) != set(self.kits.sites):
@@ -93,11 +92,11 @@ class Rehearsal:
 
     def site(self, name: str) -> "contextlib.AbstractContextManager[processes.Process]":
         """Run the process of one hospital."""
-        return self._process(name, "-m", "client", "start", "--site", str(self.kits.sites[name] / "site.yaml"))
+        return self._process(name, "site", "start", "--site", str(self.kits.sites[name] / "site.yaml"))
 
     def command(self, name: str, *arguments: str) -> Sequence[str]:
-        """Return the command line of ``python -m server`` ``name``."""
-        return sys.executable, "-m", "server", name, "--kit", str(self.kits.server), *arguments
+        """Return the command line of ``fedmammo server`` ``name``."""
+        return *FEDMAMMO, "server", name, "--kit", str(self.kits.server), *arguments
 
     @property
     def ledgers(self) -> Mapping[str, Path]:
@@ -107,7 +106,7 @@ class Rehearsal:
     @contextlib.contextmanager
     def _process(self, name: str, *arguments: str) -> Iterator[processes.Process]:
         process = processes.start_process(
-            (sys.executable, *arguments), environment=environment(), folder=self.logs, log=self.logs / f"{name}.log"
+            (*FEDMAMMO, *arguments), environment=environment(), folder=self.logs, log=self.logs / f"{name}.log"
         )
         try:
             yield process
@@ -147,32 +146,12 @@ def rehearse(overrides: Sequence[str], console: Console) -> int:
         submit = rehearsal.command("run", *overrides_for(prepared.config, overrides), f"run.dir='{folder}'")
         status = subprocess.run(submit, env=environment(), check=False).returncode  # noqa: S603, our own command
     if status == 0:
-        write_privacy_reports(rehearsal.ledgers, folder / "privacy", max_epsilon=None)
+        write_privacy_reports(rehearsal.ledgers, folder / "privacy")
         console.print(f"Privacy reports in {folder}/privacy, logs in {rehearsal.logs}", highlight=False, soft_wrap=True)
     return status
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0 only when the results are written."""
-    parser = argparse.ArgumentParser(prog="python -m simulations.federation.rehearsal", description=__doc__)
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides, key=value, as of python -m simulations.run")
-    overrides = parser.parse_args(arguments).overrides
-    console, errors = Console(), Console(stderr=True)
-    try:
-        return rehearse(overrides, console)
-    except FederatedMammographyError as error:
-        print_error(error)
-        return 1
-    except KeyboardInterrupt:
-        errors.print("interrupted; all processes were stopped", highlight=False)
-        return _INTERRUPTED
-
-
 def environment() -> dict[str, str]:
     """Return the environment of the processes."""
-    # The processes start in folders of their own and import the packages of this tree.
+    # The processes import the packages of this tree, which need not be installed.
     return {**os.environ, **processes.FLOWER_ENVIRONMENT, "PYTHONPATH": str(ROOT)}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

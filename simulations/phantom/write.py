@@ -1,30 +1,24 @@
 """Writes the phantom, a synthetic CBIS-DDSM: the real data set's folders, tables and peculiarities, with other pixels.
 
-``python -m simulations.phantom.write --out DIR`` writes it; ``write_phantom`` is the same from code. The peculiarities
-are those that a reader of the real data set must survive: line breaks inside path cells, ``000000.dcm`` in the table
+``fedmammo phantom --out FOLDER`` writes it; ``write_phantom`` is the same from code. The peculiarities are those that a
+reader of the real data set must survive: line breaks inside path cells, ``000000.dcm`` in the table
 where the file is ``1-1.dcm``, ``breast density`` beside ``breast_density``, swapped crops and masks, masks of another
 size, both folder layouts, density 0, empty and joined descriptors, and patients who are in both official splits.
 """
 
-import argparse
 import json
 import multiprocessing
 import os
 import shutil
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import cv2
-from rich.console import Console
-from rich.progress import Progress
 
 from shared_model.errors import DataError
 from simulations.phantom.case_tables import write_tables
@@ -38,7 +32,6 @@ GENERATOR_VERSION = 1
 
 _WORTH_A_PROCESS = 150
 """Patients whose films take longer to draw than a process takes to start."""
-_INTERRUPTED = 128 + signal.SIGINT
 
 
 def write_phantom(
@@ -157,46 +150,3 @@ def _exit_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m simulations.phantom.write",
-        description="Write a synthetic CBIS-DDSM: DICOM films, crops and masks with the official tables.",
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="absent or empty folder to write to")
-    parser.add_argument("--patients", type=int, default=240, metavar="N", help="number of patients (default: 240)")
-    parser.add_argument("--seed", type=int, default=0, metavar="SEED", help="same seed, same bytes (default: 0)")
-    return parser.parse_args(arguments)
-
-
-def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, 1 for an error or 130 when interrupted."""
-    parsed = _parse(arguments)
-    console = Console(stderr=True, soft_wrap=True)
-    try:
-        with Progress(console=console, transient=True) as bar:
-            task = bar.add_task("Drawing patients", total=parsed.patients)
-            write_phantom(
-                parsed.out,
-                num_patients=parsed.patients,
-                seed=parsed.seed,
-                progress=lambda number: bar.update(task, completed=number),
-            )
-    except (DataError, OSError, ValueError) as error:
-        console.print(f"error: {error}", markup=False, highlight=False)
-        return 1
-    except KeyboardInterrupt:
-        console.print("interrupted: nothing was written", markup=False)
-        return _INTERRUPTED
-    console.print(f"{parsed.patients} patients in {parsed.out}", markup=False, highlight=False)
-    return 0
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)
-    sys.exit(main())

@@ -1,7 +1,7 @@
 """What privacy costs the diagnosis: every input at every promise, beside what else could be done and what is published.
 
 The table is about the official test lesions of CBIS-DDSM masses over the three hospitals that saw the patients. Nothing
-was chosen by it: the recipe comes from ``python -m simulations.studies.study search``, on training patients alone.
+was chosen by it: the recipe comes from ``fedmammo study search``, on training patients alone.
 """
 
 import csv

@@ -164,13 +164,13 @@ def epsilon(ground: Ground) -> list[Cell]:
     return [Cell(name="no privacy", overrides=(*fixed, NO_PRIVACY)), *private]
 
 
-PROTOCOLS: Mapping[str, tuple[str, Callable[[Ground], list[Cell]]]] = {
-    "leave-one-hospital-out": ("generalisation to a hospital that never trained", leave_one_hospital_out),
-    "cross-site": ("every hospital's own network and the federated one, at every hospital", cross_site),
-    "baselines": ("centralised, local, one modality, logistic regression, majority", baselines),
-    "epsilon": ("the price of privacy", epsilon),
+PROTOCOLS: Mapping[str, Callable[[Ground], list[Cell]]] = {
+    "leave-one-hospital-out": leave_one_hospital_out,
+    "cross-site": cross_site,
+    "baselines": baselines,
+    "epsilon": epsilon,
 }
-"""All but cross-validation, which has a number of folds: name to purpose and cells."""
+"""All but cross-validation and search, which have a number of folds."""
 
 
 def quoted(value: str | None) -> str:

@@ -34,7 +34,7 @@ from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import FederatedMammographyError
 from shared_model.metrics import delong
 from shared_model.metrics.delong import PairedComparison
-from simulations.run import simulate
+from simulations.federation.simulation import simulate
 from simulations.studies.tables import Row
 
 _GRACE_SECONDS = 10.0

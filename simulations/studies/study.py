@@ -4,16 +4,13 @@ Every cell of a study is an ordinary run with a folder of its own. A study that 
 stopped: cells with results are not run again, one that was cut off goes on from its last round.
 """
 
-import argparse
 import itertools
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from server.evaluation.predictions import Predictions, read_attributes
@@ -23,22 +20,19 @@ from server.report.plot_style import save_png
 from shared_model.config.composition import compose
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
-from shared_model.errors import ConfigError, FederatedMammographyError
+from shared_model.errors import ConfigError
 from shared_model.system.files import write_atomically
-from shared_model.system.terminal import log_to_stderr, print_error
-from simulations.arguments import at_least, each_at_least
 from simulations.federation.prepare import prepare
 from simulations.studies.privacy_utility import UTILITY, utility_cells
 from simulations.studies.protocols import NO_PRIVACY, PROTOCOLS, Cell, Ground, cross_validation, quoted
+from simulations.studies.purposes import CROSS_VALIDATION, SEARCH
 from simulations.studies.recipe_search import (
-    CANDIDATES_FILE,
     Candidate,
-    read_candidates,
     search_cells,
     search_table,
     write_search,
 )
-from simulations.studies.runner import CellDisplay, Job, default_workers, read_rows, run_cells
+from simulations.studies.runner import CellDisplay, Job, read_rows, run_cells
 from simulations.studies.tables import (
     Row,
     brief_cells,
@@ -51,9 +45,7 @@ from simulations.studies.tables import (
 )
 from simulations.studies.tabular_baseline import tabular_baselines
 
-_INTERRUPTED = 130
 _STUDY_FILE = "study_overrides.json"
-_CROSS_VALIDATION, _SEARCH = "cross-validation", "search"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +89,9 @@ class Study:
 
     def cells(self, ground: Ground) -> list[Cell]:
         """Return the runs of one seed."""
-        if self.protocol == _CROSS_VALIDATION:
+        if self.protocol == CROSS_VALIDATION:
             return cross_validation(ground, num_folds=self.num_folds)
-        if self.protocol == _SEARCH:
+        if self.protocol == SEARCH:
             # Folds are files of what the network reads, which a candidate may change.
             grounds = {candidate: self.ground(ground.config.seed, candidate.overrides) for candidate in self.candidates}
             return [
@@ -107,7 +99,7 @@ class Study:
                 for candidate, of_candidate in grounds.items()
                 for cell in search_cells(of_candidate, candidate, num_folds=self.num_folds)
             ]
-        return utility_cells(ground) if self.protocol == UTILITY else PROTOCOLS[self.protocol][1](ground)
+        return utility_cells(ground) if self.protocol == UTILITY else PROTOCOLS[self.protocol](ground)
 
     def run_folder(self, cell: str, seed: int) -> Path:
         """Return where the run of one cell lies."""
@@ -159,16 +151,17 @@ def _tabular(ground: Ground, seed: int) -> list[Row]:
     ]
 
 
-def report(study: Study, rows: Sequence[Row], sites: Sequence[str], console: Console) -> None:
+def report(study: Study, rows: Sequence[Row], console: Console) -> None:
     """Print and write the tables, and draw what can be drawn."""
     title = f"{study.protocol}: {' '.join(study.overrides) or 'defaults'}"
-    if study.protocol == _SEARCH:
+    if study.protocol == SEARCH:
         write_search(study.folder, title, table := search_table(rows, study.candidates, study.num_folds))
         print_table(console, title, *table)
         console.print(f"Table in {study.folder}", highlight=False, soft_wrap=True)
         return
-    together = f"all {study.num_folds} folds" if study.protocol == _CROSS_VALIDATION else None
+    together = f"all {study.num_folds} folds" if study.protocol == CROSS_VALIDATION else None
     summaries = summarise(rows, together=together)
+    sites = compose([*study.overrides, "run.dir=unused"]).federation.sites
     print_table(console, title, *summary_cells(summaries))
     if len(study.seeds) == 1:
         print_table(console, "Every run, with 95 % intervals over patients", *brief_cells(rows))
@@ -188,69 +181,3 @@ def _report_sweep(study: Study, rows: Sequence[Row]) -> None:
         folder = study.run_folder(row.cell, row.seed)
         write_epsilon_study(sweep, folder)
         write_report(folder)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m simulations.studies.study",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    protocols = parser.add_subparsers(dest="protocol", required=True)
-    purposes = {
-        _CROSS_VALIDATION: "k-fold over training patients; the test split stays unseen",
-        _SEARCH: "which recipe: candidates cross-validated over training patients",
-    }
-    purposes |= {name: purpose for name, (purpose, _) in PROTOCOLS.items()}
-    for name, purpose in purposes.items():
-        protocol = protocols.add_parser(name, help=purpose)
-        protocol.add_argument("overrides", nargs="*", help="Hydra overrides of every run, key=value")
-        protocol.add_argument("--seeds", type=each_at_least(0), default=(0,), help="separated by commas; default 0")
-        protocol.add_argument(
-            "--workers", type=at_least(1), default=default_workers(), help="cells that run at once; default %(default)s"
-        )
-        protocol.add_argument("--out", type=Path, help="folder; default runs/PROTOCOL")
-        if name in {_CROSS_VALIDATION, _SEARCH}:
-            protocol.add_argument("--folds", type=at_least(2), default=5, help="default 5")
-        if name == _SEARCH:
-            protocol.add_argument("--candidates", type=Path, default=CANDIDATES_FILE, help="YAML; default %(default)s")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0 only when every cell has results."""
-    options = _parser().parse_args(arguments)
-    console = Console()
-
-    def run() -> None:
-        study = Study(
-            protocol=options.protocol,
-            overrides=tuple(options.overrides),
-            seeds=options.seeds,
-            folder=(options.out or Path("runs") / options.protocol).resolve(),
-            num_folds=getattr(options, "folds", 0),
-            candidates=read_candidates(options.candidates) if options.protocol == _SEARCH else (),
-        )
-        rows = run_study(study, console, num_workers=options.workers)
-        report(study, rows, compose([*study.overrides, "run.dir=unused"]).federation.sites, console)
-
-    return exit_code_of(run)
-
-
-def exit_code_of(run: Callable[[], None]) -> int:
-    """Run what goes on after an interruption; return 0 only when it has finished."""
-    errors = log_to_stderr()
-    torch.set_num_threads(1)
-    try:
-        run()
-    except FederatedMammographyError as error:
-        print_error(error)
-        return 1
-    except KeyboardInterrupt:
-        errors.print("interrupted; the same command goes on where this one stopped", highlight=False)
-        return _INTERRUPTED
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 import server.deployment.provision as provisioning
-from client.__main__ import main
 from client.deployment import preflight as preflight_module
 from client.deployment.preflight import Status, may_start, preflight
 from client.deployment.site_file import SiteFile
 from client.privacy.ledger import Ledger
 from server.deployment.provision import provision
 from shared_model.system.processes import free_port
+from simulations.commands.app import main
 from simulations.phantom.write import write_phantom
 
 DIGEST = "0" * 64
@@ -81,7 +81,7 @@ def test_all_is_well(kits, capsys):
     made, port = kits
     with served(made.server, port):
         checks = by_name(made)
-        assert main(["preflight", "--site", str(made.sites["MGH"] / "site.yaml")]) == 0
+        assert main(["site", "preflight", "--site", str(made.sites["MGH"] / "site.yaml")]) == 0
     assert [check.name for check in checks.values() if check.status is not Status.OK] == []
     assert set(checks) == {
         *(
@@ -163,11 +163,11 @@ def test_failures_name_what_to_do_and_stop_the_start(kits, monkeypatch, capsys):
     failed = {name for name, check in checks.items() if check.status is Status.FAILED}
     assert failed == {"data", "ledger", "policy", "bundles", "private key", "audit log", "disk"}
     assert all(checks[name].remedy for name in failed)
-    assert main(["preflight", "--site", str(kit / "site.yaml")]) == 1
-    assert main(["start", "--site", str(kit / "site.yaml")]) == 1
+    assert main(["site", "preflight", "--site", str(kit / "site.yaml")]) == 1
+    assert main(["site", "start", "--site", str(kit / "site.yaml")]) == 1
     assert "Expected every check to pass" in capsys.readouterr().err
 
 
 def test_no_site_file(tmp_path, capsys):
-    assert main(["preflight", "--site", str(tmp_path / "site.yaml")]) == 1
+    assert main(["site", "preflight", "--site", str(tmp_path / "site.yaml")]) == 1
     assert capsys.readouterr().err.count("error:") == 1

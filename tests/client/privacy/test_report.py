@@ -10,19 +10,21 @@ from pathlib import Path
 from statistics import NormalDist
 
 import pytest
+import yaml
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
 from dp_accounting.pld import PLDAccountant
 
-from client.__main__ import main
 from client.privacy.ledger import Ledger
 from client.privacy.ledger_database import read_history
 from client.privacy.ledger_entries import Purpose, Reserved, Unprotected
 from client.privacy.ledger_history import Limits
+from client.privacy.policy import OPEN_POLICY
 from client.privacy.report_figures import report_on
 from client.privacy.report_formats import to_json
 from client.privacy.report_html import to_html
 from shared_model.config.choices import NoiseSource
 from shared_model.privacy.mechanism import Mechanism
+from simulations.commands.app import main
 
 CANARY = "ZQXCANARYQXZ"
 PATIENTS = [f"{CANARY}-{number}" for number in range(30)]
@@ -85,9 +87,29 @@ def ledger(path):
     return Ledger(path)
 
 
-def run_report(path, folder, *more):
+def site_file(path, *, max_epsilon=None):
+    """Write the settings of a hospital with this ledger and a policy with this cap."""
+    policy = yaml.safe_load(OPEN_POLICY.read_text()) | {"max_epsilon": max_epsilon, "max_delta": 1e-4}
+    settings = {
+        "site": "MGH",
+        "server": "localhost:1",
+        "data_root": "data",
+        "data_source": "cbis_ddsm",
+        "roster": None,
+        "ledger": path.name,
+        "policy": "policy.yaml",
+        "state_dir": "state",
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (path.parent / "policy.yaml").write_text(yaml.safe_dump(policy))
+    (path.parent / "site.yaml").write_text(yaml.safe_dump(settings))
+    return path.parent / "site.yaml"
+
+
+def run_report(path, folder, *more, max_epsilon=None):
+    site = site_file(path, max_epsilon=max_epsilon)
     outs = [folder / f"report{suffix}" for suffix in (".html", ".json", ".csv")]
-    code = main(["privacy-report", "--ledger", str(path), *(f"--out={out}" for out in outs), *more])
+    code = main(["site", "privacy-report", "--site", str(site), *(f"--out={out}" for out in outs), *more])
     return code, *(out.read_text() for out in outs)
 
 
@@ -133,7 +155,7 @@ def test_delta_is_the_largest_recorded_unless_given(ledger, path):
 
 def test_rounds_left_are_the_most_that_the_ledger_itself_grants(ledger, path):
     release(ledger, count=3)
-    left = report_on(path, max_epsilon=6.0).cohorts[0].rounds_left
+    left = report_on(path, limits=Limits(max_epsilon=6.0, max_delta=1e-4)).cohorts[0].rounds_left
     assert 0 < left < 100
     assert independent_epsilon([STEP] * (3 + left), 1e-4) <= 6.0 < independent_epsilon([STEP] * (4 + left), 1e-4)
 
@@ -141,7 +163,7 @@ def test_rounds_left_are_the_most_that_the_ledger_itself_grants(ledger, path):
 def test_rounds_left_are_at_the_cohorts_own_noise(ledger, path):
     release(ledger, count=3)
     release(ledger, run="b" * 64, patients=PATIENTS[:2], mechanism=dataclasses.replace(STEP, noise_multiplier=50.0))
-    left = report_on(path, max_epsilon=6.0).cohorts[0].rounds_left
+    left = report_on(path, limits=Limits(max_epsilon=6.0, max_delta=1e-4)).cohorts[0].rounds_left
     assert left < 100
 
 
@@ -176,7 +198,7 @@ def test_head_of_an_earlier_report_must_be_in_the_chain(ledger, path, tmp_path):
     release(ledger)
     head = report_on(path).head
     release(ledger, run="b" * 64)
-    assert main(["privacy-report", f"--ledger={path}", f"--expect-head={head}"]) == 0
+    assert main(["site", "privacy-report", f"--site={site_file(path)}", f"--expect-head={head}"]) == 0
     for other in path.parent.iterdir():
         other.unlink()
     release(Ledger(path), count=2)
@@ -187,7 +209,7 @@ def test_head_of_an_earlier_report_must_be_in_the_chain(ledger, path, tmp_path):
 
 def test_nothing_points_outside(ledger, path, tmp_path):
     release(ledger, count=2)
-    _, html, _, _ = run_report(path, tmp_path, "--max-epsilon=9")
+    _, html, _, _ = run_report(path, tmp_path, max_epsilon=9.0)
     assert "<svg" in html
     assert not re.search(r"https?:|//|\bsrc=|\bhref=|<script|<link|@import|url\(", html)
 
@@ -296,13 +318,14 @@ def test_empty_ledger(ledger, path, tmp_path):
 )
 def test_wrong_argument_is_one_line(argument, ledger, path, tmp_path, capsys):
     release(ledger)
-    assert main(["privacy-report", f"--ledger={path}", f"--out={tmp_path / 'x.json'}", argument]) == 2
+    arguments = [f"--site={site_file(path)}", f"--out={tmp_path / 'x.json'}", argument]
+    assert main(["site", "privacy-report", *arguments]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", ["none.sqlite", "[red]none", "[/x]none"])
 def test_missing_ledger_is_named(name, tmp_path, capsys):
-    assert main(["privacy-report", "--ledger", str(tmp_path / name)]) == 1
+    assert main(["site", "privacy-report", "--site", str(site_file(tmp_path / name))]) == 1
     assert Path(name).name in capsys.readouterr().err
 
 

@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from server.__main__ import main
 from server.evaluation.predictions import HISTOGRAM_FILE, PREDICTIONS_FILE, counts_to_csv
 from server.report.html_report import REPORT_FILE, to_html, write_report
 from server.report.model_card import MODEL_CARD_FILE, to_model_card
@@ -16,6 +15,7 @@ from server.report.stored_run import StoredRun
 from server.results.document import RESULTS_FILE, read_results, write_results
 from shared_model.errors import ConfigError
 from shared_model.metrics.score_histogram import ScoreHistogram
+from simulations.commands.app import main
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -77,7 +77,7 @@ def test_it_can_be_written_again(folder):
     before = (folder / MODEL_CARD_FILE).read_bytes()
     (folder / REPORT_FILE).unlink()
     (folder / MODEL_CARD_FILE).unlink()
-    assert main(["report", str(folder)]) == 0
+    assert main(["server", "report", str(folder)]) == 0
     assert (folder / MODEL_CARD_FILE).read_bytes() == before
     assert (folder / REPORT_FILE).exists()
 
@@ -85,7 +85,7 @@ def test_it_can_be_written_again(folder):
 def test_a_folder_without_results_is_an_error_in_one_line(folder, capsys):
     (folder / RESULTS_FILE).unlink()
     (folder / REPORT_FILE).unlink()
-    assert main(["report", str(folder)]) == 1
+    assert main(["server", "report", str(folder)]) == 1
     assert "Expected a finished run" in capsys.readouterr().err
     assert not (folder / REPORT_FILE).exists()
 

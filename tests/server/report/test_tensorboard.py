@@ -8,10 +8,10 @@ import struct
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from server.__main__ import main
 from server.report.tensorboard import EVENTS_FOLDER, write_events
 from server.results.document import RESULTS_FILE, read_results
 from shared_model.errors import ConfigError
+from simulations.commands.app import main
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def scalars_of(folder):
 
 
 def test_every_round_and_final_figure_is_there(folder, capsys):
-    assert main(["events", str(folder)]) == 0
+    assert main(["server", "events", str(folder)]) == 0
     assert EVENTS_FOLDER in capsys.readouterr().out
     results, scalars = read_results(folder / RESULTS_FILE), scalars_of(folder / EVENTS_FOLDER)
     for entry in results.rounds:

@@ -44,7 +44,7 @@ def site(tmp_path):
 @pytest.fixture
 def written(tmp_path):
     def write(ledgers):
-        write_privacy_reports(ledgers, tmp_path / "out", max_epsilon=None)
+        write_privacy_reports(ledgers, tmp_path / "out")
         assert {path.name for path in (tmp_path / "out").iterdir()} == {
             f"{name}.{suffix}" for name in (*ledgers, "federation") for suffix in ("html", "json")
         }
@@ -99,9 +99,9 @@ def test_one_site_that_is_not_verified_leaves_no_figure_of_the_federation(site, 
 @pytest.mark.parametrize("name", ["federation", "../A", ""])
 def test_site_that_cannot_name_its_files(name, site, tmp_path):
     with pytest.raises(ValueError, match="to be a file's name other than 'federation'"):
-        write_privacy_reports({name: site("A", count=1)}, tmp_path / "out", max_epsilon=None)
+        write_privacy_reports({name: site("A", count=1)}, tmp_path / "out")
 
 
 def test_no_site(tmp_path):
     with pytest.raises(ValueError, match="at least one site"):
-        write_privacy_reports({}, tmp_path / "out", max_epsilon=None)
+        write_privacy_reports({}, tmp_path / "out")

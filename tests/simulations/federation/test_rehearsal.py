@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import sys
 import threading
 import time
 from pathlib import Path
@@ -24,7 +23,7 @@ from shared_model.config.composition import compose
 from shared_model.system.audit_log import verify
 from shared_model.system.processes import free_port, start_process, stop_process
 from simulations.federation.prepare import prepare
-from simulations.federation.rehearsal import Rehearsal, environment, overrides_for
+from simulations.federation.rehearsal import FEDMAMMO, Rehearsal, environment, overrides_for
 
 pytestmark = pytest.mark.slow
 SECONDS = 600
@@ -229,7 +228,7 @@ class TestChaos:
         stopping = start_process(command, environment=environment(), folder=stage.folder, log=stage.folder / "stop.log")
         assert stopping.wait(SECONDS) == 0
         assert follower.wait(SECONDS) == 1
-        assert "Flower says finished:stopped; python -m server resume goes on" in stage.said(run_dir)
+        assert "Flower says finished:stopped; fedmammo server resume goes on" in stage.said(run_dir)
         results = stage.finish(stage.submit(run_dir, command="resume"), run_dir, "resume")
         assert [entry.round for entry in results.rounds] == [1, 2, 3]
 
@@ -262,7 +261,7 @@ class TestChaos:
             out=tmp_path / "others", sites=["MGH"], host="localhost", port=1, valid_days=1, approved_bundles=[]
         )
         shutil.copy(others.sites["MGH"] / "node.key", stranger / "node.key")
-        command = (sys.executable, "-m", "client", "start", "--site", str(stranger / "site.yaml"))
+        command = (*FEDMAMMO, "site", "start", "--site", str(stranger / "site.yaml"))
         process = start_process(command, environment=environment(), folder=tmp_path, log=tmp_path / "stranger.log")
         try:
             log = stranger / "state" / "supernode.log"

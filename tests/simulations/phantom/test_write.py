@@ -16,7 +16,8 @@ from client.data.tables.cbis_ddsm import read_cbis_ddsm
 from shared_model.config.composition import compose
 from shared_model.errors import DataError
 from shared_model.vocabulary import LesionType
-from simulations.phantom.write import MARKER, main, write_phantom
+from simulations.commands.app import main
+from simulations.phantom.write import MARKER, write_phantom
 
 TYPES = tuple(LesionType)
 
@@ -149,7 +150,7 @@ class TestWriting:
         assert (tmp_path / "data" / MARKER).is_file()
 
     def test_command(self, tmp_path, capsys):
-        assert main(["--out", str(tmp_path / "data"), "--patients", "12", "--seed", "1"]) == 0
+        assert main(["phantom", "--out", str(tmp_path / "data"), "--num-patients", "12", "--seed", "1"]) == 0
         assert (tmp_path / "data" / MARKER).is_file()
-        assert main(["--out", str(tmp_path / "data"), "--patients", "13", "--seed", "1"]) != 0
+        assert main(["phantom", "--out", str(tmp_path / "data"), "--num-patients", "13", "--seed", "1"]) != 0
         assert Path(tmp_path / "data").name in capsys.readouterr().err

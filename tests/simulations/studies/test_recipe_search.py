@@ -6,8 +6,8 @@ import pytest
 from server.results.evidence import Evidence, Figure, LevelResult
 from shared_model.config.composition import compose
 from shared_model.errors import ConfigError
+from simulations.commands.app import main
 from simulations.studies.recipe_search import CANDIDATES_FILE, Candidate, read_candidates, search_table
-from simulations.studies.study import main
 from simulations.studies.tables import Row
 
 
@@ -85,7 +85,10 @@ def test_a_search_from_the_command_line(smoke, tmp_path, capsys):
     path.write_text("as asked: []\nboth views: [data.views=all]\n")
     overrides = ["preset=smoke", f"data.root={smoke.root}", f"data.cache_dir={smoke.cache}"]
     options = ["--folds", "2", "--candidates", str(path), "--out", str(tmp_path / "out")]
-    assert main(["search", *overrides, "training.num_rounds=1", "evaluation.bootstrap_resamples=100", *options]) == 0
+    assert (
+        main(["study", "search", *overrides, "training.num_rounds=1", "evaluation.bootstrap_resamples=100", *options])
+        == 0
+    )
     assert "both views" in capsys.readouterr().out
     lines = (tmp_path / "out" / "search.md").read_text().splitlines()
     assert sum(line.startswith(("| as asked |", "| both views |")) for line in lines) == 2

@@ -19,9 +19,9 @@ from client.privacy.ledger_database import read_history
 from client.privacy.ledger_entries import Committed, Reserved
 from shared_model.config.composition import compose
 from shared_model.errors import ConfigError, FederatedMammographyError
+from simulations.commands.app import main
 from simulations.studies import runner as study_runner
 from simulations.studies.runner import CellDisplay, Job, default_workers, read_rows, run_cells
-from simulations.studies.study import main
 
 SECONDS = 120
 ROOT = Path(__file__).parents[3]
@@ -115,10 +115,10 @@ class TestFailure:
 @pytest.mark.parametrize("to_all", [True, False], ids=["to the group", "to the parent"])
 def test_an_interrupt_leaves_no_process_and_no_budget_spent_in_vain(smoke, tmp_path, to_all):
     fixed = ("preset=smoke", f"data.root={smoke.root}", f"data.cache_dir={smoke.cache}", "training.num_rounds=20")
-    arguments = ["cross-validation", *fixed, "--folds", "2", "--out", str(tmp_path), "--workers", "2"]
+    arguments = ["study", "cross-validation", *fixed, "--folds", "2", "--out", str(tmp_path), "--workers", "2"]
     process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "simulations.studies.study", *arguments],
-        cwd=ROOT,
+        [sys.executable, "-P", "-m", "simulations.commands", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

@@ -1,4 +1,4 @@
-"""The coordinator's commands without a SuperLink; with one they run in tests/simulations/test_rehearsal.py."""
+"""The coordinator's commands without a SuperLink; with one they run in the rehearsal's tests."""
 
 import json
 import shutil
@@ -7,19 +7,19 @@ from datetime import datetime, timedelta
 import pytest
 import yaml
 
-from server.__main__ import main
 from server.deployment import superlink
 from server.deployment.bundle import bundle_digest
 from server.deployment.kit import ServerKit
 from server.deployment.provision import provision
 from shared_model.errors import ConfigError
+from simulations.commands.app import main
 
 
 @pytest.fixture(scope="module")
 def provisioned(tmp_path_factory):
     """Making the bundle takes seconds."""
     out = tmp_path_factory.mktemp("provisioned") / "kits"
-    assert main(["provision", "--sites", "mgh,wfu", "--out", str(out), "--port", "1"]) == 0
+    assert main(["server", "provision", "--sites", "mgh,wfu", "--out", str(out), "--port", "1"]) == 0
     return out
 
 
@@ -40,31 +40,31 @@ def test_sites_approve_the_bundle_that_will_be_sent(provisioned):
 
 
 def test_provision_will_not_overwrite(kit, capsys):
-    assert main(["provision", "--sites", "mgh", "--out", str(kit.parent)]) == 1
+    assert main(["server", "provision", "--sites", "mgh", "--out", str(kit.parent)]) == 1
     assert "new or empty folder" in one_line_error(capsys)
 
 
 def test_no_kit(tmp_path, capsys):
-    assert main(["status", "--kit", str(tmp_path)]) == 1
-    assert "as python -m server provision makes it" in one_line_error(capsys)
+    assert main(["server", "status", "--kit", str(tmp_path)]) == 1
+    assert "as fedmammo server provision makes it" in one_line_error(capsys)
 
 
 def test_no_superlink(kit, capsys):
     (kit / "state" / "flower").mkdir(parents=True)
     connection = f'[superlink.coordinator]\naddress = "127.0.0.1:1"\nroot-certificates = "{kit / "ca.pem"}"\n'
     (kit / "state" / "flower" / "config.toml").write_text(connection)
-    assert main(["status", "--kit", str(kit)]) == 1
+    assert main(["server", "status", "--kit", str(kit)]) == 1
     assert one_line_error(capsys)
 
 
 def test_a_run_needs_enrolled_sites(kit, capsys, tmp_path):
-    assert main(["run", "--kit", str(kit), "preset=smoke", f"run.dir={tmp_path / 'run'}"]) == 1
+    assert main(["server", "run", "--kit", str(kit), "preset=smoke", f"run.dir={tmp_path / 'run'}"]) == 1
     assert "Expected all sites to be enrolled" in one_line_error(capsys)
 
 
 def test_resume_needs_a_run(kit, capsys, tmp_path):
-    assert main(["resume", "--kit", str(kit), str(tmp_path)]) == 1
-    assert "Expected a run of python -m server run" in one_line_error(capsys)
+    assert main(["server", "resume", "--kit", str(kit), str(tmp_path)]) == 1
+    assert "Expected a run of fedmammo server run" in one_line_error(capsys)
 
 
 def test_start_refuses_a_certificate_of_another_authority(kit, tmp_path, capsys):
@@ -72,7 +72,7 @@ def test_start_refuses_a_certificate_of_another_authority(kit, tmp_path, capsys)
         out=tmp_path / "other", sites=["mgh"], host="localhost", port=1, valid_days=9, approved_bundles=[]
     )
     (kit / "server.pem").write_bytes((other.server / "server.pem").read_bytes())
-    assert main(["start", "--kit", str(kit)]) == 1
+    assert main(["server", "start", "--kit", str(kit)]) == 1
     assert "signed" in one_line_error(capsys)
 
 
@@ -83,7 +83,7 @@ def test_start_refuses_an_expired_certificate(kit, monkeypatch, capsys):
             return datetime.now(tz) + timedelta(days=400)
 
     monkeypatch.setattr(superlink, "datetime", Later)
-    assert main(["start", "--kit", str(kit)]) == 1
+    assert main(["server", "start", "--kit", str(kit)]) == 1
     assert "it has expired; make new kits" in one_line_error(capsys)
 
 

@@ -1,13 +1,11 @@
-"""``python -m simulations.explanations.command RUN``: why the network of a finished run scored test lesions as it did.
+"""Why the network of a finished run scored test lesions as it did.
 
 Writes a picture of every lesion, the part that image and columns had in its score, and figures that say whether the
 maps can be trusted, to ``explanations/`` in the run folder; then the report again, with them.
 """
 
-import argparse
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,14 +44,12 @@ from server.results.document import RESULTS_FILE, read_results
 from shared_model.config.choices import Modality, Views
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
-from shared_model.errors import ConfigError, DicomError, FederatedMammographyError
+from shared_model.errors import ConfigError, DicomError
 from shared_model.network.efficientnet import EfficientNetLite, load_efficientnet_lite
 from shared_model.network.fusion import FusionNet, build_network
 from shared_model.network.state import load_constants, load_trainable, trainable_state
 from shared_model.system.seeding import derive_seed, numpy_generator
-from shared_model.system.terminal import log_to_stderr, print_error
 from shared_model.vocabulary import clinical_columns, clinical_width
-from simulations.arguments import at_least
 from simulations.explanations import faithfulness as checks
 from simulations.explanations.saliency import (
     LesionScorer,
@@ -314,31 +310,3 @@ def print_checks(found: Explanations, console: Console) -> None:
             "-" if row.similarity is None else f"r {row.similarity:+.2f}",
         )
     console.print(table)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0 only when the report is written."""
-    parser = argparse.ArgumentParser(
-        prog="python -m simulations.explanations.command",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run", type=Path, help="folder of a finished run with images")
-    parser.add_argument("--count", type=at_least(4), default=16, help="how many test lesions; default 16")
-    options = parser.parse_args(arguments)
-    console = Console()
-    log_to_stderr()
-    torch.set_num_threads(1)
-    try:
-        print_checks(explain_run(FinishedRun.open(options.run), options.count, console), console)
-        console.print(
-            f"Pictures in {options.run / EXPLANATIONS_FOLDER}, report written again", highlight=False, soft_wrap=True
-        )
-    except FederatedMammographyError as error:
-        print_error(error)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,13 +3,13 @@ import math
 
 import pytest
 
-from simulations.benchmarks.command import main
+from simulations.commands.app import main
 
 
 def test_privacy_benchmark_writes_what_it_measured(tmp_path, capsys):
     out = tmp_path / "folder" / "privacy.json"
-    options = ["privacy", "--repeats", "1", "--num-patients", "12", "--image-size", "32", "--out", str(out)]
-    assert main(options) == 0
+    options = ["--repeats", "1", "--num-patients", "12", "--image-size", "32", "--out", str(out)]
+    assert main(["benchmark", "privacy", *options]) == 0
     found = json.loads(out.read_text())
     assert (found["num_patients"], found["image_size"], found["num_repeats"]) == (12, 32, 1)
     assert found["num_lesions"] >= 24 + 11
@@ -49,8 +49,8 @@ def test_privacy_benchmark_writes_what_it_measured(tmp_path, capsys):
 
 def test_scale_benchmark_writes_what_it_measured(tmp_path, capsys):
     out, plot = tmp_path / "scale.json", tmp_path / "scale.png"
-    options = ["scale", "--sites", "2,20", "--repeats", "1", "--small", "--out", str(out), "--plot", str(plot)]
-    assert main(options) == 0
+    options = ["--num-sites", "2,20", "--repeats", "1", "--small", "--out", str(out), "--plot", str(plot)]
+    assert main(["benchmark", "scale", *options]) == 0
     few, many = json.loads(out.read_text())
     assert (few["num_sites"], many["num_sites"]) == (2, 20)
     for row in (few, many):
@@ -66,11 +66,14 @@ def test_scale_benchmark_writes_what_it_measured(tmp_path, capsys):
         (["privacy", "--repeats", "0"], "expected 0 >= 1"),
         (["privacy", "--num-patients", "9"], "expected 9 >= 10"),
         (["privacy", "--image-size", "31"], "expected 31 >= 32"),
-        (["scale", "--sites", "10,0"], "expected 0 >= 1"),
-        ([], "the following arguments are required: kind"),
+        (["scale", "--num-sites", "10,0"], "expected 0 >= 1"),
     ],
 )
 def test_the_command_line_is_checked(capsys, options, message):
-    with pytest.raises(SystemExit, match="2"):
-        main(options)
+    assert main(["benchmark", *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_benchmark_must_be_named(capsys):
+    assert main(["benchmark"]) == 2
+    assert "Usage: fedmammo benchmark" in capsys.readouterr().out

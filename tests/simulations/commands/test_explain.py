@@ -9,7 +9,8 @@ from server.evaluation.predictions import Predictions
 from server.report.explanations import EXPLANATIONS_FOLDER, INDEX_FILE, read_explanations
 from server.report.html_report import REPORT_FILE
 from server.results.document import read_results
-from simulations.explanations.command import FinishedRun, main
+from simulations.commands.app import main
+from simulations.explanations.explain_run import FinishedRun
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def explained(smoke, tmp_path_factory):
     folder = shutil.copytree(smoke.first, tmp_path_factory.mktemp("explained") / "run")
-    assert main([str(folder), "--count", "4"]) == 0
+    assert main(["explain", str(folder), "--count", "4"]) == 0
     return folder
 
 
@@ -35,7 +36,7 @@ def test_every_lesion_has_its_picture_and_its_own_score(explained):
 
 def test_another_backbone_and_both_views_together_explain_their_own_score(run_smoke):
     folder = run_smoke("model.backbone=efficientnet_lite1", "data.views=all", "training.num_rounds=1")
-    assert main([str(folder), "--count", "4"]) == 0
+    assert main(["explain", str(folder), "--count", "4"]) == 0
     scores = Predictions.from_csv(folder / "predictions.csv").scores
     for lesion in read_explanations(folder / EXPLANATIONS_FOLDER).lesions:
         assert lesion.score == pytest.approx(scores[lesion.row], abs=1e-4)
@@ -66,7 +67,7 @@ def test_errors_come_first(explained):
 
 def test_cut_regions_know_where_the_lesion_lies(run_smoke):
     folder = run_smoke("data.image.mode=roi", "training.num_rounds=1")
-    assert main([str(folder), "--count", "4"]) == 0
+    assert main(["explain", str(folder), "--count", "4"]) == 0
     for check in read_explanations(folder / EXPLANATIONS_FOLDER).checks:
         assert check.num_marked == 4
         # A context of 1.5 leaves the box at most 1 / 2.25 of the square.
@@ -76,20 +77,18 @@ def test_cut_regions_know_where_the_lesion_lies(run_smoke):
 @pytest.mark.parametrize("overrides", [["model.modality=clinical"]])
 def test_a_run_without_images_is_refused(run_smoke, overrides, capsys):
     folder = run_smoke(*overrides)
-    assert main([str(folder)]) == 1
+    assert main(["explain", str(folder)]) == 1
     assert "Expected a run with images" in capsys.readouterr().err
     assert not (folder / EXPLANATIONS_FOLDER).exists()
 
 
 def test_no_run_is_an_error_in_one_line(tmp_path, capsys):
-    assert main([str(tmp_path)]) == 1
+    assert main(["explain", str(tmp_path)]) == 1
     assert "Expected a finished run" in capsys.readouterr().err
 
 
 def test_a_damaged_index_is_named(explained, tmp_path, capsys):
-    from server.__main__ import main as server  # noqa: PLC0415
-
     folder = shutil.copytree(explained, tmp_path / "run")
     (folder / EXPLANATIONS_FOLDER / INDEX_FILE).write_text("{}")
-    assert server(["report", str(folder)]) == 1
+    assert main(["server", "report", str(folder)]) == 1
     assert "index.json" in capsys.readouterr().err

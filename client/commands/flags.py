@@ -1,0 +1,9 @@
+"""The flag that all commands of a hospital share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SitePath = Annotated[Path, typer.Option("--site", help="The hospital's settings, site.yaml.")]
+HERE = Path("site.yaml")

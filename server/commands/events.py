@@ -1,0 +1,14 @@
+"""``fedmammo server events``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def events(runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of the runs.")]) -> None:
+    """Write finished runs as TensorBoard event files."""
+    from server.report.tensorboard import write_events
+
+    for run in runs:
+        typer.echo(write_events(run))

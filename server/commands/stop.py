@@ -1,0 +1,19 @@
+"""``fedmammo server stop``."""
+
+from typing import Annotated
+
+import typer
+
+from server.commands.flags import HERE, KitPath
+
+
+def stop(
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="As fedmammo server status gives it.")],
+    kit: KitPath = HERE,
+) -> None:
+    """Stop a run; what it has finished stays."""
+    from server.deployment.kit import ServerKit
+    from server.deployment.superlink import stop_run
+
+    stop_run(ServerKit.load(kit), run_id)
+    typer.echo(f"Run {run_id} is stopping; fedmammo server resume goes on with it later.")

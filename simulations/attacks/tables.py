@@ -1,0 +1,71 @@
+"""What a person reads of an attack: tables on the screen, and the bounds as JSON."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from shared_model.system.files import write_atomically
+from simulations.attacks.inversion import FeatureRecovery, Inversion
+from simulations.attacks.membership import CONFIDENCE, Audit, Fault
+
+
+def print_audits(found: Sequence[Audit], console: Console) -> None:
+    """Print one row per audited mechanism: what was claimed and what the attack proves, where it came closest."""
+    table = Table(
+        title=f"Membership attack, {found[0].num_trials} trials with the canary and without",
+        caption=f"Least epsilon: the attack proves at least this, at {len(found[0].bounds)} deltas together with "
+        f"{CONFIDENCE:.0%} confidence. Shown is the delta at which it comes closest to the claim or farthest beyond.",
+    )
+    for name in ("mechanism", "delta", "least epsilon", "claimed", "claim"):
+        table.add_column(name, justify="left" if name in ("mechanism", "claim") else "right")
+    for audit in found:
+        closest = max(audit.bounds, key=lambda bound: bound.least_epsilon - bound.claimed_epsilon)
+        table.add_row(
+            _name(audit),
+            f"{closest.delta:g}",
+            f"{closest.least_epsilon:.2f}",
+            f"{closest.claimed_epsilon:.2f}",
+            _verdict(audit),
+        )
+    console.print(table)
+
+
+def _verdict(audit: Audit) -> str:
+    if audit.fault is Fault.NONE:
+        return "BROKEN" if audit.is_violated else "stands"
+    return "falls" if audit.is_violated else "stands: MISSED"
+
+
+def _name(audit: Audit) -> str:
+    if audit.fault is not Fault.NONE:
+        return f"FAULT: {audit.fault}"
+    sampling = f", sampling rate {audit.sampling_rate:g}" if audit.sampling_rate < 1 else ""
+    return f"{audit.gradient_method} gradients{sampling}"
+
+
+def print_inversions(found: Sequence[Inversion], recovery: FeatureRecovery, console: Console) -> None:
+    """Print how close the attack came with and without privacy."""
+    table = Table(title="Likeness of original and reconstruction")
+    for name in ("attacked", "measure", "no privacy", "with privacy"):
+        table.add_column(name, justify="right" if "privacy" in name else "left")
+    for number, inversion in enumerate(found, start=1):
+        values = (inversion.correlation_without, inversion.correlation_with)
+        table.add_row(f"image {number}, small_cnn", "correlation of pixels", *(f"{value:.2f}" for value in values))
+    values = (recovery.without_privacy, recovery.with_privacy)
+    table.add_row("frozen features, linear head", "cosine", *(f"{value:.2f}" for value in values))
+    console.print(table)
+
+
+def write_audits(path: Path, found: Sequence[Audit], *, seed: int) -> None:
+    """Write every bound of every audit as JSON.
+
+    Raises:
+        OSError: ``path`` cannot be written.
+    """
+    entries = [dataclasses.asdict(audit) | {"is_violated": audit.is_violated} for audit in found]
+    document = {"seed": seed, "confidence": CONFIDENCE, "audits": entries}
+    write_atomically(path, json.dumps(document, indent=2).encode() + b"\n")

@@ -1,0 +1,104 @@
+"""What a person reads of a benchmark: tables on the screen, and the figures as JSON."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from shared_model.system.files import write_atomically
+from simulations.benchmarks.many_sites import HEAD, Scale
+from simulations.benchmarks.private_steps import PrivacyBenchmark
+
+
+def print_privacy(benchmark: PrivacyBenchmark, console: Console) -> None:
+    """Print one table of the steps and one of the plans."""
+    console.print(_throughput_table(benchmark))
+    console.print(_calibration_table(benchmark))
+    console.print(_ledger_table(benchmark))
+    console.print(
+        f"Medians of {benchmark.num_repeats} interleaved repeats, {benchmark.num_threads} threads, torch "
+        f"{benchmark.torch_version}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _throughput_table(benchmark: PrivacyBenchmark) -> Table:
+    table = Table(
+        title=f"Whole-cohort steps: {benchmark.num_patients} patients, {benchmark.num_lesions} lesions",
+        caption="Heads read cached features. Baseline, without privacy: batched, as training does it, or one backward "
+        "pass per patient. Ratio: private steps in the time of one of the baseline. Way with *: what training chooses.",
+    )
+    for name in ("network", "gradients", "baseline"):
+        table.add_column(name)
+    for name in ("baseline [ms]", "private [ms]", "ratio", "target"):
+        table.add_column(name, justify="right")
+    for row in benchmark.throughput:
+        table.add_row(
+            row.network,
+            row.gradient_method + ("*" if row.is_chosen else ""),
+            row.baseline,
+            f"{1e3 * row.baseline_seconds:.1f}",
+            f"{1e3 * row.private_seconds:.1f}",
+            f"{row.ratio:.2f}",
+            "-" if row.target is None else f">= {row.target:g}" + ("" if row.ratio >= row.target else ", missed"),
+        )
+    return table
+
+
+def _calibration_table(benchmark: PrivacyBenchmark) -> Table:
+    table = Table(title="Making a privacy plan, nothing cached")
+    for name in ("sampling rate", "steps", "noise multiplier", "calibrate [s]", "target [s]", "cross-check [s]"):
+        table.add_column(name, justify="right")
+    for row in benchmark.calibration:
+        table.add_row(
+            f"{row.sampling_rate:g}",
+            str(row.num_steps),
+            f"{row.noise_multiplier:g}",
+            f"{row.calibrate_seconds:.2f}",
+            f"< {row.target_seconds:g}" + ("" if row.calibrate_seconds < row.target_seconds else ", missed"),
+            f"{row.cross_check_seconds:.2f}",
+        )
+    return table
+
+
+def _ledger_table(benchmark: PrivacyBenchmark) -> Table:
+    table = Table(title="A round's ledger: reserve and commit")
+    for name in ("earlier releases", "round [ms]", "target [ms]", "open and verify [ms]"):
+        table.add_column(name, justify="right")
+    for row in benchmark.ledger:
+        table.add_row(
+            str(row.num_earlier_releases),
+            f"{1e3 * row.round_seconds:.1f}",
+            f"< {1e3 * row.target_seconds:g}" + ("" if row.round_seconds < row.target_seconds else ", missed"),
+            f"{1e3 * row.open_seconds:.1f}",
+        )
+    return table
+
+
+def print_scale(rows: Sequence[Scale], console: Console) -> None:
+    """Print one row per federation."""
+    table = Table(title="One round without training, in one process")
+    for name in ("network", "sites", "round [s]", "per site [ms]", "target [ms]", "peak memory [MiB]"):
+        table.add_column(name, justify="left" if name == "network" else "right")
+    for row in rows:
+        table.add_row(
+            row.network,
+            str(row.num_sites),
+            f"{row.round_seconds:.3f}",
+            f"{1e3 * row.seconds_per_site:.2f}",
+            "-" if row.network != HEAD else "< 5" if row.meets_target else "< 5, missed",
+            f"{row.peak_bytes / 2**20:.1f}",
+        )
+    console.print(table)
+
+
+def write_figures(path: Path, figures: object) -> None:
+    """Write figures, made of lists, dictionaries and numbers, as JSON.
+
+    Raises:
+        OSError: ``path`` cannot be written.
+    """
+    write_atomically(path, json.dumps(figures, indent=2).encode() + b"\n")

@@ -1,0 +1,1 @@
+"""``fedmammo``, and what needs no hospital. A command parses, calls and prints, and imports when it runs."""

@@ -1,0 +1,100 @@
+"""``fedmammo attack``: attacks on what a hospital sends."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simulations.commands.flags import Seed, at_least, positive
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+app = typer.Typer(help="Attacks on what a hospital sends, for whoever doubts the guarantee.", no_args_is_help=True)
+
+Epsilon = Annotated[float, typer.Option(parser=positive, metavar="NUMBER", help="Target epsilon of what is attacked.")]
+
+
+def _png(text: str) -> Path:
+    if not text.endswith(".png"):
+        raise typer.BadParameter(f"expected {text} to end in .png")
+    return Path(text)
+
+
+@app.command()
+def membership(
+    trials: Annotated[
+        int, typer.Option(parser=at_least(4), metavar="NUMBER", help="With the patient, and as many without.")
+    ] = 1000,
+    epsilon: Epsilon = 8.0,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the bounds to this JSON file too.")] = None,
+) -> None:
+    """Ask whether a patient took part: a lower bound on epsilon, beside the one claimed.
+
+    Fails where a claim falls, or where a fault that was planted in the mechanism stays unseen.
+    """
+    from rich.console import Console
+
+    from shared_model.errors import PrivacyError
+    from simulations.attacks.membership import audits
+    from simulations.attacks.tables import print_audits, write_audits
+
+    console = Console()
+    with _progress(console) as bar:
+        task = bar.add_task("trials", total=None)
+        found = list(
+            audits(
+                target_epsilon=epsilon,
+                num_trials=trials,
+                seed=seed,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        )
+    print_audits(found, console)
+    if out is not None:
+        write_audits(out, found, seed=seed)
+    if not all(audit.is_as_it_should_be for audit in found):
+        raise PrivacyError(
+            "Expected every claim to stand without a fault and to fall with one; more --trials see more."
+        )
+
+
+@app.command()
+def inversion(
+    out: Annotated[Path, typer.Option(parser=_png, metavar="FILE", help="PNG file of the pictures to write.")],
+    images: Annotated[int, typer.Option(parser=at_least(1), metavar="NUMBER", help="How many to attack.")] = 4,
+    steps: Annotated[int, typer.Option(parser=at_least(1), metavar="NUMBER", help="Of each search.")] = 1500,
+    epsilon: Epsilon = 8.0,
+    seed: Seed = 0,
+) -> None:
+    """Ask what a patient's image looks like: a search for it behind an update, with privacy and without."""
+    from rich.console import Console
+
+    from simulations.attacks.inversion import invert_images, recover_features, write_pictures
+    from simulations.attacks.tables import print_inversions
+
+    console = Console()
+    with _progress(console) as bar:
+        task = bar.add_task("search", total=None)
+        found = list(
+            invert_images(
+                num_images=images,
+                target_epsilon=epsilon,
+                num_steps=steps,
+                seed=seed,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        )
+    recovery = recover_features(target_epsilon=epsilon, seed=seed)
+    write_pictures(out, found, target_epsilon=epsilon)
+    print_inversions(found, recovery, console)
+    typer.echo(f"Pictures in {out}")
+
+
+def _progress(console: "Console") -> "Progress":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

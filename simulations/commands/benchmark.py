@@ -1,0 +1,85 @@
+"""``fedmammo benchmark``: figures that a reader can measure again on any machine."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from simulations.commands.flags import Numbers, Overrides, Repeats, Seeds, Workers, at_least, each_at_least
+
+app = typer.Typer(help="Figures that a reader can measure again on any machine.", no_args_is_help=True)
+
+Json = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures to this JSON file too.")]
+_SIZES, _FIVE = Numbers((10, 100, 1000)), Numbers(range(5))
+_STOPPED = "interrupted; the same command goes on where this one stopped"
+
+
+@app.command()
+def privacy(
+    out: Json = None,
+    repeats: Repeats = 5,
+    num_patients: Annotated[int, typer.Option(parser=at_least(10), metavar="NUMBER", help="Size of the cohort.")] = 250,
+    image_size: Annotated[int, typer.Option(parser=at_least(32), metavar="NUMBER", help="Side in pixels.")] = 128,
+) -> None:
+    """Measure what privacy costs in time."""
+    from rich.console import Console
+
+    from simulations.benchmarks.private_steps import measure_privacy
+    from simulations.benchmarks.tables import print_privacy, write_figures
+
+    benchmark = measure_privacy(num_patients=num_patients, image_size=image_size, num_repeats=repeats)
+    print_privacy(benchmark, Console())
+    if out is not None:
+        write_figures(out, dataclasses.asdict(benchmark))
+
+
+@app.command()
+def scale(
+    num_sites: Annotated[
+        Numbers, typer.Option(parser=each_at_least(1), metavar="NUMBER,...", help="Sizes of the federations.")
+    ] = _SIZES,
+    repeats: Repeats = 5,
+    small: Annotated[bool, typer.Option("--small", help="Leave the network of 45 MB out.")] = False,
+    out: Json = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the figures to this PNG file.")] = None,
+) -> None:
+    """Measure what a round costs with many sites, without training."""
+    from rich.console import Console
+
+    from simulations.benchmarks.many_sites import measure_scale, write_scale
+    from simulations.benchmarks.tables import print_scale, write_figures
+
+    console = Console()
+    with console.status("") as status:
+        rows = list(measure_scale(num_sites, num_repeats=repeats, with_large=not small, progress=status.update))
+    print_scale(rows, console)
+    if plot is not None:
+        write_scale(plot, rows)
+    if out is not None:
+        write_figures(out, [dataclasses.asdict(row) for row in rows])
+
+
+@app.command()
+def utility(
+    overrides: Overrides = None,
+    seeds: Seeds = _FIVE,
+    workers: Workers = None,
+    resamples: Annotated[int, typer.Option(parser=at_least(100), metavar="NUMBER", help="Of the bootstrap.")] = 1000,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write to.")] = Path("runs/utility"),
+) -> None:
+    """Measure what privacy costs the diagnosis, on CBIS-DDSM masses; data.root=FOLDER is needed."""
+    import torch
+    from rich.console import Console
+
+    from shared_model.system.terminal import log_to_stderr, on_interrupt
+    from simulations.benchmarks.utility import report_utility
+    from simulations.studies.privacy_utility import RECIPE, UTILITY
+    from simulations.studies.runner import default_workers
+    from simulations.studies.study import Study
+
+    log_to_stderr()
+    torch.set_num_threads(1)
+    study = Study(protocol=UTILITY, overrides=(*RECIPE, *(overrides or ())), seeds=seeds, folder=out.resolve())
+    with on_interrupt(_STOPPED):
+        report_utility(study, Console(), num_workers=workers or default_workers(), num_resamples=resamples)

@@ -1,0 +1,87 @@
+"""Flags and arguments that several commands of this package share, and what their values may be."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+
+class Numbers(tuple[int, ...]):
+    """Distinct whole numbers, separated by commas on the command line."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self))
+
+
+def at_least(smallest: int) -> Callable[[object], int]:
+    """Return the parser of whole numbers from ``smallest``.
+
+    >>> at_least(2)("3")
+    3
+    """
+
+    def number(text: object) -> int:
+        try:
+            value = int(str(text))
+        except ValueError:
+            raise typer.BadParameter(f"invalid number value: {text!r}") from None
+        if value < smallest:
+            raise typer.BadParameter(f"expected {value} >= {smallest}")
+        return value
+
+    return number
+
+
+def each_at_least(smallest: int) -> Callable[[object], Numbers]:
+    """Return the parser of distinct whole numbers from ``smallest``, separated by commas.
+
+    >>> each_at_least(0)("3,0,12")
+    (3, 0, 12)
+    """
+
+    def numbers(text: object) -> Numbers:
+        try:
+            values = [int(part) for part in str(text).split(",")]
+        except ValueError:
+            raise typer.BadParameter(f"invalid numbers value: {str(text)!r}") from None
+        found = Numbers(map(at_least(smallest), values))
+        if len(set(found)) < len(found):
+            raise typer.BadParameter(f"expected {text} to be distinct")
+        return found
+
+    return numbers
+
+
+def positive(text: object) -> float:
+    """Parse a finite number > 0.
+
+    >>> positive("0.5")
+    0.5
+    """
+    try:
+        value = float(str(text))
+    except ValueError:
+        raise typer.BadParameter(f"invalid number value: {text!r}") from None
+    if not 0 < value < float("inf"):
+        raise typer.BadParameter(f"expected {value} > 0 and finite")
+    return value
+
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Changes of the configuration, as in fedmammo simulate --help."),
+]
+Seed = Annotated[int, typer.Option(parser=at_least(0), metavar="NUMBER", help="The same seed draws the same again.")]
+Seeds = Annotated[
+    Numbers,
+    typer.Option(parser=each_at_least(0), metavar="NUMBER,...", help="One series of runs for each."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(parser=at_least(1), metavar="NUMBER", help="Runs at once; if not given 2, or 1 on a single core."),
+]
+Repeats = Annotated[
+    int, typer.Option(parser=at_least(1), metavar="NUMBER", help="Repeats of every measurement, whose median counts.")
+]

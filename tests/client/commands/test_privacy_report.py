@@ -1,0 +1,108 @@
+"""The cap in a hospital's report is the one of its policy, whatever is typed."""
+
+import json
+
+import pytest
+import yaml
+
+from client.privacy.ledger import Ledger
+from client.privacy.ledger_entries import Purpose, Reserved
+from client.privacy.ledger_history import Limits
+from client.privacy.policy import OPEN_POLICY
+from shared_model.config.choices import NoiseSource
+from shared_model.privacy.mechanism import Mechanism
+from simulations.commands.app import main
+
+MAX_EPSILON, MAX_DELTA = 6.0, 1e-4
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A hospital's folder, in which the command runs: three releases at epsilon 4.2 in all."""
+    limits = {"max_epsilon": MAX_EPSILON, "max_delta": MAX_DELTA}
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(yaml.safe_load(OPEN_POLICY.read_text()) | limits))
+    settings = {"site": "MGH", "server": "localhost:1", "data_root": "data", "data_source": "cbis_ddsm"}
+    settings |= {"roster": None, "ledger": "ledger.sqlite", "policy": "policy.yaml", "state_dir": "state"}
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(settings))
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    cohort = ledger.cohort([f"patient-{number}" for number in range(30)])
+    for number in range(3):
+        release = Reserved(
+            purpose=Purpose.TRAINING,
+            run="a" * 64,
+            server_round=number + 1,
+            request=str(number),
+            cohort=cohort.fingerprint,
+            num_patients_declared=30,
+            mechanism=Mechanism(noise_multiplier=2.431, sampling_rate=1.0, num_steps=1),
+            delta=1e-5,
+            target_epsilon=9.0,
+            max_grad_norm=0.5,
+            noise=NoiseSource.SECURE,
+        )
+        reservation = ledger.reserve(release, cohort, Limits(max_epsilon=None, max_delta=MAX_DELTA))
+        ledger.commit(reservation, b"reply")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def report(site, *arguments):
+    assert main(["site", "privacy-report", "--out", "report.json", "--out", "report.html", *arguments]) == 0
+    return json.loads((site / "report.json").read_text()), (site / "report.html").read_text()
+
+
+def cap(site, max_epsilon):
+    path = site / "policy.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"max_epsilon": max_epsilon}))
+
+
+def test_site_yaml_of_the_working_folder_and_its_policy_are_read(site):
+    found, html = report(site)
+    assert (found["max_epsilon"], found["max_delta"], found["delta"]) == (MAX_EPSILON, MAX_DELTA, MAX_DELTA)
+    assert found["cohorts"][0]["rounds_left"] > 0
+    assert "grants epsilon 6 at delta 0.0001" in html
+
+
+def test_the_cap_holds_at_the_policys_delta_whatever_delta_the_figures_have(site):
+    at_cap, _ = report(site)
+    other, html = report(site, "--delta", "1e-9")
+    assert other["epsilon"] > at_cap["epsilon"]
+    assert (other["max_epsilon"], other["max_delta"]) == (MAX_EPSILON, MAX_DELTA)
+    assert other["cohorts"][0]["rounds_left"] == at_cap["cohorts"][0]["rounds_left"]
+    assert other["is_over_cap"] is False
+    # The cap is of another delta than the curve.
+    assert "granted 6" not in html
+
+
+@pytest.mark.parametrize(("max_epsilon", "is_over"), [(1.0, True), (6.0, False), (None, False)])
+def test_more_than_was_granted_is_said(site, capsys, max_epsilon, is_over):
+    cap(site, max_epsilon)
+    found, html = report(site)
+    assert found["is_over_cap"] is is_over
+    assert ("More than that was spent." in html) is is_over
+    assert ("More was spent than this site's policy grants." in capsys.readouterr().out) is is_over
+
+
+@pytest.mark.parametrize("flag", ["--max-epsilon=100", "--max-delta=0.1", "--ledger=ledger.sqlite", "--policy=x"])
+def test_nobody_types_another_cap_or_ledger(site, capsys, flag):
+    assert main(["site", "privacy-report", flag]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: No such option '{flag.split('=')[0]}'.")
+    assert line.endswith("See fedmammo site privacy-report --help.")
+
+
+@pytest.mark.parametrize("name", ["site.yaml", "policy.yaml"])
+def test_a_file_that_is_missing_is_named(site, capsys, name):
+    (site / name).unlink()
+    assert main(["site", "privacy-report"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert name in line
+
+
+def test_a_report_that_cannot_be_written_is_one_line(site, capsys):
+    (site / "file").write_text("")
+    assert main(["site", "privacy-report", "--out", "file/report.json"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "file" in line
