@@ -1,9 +1,9 @@
-"""Tries to see a patient's image in what a hospital sends, without privacy and with it.
+"""Gradient inversion: tries to see a patient's image in the update that a hospital sends, without and with privacy.
 
 The worst case for the patient: a site that trains on one patient alone, for one step, and a server that knows the
 label and chose the parameters so that every layer passes on what it saw. From the update the attacker searches for the
-image whose gradient points the same way (Geiping et al. 2020, Inverting Gradients, Eq. 4). The default network, a head
-on frozen features, needs no search: without privacy its update is the input times a number.
+image whose gradient points in the same direction (Geiping et al. 2020, Inverting Gradients, Eq. 4). The default
+network, a head on frozen features, needs no search: without privacy its update is the input times a number.
 """
 
 import dataclasses
@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from client.data.preprocessing import mask_box, resize, square_crop
 from client.training.dp_sgd import LocalTraining, train_round
 from client.training.noise import NoiseGenerator
 from server.report.plot_style import FONT_SIZE, save_png
@@ -27,17 +26,14 @@ from shared_model.network.efficientnet import FEATURE_WIDTH
 from shared_model.network.fusion import FusionNet, build_network
 from shared_model.network.standardisation import unit_length
 from shared_model.privacy.plan import PrivacyPlan
-from shared_model.system.seeding import derive_seed, numpy_generator
-from shared_model.vocabulary import LesionType
-from simulations.phantom.films import draw_film
-from simulations.phantom.patients import Patient
-from simulations.phantom.population import MIN_PATIENTS, draw_patients
+from shared_model.system.seeding import derive_seed
+from simulations.attacks.mass_crops import draw_mass_crops
 from simulations.seeding import torch_generator
 
 IMAGE_SIZE = 32
 """Side in pixels: the smallest that the encoder takes, and the easiest to invert."""
-_CONTEXT = 1.5
 _SEARCH_RATE = 0.05
+"""Learning rate of the search."""
 _SMOOTHNESS = 1e-2
 """Weight of the total variation."""
 _PICTURE_INCHES = 1.5
@@ -45,7 +41,7 @@ _PICTURE_INCHES = 1.5
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Inversion:
-    """One image and what the attacker made of two updates from it; ``(IMAGE_SIZE, IMAGE_SIZE)`` each, in [0, 1]."""
+    """An image and its reconstructions from two updates on it; ``(IMAGE_SIZE, IMAGE_SIZE)`` each, in [0, 1]."""
 
     original: Tensor
     without_privacy: Tensor
@@ -87,11 +83,11 @@ def invert_images(
         progress: called after each step of each search.
     """
     total = 2 * num_images * num_steps
-    for index, pixels in enumerate(_draw_masses(num_images, seed)):
-        network, label = _encoder(seed), torch.ones(1)
-        lesion = _alone(pixels[None, None], label)
-        found = []
-        for attempt, training in enumerate(_trainings("model.backbone=small_cnn", target_epsilon)):
+    for index, pixels in enumerate(draw_mass_crops(num_images, size=IMAGE_SIZE, seed=seed)):
+        network, label = _pixel_network(seed), torch.ones(1)
+        lesion = _single_lesion(pixels[None, None], label)
+        reconstructions = []
+        for attempt, training in enumerate(_without_and_with_privacy("model.backbone=small_cnn", target_epsilon)):
             noise = NoiseGenerator.from_seed(derive_seed(seed, "inversion", index))
             update = _update(network, lesion, training, noise)
 
@@ -100,19 +96,24 @@ def invert_images(
                     progress(before + step, total)
 
             start = 0.5 + 0.1 * torch.randn(pixels.shape, generator=torch_generator(seed, "search", index))
-            found.append(_search(network, label, update, start=start, num_steps=num_steps, on_step=advance))
-        yield Inversion(original=pixels, without_privacy=found[0], with_privacy=found[1])
+            reconstructions.append(_search(network, label, update, start=start, num_steps=num_steps, on_step=advance))
+        yield Inversion(original=pixels, without_privacy=reconstructions[0], with_privacy=reconstructions[1])
 
 
 def recover_features(*, target_epsilon: float, seed: int) -> FeatureRecovery:
-    """Read the input of a head on frozen features off its update."""
+    """Read the input of a head on frozen features off its update.
+
+    Args:
+        target_epsilon: of the private update, which is the only one of its run; delta is 1e-4.
+        seed: of features, parameters and noise.
+    """
     features = torch.randn((1, FEATURE_WIDTH), generator=torch_generator(seed, "features"))
     cosines = []
-    for training in _trainings("model.backbone=efficientnet_lite0", target_epsilon):
+    for training in _without_and_with_privacy("model.backbone=efficientnet_lite0", target_epsilon):
         network = build_network(_config("model.backbone=efficientnet_lite0", target_epsilon).model, 0, seed=seed)
         noise = NoiseGenerator.from_seed(derive_seed(seed, "recovery"))
-        (weight,) = _update(network, _alone(features, torch.ones(1)), training, noise)
-        # One factor, the error of the prediction, stands before every entry; the last is that of a constant.
+        (weight,) = _update(network, _single_lesion(features, torch.ones(1)), training, noise)
+        # Every entry is an input times the error of the prediction; the last input is the constant 1.
         recovered = unit_length((weight[:, :-1] / weight[:, -1:]).double())
         cosines.append(float(recovered @ unit_length(features.double()).T))
     return FeatureRecovery(without_privacy=cosines[0], with_privacy=cosines[1])
@@ -142,31 +143,7 @@ def write_pictures(path: Path, inversions: Sequence[Inversion], *, target_epsilo
     save_png(figure, path)
 
 
-def _draw_masses(count: int, seed: int) -> Iterator[Tensor]:
-    """Yield crops ``(IMAGE_SIZE, IMAGE_SIZE)`` round synthetic masses, stretched to [0, 1]."""
-    patients = (patient for patient in draw_patients(MIN_PATIENTS * count, seed) if _has_mass(patient))
-    for patient in patients:
-        lesion = patient.lesions[0]
-        film = draw_film(
-            [lesion],
-            density=patient.density,
-            view=lesion.views[0],
-            laterality=lesion.laterality,
-            rng=numpy_generator(seed, patient.patient_id),
-        )
-        crop = resize(square_crop(film.image, mask_box(film.masks[0]), _CONTEXT), IMAGE_SIZE)
-        pixels = torch.from_numpy(crop.astype(np.float32))
-        yield (pixels - pixels.min()) / (pixels.max() - pixels.min())
-        count -= 1
-        if count == 0:
-            return
-
-
-def _has_mass(patient: Patient) -> bool:
-    return patient.lesions[0].lesion_type is LesionType.MASS
-
-
-def _alone(images: Tensor, labels: Tensor) -> Lesions:
+def _single_lesion(images: Tensor, labels: Tensor) -> Lesions:
     return Lesions(
         images=images,
         has_image=torch.ones(1, dtype=torch.bool),
@@ -176,8 +153,8 @@ def _alone(images: Tensor, labels: Tensor) -> Lesions:
     )
 
 
-def _encoder(seed: int) -> FusionNet:
-    """Return a network whose last layer the server has not left at zero: else no gradient would reach the encoder."""
+def _pixel_network(seed: int) -> FusionNet:
+    """Return a network on pixels whose last layer is not zero, so that a gradient reaches the encoder."""
     network = build_network(_config("model.backbone=small_cnn", 1.0).model, 0, seed=seed)
     nn.init.normal_(network.get_parameter("head.output.linear.weight"), generator=torch_generator(seed, "output"))
     return network
@@ -203,17 +180,17 @@ def _search(
     num_steps: int,
     on_step: Callable[[int], None],
 ) -> Tensor:
-    """Return the image whose gradient points along ``update`` and that varies little."""
+    """Return the smooth image whose gradient points in the direction of ``update``."""
     image = start[None, None].clone().requires_grad_()
     optimizer = torch.optim.Adam([image], lr=_SEARCH_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     parameters, length = list(network.parameters()), _norm(update)
     for step in range(num_steps):
-        lesion = _alone(image, label)
+        lesion = _single_lesion(image, label)
         logit = network(lesion.images, lesion.has_image, lesion.clinical)
         loss = softplus(torch.where(label > 0, -logit, logit)).sum()
         gradient = torch.autograd.grad(loss, parameters, create_graph=True)
-        product = sum((mine * seen).sum() for mine, seen in zip(gradient, update, strict=True))
+        product = sum((ours * theirs).sum() for ours, theirs in zip(gradient, update, strict=True))
         objective = 1 - product / (_norm(gradient) * length) + _SMOOTHNESS * _total_variation(image)
         (image.grad,) = torch.autograd.grad(objective, image)
         optimizer.step()
@@ -236,7 +213,7 @@ def _correlation(left: Tensor, right: Tensor) -> float:
     return float(np.corrcoef(left.flatten().numpy(), right.flatten().numpy())[0, 1])
 
 
-def _trainings(backbone: str, target_epsilon: float) -> tuple[LocalTraining, LocalTraining]:
+def _without_and_with_privacy(backbone: str, target_epsilon: float) -> tuple[LocalTraining, LocalTraining]:
     config = _config(backbone, target_epsilon)
     plan = PrivacyPlan.calibrate(config.privacy, config.training, num_patients_declared=1)
     return LocalTraining(config=config.training, plan=None), LocalTraining(config=config.training, plan=plan)

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from shared_model.system.files import write_atomically
+from simulations.attacks.faults import Fault
 from simulations.attacks.inversion import FeatureRecovery, Inversion
-from simulations.attacks.membership import CONFIDENCE, Audit, Fault
+from simulations.attacks.membership import CONFIDENCE, Audit
 
 
 def print_audits(found: Sequence[Audit], console: Console) -> None:

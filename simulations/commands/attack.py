@@ -55,7 +55,7 @@ def membership(
     print_audits(found, console)
     if out is not None:
         write_audits(out, found, seed=seed)
-    if not all(audit.is_as_it_should_be for audit in found):
+    if not all(audit.is_as_expected for audit in found):
         raise PrivacyError(
             "Expected every claim to stand without a fault and to fall with one; more --trials see more."
         )

@@ -1,6 +1,10 @@
-import pytest
+"""Reconstructions from an update: possible without privacy, impossible with it."""
 
-from simulations.attacks.inversion import IMAGE_SIZE, invert_images, recover_features, write_pictures
+import pytest
+import torch
+from matplotlib.image import imread
+
+from simulations.attacks.inversion import IMAGE_SIZE, Inversion, invert_images, recover_features, write_pictures
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -26,3 +30,38 @@ def test_an_image_comes_back_without_privacy_and_not_with(tmp_path):
     assert len(steps) == 1200
     write_pictures(tmp_path / "pictures.png", found, target_epsilon=8.0)
     assert (tmp_path / "pictures.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_correlations_by_hand():
+    image = torch.arange(16.0).reshape(4, 4) / 15
+    inversion = Inversion(original=image, without_privacy=0.2 + 0.5 * image, with_privacy=1 - image)
+    assert inversion.correlation_without == pytest.approx(1)
+    assert inversion.correlation_with == pytest.approx(-1)
+
+
+def test_an_attack_depends_on_its_seed_alone_and_stays_an_image():
+    first, again, other = (
+        next(iter(invert_images(num_images=1, target_epsilon=8.0, num_steps=2, seed=seed))) for seed in (3, 3, 4)
+    )
+    for name in ("original", "without_privacy", "with_privacy"):
+        assert torch.equal(getattr(first, name), getattr(again, name))
+        assert not torch.equal(getattr(first, name), getattr(other, name))
+        assert 0 <= getattr(first, name).min() <= getattr(first, name).max() <= 1
+    # Both searches start from the same image and see different updates.
+    assert not torch.equal(first.without_privacy, first.with_privacy)
+
+
+@pytest.mark.parametrize("num_images", [1, 3])
+def test_pictures_have_a_row_for_each_image(tmp_path, num_images):
+    image = torch.rand((IMAGE_SIZE, IMAGE_SIZE), generator=torch.Generator().manual_seed(0))
+    inversion = Inversion(original=image, without_privacy=image, with_privacy=1 - image)
+    write_pictures(tmp_path / "pictures.png", [inversion] * num_images, target_epsilon=8.0)
+    height, width, _ = imread(tmp_path / "pictures.png").shape
+    assert height / width == pytest.approx((1.75 * num_images + 0.3) / 4.5, rel=0.01)
+
+
+def test_pictures_are_png_files(tmp_path):
+    image = torch.eye(IMAGE_SIZE)
+    inversion = Inversion(original=image, without_privacy=image, with_privacy=image)
+    with pytest.raises(ValueError, match=r"\.png"):
+        write_pictures(tmp_path / "pictures.jpg", [inversion], target_epsilon=8.0)

@@ -5,7 +5,8 @@ import pytest
 
 from client.training.gradient_methods import GradientMethod
 from simulations.attacks import membership
-from simulations.attacks.membership import Audit, Bound, Fault
+from simulations.attacks.faults import Fault
+from simulations.attacks.membership import Audit, Bound
 from simulations.commands.app import main
 
 STANDS = Audit(
