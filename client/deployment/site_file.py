@@ -4,16 +4,15 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from shared_model.config.choices import DataSource
-from shared_model.config.strict_build import build
 from shared_model.errors import ConfigError
+from shared_model.system.checked import checked
+from shared_model.system.documents import load_yaml
 
 _APPROVED, _AUTHORITY, _KEY = "approved_bundles.txt", "ca.pem", "node.key"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@checked()
 class _Values:
     """The keys of the file; all must be there."""
 
@@ -57,14 +56,7 @@ class SiteFile:
         Raises:
             ConfigError: it cannot be read, a key is unknown, missing or wrong, or ``data_root`` is still null.
         """
-        try:
-            plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"Expected the settings of a site in {path}: {' '.join(str(error).split())}") from error
-        try:
-            values = build(_Values, plain, path="")
-        except ConfigError as error:
-            raise ConfigError(f"Site file {path}: {error}") from error
+        values = load_yaml(_Values, path, what="the site file")
         if values.data_root is None:
             raise ConfigError(f"Expected data_root in {path}: the folder of this hospital's mammograms and tables.")
         folder = path.resolve().parent

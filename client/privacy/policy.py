@@ -4,29 +4,30 @@ The server's configuration is checked against it before any data are read. A ref
 which limit was passed stands in the site's own log.
 """
 
-import dataclasses
 import json
 import math
-import typing
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
+from typing import Annotated, Any
 
-import yaml
+from annotated_types import Interval
 
 from client.privacy.ledger_history import Limits
+from shared_model.config.bounds import Count, NotNegative, Positive
 from shared_model.config.choices import Backbone, EvaluationPrivacy, NoiseSource, PrivacyMode
 from shared_model.config.composition import CONFIG_FOLDER
-from shared_model.config.experiment import ExperimentConfig
-from shared_model.config.strict_build import build
-from shared_model.errors import ConfigError, PolicyError
+from shared_model.config.experiment import ExperimentConfig, config_keys
+from shared_model.errors import PolicyError
+from shared_model.system.checked import checked, require
+from shared_model.system.documents import load_yaml
+from shared_model.system.sentences import nearest
 from shared_model.vocabulary import FeaturePolicy
 
 OPEN_POLICY = CONFIG_FOLDER / "site_policy" / "open.yaml"
 """Allows everything: for simulations only."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@checked()
 class SitePolicy:
     """The site's limits; all keys must be in the file, so that none is forgotten.
 
@@ -34,18 +35,18 @@ class SitePolicy:
         ConfigError: a limit is out of bounds, or ``fields`` names a key that no configuration has.
     """
 
-    max_epsilon: float | None
+    max_epsilon: Positive | None
     """What one patient may spend in all, over every run there will ever be; null sets no limit."""
-    max_delta: float
+    max_delta: Annotated[float, Interval(gt=0, lt=1)]
     """The delta at which ``max_epsilon`` holds, and the largest a run may ask for."""
-    min_noise_multiplier: float
+    min_noise_multiplier: NotNegative
     """Of one step, in multiples of the clipping norm."""
-    max_grad_norm: float
+    max_grad_norm: Positive
     """A looser clip is refused."""
-    max_rounds: int
-    min_patients: int
+    max_rounds: Count
+    min_patients: Count
     """With fewer training patients, or fewer evaluation patients to report on, nothing leaves."""
-    min_cohort_rounding: int
+    min_cohort_rounding: Count
     """Coarseness of the cohort size that the site declares."""
     privacy: tuple[PrivacyMode, ...]
     noise: tuple[NoiseSource, ...]
@@ -58,20 +59,10 @@ class SitePolicy:
     """Further keys of the configuration, such as ``data.image.size``, and the values that each may have."""
 
     def __post_init__(self) -> None:
-        for name, is_met, expectation in (
-            ("max_epsilon", self.max_epsilon is None or 0 < self.max_epsilon < math.inf, "> 0 and finite, or null"),
-            ("max_delta", 0 < self.max_delta < 1, "in (0, 1)"),
-            ("min_noise_multiplier", 0 <= self.min_noise_multiplier < math.inf, ">= 0 and finite"),
-            ("max_grad_norm", self.max_grad_norm > 0, "> 0"),
-            ("max_rounds", self.max_rounds >= 1, ">= 1"),
-            ("min_patients", self.min_patients >= 1, ">= 1"),
-            ("min_cohort_rounding", self.min_cohort_rounding >= 1, ">= 1"),
-        ):
-            if not is_met:
-                raise ConfigError(f"Expected {name}={getattr(self, name)} of the site policy {expectation}.")
         for key in self.fields:
-            if key not in _known_fields():
-                raise ConfigError(f"Expected fields.{key} of the site policy to be a key of the configuration.")
+            near = nearest(key, config_keys())
+            expectation = "to be a key of the configuration" + (f", such as {near}" if near else "")
+            require(key in config_keys(), expectation, fields=key)
 
     @classmethod
     def load(cls, path: Path) -> "SitePolicy":
@@ -80,14 +71,7 @@ class SitePolicy:
         Raises:
             ConfigError: it cannot be read, or a key is unknown, missing or out of bounds.
         """
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"Expected a site policy in {path}: {' '.join(str(error).split())}") from error
-        try:
-            return build(cls, values, path="")
-        except ConfigError as error:
-            raise ConfigError(f"Site policy {path}: {error}") from error
+        return load_yaml(cls, path, what="the site policy")
 
     @property
     def limits(self) -> Limits:
@@ -161,20 +145,7 @@ class SitePolicy:
             yield key, value, value <= self.max_epsilon, f"<= {self.max_epsilon:g}"
 
 
-@cache
-def _known_fields() -> frozenset[str]:
-    return frozenset(_leaves(ExperimentConfig, ""))
-
-
-def _leaves(kind: type, prefix: str) -> Iterator[str]:
-    for name, hint in typing.get_type_hints(kind).items():
-        if dataclasses.is_dataclass(hint):
-            yield from _leaves(typing.cast(type, hint), f"{prefix}{name}.")
-        else:
-            yield prefix + name
-
-
-def _value_at(plain: Mapping[str, typing.Any], key: str) -> object:
+def _value_at(plain: Mapping[str, Any], key: str) -> object:
     for part in key.split("."):
         plain = plain[part]
     return plain

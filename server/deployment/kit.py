@@ -5,17 +5,16 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
-from shared_model.config.strict_build import build
 from shared_model.errors import ConfigError
+from shared_model.system.checked import checked
+from shared_model.system.documents import load_yaml
 from shared_model.system.files import write_atomically
 
 CONNECTION = "coordinator"
 """Name of the SuperLink for Flower's own commands; ``FLWR_HOME`` is ``flower_home`` for them."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@checked()
 class _Values:
     """The keys of ``server.yaml``; all must be there."""
 
@@ -41,15 +40,8 @@ class ServerKit:
         Raises:
             ConfigError: it cannot be read, or a key is unknown, missing or wrong.
         """
-        path = folder / "server.yaml"
-        try:
-            plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-            values = build(_Values, plain, path="")
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
-            raise ConfigError(
-                f"Expected the server's kit in {folder}, as fedmammo server provision makes it: "
-                f"{' '.join(str(error).split())}"
-            ) from error
+        what = "the server's kit, as fedmammo server provision makes it,"
+        values = load_yaml(_Values, folder / "server.yaml", what=what)
         return cls(folder=folder.resolve(), host=values.host, port=values.port, sites=values.sites)
 
     @property

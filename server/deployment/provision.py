@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import yaml
+from annotated_types import Interval
 
 from server.deployment.certificate_authority import (
     AUTHORITY_DAYS,
@@ -24,14 +26,14 @@ from server.deployment.certificate_authority import (
     public_line,
     server_certificate,
 )
+from shared_model.config.bounds import SiteName
 from shared_model.config.choices import DataSource
 from shared_model.config.composition import CONFIG_FOLDER
 from shared_model.errors import ConfigError
+from shared_model.system.checked import NOT_EMPTY, checked, rule
 from shared_model.system.files import write_atomically
 
 _POLICY = CONFIG_FOLDER / "site_policy" / "hospital.yaml"
-_SITE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 # RFC 1123, 2.1. Names whose last label is a number are mistyped IPv4 addresses.
 _DNS_NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+$){_LABEL}")
@@ -53,6 +55,23 @@ _SITE_HEADER = (
 _BUNDLES_HEADER = "# SHA-256 of every application bundle that this site answers to, one a line; others are refused.\n"
 
 
+def _is_host(host: str) -> bool:
+    try:
+        # 0.0.0.0 is an address to listen at that nobody can connect to, and a zone has a meaning on one machine only.
+        return not ipaddress.ip_address(host).is_unspecified and "%" not in host
+    except ValueError:
+        return len(host) <= _MAX_DNS_NAME and _DNS_NAME.fullmatch(host) is not None
+
+
+def _differ_without_case(names: Sequence[str]) -> bool:
+    return len({name.casefold() for name in names}) == len(names)
+
+
+Digest = Annotated[
+    str, rule(re.compile(r"[0-9a-f]{64}").fullmatch, "to be a SHA-256 digest of 64 lower-case hexadecimal digits")
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kits:
     """Folders of the finished kits."""
@@ -64,42 +83,17 @@ class Kits:
     """By site name."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked(key="")
 class _Order:
     """The kits that are asked for."""
 
-    sites: tuple[str, ...]
-    host: str
-    """A DNS name or an IP address, without brackets."""
-    port: int
-    valid_days: int
-    approved_bundles: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        names = [site.casefold() for site in self.sites]
-        for name, is_met, expectation in (
-            ("sites", len(names) >= 1, "not to be empty"),
-            (
-                "sites",
-                all(map(_SITE_NAME.fullmatch, self.sites)),
-                "to be names of at most 64 letters, digits, '-' and '_'",
-            ),
-            # The names are folders, and some file systems take MGH and mgh for the same.
-            ("sites", len(set(names)) == len(names), "to be distinct, ignoring case"),
-            ("host", _is_host(self.host), "to be the DNS name or IP address at which sites reach the server"),
-            ("port", 1 <= self.port <= 65535, "in [1, 65535]"),
-            ("valid_days", 1 <= self.valid_days <= AUTHORITY_DAYS, f"in [1, {AUTHORITY_DAYS}]"),
-            (
-                "approved_bundles",
-                all(map(_DIGEST.fullmatch, self.approved_bundles)),
-                "to be SHA-256 digests of 64 lower-case hexadecimal digits",
-            ),
-        ):
-            if not is_met:
-                value = getattr(self, name)
-                raise ConfigError(
-                    f"Expected {name}={list(value) if isinstance(value, tuple) else value} {expectation}."
-                )
+    # The names are folders, and some file systems take MGH and mgh for the same.
+    sites: Annotated[tuple[SiteName, ...], NOT_EMPTY, rule(_differ_without_case, "to be distinct, ignoring case")]
+    host: Annotated[str, rule(_is_host, "to be the DNS name or IP address at which sites reach the server")]
+    """Without brackets."""
+    port: Annotated[int, Interval(ge=1, le=65535)]
+    valid_days: Annotated[int, Interval(ge=1, le=AUTHORITY_DAYS)]
+    approved_bundles: tuple[Digest, ...]
 
     @property
     def address(self) -> str:
@@ -205,11 +199,3 @@ def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _yaml(values: Mapping[str, object]) -> bytes:
     return yaml.safe_dump(dict(values), sort_keys=False).encode()
-
-
-def _is_host(host: str) -> bool:
-    try:
-        # 0.0.0.0 is an address to listen at that nobody can connect to, and a zone has a meaning on one machine only.
-        return not ipaddress.ip_address(host).is_unspecified and "%" not in host
-    except ValueError:
-        return len(host) <= _MAX_DNS_NAME and _DNS_NAME.fullmatch(host) is not None

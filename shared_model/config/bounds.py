@@ -16,5 +16,5 @@ Epsilon = Annotated[float, Interval(ge=0.01, le=1000)]
 Delta = Annotated[float, Interval(gt=0, lt=0.1)]
 Count = Annotated[int, Ge(1)]
 SiteName = Annotated[
-    str, rule(re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch, "to be 1 to 64 letters, digits, '-' and '_'")
+    str, rule(re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch, "to be a name of 1 to 64 letters, digits, '-' and '_'")
 ]

@@ -7,7 +7,9 @@ configuration in a message. Both end in ``build``, so that an unknown key, a wro
 
 import dataclasses
 import json
-from typing import Annotated
+from collections.abc import Iterator
+from functools import cache
+from typing import Annotated, get_type_hints
 
 from annotated_types import Ge, Interval
 
@@ -75,3 +77,17 @@ class ExperimentConfig:
             raise ConfigError(f"Expected the configuration as JSON: {error}.") from error
         except ConfigError as error:
             raise ConfigError(f"In the configuration: {error}") from error
+
+
+@cache
+def config_keys() -> tuple[str, ...]:
+    """Return every key of the configuration that holds a value, with dots, in the order of the fields."""
+    return tuple(_leaves(ExperimentConfig, ""))
+
+
+def _leaves(kind: type, prefix: str) -> Iterator[str]:
+    for name, hint in get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            yield from _leaves(hint, f"{prefix}{name}.")
+        else:
+            yield prefix + name

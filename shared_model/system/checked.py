@@ -110,7 +110,7 @@ def rule(is_met: Callable[[Any], bool], expectation: str) -> AfterValidator:
 
 DISTINCT = rule(lambda values: len(set(values)) == len(values), "to be distinct")
 """No entry of the list stands in it twice."""
-NOT_EMPTY = rule(bool, "not empty")
+NOT_EMPTY = rule(bool, "not to be empty")
 """Of text and lists."""
 
 

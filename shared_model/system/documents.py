@@ -32,15 +32,19 @@ def load_yaml(kind: type[T], path: Path, *, what: str) -> T:
     Args:
         kind: its fields are the keys of the file.
         path: of the file.
-        what: is in the file, for the message; for example ``a site policy``.
+        what: is in the file, for the message; for example ``the site policy``.
 
     Raises:
         ConfigError: the file cannot be read, is no YAML, or a key is repeated, unknown, missing or wrong.
     """
     try:
         return build(kind, yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader))  # noqa: S506, a safe loader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError, ConfigError) as error:
-        raise ConfigError(f"Expected {what} in {path}: {' '.join(str(error).split())}") from error
+    except ConfigError as error:
+        raise ConfigError(f"In {what} {path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"Expected {what} {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError(f"Expected {what} {path} to be a YAML file: {' '.join(str(error).split())}") from error
 
 
 class _Loader(yaml.SafeLoader):

@@ -62,8 +62,8 @@ def test_the_site_reads_its_own_folders_and_none_of_the_servers(kit, roster):
     ("changes", "message"),
     [
         ({"data_source": "folder"}, "Expected data_source to be one of"),
-        ({"extra": 1}, "Unknown configuration key extra"),
-        ({"site": 3}, "Expected site to be str"),
+        ({"extra": 1}, "Unknown key extra"),
+        ({"site": 3}, "Expected site to be text"),
     ],
 )
 def test_a_wrong_file_is_one_line(kit, changes, message):

@@ -80,13 +80,16 @@ def test_too_few_patients_and_too_little_noise(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"max_epsilon": -1.0}, "max_epsilon=-1.0 of the site policy > 0"),
+        ({"max_epsilon": -1.0}, r"In the site policy .*policy\.yaml: Expected max_epsilon=-1.0 > 0"),
         ({"max_epsilon": float("inf")}, "max_epsilon=inf"),
-        ({"max_epsilon": "eight"}, "Expected max_epsilon to be float or null"),
+        ({"max_epsilon": "eight"}, "Expected max_epsilon to be a number or null"),
         ({"max_delta": 0.0}, "max_delta=0.0"),
         ({"noise": ["loud"]}, "one of secure, seeded"),
-        ({"fields": {"privacy.epsilon": [1]}}, "fields.privacy.epsilon"),
-        ({"surprise": 1}, "Unknown configuration key surprise"),
+        (
+            {"fields": {"privacy.epsilon": [1]}},
+            "fields=privacy.epsilon to be a key of the configuration, such as privacy.target_epsilon",
+        ),
+        ({"surprise": 1}, "Unknown key surprise"),
     ],
 )
 def test_a_wrong_policy_is_an_error(tmp_path, changes, message):
@@ -107,5 +110,5 @@ def test_no_limit_may_be_forgotten(tmp_path):
     del values["min_patients"]
     path = tmp_path / "policy.yaml"
     path.write_text(yaml.safe_dump(values))
-    with pytest.raises(ConfigError, match="Missing configuration key min_patients"):
+    with pytest.raises(ConfigError, match="Missing key min_patients"):
         SitePolicy.load(path)

@@ -106,5 +106,5 @@ class TestServerKit:
     def test_a_wrong_file(self, kit, changes):
         path = kit / "server.yaml"
         path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
-        with pytest.raises(ConfigError, match="Expected the server's kit in"):
+        with pytest.raises(ConfigError, match=r"In the server's kit, .*server\.yaml: "):
             ServerKit.load(kit)

@@ -118,7 +118,7 @@ def test_a_whole_number_stands_for_a_float(whole):
         ({"labels": "xy"}, "Expected labels to be a list, got 'xy'."),
         ({"labels": {"x"}}, "Expected labels to be a list, got {'x'}."),
         ({"labels": ["x", "x"]}, "Expected labels=['x', 'x'] to be distinct."),
-        ({"labels": ["x", ""]}, "Expected labels[1]='' not empty."),
+        ({"labels": ["x", ""]}, "Expected labels[1]='' not to be empty."),
         ({"labels": [1]}, "Expected labels[0] to be text, got 1."),
         ({"box": None}, "Expected box to be a mapping, got null."),
         ({"box": [1]}, "Expected box to be a mapping, got [1]."),
