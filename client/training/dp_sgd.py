@@ -28,9 +28,6 @@ ROUNDING_MARGIN = 1e-4
 patients torch computes beside it, so that removing one patient moves the others' sum a little too: by less than 1e-5
 clipping norms in all that was tried (``tests/client/training/test_clipped_gradients.py``)."""
 
-Progress = Callable[[int, int], None]
-"""Called after each step with the number of steps done and the number of steps in all."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LocalTraining:
@@ -127,7 +124,6 @@ def train_round(
     *,
     training: LocalTraining,
     noise: NoiseGenerator,
-    progress: Progress | None = None,
 ) -> RoundFacts:
     """Train ``model`` in place on the cohort ``lesions``.
 
@@ -141,7 +137,6 @@ def train_round(
         lesions: the cohort, on the model's device.
         training: what to do.
         noise: draws the patients and the noise.
-        progress: called after each step.
 
     Raises:
         PrivacyError: the model couples patients by batch statistics.
@@ -159,7 +154,7 @@ def train_round(
         optimizer.attach_step_hook(lambda _: pull())
     source = _source(model, by_patient, training)
     num_draws = num_rejected = 0
-    for step in range(config.local_steps):
+    for _ in range(config.local_steps):
         drawn = draw_patients(by_patient, config.sampling_rate, noise).to(lesions.labels.device)
         usable = drawn[by_patient.is_finite[drawn]]
         if plan is None or optimizer is None:
@@ -173,8 +168,6 @@ def train_round(
             optimizer.release(total)
         num_draws += len(drawn)
         num_rejected += len(drawn) - len(usable) + rejected
-        if progress is not None:
-            progress(step + 1, config.local_steps)
     sgd.zero_grad(set_to_none=True)
     return RoundFacts(num_steps=config.local_steps, num_draws=num_draws, num_rejected_draws=num_rejected)
 

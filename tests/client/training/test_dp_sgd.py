@@ -402,18 +402,6 @@ def test_seeded_rounds_are_bitwise_equal_and_seeds_matter(kind):
     assert not torch.isclose(first, other).any()
 
 
-def test_progress_is_called_after_each_step():
-    config, calls = dataclasses.replace(CONFIG, local_steps=3), []
-    train_round(
-        Head(9),
-        lesions_of([1, 2]),
-        training=LocalTraining(config=config, plan=None),
-        noise=NoiseGenerator.from_seed(0),
-        progress=lambda done, total: calls.append((done, total)),
-    )
-    assert calls == [(1, 3), (2, 3), (3, 3)]
-
-
 class Normalised(Head):
     def __init__(self, norm):
         super().__init__(9)
