@@ -86,12 +86,12 @@ def train_locally(request: Request, site: Site) -> TrainReply:
         max_grad_norm=plan.max_grad_norm,
         noise=_noise_source(config),
     )
-    granted = site.ledger.reserve(release, cohort, site.policy.limits)
-    if isinstance(granted, StoredReply):
-        return train_reply_from_bytes(granted.content)
-    spent = PrivacySpent(epsilon=granted.epsilon, delta=plan.delta, noise_multiplier=plan.noise_multiplier)
+    reservation = site.ledger.reserve(release, cohort, site.policy.limits)
+    if isinstance(reservation, StoredReply):
+        return train_reply_from_bytes(reservation.content)
+    spent = PrivacySpent(epsilon=reservation.epsilon, delta=plan.delta, noise_multiplier=plan.noise_multiplier)
     reply = _train(request, site, network, plan=plan, spent=spent)
-    site.ledger.commit(granted, train_reply_to_bytes(reply))
+    site.ledger.commit(reservation, train_reply_to_bytes(reply))
     return reply
 
 
@@ -169,9 +169,9 @@ def _evaluate_privately(request: Request, site: Site, network: FusionNet, patien
         max_grad_norm=1.0,
         noise=_noise_source(config),
     )
-    granted = site.ledger.reserve(release, cohort, site.policy.limits)
-    if isinstance(granted, StoredReply):
-        return evaluate_reply_from_bytes(granted.content, evaluation=evaluation)
+    reservation = site.ledger.reserve(release, cohort, site.policy.limits)
+    if isinstance(reservation, StoredReply):
+        return evaluate_reply_from_bytes(reservation.content, evaluation=evaluation)
     generator = _noise(config, site.name, "evaluation noise", request.server_round)
     histograms = {
         role: _noisy_histogram(site, network, role, noise_multiplier, generator, bins=evaluation.bins)
@@ -183,7 +183,7 @@ def _evaluate_privately(request: Request, site: Site, network: FusionNet, patien
         test=histograms[Role.TEST],
         validation=histograms[Role.VALIDATION],
     )
-    site.ledger.commit(granted, evaluate_reply_to_bytes(reply))
+    site.ledger.commit(reservation, evaluate_reply_to_bytes(reply))
     return reply
 
 

@@ -1,0 +1,440 @@
+"""What a site answers and what its ledger then holds, without Flower in between.
+
+The site is a real one, of clinical columns only, so that a round takes milliseconds: a table and a ledger on disk.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from client.data.splits import Role
+from client.local_round import evaluate_locally, train_locally
+from client.privacy.ledger_database import read_history
+from client.privacy.ledger_entries import Committed, Purpose, Reserved, Unprotected
+from client.privacy.ledger_history import composed_epsilon
+from client.privacy.policy import OPEN_POLICY, SitePolicy
+from client.site import load_site, open_site
+from shared_model.config import compose
+from shared_model.errors import BudgetError, DataError, PolicyError, PrivacyError, ProtocolError
+from shared_model.messages import Request, evaluate_reply_to_bytes, train_reply_to_bytes
+from shared_model.network import build_network, constants_state, trainable_state
+from shared_model.vocabulary import clinical_width
+
+NUM_PATIENTS, NUM_TEST = 40, 8
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Forty patients, the first eight of the test split; every third has a second lesion."""
+    rows = [
+        {
+            "patient_id": f"patient {number}",
+            "lesion_id": f"lesion {number} {lesion}",
+            "label": number // 2 % 2,
+            "split": "test" if number < NUM_TEST else "train",
+            "breast_density": number % 4 + 1,
+            "laterality": ("LEFT", "RIGHT")[(number + lesion) % 2],
+            "view": ("CC", "MLO")[number // 4 % 2],
+            "abnormality_type": "mass",
+        }
+        for number in range(NUM_PATIENTS)
+        for lesion in range(2 if number % 3 == 0 else 1)
+    ]
+    path = tmp_path / "table.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def make_config(table, tmp_path):
+    """Return a function that composes the configuration of the site with more overrides."""
+
+    def make(*more):
+        return compose(
+            [
+                "preset=smoke",
+                "phantom.num_patients=null",
+                "data.source=manifest",
+                f"data.root={table}",
+                "data.roster=null",
+                f"data.cache_dir={tmp_path / 'cache'}",
+                f"run.dir={tmp_path / 'run'}",
+                "data.features=safe",
+                "data.public_fraction=0",
+                "data.validation_fraction=0.3",
+                "model.modality=clinical",
+                "model.image_components=0",
+                "federation.sites=[HOME]",
+                "federation.min_sites=1",
+                *more,
+            ]
+        )
+
+    return make
+
+
+@pytest.fixture
+def policy(tmp_path):
+    """Return a function that writes the open policy with some limits changed."""
+
+    def write(**limits):
+        path = tmp_path / "policy.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(OPEN_POLICY.read_text()) | limits))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def open_home(tmp_path, table, policy):
+    """Return a function that opens the site, with limits of its own, for a configuration."""
+
+    def open_it(config, *, ledger="ledger", **limits):
+        load_site.cache_clear()
+        node_config = {
+            "site": "HOME",
+            "data-root": str(table),
+            "data-source": "manifest",
+            "ledger": str(tmp_path / ledger / "ledger.sqlite"),
+            "policy": str(policy(**limits)),
+        }
+        return open_site(node_config, config)
+
+    return open_it
+
+
+def request_of(config, server_round=1, **changes):
+    network = build_network(config.model, clinical_width(config.data.features), seed=config.seed)
+    request = Request(
+        config=config,
+        server_round=server_round,
+        parameters=trainable_state(network),
+        constants=constants_state(network),
+    )
+    return dataclasses.replace(request, **changes)
+
+
+def contents_of(site, *kinds):
+    return [entry.content for entry in read_history(site.ledger.path).entries if isinstance(entry.content, kinds)]
+
+
+def releases_of(site):
+    return contents_of(site, Reserved, Unprotected)
+
+
+class WatchedData:
+    """A site's data that calls ``on_read`` whenever lesions are asked for."""
+
+    def __init__(self, data, on_read):
+        self._data = data
+        self._on_read = on_read
+
+    def patients(self, *roles):
+        return self._data.patients(*roles)
+
+    @property
+    def lesions(self):
+        self._on_read()
+        return self._data.lesions
+
+
+def watched(site, on_read):
+    return dataclasses.replace(site, data=WatchedData(site.data, on_read))
+
+
+def unreadable(site):
+    """The site with data that nobody can read any more."""
+
+    def fail():
+        raise DataError("Expected readable images.")
+
+    return watched(site, fail)
+
+
+def answer(kind, request, site):
+    """Return the bytes of the reply to a request of ``kind``."""
+    if kind == "train":
+        return train_reply_to_bytes(train_locally(request, site))
+    return evaluate_reply_to_bytes(evaluate_locally(request, site))
+
+
+class TestOrder:
+    """Reserve, read, commit: whatever happens in between, what was spent stands in the ledger."""
+
+    @pytest.mark.parametrize("kind", ["train", "evaluate"])
+    def test_the_budget_is_on_disk_before_a_lesion_is_read(self, make_config, open_home, kind):
+        config = make_config("evaluation.privacy=dp")
+        site, seen = open_home(config), []
+
+        def on_read():
+            seen.append((len(contents_of(site, Reserved)), len(contents_of(site, Committed))))
+
+        answer(kind, request_of(config), watched(site, on_read))
+        assert seen
+        assert set(seen) == {(1, 0)}
+        assert len(contents_of(site, Committed)) == 1
+
+    @pytest.mark.parametrize(
+        ("kind", "overrides", "purpose"),
+        [
+            ("train", ["privacy=off"], Purpose.TRAINING),
+            ("evaluate", ["evaluation.privacy=exact"], Purpose.EVALUATION),
+        ],
+    )
+    def test_an_unprotected_release_is_noted_before_a_lesion_is_read(
+        self, make_config, open_home, kind, overrides, purpose
+    ):
+        config = make_config(*overrides)
+        site, seen = open_home(config), []
+        answer(kind, request_of(config), watched(site, lambda: seen.append(contents_of(site, Unprotected))))
+        assert seen
+        assert all([entry.purpose for entry in entries] == [purpose] for entries in seen)
+
+    @pytest.mark.parametrize("kind", ["train", "evaluate"])
+    def test_a_round_that_fails_has_spent_its_budget_and_the_next_try_spends_again(self, make_config, open_home, kind):
+        config = make_config("evaluation.privacy=dp", "evaluation.target_epsilon=8")
+        site = open_home(config)
+        with pytest.raises(DataError, match="Expected readable images"):
+            answer(kind, request_of(config), unreadable(site))
+        assert len(contents_of(site, Reserved)) == 1
+        assert contents_of(site, Committed) == []
+        if kind == "train":
+            reply = train_locally(request_of(config), site)
+            assert reply.privacy.epsilon == pytest.approx(composed_epsilon(releases_of(site), config.privacy.delta))
+            assert len(releases_of(site)) == 2
+        else:
+            # One release is all that a run's evaluation may cost.
+            with pytest.raises(BudgetError, match="Expected this run to keep its promise of epsilon 8"):
+                answer(kind, request_of(config), site)
+
+    @pytest.mark.parametrize("kind", ["train", "evaluate"])
+    def test_a_repeated_request_gets_equal_bytes_at_no_cost_and_reads_nothing(self, make_config, open_home, kind):
+        config = make_config("evaluation.privacy=dp")
+        assert config.privacy.noise == "secure"
+        site = open_home(config)
+        first = answer(kind, request_of(config), site)
+        assert answer(kind, request_of(config), unreadable(site)) == first
+        assert answer(kind, request_of(config), unreadable(open_home(config))) == first
+        assert len(releases_of(site)) == 1
+
+
+class TestTraining:
+    def test_epsilon_is_that_of_all_releases_and_reaches_the_target_in_the_last_round(self, make_config, open_home):
+        config = make_config()
+        site, spent = open_home(config), []
+        for number in range(1, config.training.num_rounds + 1):
+            reply = train_locally(request_of(config, number), site)
+            assert reply.privacy.epsilon == pytest.approx(composed_epsilon(releases_of(site), config.privacy.delta))
+            spent.append(reply.privacy.epsilon)
+        assert spent == sorted(set(spent))
+        assert 0.98 * config.privacy.target_epsilon < spent[-1] <= config.privacy.target_epsilon
+
+    def test_the_release_says_what_was_done(self, make_config, open_home):
+        config = make_config()
+        site = open_home(config)
+        reply = train_locally(request_of(config, 2), site)
+        (release,) = contents_of(site, Reserved)
+        assert (release.purpose, release.server_round, release.noise) == (Purpose.TRAINING, 2, "secure")
+        assert release.mechanism.noise_multiplier == reply.privacy.noise_multiplier
+        assert release.mechanism.num_steps == config.training.local_steps
+        assert release.max_grad_norm == config.privacy.max_grad_norm
+        assert release.num_patients_declared == reply.num_patients_declared
+
+    @pytest.mark.parametrize("rounding", [1, 5, 7])
+    def test_the_declared_size_is_the_cohorts_rounded_down(self, make_config, open_home, rounding):
+        config = make_config(f"privacy.cohort_rounding={rounding}")
+        site = open_home(config)
+        num_patients = len(site.data.patients(Role.TRAIN))
+        reply = train_locally(request_of(config), site)
+        assert reply.num_patients_declared == num_patients - num_patients % rounding
+
+    @pytest.mark.parametrize(("noise", "is_equal"), [("secure", False), ("seeded", True)])
+    def test_secure_noise_is_new_every_time_and_seeded_noise_is_the_same(self, make_config, open_home, noise, is_equal):
+        config = make_config(f"privacy.noise={noise}")
+        first, second = (train_locally(request_of(config), open_home(config, ledger=name)).update for name in "AB")
+        assert all(np.array_equal(first[name], second[name]) == is_equal for name in first)
+
+    def test_without_privacy_it_is_a_step_of_gradient_descent(self, make_config, open_home):
+        """A second way to the update: explicit autograd of the mean over patients of the mean over their lesions."""
+        config = make_config("privacy=off", "training.local_steps=1", "training.weight_decay=0", "strategy=fedavg")
+        assert config.training.sampling_rate == 1.0
+        site, request = open_home(config), request_of(config)
+        reply = train_locally(request, site)
+        network = build_network(config.model, clinical_width(config.data.features), seed=config.seed)
+        lesions, losses = site.data.lesions[Role.TRAIN], []
+        for patient in lesions.patients.unique():
+            rows = lesions.patients == patient
+            logits = network(lesions.images[rows], lesions.has_image[rows], lesions.clinical[rows])
+            losses.append(
+                torch.nn.functional.binary_cross_entropy_with_logits(
+                    logits, lesions.labels[rows], pos_weight=torch.tensor(config.training.positive_weight)
+                )
+            )
+        torch.stack(losses).mean().backward()
+        gradients = {name: value.grad for name, value in network.named_parameters() if value.requires_grad}
+        assert reply.privacy is None
+        assert set(reply.update) == set(gradients)
+        for name, gradient in gradients.items():
+            step = -config.training.learning_rate * gradient.numpy()
+            np.testing.assert_allclose(reply.update[name], step, rtol=1e-4, atol=1e-7)
+
+    def test_training_without_privacy_is_noted_once(self, make_config, open_home):
+        config = make_config("privacy=off")
+        site = open_home(config)
+        for number in (1, 2):
+            train_locally(request_of(config, number), site)
+        (release,) = releases_of(site)
+        assert isinstance(release, Unprotected)
+        assert composed_epsilon([release], 1e-4) == math.inf
+
+    def test_the_proximal_term_of_fedprox_pulls_at_the_second_step(self, make_config, open_home):
+        updates = []
+        for mu in (0.0, 1.0):
+            config = make_config(
+                "privacy=off",
+                "training.local_steps=2",
+                "training.learning_rate=0.1",
+                "strategy=fedprox",
+                f"strategy.proximal_mu={mu}",
+            )
+            updates.append(train_locally(request_of(config), open_home(config)).update)
+        free, pulled = (math.sqrt(sum(float((a**2).sum()) for a in update.values())) for update in updates)
+        assert 0 < pulled < free
+
+
+class TestEvaluation:
+    def test_exact_histograms_count_every_held_out_lesion(self, make_config, open_home):
+        config = make_config("evaluation.privacy=exact")
+        site = open_home(config)
+        reply = evaluate_locally(request_of(config, 0), site)
+        for role, histogram in ((Role.TEST, reply.test), (Role.VALIDATION, reply.validation)):
+            labels = site.data.lesions[role].labels.numpy()
+            assert len(labels) > 0
+            assert histogram.positives.sum() == labels.sum()
+            assert histogram.negatives.sum() == (1 - labels).sum()
+        # The untrained network scores every lesion 1/2: one bin holds all.
+        assert np.count_nonzero(reply.test.positives) == 1
+        (release,) = releases_of(site)
+        assert isinstance(release, Unprotected)
+        assert release.purpose is Purpose.EVALUATION
+
+    def test_exact_evaluation_is_noted_once_a_run(self, make_config, open_home):
+        config = make_config("evaluation.privacy=exact")
+        site = open_home(config)
+        first = evaluate_locally(request_of(config, 1), site)
+        again = evaluate_locally(request_of(config, 1), site)
+        assert evaluate_reply_to_bytes(first) == evaluate_reply_to_bytes(again)
+        evaluate_locally(request_of(config, 2), site)
+        assert len(releases_of(site)) == 1
+
+    def test_noisy_histograms_weigh_every_patient_once_and_carry_the_planned_noise(self, make_config, open_home):
+        config = make_config("evaluation.privacy=dp", "evaluation.target_epsilon=1000", "evaluation.delta=0.09")
+        site = open_home(config)
+        reply = evaluate_locally(request_of(config), site)
+        (release,) = contents_of(site, Reserved)
+        assert release.mechanism.num_steps == 1
+        assert release.max_grad_norm == 1.0
+        # Next to no noise: the sum over bins and classes is the number of patients.
+        total = float(reply.test.positives.sum() + reply.test.negatives.sum())
+        spread = release.mechanism.noise_multiplier * math.sqrt(2 * config.evaluation.bins)
+        assert abs(total - NUM_TEST) < 5 * spread
+
+    def test_a_run_buys_one_release_whatever_rounds_are_asked(self, make_config, open_home):
+        config = make_config("evaluation.privacy=dp")
+        site = open_home(config)
+        evaluate_locally(request_of(config, 1), site)
+        with pytest.raises(BudgetError, match="Expected this run to keep its promise"):
+            evaluate_locally(request_of(config, 2), site)
+        assert len(releases_of(site)) == 1
+
+    def test_nothing_is_sent_where_sites_are_to_send_nothing(self, make_config, open_home):
+        config = make_config("evaluation.privacy=none")
+        site = open_home(config)
+        with pytest.raises(ProtocolError, match=r"Expected no request to evaluate with evaluation\.privacy=none"):
+            evaluate_locally(request_of(config), unreadable(site))
+        assert releases_of(site) == []
+
+    def test_training_and_evaluation_have_budgets_of_their_own_in_a_run(self, make_config, open_home):
+        config = make_config("evaluation.privacy=dp")
+        site = open_home(config)
+        for number in range(1, config.training.num_rounds + 1):
+            train_locally(request_of(config, number), site)
+        evaluate_locally(request_of(config), site)
+        assert [release.purpose for release in releases_of(site)] == ["training"] * 3 + ["evaluation"]
+
+
+class TestRefusals:
+    """Nothing was read and nothing was spent."""
+
+    @pytest.mark.parametrize("server_round", [-1, 0, 4])
+    def test_a_round_out_of_range(self, make_config, open_home, server_round):
+        config = make_config()
+        site = open_home(config)
+        with pytest.raises(ProtocolError, match=rf"Expected round {server_round} in \[1, 3\]"):
+            train_locally(request_of(config, server_round), unreadable(site))
+        assert releases_of(site) == []
+
+    @pytest.mark.parametrize("kind", ["train", "evaluate"])
+    @pytest.mark.parametrize("change", ["parameters", "constants"])
+    def test_another_networks_parameters(self, make_config, open_home, kind, change):
+        config = make_config("evaluation.privacy=dp")
+        site = open_home(config)
+        request = request_of(config, **{change: {"other": np.zeros(3, dtype=np.float32)}})
+        with pytest.raises(ProtocolError, match="Expected the parameters of the configured network"):
+            answer(kind, request, unreadable(site))
+        assert releases_of(site) == []
+
+    @pytest.mark.parametrize("kind", ["train", "evaluate"])
+    def test_too_few_patients_for_the_policy(self, make_config, open_home, kind):
+        config = make_config("evaluation.privacy=dp")
+        site = open_home(config, min_patients=NUM_PATIENTS)
+        with pytest.raises(PolicyError, match=f"Expected at least {NUM_PATIENTS} patients"):
+            answer(kind, request_of(config), unreadable(site))
+        assert releases_of(site) == []
+
+    @pytest.mark.parametrize("kind", ["train", "evaluate"])
+    def test_too_little_noise_for_the_policy(self, make_config, open_home, kind):
+        config = make_config("evaluation.privacy=dp")
+        site = open_home(config, min_noise_multiplier=100.0)
+        with pytest.raises(PolicyError, match=r"Expected noise_multiplier=.* >= 100"):
+            answer(kind, request_of(config), unreadable(site))
+        assert releases_of(site) == []
+
+    def test_a_cohort_too_small_to_declare(self, make_config, open_home):
+        config = make_config("privacy.cohort_rounding=50")
+        site = open_home(config)
+        with pytest.raises(PrivacyError, match=r"Expected num_patients=\d+ >= cohort_rounding=50"):
+            train_locally(request_of(config), unreadable(site))
+        assert releases_of(site) == []
+
+    @pytest.mark.parametrize(("kind", "override"), [("train", "privacy=off"), ("evaluate", "evaluation.privacy=exact")])
+    def test_no_release_without_noise_from_a_site_with_a_limit(self, make_config, open_home, kind, override):
+        config = make_config(override)
+        site = open_home(config)
+        limited = dataclasses.replace(site, policy=dataclasses.replace(site.policy, max_epsilon=8.0))
+        with pytest.raises(BudgetError, match="Expected a private release, as the site grants epsilon 8 in all"):
+            answer(kind, request_of(config), unreadable(limited))
+        assert releases_of(site) == []
+
+    def test_the_sites_limit_holds_over_runs(self, make_config, open_home):
+        first = make_config()
+        limits = {"max_epsilon": 1.2 * first.privacy.target_epsilon, "max_delta": first.privacy.delta}
+        site = open_home(first, **limits)
+        for number in range(1, first.training.num_rounds + 1):
+            train_locally(request_of(first, number), site)
+        second = make_config("seed=1")
+        site = open_home(second, **limits)
+        assert set(site.data.patients(Role.TRAIN)) != set(open_home(first, **limits).data.patients(Role.TRAIN))
+        train_locally(request_of(second, 1), site)
+        with pytest.raises(BudgetError, match=r"Expected epsilon .* is left"):
+            train_locally(request_of(second, 2), site)
+        assert composed_epsilon(releases_of(site), first.privacy.delta) <= limits["max_epsilon"]
+
+
+def test_the_policy_of_the_tests_is_the_open_one(policy):
+    assert SitePolicy.load(policy()) == SitePolicy.load(OPEN_POLICY)
