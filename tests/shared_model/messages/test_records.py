@@ -29,6 +29,8 @@ from shared_model.messages import (
     unpack_train_reply,
 )
 from shared_model.metrics.score_histogram import ScoreHistogram
+from shared_model.privacy.noise_calibration import evaluation_noise
+from shared_model.privacy.patient_histogram import PatientHistogram
 
 NUM_BINS = 4
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=3)
@@ -49,12 +51,12 @@ def request_to_site(config):
     return Request(config=config, server_round=3, parameters=UPDATE, constants={"mean": np.ones(4, np.float32)})
 
 
-def histogram_of(*counts):
+def make_histogram(*counts):
     return ScoreHistogram(negatives=np.array(counts), positives=np.array(counts[::-1]))
 
 
 EVALUATION = EvaluateReply(
-    site="WFU", server_round=2, test=histogram_of(1, 2, 3, 4), validation=histogram_of(0, 0, 0, 9)
+    site="WFU", server_round=2, test=make_histogram(1, 2, 3, 4), validation=make_histogram(0, 0, 0, 9)
 )
 
 
@@ -131,6 +133,19 @@ def test_evaluate_reply_round_trip():
             counts = getattr(getattr(read, role), part)
             assert counts.dtype == np.int64
             assert counts.tolist() == getattr(getattr(EVALUATION, role), part).tolist()
+
+
+def test_a_private_evaluation_takes_the_noise_of_the_configuration():
+    evaluation = SimpleNamespace(privacy=EvaluationPrivacy.DP, bins=2, target_epsilon=2.0, delta=1e-4)
+    counts = np.array([-0.5, 7.25])
+    claimed = PatientHistogram(negatives=counts, positives=counts[::-1].copy(), noise_std=1e-3)
+    reply = EvaluateReply(site="WFU", server_round=2, test=claimed, validation=claimed)
+    read = unpack_evaluate_reply(over_the_wire(pack_evaluate_reply(reply)), evaluation=evaluation)
+    assert read.test.noise_std == read.validation.noise_std == evaluation_noise(evaluation)
+    assert read.test.negatives.tolist() == [-0.5, 7.25]
+    assert read.validation.positives.tolist() == [7.25, -0.5]
+    with pytest.raises(ProtocolError, match="of float64, got 'int64'"):
+        unpack_evaluate_reply(pack_evaluate_reply(EVALUATION), evaluation=evaluation)
 
 
 def test_arrays_that_are_not_contiguous_arrive_in_order():

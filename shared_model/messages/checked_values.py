@@ -1,0 +1,129 @@
+"""Readers of what arrived from outside: each returns a value of the expected type, shape and range, or raises.
+
+The sender may be anyone, so nothing is parsed that can be compared instead.
+"""
+
+import io
+import math
+from collections.abc import Mapping
+from typing import TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, RecordDict
+from numpy.typing import NDArray
+
+from shared_model.errors import ProtocolError
+from shared_model.network.named_arrays import Float32Array, Parameters
+
+FACTS = "facts"
+"""The record of single values that every message has."""
+MAX_PATIENTS = 10_000_000
+"""More patients than any hospital has."""
+_MAX_DIMENSIONS = 8
+
+Scalar = TypeVar("Scalar", int, float, str)
+AnyScalar = TypeVar("AnyScalar", bound=np.generic)
+
+
+def read_facts(content: RecordDict) -> Mapping[str, object]:
+    """Return the record of single values.
+
+    Raises:
+        ProtocolError: it is missing.
+    """
+    if FACTS not in content.config_records:
+        raise ProtocolError(f"Expected a record {FACTS!r}, got {sorted(content)}.")
+    return content.config_records[FACTS]
+
+
+def read_scalar(
+    facts: Mapping[str, object], key: str, kind: type[Scalar], *, low: float | None = None, high: float | None = None
+) -> Scalar:
+    """Return the value of ``key``, of exactly the type ``kind``, finite, and in ``[low, high]`` where these are given.
+
+    Raises:
+        ProtocolError: it is missing, or one of these does not hold.
+    """
+    value = facts.get(key)
+    if type(value) is not kind:
+        raise ProtocolError(f"Expected {key} of type {kind.__name__}, got {type(value).__name__}.")
+    if isinstance(value, float) and not np.isfinite(value):
+        raise ProtocolError(f"Expected {key}={value} to be finite.")
+    if not isinstance(value, str):
+        if low is not None and value < low:
+            raise ProtocolError(f"Expected {key}={value} >= {low}.")
+        if high is not None and value > high:
+            raise ProtocolError(f"Expected {key}={value} <= {high}.")
+    return value
+
+
+def to_array_record(parameters: Parameters) -> ArrayRecord:
+    """Return named arrays as Flower sends them, in C order."""
+    return ArrayRecord({name: Array(np.asarray(array, order="C")) for name, array in parameters.items()})
+
+
+def read_parameters(content: RecordDict, key: str) -> dict[str, Float32Array]:
+    """Return the named arrays of the record ``key``: float32 and finite, of the shapes that the sender declares.
+
+    Raises:
+        ProtocolError: the record is missing, or an array is malformed or not finite.
+    """
+    if key not in content.array_records:
+        raise ProtocolError(f"Expected a record {key!r}, got {sorted(content)}.")
+    record, dtype = content.array_records[key], np.dtype(np.float32)
+    arrays = {name: decode_array(name, array, dtype) for name, array in record.items()}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ProtocolError(f"Expected {key}[{name!r}] to be finite.")
+    return arrays
+
+
+def read_counts(record: ArrayRecord, key: str, num_bins: int) -> NDArray[np.int64]:
+    """Return exact counts ``(num_bins,)``: not negative, and together at most ``MAX_PATIENTS``.
+
+    Raises:
+        ProtocolError: the array is missing, malformed or out of range.
+    """
+    if key not in record:
+        raise ProtocolError(f"Expected an array {key!r}, got {sorted(record)}.")
+    counts = decode_array(key, record[key], np.dtype(np.int64))
+    if counts.shape != (num_bins,) or (counts < 0).any() or counts.sum(dtype=np.float64) > MAX_PATIENTS:
+        raise ProtocolError(f"Expected {key} to be {num_bins} counts >= 0, got shape {counts.shape}.")
+    return counts
+
+
+def read_noisy_counts(record: ArrayRecord, key: str, num_bins: int) -> NDArray[np.float64]:
+    """Return counts with noise ``(num_bins,)``: finite, of any sign, each at most ``MAX_PATIENTS`` in magnitude.
+
+    Raises:
+        ProtocolError: the array is missing, malformed or out of range.
+    """
+    if key not in record:
+        raise ProtocolError(f"Expected an array {key!r}, got {sorted(record)}.")
+    counts = decode_array(key, record[key], np.dtype(np.float64))
+    # Written so that NaN fails.
+    if counts.shape != (num_bins,) or not (np.abs(counts) <= MAX_PATIENTS).all():
+        raise ProtocolError(f"Expected {key} to be {num_bins} finite counts, got shape {counts.shape}.")
+    return counts
+
+
+def decode_array(name: str, array: Array, dtype: np.dtype[AnyScalar]) -> NDArray[AnyScalar]:
+    """Return the array of ``dtype`` that ``np.save`` wrote with the declared shape, C-ordered.
+
+    The header is compared with the one expected instead of parsed: NumPy's reader unpickles, opens zip files, allocates
+    what a header claims and fails in a dozen ways, none of which a stranger's bytes should reach.
+
+    Raises:
+        ProtocolError: another dtype, more than eight dimensions, or other bytes than ``np.save`` writes for the shape.
+    """
+    if array.dtype != str(dtype):
+        raise ProtocolError(f"Expected array {name!r} of {dtype}, got {array.dtype!r}.")
+    shape, content = array.shape, array.data
+    if len(shape) > _MAX_DIMENSIONS or not all(0 <= size <= len(content) for size in shape):
+        raise ProtocolError(f"Expected array {name!r} of a shape that its {len(content)} bytes can fill.")
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+    start = len(header.getvalue())
+    if not content.startswith(header.getvalue()) or len(content) != start + math.prod(shape) * dtype.itemsize:
+        raise ProtocolError(f"Expected array {name!r} in NumPy format, of the declared shape and type.")
+    return np.frombuffer(content, dtype, offset=start).reshape(shape).copy()

@@ -1,0 +1,151 @@
+"""Requests and replies to and from Flower's records; the wire's keys are written here with hyphens.
+
+Everything that arrives is checked against what was expected before any other code sees it: names, dtypes, shapes,
+finite values, ranges. ``checked_values`` holds those checks.
+"""
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
+from shared_model.config.choices import EvaluationPrivacy
+from shared_model.config.experiment import ExperimentConfig
+from shared_model.config.fingerprints import source_fingerprint
+from shared_model.config.server_sections import EvaluationConfig
+from shared_model.errors import ProtocolError
+from shared_model.messages.checked_values import (
+    FACTS,
+    MAX_PATIENTS,
+    read_counts,
+    read_facts,
+    read_noisy_counts,
+    read_parameters,
+    read_scalar,
+    to_array_record,
+)
+from shared_model.messages.types import (
+    CLASSES,
+    ROLES,
+    EvaluateReply,
+    Histogram,
+    PrivacySpent,
+    Request,
+    TrainReply,
+)
+from shared_model.metrics.score_histogram import ScoreHistogram
+from shared_model.privacy.noise_calibration import evaluation_noise
+from shared_model.privacy.patient_histogram import PatientHistogram
+
+_PARAMETERS = "parameters"
+_CONSTANTS = "constants"
+_UPDATE = "update"
+_HISTOGRAMS = "histograms"
+
+
+def pack_request(request: Request) -> RecordDict:
+    """Translate a request to Flower records."""
+    facts = ConfigRecord(
+        {
+            "config": request.config.to_json(),
+            "server-round": request.server_round,
+            "source-fingerprint": source_fingerprint(),
+        }
+    )
+    return RecordDict(
+        {FACTS: facts, _PARAMETERS: to_array_record(request.parameters), _CONSTANTS: to_array_record(request.constants)}
+    )
+
+
+def unpack_request(content: RecordDict) -> Request:
+    """Translate Flower records to a request.
+
+    Raises:
+        ProtocolError: a record or key is missing, malformed, or the server runs other source code.
+        ConfigError: the configuration inside is wrong.
+    """
+    facts = read_facts(content)
+    theirs, ours = read_scalar(facts, "source-fingerprint", str), source_fingerprint()
+    if theirs != ours:
+        raise ProtocolError(
+            f"Expected source fingerprint {ours[:12]} as at this site, got {theirs[:12]}: server and site must run the "
+            "same version."
+        )
+    return Request(
+        config=ExperimentConfig.from_json(read_scalar(facts, "config", str)),
+        server_round=read_scalar(facts, "server-round", int, low=0),
+        parameters=read_parameters(content, _PARAMETERS),
+        constants=read_parameters(content, _CONSTANTS),
+    )
+
+
+def pack_train_reply(reply: TrainReply) -> RecordDict:
+    """Translate a train reply to Flower records."""
+    facts: dict[str, int | float | str] = {
+        "site": reply.site,
+        "server-round": reply.server_round,
+        "num-patients-declared": reply.num_patients_declared,
+    }
+    if reply.privacy is not None:
+        facts |= {
+            "epsilon": reply.privacy.epsilon,
+            "delta": reply.privacy.delta,
+            "noise-multiplier": reply.privacy.noise_multiplier,
+        }
+    return RecordDict({FACTS: ConfigRecord(dict(facts)), _UPDATE: to_array_record(reply.update)})
+
+
+def unpack_train_reply(content: RecordDict) -> TrainReply:
+    """Translate Flower records to a train reply; finite and well-formed, or an error.
+
+    Raises:
+        ProtocolError: a record or key is missing, malformed, out of range or not finite.
+    """
+    facts = read_facts(content)
+    privacy = None
+    if "epsilon" in facts:
+        privacy = PrivacySpent(
+            epsilon=read_scalar(facts, "epsilon", float, low=0),
+            delta=read_scalar(facts, "delta", float, low=0, high=1),
+            noise_multiplier=read_scalar(facts, "noise-multiplier", float, low=0),
+        )
+    return TrainReply(
+        site=read_scalar(facts, "site", str),
+        server_round=read_scalar(facts, "server-round", int, low=1),
+        update=read_parameters(content, _UPDATE),
+        num_patients_declared=read_scalar(facts, "num-patients-declared", int, low=1, high=MAX_PATIENTS),
+        privacy=privacy,
+    )
+
+
+def pack_evaluate_reply(reply: EvaluateReply) -> RecordDict:
+    """Translate an evaluate reply to Flower records."""
+    facts = ConfigRecord({"site": reply.site, "server-round": reply.server_round})
+    arrays = ArrayRecord({name: Array(counts) for name, counts in reply.arrays().items()})
+    return RecordDict({FACTS: facts, _HISTOGRAMS: arrays})
+
+
+def unpack_evaluate_reply(content: RecordDict, *, evaluation: EvaluationConfig) -> EvaluateReply:
+    """Translate Flower records to an evaluate reply with the histograms that ``evaluation`` asks for.
+
+    Raises:
+        ProtocolError: a record or key is missing, malformed or out of range.
+    """
+    facts = read_facts(content)
+    record = content.array_records.get(_HISTOGRAMS, ArrayRecord())
+    is_private = evaluation.privacy is EvaluationPrivacy.DP
+    read_histogram = _noisy_histogram if is_private else _exact_histogram
+    histograms = {role: read_histogram(record, role, evaluation) for role in ROLES}
+    return EvaluateReply(
+        site=read_scalar(facts, "site", str),
+        server_round=read_scalar(facts, "server-round", int, low=0),
+        test=histograms["test"],
+        validation=histograms["validation"],
+    )
+
+
+def _exact_histogram(record: ArrayRecord, role: str, evaluation: EvaluationConfig) -> Histogram:
+    return ScoreHistogram(**{label: read_counts(record, f"{role}-{label}", evaluation.bins) for label in CLASSES})
+
+
+def _noisy_histogram(record: ArrayRecord, role: str, evaluation: EvaluationConfig) -> Histogram:
+    counts = {label: read_noisy_counts(record, f"{role}-{label}", evaluation.bins) for label in CLASSES}
+    # As configured and not as claimed: the errors of the global figures rest on it.
+    return PatientHistogram(noise_std=evaluation_noise(evaluation), **counts)

@@ -1,0 +1,67 @@
+"""What server and sites say to each other, as typed values."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared_model.config.experiment import ExperimentConfig
+from shared_model.metrics.score_histogram import ScoreHistogram
+from shared_model.network.named_arrays import Parameters
+from shared_model.privacy.patient_histogram import PatientHistogram
+
+ROLES = ("test", "validation")
+"""Whose scores an evaluation counts."""
+CLASSES = ("negatives", "positives")
+"""The two arrays of a histogram: benign lesions, malignant lesions."""
+Histogram = ScoreHistogram | PatientHistogram
+"""Exact counts of lesions, or counts of patients with noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the server sends to every site, to train or to evaluate."""
+
+    config: ExperimentConfig
+    server_round: int
+    """Rounds count from 1; 0 is the untrained network."""
+    parameters: Parameters
+    """The trainable parameters."""
+    constants: Parameters
+    """Public constants of the network, frozen during training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacySpent:
+    """What a site has spent, including this round; free of data, so that it may be sent."""
+
+    epsilon: float
+    delta: float
+    noise_multiplier: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReply:
+    """A site's update, and the facts that it declares."""
+
+    site: str
+    server_round: int
+    update: Parameters
+    num_patients_declared: int
+    """Rounded down: a declared fact and not a count."""
+    privacy: PrivacySpent | None
+    """None when the site trained without privacy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateReply:
+    """A site's score histograms, one per role, each of both classes: exact, or weighted and with noise."""
+
+    site: str
+    server_round: int
+    test: Histogram
+    validation: Histogram
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Return the counts of each role and class, by names such as ``test-negatives``."""
+        return {f"{role}-{label}": getattr(getattr(self, role), label) for role in ROLES for label in CLASSES}
