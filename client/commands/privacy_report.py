@@ -10,7 +10,7 @@ from client.commands.flags import HERE, SitePath
 
 
 def _report_file(text: str) -> Path:
-    from client.privacy.report_files import WRITERS
+    from client.privacy.report.files import WRITERS
 
     if Path(text).suffix.lower() not in WRITERS:
         raise typer.BadParameter(f"expected {text} to end in {', '.join(WRITERS)}")
@@ -55,9 +55,9 @@ def privacy_report(site: SitePath = HERE, out: Out = None, delta: Delta = None, 
 
     from client.deployment.site_file import SiteFile
     from client.privacy.policy import SitePolicy
-    from client.privacy.report_figures import report_on
-    from client.privacy.report_files import write_report
-    from client.privacy.report_formats import print_report
+    from client.privacy.report.figures import report_on
+    from client.privacy.report.files import write_report
+    from client.privacy.report.formats import print_report
     from shared_model.errors import LedgerError
 
     settings = SiteFile.load(site)

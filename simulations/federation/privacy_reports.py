@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from client.privacy.ledger_entries import Purpose
-from client.privacy.report import PrivacyReport
-from client.privacy.report_figures import largest_bound, report_on
-from client.privacy.report_formats import to_json
-from client.privacy.report_html import federation_to_html, to_html
+from client.privacy.report.contents import PrivacyReport
+from client.privacy.report.figures import largest_bound, report_on
+from client.privacy.report.formats import to_json
+from client.privacy.report.web_page import federation_to_html, to_html
 from shared_model.system.files import write_atomically
 
 FEDERATION = "federation"

@@ -126,7 +126,7 @@ class TestSameBytes:
         ("simulations/run.py", False),
         ("pyproject.toml", False),
         ("README.md", False),
-        ("client/privacy/templates/privacy_report.html", False),
+        ("client/privacy/report/templates/privacy_report.html", False),
     ],
 )
 def test_the_digest_changes_with_the_code_and_nothing_else(name, is_seen, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from client.privacy.ledger import Ledger
 from client.privacy.ledger_entries import Purpose, Reserved
 from client.privacy.ledger_history import Limits
-from client.privacy.report_figures import report_on
+from client.privacy.report.figures import report_on
 from shared_model.config.choices import NoiseSource
 from shared_model.privacy.mechanism import Mechanism
 from simulations.federation.privacy_reports import write_privacy_reports

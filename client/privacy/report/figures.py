@@ -10,7 +10,7 @@ from pathlib import Path
 from client.privacy.ledger_database import read_history
 from client.privacy.ledger_entries import Committed, Entry, Opened, Reserved, Unprotected
 from client.privacy.ledger_history import History, Limits, composed_epsilon
-from client.privacy.report import (
+from client.privacy.report.contents import (
     MAX_ROUNDS_LEFT,
     MAX_SECOND_EPSILON,
     NO_NOISE,

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from client.privacy.report import PrivacyReport
-from client.privacy.report_formats import to_csv, to_json
-from client.privacy.report_html import to_html
+from client.privacy.report.contents import PrivacyReport
+from client.privacy.report.formats import to_csv, to_json
+from client.privacy.report.web_page import to_html
 from shared_model.system.files import write_atomically
 
 WRITERS: Mapping[str, Callable[[PrivacyReport], str]] = {".html": to_html, ".json": to_json, ".csv": to_csv}

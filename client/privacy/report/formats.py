@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from client.privacy.report import CohortReport, PrivacyReport, RunReport
+from client.privacy.report.contents import CohortReport, PrivacyReport, RunReport
 from shared_model.config.choices import NoiseSource
 
 _COLUMNS = ("cohort", "patients", "run", "purpose", "sent", "noise", "epsilon", "in all", "left")

@@ -1,4 +1,4 @@
-"""What a privacy report says of a site's ledger; ``report_figures`` computes it, ``report_formats`` writes it down."""
+"""What a privacy report says of a ledger; ``figures`` computes it, ``formats`` and ``web_page`` write it down."""
 
 import dataclasses
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from jinja2 import Environment
 from markupsafe import Markup
 
-from client.privacy.report import MAX_ROUNDS_LEFT, MAX_SECOND_EPSILON, PrivacyReport
-from client.privacy.report_formats import shown
+from client.privacy.report.contents import MAX_ROUNDS_LEFT, MAX_SECOND_EPSILON, PrivacyReport
+from client.privacy.report.formats import shown
 from shared_model.system.html_templates import package_templates
 
 _WIDTH, _HEIGHT = 360, 220
@@ -40,7 +40,7 @@ def federation_to_html(document: Mapping[str, object]) -> str:
 
 
 def _environment() -> Environment:
-    environment = package_templates("client.privacy")
+    environment = package_templates("client.privacy.report")
     environment.globals |= {"shown": shown, "odds": _odds, "percent": _percent}
     return environment
 

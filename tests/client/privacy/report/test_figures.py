@@ -19,9 +19,9 @@ from client.privacy.ledger_database import read_history
 from client.privacy.ledger_entries import Purpose, Reserved, Unprotected
 from client.privacy.ledger_history import Limits
 from client.privacy.policy import OPEN_POLICY
-from client.privacy.report_figures import report_on
-from client.privacy.report_formats import to_json
-from client.privacy.report_html import to_html
+from client.privacy.report.figures import report_on
+from client.privacy.report.formats import to_json
+from client.privacy.report.web_page import to_html
 from shared_model.config.choices import NoiseSource
 from shared_model.privacy.mechanism import Mechanism
 from simulations.commands.app import main

@@ -1,0 +1,194 @@
+"""What a ledger's entries add up to, by hand and by a second way, without a disk."""
+
+import dataclasses
+import math
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import optimize
+from scipy.stats import norm
+
+from client.privacy.ledger_entries import FORMAT, CohortAdded, Committed, Entry, Opened, Purpose, Reserved, Unprotected
+from client.privacy.ledger_history import History, Limits, composed_epsilon, epsilon_within_budget
+from client.privacy.pseudonyms import Cohort
+from shared_model.config.choices import NoiseSource
+from shared_model.errors import BudgetError, LedgerError
+from shared_model.privacy.mechanism import Mechanism
+
+DELTA = 1e-4
+NO_LIMIT = Limits(max_epsilon=None, max_delta=DELTA)
+
+
+def pseudonyms(*numbers):
+    return frozenset(number.to_bytes(16, "big") for number in numbers)
+
+
+def cohort_of(*numbers):
+    return Cohort.from_pseudonyms(pseudonyms(*numbers))
+
+
+def release(cohort, *, request="request", run="run", purpose=Purpose.TRAINING, noise_multiplier=2.0, target=8.0):
+    return Reserved(
+        purpose=purpose,
+        run=run,
+        server_round=1,
+        request=request,
+        cohort=cohort.fingerprint,
+        num_patients_declared=10,
+        mechanism=Mechanism(noise_multiplier=noise_multiplier, sampling_rate=1.0, num_steps=1),
+        delta=DELTA,
+        target_epsilon=target,
+        max_grad_norm=1.0,
+        noise=NoiseSource.SECURE,
+    )
+
+
+def unprotected(cohort):
+    return Unprotected(
+        purpose=Purpose.TRAINING, run="run", cohort=cohort.fingerprint, num_patients_declared=len(cohort.members)
+    )
+
+
+def history_of(cohorts, *contents):
+    """A history of ``cohorts`` and then ``contents``."""
+    every = [Opened(ledger="name", key_check="check", format=FORMAT)]
+    every += [CohortAdded(cohort=cohort.fingerprint, num_patients=len(cohort.members)) for cohort in cohorts]
+    every += contents
+    entries = tuple(
+        Entry(sequence=number, time=datetime(2026, 1, 1, tzinfo=UTC), content=content, digest=str(number))
+        for number, content in enumerate(every, start=1)
+    )
+    return History(entries=entries, members={cohort.fingerprint: cohort.members for cohort in cohorts})
+
+
+def gaussian_epsilon(noise_multipliers):
+    """Dong et al. 2022, Corollary 2.13, for Gaussian mechanisms in sequence; a second way to the price at rate 1."""
+    mu = math.sqrt(sum(noise**-2 for noise in noise_multipliers))
+
+    def excess(epsilon):
+        return norm.cdf(mu / 2 - epsilon / mu) - math.exp(epsilon) * norm.cdf(-mu / 2 - epsilon / mu) - DELTA
+
+    return optimize.brentq(excess, 0, 100)
+
+
+class TestPrice:
+    @pytest.mark.parametrize("noise_multipliers", [[1.0], [2.0, 2.0, 3.0], [5.0] * 20])
+    def test_releases_cost_what_the_composed_gaussian_mechanism_costs(self, noise_multipliers):
+        releases = [release(cohort_of(1), noise_multiplier=noise) for noise in noise_multipliers]
+        price = composed_epsilon(releases, DELTA)
+        assert price == pytest.approx(gaussian_epsilon(noise_multipliers), rel=2e-3)
+        # Never below the truth.
+        assert price >= gaussian_epsilon(noise_multipliers) - 1e-9
+
+    def test_nothing_costs_nothing_and_a_release_without_noise_has_no_bound(self):
+        assert composed_epsilon([], DELTA) == 0
+        assert composed_epsilon([release(cohort_of(1)), unprotected(cohort_of(1))], DELTA) == math.inf
+
+    def test_delta_out_of_bounds(self):
+        with pytest.raises(ValueError, match="delta"):
+            composed_epsilon([release(cohort_of(1))], 1.0)
+
+
+class TestBudget:
+    def test_the_price_is_that_of_all_releases(self):
+        spent = [release(cohort_of(1), run="earlier"), release(cohort_of(1))]
+        total = epsilon_within_budget(spent, release(cohort_of(1)), NO_LIMIT)
+        assert total == composed_epsilon([*spent, release(cohort_of(1))], DELTA)
+
+    def test_a_run_keeps_its_promise_however_often_it_asks(self):
+        price = composed_epsilon([release(cohort_of(1))] * 3, DELTA)
+        new = release(cohort_of(1), target=price)
+        assert epsilon_within_budget([new, new], new, NO_LIMIT) == price
+        with pytest.raises(BudgetError, match=rf"promise of epsilon {price:g}: it would reach .* with 4 releases"):
+            epsilon_within_budget([new] * 3, new, NO_LIMIT)
+
+    @pytest.mark.parametrize("change", [{"run": "another"}, {"purpose": Purpose.EVALUATION}])
+    def test_other_runs_and_purposes_do_not_count_towards_the_promise(self, change):
+        new = release(cohort_of(1), target=composed_epsilon([release(cohort_of(1))], DELTA))
+        epsilon_within_budget([release(cohort_of(1), **change)], new, NO_LIMIT)
+
+    def test_the_sites_limit_counts_everything_and_says_what_is_left(self):
+        spent = [release(cohort_of(1), run=str(number)) for number in range(3)]
+        after = composed_epsilon([*spent, release(cohort_of(1))], DELTA)
+        before = composed_epsilon(spent, DELTA)
+        exact = Limits(max_epsilon=after, max_delta=DELTA)
+        assert epsilon_within_budget(spent, release(cohort_of(1)), exact) == after
+        less = Limits(max_epsilon=after - 0.01, max_delta=DELTA)
+        left = f"{after - 0.01 - before:.3f} is left"
+        with pytest.raises(BudgetError, match=rf"Expected epsilon {after:.3f} <= .*have spent {before:.3f}, {left}"):
+            epsilon_within_budget(spent, release(cohort_of(1)), less)
+
+    def test_the_limit_holds_at_its_own_delta(self):
+        price = composed_epsilon([release(cohort_of(1))], DELTA)
+        with pytest.raises(BudgetError, match="at delta 1e-06"):
+            epsilon_within_budget([], release(cohort_of(1)), Limits(max_epsilon=price, max_delta=1e-6))
+
+    def test_nothing_private_fits_after_a_release_without_noise(self):
+        with pytest.raises(BudgetError, match=r"have spent inf, 0\.000 is left"):
+            epsilon_within_budget(
+                [unprotected(cohort_of(1))],
+                release(cohort_of(1), run="another"),
+                Limits(max_epsilon=100.0, max_delta=DELTA),
+            )
+
+
+class TestHistory:
+    @given(
+        st.lists(st.sets(st.integers(0, 6), min_size=1), min_size=1, max_size=6), st.sets(st.integers(0, 6), min_size=1)
+    )
+    def test_a_cohort_inherits_at_least_what_any_of_its_patients_has_spent(self, groups, asked):
+        cohorts = list({cohort.fingerprint: cohort for cohort in (cohort_of(*group) for group in groups)}.values())
+        releases = [release(cohort, request=str(number)) for number, cohort in enumerate(cohorts)]
+        history = history_of(cohorts, *releases)
+        inherited = history.releases(pseudonyms(*asked))
+        for patient in asked:
+            of_patient = [r for r in releases if pseudonyms(patient) <= history.members[r.cohort]]
+            assert set(of_patient) <= set(inherited)
+        assert all(not history.members[r.cohort].isdisjoint(pseudonyms(*asked)) for r in inherited)
+
+    def test_releases_come_in_their_order_and_include_those_without_noise(self):
+        cohort = cohort_of(1)
+        contents = [release(cohort, request="a"), unprotected(cohort), release(cohort, request="b")]
+        assert history_of([cohort], *contents).releases(cohort.members) == tuple(contents)
+
+    def test_an_answer_is_found_by_request_and_cohort(self):
+        one, two = cohort_of(1), cohort_of(2)
+        # Entries 4 to 8, after the opening and two cohorts.
+        history = history_of(
+            [one, two],
+            release(one, request="a"),
+            release(two, request="a"),
+            release(one, request="b"),
+            Committed(reservation=5, reply="of two"),
+            Committed(reservation=4, reply="of one"),
+        )
+        assert history.committed("a", one.fingerprint).reply == "of one"
+        assert history.committed("a", two.fingerprint).reply == "of two"
+        assert history.committed("b", one.fingerprint) is None
+        assert history.committed("c", one.fingerprint) is None
+
+    def test_the_head_is_the_last_entry(self):
+        assert History(entries=(), members={}).head is None
+        assert history_of([cohort_of(1)]).head.sequence == 2
+
+    @pytest.mark.parametrize(
+        "members",
+        [
+            lambda cohort: {},
+            lambda cohort: {cohort.fingerprint: pseudonyms(1)},
+            lambda cohort: {cohort.fingerprint: pseudonyms(1, 2, 3)},
+            lambda cohort: {cohort.fingerprint: cohort.members, "other": pseudonyms(1)},
+            lambda cohort: {cohort.fingerprint: cohort.members, cohort_of(9).fingerprint: pseudonyms(9)},
+        ],
+        ids=["lost", "one removed", "one added", "wrong name", "never recorded"],
+    )
+    def test_members_that_are_not_those_recorded(self, members):
+        cohort = cohort_of(1, 2)
+        with pytest.raises(LedgerError, match=r"Expected the patients of cohort .* as they were recorded"):
+            dataclasses.replace(history_of([cohort]), members=members(cohort))
+
+    def test_a_release_of_a_cohort_that_was_never_recorded(self):
+        with pytest.raises(LedgerError, match="Expected ledger entry 2 to concern a recorded cohort"):
+            history_of([], release(cohort_of(1)))

@@ -1,0 +1,65 @@
+"""Keyed hashes of patients: the same for the same patient and key, and telling nothing without the key."""
+
+import hashlib
+import hmac
+import stat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.privacy.pseudonyms import Cohort, SiteKey
+from shared_model.errors import LedgerError
+
+SECRET = bytes(range(32))
+PATIENTS = st.lists(st.text(max_size=20), max_size=8)
+
+
+@given(PATIENTS)
+def test_a_pseudonym_is_a_truncated_hmac_of_the_identifier(patients):
+    expected = {hmac.new(SECRET, b"patient\0" + p.encode(), hashlib.sha256).digest()[:16] for p in patients}
+    assert SiteKey(SECRET).cohort(patients).members == expected
+
+
+@given(PATIENTS, st.randoms())
+def test_order_and_repeats_do_not_matter(patients, random):
+    shuffled = [*patients, *patients]
+    random.shuffle(shuffled)
+    assert SiteKey(SECRET).cohort(shuffled) == SiteKey(SECRET).cohort(patients)
+
+
+@given(st.sets(st.binary(min_size=16, max_size=16), max_size=8))
+def test_the_fingerprint_is_the_hash_of_the_sorted_members(members):
+    cohort = Cohort.from_pseudonyms(members)
+    assert cohort.members == members
+    assert cohort.fingerprint == hashlib.sha256(b"".join(sorted(members))).hexdigest()
+
+
+def test_nobody_is_a_cohort():
+    assert SiteKey(SECRET).cohort([]).fingerprint == hashlib.sha256(b"").hexdigest()
+
+
+def test_another_key_shares_no_pseudonym():
+    first, second = (SiteKey(secret).cohort(["a", "b"]) for secret in (SECRET, bytes(32)))
+    assert first.members.isdisjoint(second.members)
+
+
+def test_the_check_tells_keys_apart_and_is_no_pseudonym():
+    assert SiteKey(SECRET).check == SiteKey(SECRET).check != SiteKey(bytes(32)).check
+    assert not any(SiteKey(SECRET).check.startswith(m.hex()) for m in SiteKey(SECRET).cohort(["", "ledger"]).members)
+
+
+def test_a_key_is_written_for_its_owner_and_read_again(tmp_path):
+    path = tmp_path / "deep" / "key"
+    key = SiteKey.create(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(path.read_bytes()) == 32
+    assert SiteKey.load(path).check == key.check
+    assert SiteKey.create(tmp_path / "another").check != key.check
+
+
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_a_key_of_another_length(tmp_path, length):
+    (tmp_path / "key").write_bytes(bytes(length))
+    with pytest.raises(LedgerError, match=f"Expected a site key of length={length} == 32 bytes"):
+        SiteKey.load(tmp_path / "key")
