@@ -54,7 +54,7 @@ docs-tables: $(READY) ## Write the generated tables of README and docs again, fr
 	$(BIN)/python docs/tables.py
 
 # Of what a hospital gets: an environment with this package and nothing that only developers need.
-sbom: ## Write the software bill of materials, sbom.cdx.json (a minute, 2 GB in .cache)
+sbom: ## Write the software bill of materials, sbom.cdx.json (minutes, 2 GB in .cache)
 	rm -rf .cache/sbom
 	$(PYTHON) -m venv .cache/sbom/package
 	$(PYTHON) -m venv .cache/sbom/tool

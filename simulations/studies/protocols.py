@@ -12,6 +12,7 @@ import pandas as pd
 from client.data.tables.site_table import read_roster, restrict
 from shared_model.config.choices import Modality
 from shared_model.config.experiment import ExperimentConfig
+from shared_model.config.overrides import override
 from shared_model.errors import ConfigError
 from shared_model.system.seeding import numpy_generator
 from shared_model.vocabulary import Split
@@ -64,13 +65,13 @@ class Ground:
     def compared(self, roster: str | None = None) -> tuple[str, ...]:
         """Return the overrides of a cell with the federation's own test lesions and public patients."""
         evaluation = self.config.evaluation
-        return (*self.tested_on(evaluation.holdout, roster), f"evaluation.public={quoted(evaluation.public)}")
+        return (*self.tested_on(evaluation.holdout, roster), override("evaluation.public", evaluation.public))
 
     def tested_on(self, holdout: str | None, roster: str | None = None) -> tuple[str, ...]:
         """Return the overrides that fix test lesions and owners."""
         return (
-            f"evaluation.holdout={quoted(holdout)}",
-            f"data.roster={quoted(roster or self.config.data.roster)}",
+            override("evaluation.holdout", holdout),
+            override("data.roster", roster or self.config.data.roster),
             # Already dealt, where they were dealt.
             "federation.partition=hospital",
         )
@@ -171,11 +172,6 @@ PROTOCOLS: Mapping[str, Callable[[Ground], list[Cell]]] = {
     "epsilon": epsilon,
 }
 """All but cross-validation and search, which have a number of folds."""
-
-
-def quoted(value: str | None) -> str:
-    """Return a path as Hydra's grammar wants it."""
-    return "null" if value is None else f"'{value}'"
 
 
 def only(sites: Sequence[str]) -> tuple[str, ...]:

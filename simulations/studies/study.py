@@ -19,12 +19,13 @@ from server.report.html_report import write_report
 from server.report.plot_style import save_png
 from shared_model.config.composition import compose
 from shared_model.config.experiment import ExperimentConfig
+from shared_model.config.overrides import override
 from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError
 from shared_model.system.files import write_atomically
 from simulations.federation.prepare import prepare
 from simulations.studies.privacy_utility import UTILITY, utility_cells
-from simulations.studies.protocols import NO_PRIVACY, PROTOCOLS, Cell, Ground, cross_validation, quoted
+from simulations.studies.protocols import NO_PRIVACY, PROTOCOLS, Cell, Ground, cross_validation
 from simulations.studies.purposes import CROSS_VALIDATION, SEARCH
 from simulations.studies.recipe_search import (
     Candidate,
@@ -84,7 +85,7 @@ class Study:
     def ground(self, seed: int, more: Sequence[str] = ()) -> Ground:
         """Prepare the data of one seed, with ``more`` overrides."""
         folder = self.folder / f"seed-{seed}" / "data"
-        config = compose([*self.overrides, *more, f"seed={seed}", f"run.dir={quoted(str(folder))}"])
+        config = compose([*self.overrides, *more, f"seed={seed}", override("run.dir", str(folder))])
         return Ground.of(prepare(config, report=lambda *_: None))
 
     def cells(self, ground: Ground) -> list[Cell]:
@@ -116,7 +117,7 @@ class Study:
         if NO_PRIVACY in cell.overrides:
             # What was asked of the private runs has no place in one without privacy.
             kept = tuple(override for override in kept if not override.startswith(("privacy.", "privacy=")))
-        return compose([*kept, f"seed={seed}", *cell.overrides, f"run.dir={quoted(str(folder))}"])
+        return compose([*kept, f"seed={seed}", *cell.overrides, override("run.dir", str(folder))])
 
 
 def run_study(study: Study, console: Console, *, num_workers: int) -> list[Row]:
