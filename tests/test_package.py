@@ -1,5 +1,6 @@
 """The package as a hospital installs it: a wheel in an environment without the checkout, used from any folder."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -76,6 +77,12 @@ def installed(environment):
     return next(environment.glob("lib/*/site-packages"))
 
 
+def shadow(folder):
+    """Put modules into a folder that a working folder may hold by chance."""
+    for name in (*PACKAGES, "torch", "typer"):
+        (folder / f"{name}.py").write_text("raise SystemExit('the module of the working folder was imported')")
+
+
 def package_files(root):
     return {
         path.relative_to(root).as_posix() for name in PACKAGES for path in (root / name).rglob("*") if path.is_file()
@@ -117,3 +124,27 @@ def test_citation_has_the_version_of_the_package():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert (citation["version"], citation["license"]) == (project["version"], project["license"])
     assert citation["authors"] == project["authors"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["empty", "shadowed", "Jörg (study)"])
+def test_kits_and_fingerprint_from_any_folder(name, environment, tmp_path):
+    fedmammo, folder = environment / "bin/fedmammo", tmp_path / name
+    folder.mkdir()
+    if name == "shadowed":
+        shadow(folder)
+    assert "provision" in run(fedmammo, "server", "--help", folder=folder)
+    assert source_fingerprint() in run(fedmammo, "site", "fingerprint", folder=folder)
+    run(fedmammo, "server", "provision", "--sites", "MGH,WFU", "--out", "kits", folder=folder)
+    assert bundle_digest() in (folder / "kits/sites/MGH/approved_bundles.txt").read_text()
+
+
+@pytest.mark.slow
+def test_a_round_from_a_folder_that_is_shadowed_and_has_an_odd_name(environment, tmp_path, smoke):
+    folder = tmp_path / "Jörg (study)"
+    folder.mkdir()
+    shadow(folder)
+    overrides = ("preset=smoke", f"data.root={smoke.root}", f"data.cache_dir={smoke.cache}", "run.dir=runs/one")
+    run(environment / "bin/fedmammo", "simulate", *overrides, "training.num_rounds=1", folder=folder)
+    results = json.loads((folder / "runs/one/results.json").read_bytes())
+    assert results["provenance"]["source_fingerprint"] == source_fingerprint()

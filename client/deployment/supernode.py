@@ -115,7 +115,7 @@ class _SuperNode:
         secret_path = site.state_dir / "runtime.secret"
         write_atomically(secret_path, secret)
         command = (
-            *(sys.executable, "-m", "client.deployment.flower_supernode"),
+            *(sys.executable, "-P", "-m", "client.deployment.flower_supernode"),
             *("--superlink", site.server),
             *("--root-certificates", str(site.authority)),
             *("--auth-supernode-private-key", str(site.key)),

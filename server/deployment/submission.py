@@ -13,6 +13,7 @@ from server.report.html_report import write_report
 from server.report.run_display import RunDisplay, print_results
 from server.results.document import RESULTS_FILE
 from shared_model.config.composition import compose
+from shared_model.config.overrides import override
 from shared_model.errors import ConfigError
 from shared_model.system.files import write_atomically
 
@@ -33,7 +34,7 @@ def complete_overrides(overrides: Sequence[str], kit: ServerKit) -> list[str]:
     sites = [f"federation.sites=[{','.join(kit.sites)}]", f"federation.node_ids=[{ids}]"]
     # The application runs in a folder of its own.
     folder = Path(compose([*overrides, *sites]).run.dir).resolve()
-    return [*overrides, *sites, f"run.dir={folder}"]
+    return [*overrides, *sites, override("run.dir", str(folder))]
 
 
 def submitted_overrides(folder: Path) -> list[str]:

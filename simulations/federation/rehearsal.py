@@ -26,6 +26,7 @@ from server.deployment.provision import Kits, provision
 from shared_model.config.choices import DataSource
 from shared_model.config.composition import compose
 from shared_model.config.experiment import ExperimentConfig
+from shared_model.config.overrides import override
 from shared_model.errors import ConfigError, RoundError
 from shared_model.system import processes
 from simulations.federation.display import SimulationDisplay
@@ -118,7 +119,7 @@ def overrides_for(config: ExperimentConfig, overrides: Sequence[str]) -> list[st
     """Return the overrides of a submitted run: those of the simulation, and where the server's own files lie."""
     evaluation = config.evaluation
     files = {"evaluation.holdout": evaluation.holdout, "evaluation.public": evaluation.public}
-    return [*overrides, *(f"{key}='{path}'" for key, path in files.items() if path is not None)]
+    return [*overrides, *(override(key, str(Path(path).resolve())) for key, path in files.items() if path is not None)]
 
 
 def rehearse(overrides: Sequence[str], console: Console) -> int:
@@ -143,7 +144,7 @@ def rehearse(overrides: Sequence[str], console: Console) -> int:
         for site in rehearsal.kits.sites:
             console.print(f"Starting site {site}", highlight=False)
             stack.enter_context(rehearsal.site(site))
-        submit = rehearsal.command("run", *overrides_for(prepared.config, overrides), f"run.dir='{folder}'")
+        submit = rehearsal.command("run", *overrides_for(prepared.config, overrides), override("run.dir", str(folder)))
         status = subprocess.run(submit, env=environment(), check=False).returncode  # noqa: S603, our own command
     if status == 0:
         write_privacy_reports(rehearsal.ledgers, folder / "privacy")
@@ -154,4 +155,5 @@ def rehearse(overrides: Sequence[str], console: Console) -> int:
 def environment() -> dict[str, str]:
     """Return the environment of the processes."""
     # The processes import the packages of this tree, which need not be installed.
-    return {**os.environ, **processes.FLOWER_ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+    path = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
+    return {**os.environ, **processes.FLOWER_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(path)}
