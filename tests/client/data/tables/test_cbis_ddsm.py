@@ -1,5 +1,4 @@
 import csv
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -275,9 +274,7 @@ def real():
 
 
 def test_real_masses(real):
-    start = time.perf_counter()
     table = read_cbis_ddsm(real, lesion_types=MASS, needs_image=True)
-    assert time.perf_counter() - start < 3
     assert table.frame["split"].value_counts().to_dict() == {"train": 1318, "test": 378}
     assert len(table.rejects) == len(table.excluded) == 0
     assert table.frame["lesion_paths"].map(len).eq(1).all()

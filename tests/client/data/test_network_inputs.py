@@ -1,0 +1,202 @@
+"""Images of a table to network input: computed once, kept by content, and a broken file costs its own row only."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from client.data import network_inputs
+from client.data.images import LesionFiles, load_lesion
+from client.data.network_inputs import lesion_files, load_network_inputs
+from client.data.preprocessing import Box
+from client.data.tables.cells import BOX_COLUMNS
+from client.data.tables.site_table import site_table
+from shared_model.config import compose
+from shared_model.errors import DicomError
+from shared_model.network.backbone import frozen_features
+from shared_model.network.efficientnet import FEATURE_WIDTH
+from shared_model.vocabulary import Laterality
+
+
+@pytest.fixture
+def config(hospital):
+    """Pixels, which need no encoder."""
+    return compose(hospital.overrides("model.backbone=small_cnn"))
+
+
+@pytest.fixture
+def frame(config):
+    return site_table(config, "HOME").frame
+
+
+def load(frame, config, report=lambda *_: None):
+    return load_network_inputs(frame, config, report)
+
+
+def equal(first, second):
+    return np.array_equal(first.images, second.images) and np.array_equal(first.has_image, second.has_image)
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The lesions whose images are read, as they are read."""
+    calls = []
+
+    def noted(files, image):
+        calls.append(files)
+        return load_lesion(files, image)
+
+    monkeypatch.setattr(network_inputs, "load_lesion", noted)
+    return calls
+
+
+class TestValues:
+    def test_pixels_are_those_of_the_lesion(self, frame, config):
+        inputs = load(frame, config)
+        assert inputs.images.shape == (40, 1, 32, 32)
+        assert inputs.images.dtype == np.float32
+        assert inputs.problems == {}
+        for row, files in enumerate(lesion_files(frame, config)):
+            assert inputs.has_image[row] == bool(files.lesion_paths)
+            expected = load_lesion(files, config.data.image) if files.lesion_paths else np.zeros((32, 32))
+            np.testing.assert_array_equal(inputs.images[row, 0], expected)
+
+    def test_a_frozen_backbone_gives_its_features(self, hospital):
+        config = compose(hospital.overrides())
+        frame = site_table(config, "HOME").frame.iloc[:3].reset_index(drop=True)
+        inputs = load(frame, config)
+        assert inputs.images.shape == (3, FEATURE_WIDTH)
+        pixels = torch.from_numpy(load_lesion(lesion_files(frame, config)[0], config.data.image))[None, None]
+        expected = frozen_features(pixels, config.model.backbone)[0].numpy()
+        np.testing.assert_array_equal(inputs.images[0], expected)
+        assert not inputs.images[2].any()
+        assert inputs.has_image.tolist() == [True, True, False]
+
+    def test_clinical_columns_alone_need_no_image_and_no_cache(self, frame, config, hospital, computed):
+        config = dataclasses.replace(config, model=compose(hospital.overrides("model.modality=clinical")).model)
+        inputs = load(frame, config)
+        assert inputs.images.shape == (40, 0)
+        assert not inputs.has_image.any()
+        assert computed == []
+        assert not hospital.cache.exists()
+
+    def test_no_rows(self, frame, config):
+        inputs = load(frame.iloc[:0], config)
+        assert inputs.images.shape == (0, 1, 32, 32)
+        assert inputs.has_image.shape == (0,)
+
+
+class TestCache:
+    def test_what_is_there_is_not_computed_again(self, frame, config, computed):
+        first = load(frame, config)
+        assert len(computed) == 30
+        computed.clear()
+        assert equal(load(frame, config), first)
+        assert computed == []
+
+    def test_rows_of_the_same_image_are_computed_once(self, frame, config, computed):
+        twice = pd.concat([frame, frame], ignore_index=True)
+        inputs = load(twice, config)
+        assert len(computed) == 30
+        np.testing.assert_array_equal(inputs.images[:40], inputs.images[40:])
+
+    def test_the_name_of_a_file_does_not_matter(self, frame, config, hospital, computed):
+        first = load(frame, config)
+        names = {}
+        for path in hospital.manifest.parent.glob("*-*.*"):
+            names[path.name] = f"renamed-{len(names)}{path.suffix}"
+            path.rename(path.with_name(names[path.name]))
+        renamed = frame.assign(lesion_paths=[tuple(names[path] for path in paths) for paths in frame["lesion_paths"]])
+        computed.clear()
+        assert equal(load(renamed, config), first)
+        assert computed == []
+
+    @pytest.mark.parametrize("column", ["laterality", "box"])
+    def test_what_the_table_says_of_the_image_counts(self, frame, config, computed, column):
+        load(frame, config)
+        computed.clear()
+        if column == "laterality":
+            changed = frame.assign(laterality=pd.Series(["RIGHT"] * len(frame), dtype=frame["laterality"].dtype))
+        else:
+            boxes = {name: pd.Series([1] * len(frame), dtype="Int64") for name in BOX_COLUMNS}
+            changed = frame.assign(**boxes)
+        load(changed, config)
+        assert len(computed) == 30
+
+    def test_an_interrupted_call_goes_on_where_it_stopped(self, frame, config, computed, monkeypatch):
+        monkeypatch.setattr(network_inputs, "_SHARD_ROWS", 8)
+
+        def stop(done, total):
+            if done == 10 + 16:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt, match=r"^$"):
+            load(frame, config, stop)
+        computed.clear()
+        load(frame, config)
+        # Ten rows have no image; two shards of eight were complete.
+        assert len(computed) == 30 - 16
+
+    def test_progress_begins_with_what_is_there_and_ends_with_all(self, frame, config):
+        load(frame.iloc[:20], config)
+        calls = []
+        load(frame, config, lambda done, total: calls.append((done, total)))
+        # Rows without an image count as done.
+        assert calls[0] == (20 + 5, 40)
+        assert calls[-1] == (40, 40)
+
+
+class TestProblems:
+    def test_a_damaged_file_costs_its_own_row_and_is_tried_again(self, frame, config, hospital, computed):
+        whole = load(frame, config)
+        row = int(np.flatnonzero(whole.has_image)[3])
+        path = lesion_files(frame, config)[row].lesion_paths[0]
+        content = path.read_bytes()
+        path.write_bytes(b"damaged")
+        inputs = load(frame, config)
+        assert list(inputs.problems) == [row]
+        assert path.name in inputs.problems[row]
+        assert not inputs.has_image[row]
+        assert not inputs.images[row].any()
+        others = np.arange(len(frame)) != row
+        np.testing.assert_array_equal(inputs.images[others], whole.images[others])
+        computed.clear()
+        assert list(load(frame, config).problems) == [row]
+        assert len(computed) == 1
+        path.write_bytes(content)
+        assert equal(load(frame, config), whole)
+
+    def test_all_rows_of_a_damaged_file_have_the_problem(self, frame, config, monkeypatch):
+        def fail(*_):
+            raise DicomError("broken")
+
+        monkeypatch.setattr(network_inputs, "load_lesion", fail)
+        inputs = load(pd.concat([frame, frame], ignore_index=True), config)
+        assert len(inputs.problems) == 60
+        assert set(inputs.problems.values()) == {"broken"}
+
+    def test_a_file_that_is_gone_says_so_without_its_folder(self, frame, config):
+        path = lesion_files(frame, config)[0].lesion_paths[0]
+        path.unlink()
+        assert load(frame, config).problems == {0: "image cannot be read: No such file or directory"}
+
+
+def test_files_of_a_row(frame, config, hospital):
+    folder = hospital.manifest.parent
+    row = frame.iloc[:1].assign(
+        film_path=pd.Series(["film.dcm"], dtype=frame["film_path"].dtype),
+        **{name: pd.Series([number], dtype="Int64") for number, name in enumerate(BOX_COLUMNS)},
+    )
+    row["roi_w"] = pd.Series([5], dtype="Int64")
+    (files,) = lesion_files(row, config)
+    assert files == LesionFiles(
+        lesion_paths=(folder / frame["lesion_paths"].iloc[0][0],),
+        film_path=folder / "film.dcm",
+        box=Box(x=0, y=1, width=5, height=3),
+        laterality=Laterality.LEFT,
+    )
+    assert lesion_files(frame.iloc[2:3], config) == [
+        LesionFiles(lesion_paths=(), film_path=None, box=None, laterality=Laterality.LEFT)
+    ]
