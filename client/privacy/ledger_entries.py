@@ -8,12 +8,12 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from shared_model.config.choices import NoiseSource
-from shared_model.config.strict_build import build
 from shared_model.errors import ConfigError, LedgerError
 from shared_model.privacy.mechanism import Mechanism
+from shared_model.system.checked import build, checked
+from shared_model.system.documents import from_json
 from shared_model.system.hash_chain import Link, digest_of, first_broken
 
 FORMAT = 1
@@ -27,7 +27,7 @@ class Purpose(StrEnum):
     EVALUATION = "evaluation"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@checked()
 class Opened:
     """The ledger began; always and only the first entry."""
 
@@ -38,7 +38,7 @@ class Opened:
     format: int
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@checked()
 class CohortAdded:
     """A set of patients was seen for the first time."""
 
@@ -47,7 +47,7 @@ class CohortAdded:
     num_patients: int
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@checked()
 class Reserved:
     """Budget was taken for one release; from here on it counts as spent, whether or not the release happened."""
 
@@ -69,7 +69,7 @@ class Reserved:
     noise: NoiseSource
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@checked()
 class Committed:
     """The release of a reservation was made; the same request gets the same bytes again."""
 
@@ -79,7 +79,7 @@ class Committed:
     """SHA-256 of the bytes."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@checked()
 class Unprotected:
     """A run released something about the cohort without noise: nothing bounds what it revealed."""
 
@@ -173,8 +173,7 @@ def parse_entry(row: Row) -> Entry:
     if row.kind not in _KINDS:
         raise LedgerError(f"Expected ledger entry {row.sequence} of a known kind, got {row.kind!r}.")
     try:
-        body: Any = json.loads(row.body)
-        content: Content = build(_KINDS[row.kind], body, path=row.kind)
+        content: Content = build(_KINDS[row.kind], from_json(row.body), path=row.kind)
         time = datetime.fromisoformat(row.time)
     except (ConfigError, ValueError) as error:
         raise LedgerError(f"Expected ledger entry {row.sequence} to be readable: {error}") from error

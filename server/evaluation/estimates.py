@@ -11,7 +11,8 @@ import numpy as np
 
 from server.evaluation.predictions import Predictions
 from server.evaluation.worst_lesion import score_by_worst_lesion
-from server.results.evidence import Evidence, Figure, GroupResult, Level, LevelResult
+from server.results.estimate import Estimate
+from server.results.evidence import Evidence, GroupResult, Level, LevelResult
 from shared_model.metrics import delong
 from shared_model.metrics.bootstrap import RocBand, bootstrap_intervals, bootstrap_roc_band
 from shared_model.metrics.calibration import brier_score, expected_calibration_error
@@ -141,7 +142,7 @@ def _level_result(
     level: Level,
     counts: ClassCounts,
     threshold: float | None,
-    estimates: tuple[Figure, ...],
+    estimates: tuple[Estimate, ...],
     delong_interval: ConfidenceInterval | None,
 ) -> LevelResult:
     calls = None if threshold is None else ConfusionCounts.from_counts(counts, threshold)
@@ -232,10 +233,10 @@ def _estimate_group(attribute: str, value: str, group: Predictions, settings: Es
 
 def _estimates(
     metrics: Mapping[str, Metric], counts: ClassCounts, intervals: Mapping[str, ConfidenceInterval | None]
-) -> tuple[Figure, ...]:
+) -> tuple[Estimate, ...]:
     values = {name: metric(counts) for name, metric in metrics.items()}
     return tuple(
-        Figure(name=name, value=value, interval=None if value is None else intervals.get(name))
+        Estimate(name=name, value=value, interval=None if value is None else intervals.get(name))
         for name, value in values.items()
     )
 

@@ -19,12 +19,13 @@ from server.federation.server_optimizer import ServerState
 from server.results.document import RoundResult
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.fingerprints import config_fingerprint, source_fingerprint
-from shared_model.config.strict_build import build
 from shared_model.errors import ConfigError
 from shared_model.messages import Histogram, PrivacySpent
 from shared_model.metrics.score_histogram import ScoreHistogram
 from shared_model.network.named_arrays import to_safetensors
 from shared_model.privacy.patient_histogram import PatientHistogram
+from shared_model.system.checked import build, checked
+from shared_model.system.documents import from_json
 from shared_model.system.files import write_atomically
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -60,17 +61,26 @@ class Checkpoint:
     """By site, for every site that has answered so far."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@checked()
+class _PrivacyFacts:
+    """``PrivacySpent``, as the file's JSON holds it."""
+
+    epsilon: float
+    delta: float
+    noise_multiplier: float
+
+
+@checked()
 class _SiteFacts:
     """A ``SiteState`` without arrays, as the file's JSON holds it."""
 
     num_patients_declared: int
-    privacy: PrivacySpent | None
+    privacy: _PrivacyFacts | None
     noise_std: float | None
     """Of the histogram; null for exact counts or none."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@checked()
 class _Facts:
     """A ``Checkpoint`` without arrays, as the file's JSON holds it."""
 
@@ -118,7 +128,7 @@ def read_checkpoint(folder: Path, config: ExperimentConfig) -> Checkpoint | None
         return None
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            facts = build(_Facts, json.loads(file.metadata()[_FACTS_KEY]), path="")
+            facts = build(_Facts, from_json(file.metadata()[_FACTS_KEY]))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no iterator of its own
         checkpoint = _checkpoint_from_facts(facts, arrays)
     except (ConfigError, KeyError, OSError, TypeError, ValueError, safetensors.SafetensorError) as error:
@@ -142,7 +152,7 @@ def _checkpoint_from_facts(facts: _Facts, arrays: Mapping[str, NDArray[np.generi
     sites = {
         site: SiteState(
             num_patients_declared=site_facts.num_patients_declared,
-            privacy=site_facts.privacy,
+            privacy=None if site_facts.privacy is None else PrivacySpent(**dataclasses.asdict(site_facts.privacy)),
             test=_histogram(arrays, site, site_facts.noise_std),
         )
         for site, site_facts in facts.sites.items()
@@ -157,7 +167,7 @@ def _checkpoint_from_facts(facts: _Facts, arrays: Mapping[str, NDArray[np.generi
 def _site_facts(site_state: SiteState) -> _SiteFacts:
     return _SiteFacts(
         num_patients_declared=site_state.num_patients_declared,
-        privacy=site_state.privacy,
+        privacy=None if site_state.privacy is None else _PrivacyFacts(**dataclasses.asdict(site_state.privacy)),
         noise_std=site_state.test.noise_std if isinstance(site_state.test, PatientHistogram) else None,
     )
 

@@ -3,37 +3,35 @@
 Every run of the study has the same file in its folder, so that its report can show the AUC of all of them.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from server.report.plot_style import BLUE, FONT_SIZE, GREY, label_axes
-from server.results.evidence import Figure as Estimate
-from server.results.strict_json import build, check, check_range, from_text, to_text
+from server.results.estimate import Estimate
+from shared_model.config.bounds import NotNegative
+from shared_model.system.checked import build, checked, rule
+from shared_model.system.documents import from_json, to_json
 from shared_model.system.files import write_atomically
 
 EPSILON_STUDY_FILE = "sweep.json"
 """In the run folder of every run of the study."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@checked(error=ValueError)
 class EpsilonPoint:
     """One run of the study."""
 
     seed: int
-    epsilon: float | None
+    epsilon: NotNegative | None
     """Promised to every training patient; null without privacy."""
-    auroc: Estimate
-
-    def __post_init__(self) -> None:
-        check_range(self, 0, None, "epsilon")
-        check(self, "auroc", self.auroc.value is not None, "with a value")
+    auroc: Annotated[Estimate, rule(lambda estimate: estimate.value is not None, "with a value")]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@checked(error=ValueError)
 class EpsilonStudy:
     """All runs of the study."""
 
@@ -53,7 +51,7 @@ class EpsilonStudy:
 
 def write_epsilon_study(study: EpsilonStudy, folder: Path) -> None:
     """Write the study into the folder of a run, whole or not at all."""
-    write_atomically(folder / EPSILON_STUDY_FILE, to_text(study).encode())
+    write_atomically(folder / EPSILON_STUDY_FILE, to_json(study).encode())
 
 
 def read_epsilon_study(folder: Path) -> EpsilonStudy | None:
@@ -63,9 +61,9 @@ def read_epsilon_study(folder: Path) -> EpsilonStudy | None:
         ValueError: the file has other content.
     """
     path = folder / EPSILON_STUDY_FILE
-    return (
-        build(EpsilonStudy, from_text(path.read_text(encoding="utf-8")), EPSILON_STUDY_FILE) if path.exists() else None
-    )
+    if not path.exists():
+        return None
+    return build(EpsilonStudy, from_json(path.read_text(encoding="utf-8")), path=EPSILON_STUDY_FILE)
 
 
 def draw_epsilon_study(study: EpsilonStudy) -> Figure:

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from server.report.plot_style import BLUE, FONT_SIZE, GREEN, GREY, VERMILLION, bracket, label_axes
+from server.results.estimate import Estimate
 from server.results.evidence import Evidence, GroupResult
-from server.results.evidence import Figure as Estimate
 from shared_model.metrics.calibration import net_benefit, net_benefit_of_treating_all, reliability_curve
 from shared_model.metrics.counts import ClassCounts
 from shared_model.metrics.intervals import CONFIDENCE_LEVEL
@@ -104,11 +104,11 @@ def draw_forest(evidence: Evidence) -> Figure | None:
     panels = figure.subplots(1, len(_FOREST_METRICS), sharey=True)
     heights = _row_heights(groups)
     for axes, (name, title, colour) in zip(panels, _FOREST_METRICS, strict=True):
-        all_lesions = evidence.levels[0].figure(name)
+        all_lesions = evidence.levels[0].estimate(name)
         if all_lesions is not None and all_lesions.value is not None:
             axes.axvline(all_lesions.value, color=GREY, linestyle="--", linewidth=0.9)
         for group, height in zip(groups, heights, strict=True):
-            _draw_row(axes, group.figure(name), height, colour=colour, is_hollow=group.is_small)
+            _draw_row(axes, group.estimate(name), height, colour=colour, is_hollow=group.is_small)
         axes.set(xlim=(-0.03, 1.03), ylim=(max(heights) + 0.8, -0.8))
         label_axes(axes, x=title, y="")
     panels[0].set_yticks(heights, [_row_name(group) for group in groups])

@@ -1,15 +1,19 @@
 """Explanations of a run's test lesions as they lie in its folder: a picture of every lesion, and an index of all."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Interval
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from server.report.plot_style import BLUE, FONT_SIZE, VERMILLION, label_axes
-from server.results.strict_json import build, check, check_range, from_text, to_text
+from server.results.estimate import Size
+from shared_model.config.bounds import Fraction
+from shared_model.system.checked import build, checked, require, rule
+from shared_model.system.documents import from_json, to_json
 from shared_model.system.files import write_atomically
 
 EXPLANATIONS_FOLDER = "explanations"
@@ -19,7 +23,11 @@ _SIZE = (9.6, 2.7)
 """Width and height of a picture in inches."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+def _is_png_here(name: str) -> bool:
+    return "/" not in name and name.endswith(".png")
+
+
+@checked(error=ValueError)
 class ColumnContribution:
     """What one clinical column adds to the logit of a lesion."""
 
@@ -28,62 +36,54 @@ class ColumnContribution:
     """Positive where the column speaks for malignancy."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@checked(error=ValueError)
 class LesionExplanation:
     """Why one test lesion got its score."""
 
-    file: str
+    file: Annotated[str, rule(_is_png_here, "to be a PNG file of this folder")]
     """Its picture, in the same folder."""
-    row: int
+    row: Size
     """In ``predictions.csv``, from 0."""
     kind: str
     """``missed cancer``, ``false alarm``, ``found cancer`` or ``benign, as called``."""
-    score: float
-    image_share: float | None
+    score: Fraction
+    image_share: Fraction | None
     """The image's part, in [0, 1], of what image and columns together moved the logit; null where neither moved it."""
     columns: tuple[ColumnContribution, ...]
 
-    def __post_init__(self) -> None:
-        check(self, "file", "/" not in self.file and self.file.endswith(".png"), "a PNG file of this folder")
-        check_range(self, 0, 1, "score", "image_share")
-        check_range(self, 0, None, "row")
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@checked(error=ValueError)
 class SaliencyCheck:
     """Whether the saliency maps of one method can be trusted, as means over lesions."""
 
     method: str
     num_lesions: int
-    num_marked: int
+    num_marked: Size
     """Of these, lesions whose place in the image is known; the next three are null without any."""
-    area: float | None
+    area: Fraction | None
     """Share of the image inside the lesions' boxes: the energy of a map that is the same everywhere."""
-    energy: float | None
+    energy: Fraction | None
     """Share of the map inside the boxes."""
-    pointing: float | None
+    pointing: Fraction | None
     """Share of the maps whose largest value lies inside."""
-    deletion: float
+    deletion: Fraction
     """Mean score while the hottest pixels are blurred first; lower is better."""
-    deletion_random: float
+    deletion_random: Fraction
     """The same in random order."""
-    insertion: float
+    insertion: Fraction
     """Mean score while the hottest pixels get sharp first; higher is better."""
-    insertion_random: float
-    similarity: float | None
+    insertion_random: Fraction
+    similarity: Annotated[float, Interval(ge=-1, le=1)] | None
     """Rank correlation with the maps of the network with shuffled weights, in [-1, 1].
 
     Near 1 the maps do not depend on what the network has learnt, so they explain nothing.
     """
 
     def __post_init__(self) -> None:
-        check_range(self, 0, 1, "area", "energy", "pointing", "deletion", "deletion_random", "insertion")
-        check_range(self, 0, 1, "insertion_random")
-        check_range(self, -1, 1, "similarity")
-        check_range(self, 0, self.num_lesions, "num_marked")
+        require(self.num_marked <= self.num_lesions, f"<= num_lesions={self.num_lesions}", num_marked=self.num_marked)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@checked(error=ValueError)
 class Explanations:
     """The index of the folder."""
 
@@ -94,7 +94,7 @@ class Explanations:
 
 def write_explanations(explanations: Explanations, folder: Path) -> None:
     """Write the index into ``folder``, whole or not at all."""
-    write_atomically(folder / INDEX_FILE, to_text(explanations).encode())
+    write_atomically(folder / INDEX_FILE, to_json(explanations).encode())
 
 
 def read_explanations(folder: Path) -> Explanations | None:
@@ -106,7 +106,7 @@ def read_explanations(folder: Path) -> Explanations | None:
     path = folder / INDEX_FILE
     if not path.exists():
         return None
-    return build(Explanations, from_text(path.read_text(encoding="utf-8")), INDEX_FILE)
+    return build(Explanations, from_json(path.read_text(encoding="utf-8")), path=INDEX_FILE)
 
 
 def draw_explanation(

@@ -63,13 +63,13 @@ def _score_plots(run: StoredRun, counts: ClassCounts, evidence: Evidence) -> Ite
         draw_roc(roc_curve(counts), final=final, band=run.roc_band, title=run.results.preset),
         f"ROC curve with an area of {format_number(final.auroc)}.",
     )
-    precision = by_lesion.figure("average_precision")
+    precision = by_lesion.estimate("average_precision")
     yield _plot(
         "Precision and recall",
         draw_precision_recall(counts, precision),
         f"Precision over recall; average precision {format_number(precision.value if precision else None)}.",
     )
-    error = by_lesion.figure("calibration_error")
+    error = by_lesion.estimate("calibration_error")
     if error is not None:
         yield _plot(
             "Calibration",

@@ -10,7 +10,8 @@ from server.evaluation.estimates import ESTIMATE_LABELS, SMALL_GROUP_PATIENTS
 from server.evaluation.predictions import Predictions
 from server.report.printed_numbers import MISSING, format_interval, format_number
 from server.report.stored_run import StoredRun
-from server.results.evidence import Evidence, Level, shown
+from server.results.estimate import shown
+from server.results.evidence import Evidence, Level
 from shared_model.system.html_templates import package_templates
 
 RADIOLOGIST_SENSITIVITY, RADIOLOGIST_SPECIFICITY = 0.869, 0.889
@@ -89,11 +90,11 @@ def estimate_rows(evidence: Evidence | None) -> list[tuple[str, str, list[str]]]
     """Return name, label and one cell per level (lesion, breast, patient) of every estimate that any level has."""
     if evidence is None:
         return []
-    names = [name for name in ESTIMATE_LABELS if any(level.figure(name) is not None for level in evidence.levels)]
+    names = [name for name in ESTIMATE_LABELS if any(level.estimate(name) is not None for level in evidence.levels)]
     # Predictive values at a prevalence of use are close to 0 and 1, so they need a digit more.
     digits = {name: 4 if name.endswith("_at_prevalence") else 3 for name in names}
     return [
-        (name, ESTIMATE_LABELS[name], [shown(level.figure(name), digits[name]) for level in evidence.levels])
+        (name, ESTIMATE_LABELS[name], [shown(level.estimate(name), digits[name]) for level in evidence.levels])
         for name in names
     ]
 

@@ -101,7 +101,7 @@ def _final_result(
     by_lesion = None if evidence is None else evidence.level(Level.LESION)
 
     def interval(name: str) -> ConfidenceInterval | None:
-        estimate = None if by_lesion is None else by_lesion.figure(name)
+        estimate = None if by_lesion is None else by_lesion.estimate(name)
         return None if estimate is None else estimate.interval
 
     has_public = config.evaluation.public is not None

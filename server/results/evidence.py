@@ -1,10 +1,12 @@
 """What the results say beyond three final figures: more figures, at three levels and for groups of lesions."""
 
-import dataclasses
 from enum import StrEnum
+from typing import Annotated
 
-from server.results.strict_json import check, check_range
-from shared_model.metrics.intervals import ConfidenceInterval
+from annotated_types import Interval as Between
+
+from server.results.estimate import Estimate, Interval, Size, Text
+from shared_model.system.checked import checked, require
 
 
 class Level(StrEnum):
@@ -15,98 +17,70 @@ class Level(StrEnum):
     PATIENT = "patient"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One figure of merit with its interval."""
+class _WithEstimates:
+    """Finds estimates by name."""
 
-    name: str
-    """A key of ``server.evaluation.estimates.FIGURES``."""
-    value: float | None
-    """Null where it is not defined, for instance a PPV where nothing is called malignant."""
-    interval: ConfidenceInterval | None
-    """95 % over patients; null with ``value``, where resamples are too often undefined, and for site histograms."""
+    figures: tuple[Estimate, ...]
 
-    def __post_init__(self) -> None:
-        check(self, "name", bool(self.name), "not empty")
-        check_range(self, 0, 1, "value")
-        check(self, "interval", self.interval is None or self.value is not None, "only with a value")
+    def estimate(self, name: str) -> Estimate | None:
+        """Return the estimate of the figure of merit ``name``, None where it was not computed."""
+        return next((estimate for estimate in self.figures if estimate.name == name), None)
 
 
-def shown(figure: Figure | None, digits: int = 3) -> str:
-    """Return ``0.851 (0.796 to 0.899)``, or a dash where there is no value."""
-    if figure is None or figure.value is None:
-        return "-"
-    between = ""
-    if figure.interval is not None:
-        between = f" ({figure.interval.low:.{digits}f} to {figure.interval.high:.{digits}f})"
-    return f"{figure.value:.{digits}f}{between}"
-
-
-class _HasFigures:
-    """Finds figures by name."""
-
-    figures: tuple[Figure, ...]
-
-    def figure(self, name: str) -> Figure | None:
-        """Return the figure ``name``, None where it was not computed."""
-        return next((figure for figure in self.figures if figure.name == name), None)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LevelResult(_HasFigures):
+@checked(error=ValueError)
+class LevelResult(_WithEstimates):
     """The figures when lesions, breasts or patients are counted."""
 
     level: Level
-    num_units: int
-    num_malignant: int
-    auroc_interval_delong: ConfidenceInterval | None
+    num_units: Size
+    num_malignant: Size
+    auroc_interval_delong: Interval | None
     """Closed form, lesions of a patient taken together; null for site histograms or too few patients of a class."""
-    tp: int | None
+    tp: Size | None
     """Malignant and called malignant at the frozen threshold; this and the next three are null without threshold."""
-    fp: int | None
-    tn: int | None
-    fn: int | None
-    figures: tuple[Figure, ...]
+    fp: Size | None
+    tn: Size | None
+    fn: Size | None
+    figures: tuple[Estimate, ...]
 
     def __post_init__(self) -> None:
-        check_range(self, 0, None, "num_units", "num_malignant", "tp", "fp", "tn", "fn")
-        check(self, "num_malignant", self.num_malignant <= self.num_units, f"<= {self.num_units}")
+        require(
+            self.num_malignant <= self.num_units, f"<= num_units={self.num_units}", num_malignant=self.num_malignant
+        )
         calls = [call for call in (self.tp, self.fp, self.tn, self.fn) if call is not None]
-        check(self, "num_units", not calls or (len(calls) == 4 and sum(calls) == self.num_units), "= all calls")
-        names = [figure.name for figure in self.figures]
-        check(self, "figures", len(set(names)) == len(names), "of different names")
+        is_whole = not calls or (len(calls) == 4 and sum(calls) == self.num_units)
+        require(is_whole, "to be the sum of tp, fp, tn and fn", num_units=self.num_units)
+        names = [estimate.name for estimate in self.figures]
+        require(len(set(names)) == len(names), "to have different names", figures=names)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GroupResult(_HasFigures):
+@checked(error=ValueError)
+class GroupResult(_WithEstimates):
     """The lesions that share one value of one attribute."""
 
-    attribute: str
-    value: str
+    attribute: Text
+    value: Text
     num_lesions: int
-    num_malignant: int
-    num_patients: int
+    num_malignant: Size
+    num_patients: Size
     is_small: bool
     """So few patients that the intervals say more than the values."""
-    figures: tuple[Figure, ...]
+    figures: tuple[Estimate, ...]
 
     def __post_init__(self) -> None:
-        for name in ("attribute", "value"):
-            check(self, name, bool(getattr(self, name)), "not empty")
-        check_range(self, 0, self.num_lesions, "num_malignant", "num_patients")
+        for name in ("num_malignant", "num_patients"):
+            count = getattr(self, name)
+            require(count <= self.num_lesions, f"<= num_lesions={self.num_lesions}", **{name: count})
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@checked(error=ValueError)
 class Evidence:
     """Figures of the final parameters on the test lesions."""
 
-    prevalence: float
+    prevalence: Annotated[float, Between(gt=0, lt=1)]
     """Share of malignant cases for which predictive values and net benefit are also stated, in (0, 1)."""
     levels: tuple[LevelResult, ...]
     groups: tuple[GroupResult, ...]
-
-    def __post_init__(self) -> None:
-        check(self, "prevalence", 0 < self.prevalence < 1, "in (0, 1)")
 
     def level(self, level: Level) -> LevelResult | None:
         """Return one level, None where it was not computed."""

@@ -4,13 +4,14 @@ A site's training is ``num_steps`` Gaussian mechanisms, each on a Poisson sample
 The unit of privacy is the patient: two cohorts are neighbours when one patient, with all lesions, is added or removed.
 """
 
-import dataclasses
-import math
 from collections import Counter
 from collections.abc import Iterable
 
+from shared_model.config.bounds import Count, Positive, PositiveFraction
+from shared_model.system.checked import checked
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+
+@checked(key="", error=ValueError)
 class Mechanism:
     """``num_steps``-fold composition of the Poisson-subsampled Gaussian mechanism of l2 sensitivity 1.
 
@@ -23,17 +24,9 @@ class Mechanism:
         ValueError: a field is out of bounds.
     """
 
-    noise_multiplier: float
-    sampling_rate: float
-    num_steps: int
-
-    def __post_init__(self) -> None:
-        if not 0 < self.noise_multiplier < math.inf:
-            raise ValueError(f"Expected noise_multiplier={self.noise_multiplier} > 0 and finite.")
-        if not 0 < self.sampling_rate <= 1:
-            raise ValueError(f"Expected sampling_rate={self.sampling_rate} in (0, 1].")
-        if self.num_steps < 1:
-            raise ValueError(f"Expected num_steps={self.num_steps} >= 1.")
+    noise_multiplier: Positive
+    sampling_rate: PositiveFraction
+    num_steps: Count
 
 
 def merge_equal_steps(mechanisms: Iterable[Mechanism]) -> tuple[Mechanism, ...]:

@@ -18,11 +18,19 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, LiteralString, TypeVar, dataclass_transform
 
 import pydantic.dataclasses
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Strict, TypeAdapter, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError, core_schema
 
 from shared_model.errors import ConfigError
 from shared_model.system.sentences import RELATION, RULE, sentence
@@ -47,9 +55,8 @@ def checked(*, key: str | None = None, error: type[Exception] = ConfigError) -> 
 
     def decorate(kind: type[T]) -> type[T]:
         path = kind.__name__ if key is None else key
-        kind.__annotations__ = {
-            name: _from_plain(hint) for name, hint in typing.get_type_hints(kind, include_extras=True).items()
-        }
+        hints = typing.get_type_hints(kind, include_extras=True)
+        kind.__annotations__ = {name: _from_plain(hints[name]) for name in vars(kind).get("__annotations__", {})}
         made: Any = pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=_CONFIG)(kind)
         validate = made.__init__
 
@@ -102,10 +109,29 @@ def rule(is_met: Callable[[Any], bool], expectation: str) -> AfterValidator:
 
     def check(value: T) -> T:
         if not is_met(value):
-            raise PydanticCustomError(RULE, "{expectation}", {"expectation": expectation})
+            raise _unmet(RULE, expectation)
         return value
 
     return AfterValidator(check)
+
+
+class AsList:
+    """For ``Annotated``: a dataclass of floats that is a list in plain values, for example ``[low, high]``."""
+
+    def __get_pydantic_core_schema__(self, source: type, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Return what pydantic needs; the dataclass ``source`` checks its own values, and raises ``ValueError``."""
+        names = [field.name for field in dataclasses.fields(source)]
+        numbers = handler.generate_schema(types.GenericAlias(tuple, (Annotated[float, Strict()],) * len(names)))
+
+        def read(value: object, read_numbers: core_schema.ValidatorFunctionWrapHandler) -> object:
+            if isinstance(value, source):
+                return value
+            if not isinstance(value, list) or len(value) != len(names):
+                raise _unmet(RULE, f"to be a list of {' and '.join(names)}")
+            return source(**dict(zip(names, read_numbers(value), strict=True)))
+
+        written = core_schema.plain_serializer_function_ser_schema(lambda value: list(dataclasses.astuple(value)))
+        return core_schema.no_info_wrap_validator_function(read, numbers, serialization=written)
 
 
 DISTINCT = rule(lambda values: len(set(values)) == len(values), "to be distinct")
@@ -123,7 +149,11 @@ def require(is_met: bool, expectation: str, **values: object) -> None:
         values: by field; those that the message names.
     """
     if not is_met:
-        raise PydanticCustomError(RELATION, "{expectation}", {"expectation": expectation, "values": values})
+        raise _unmet(RELATION, expectation, values=values)
+
+
+def _unmet(kind: LiteralString, expectation: str, **context: object) -> PydanticCustomError:
+    return PydanticCustomError(kind, "{expectation}", {"expectation": expectation, **context})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

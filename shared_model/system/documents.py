@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 
 from shared_model.errors import ConfigError
-from shared_model.system.checked import build
+from shared_model.system.checked import build, to_plain
 
 T = TypeVar("T")
 
@@ -24,6 +24,15 @@ def from_json(text: str | bytes) -> object:
         return json.loads(text, object_pairs_hook=_once)
     except RecursionError as error:
         raise ValueError(str(error)) from error
+
+
+def to_json(value: object) -> str:
+    """Return a checked dataclass as indented JSON, of which ``from_json`` and ``build`` make the same again.
+
+    Raises:
+        ValueError: text in it is no Unicode, or a value that nobody checks is not finite.
+    """
+    return json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def load_yaml(kind: type[T], path: Path, *, what: str) -> T:

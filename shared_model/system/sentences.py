@@ -157,7 +157,8 @@ class _Hint:
         hint = cls.of(kind)
         for part in location:
             if dataclasses.is_dataclass(hint.base):
-                inner = typing.get_type_hints(hint.base, include_extras=True)[str(part)]
+                name = dataclasses.fields(hint.base)[part].name if isinstance(part, int) else str(part)
+                inner = typing.get_type_hints(hint.base, include_extras=True)[name]
             else:
                 inner = typing.get_args(hint.base)[-1 if typing.get_origin(hint.base) is Mapping else 0]
             hint = cls.of(inner)

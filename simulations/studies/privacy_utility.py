@@ -186,7 +186,7 @@ def _worst_site(rows: Sequence[Row]) -> tuple[str | None, float] | None:
     lowest = []
     for row in rows:
         groups = () if row.evidence is None else row.evidence.groups
-        figures = {group.value: group.figure("auroc") for group in groups if group.attribute == "site"}
+        figures = {group.value: group.estimate("auroc") for group in groups if group.attribute == "site"}
         of_site = {site: figure.value for site, figure in figures.items() if figure and figure.value is not None}
         if not of_site:
             return None

@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from server.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from server.results.document import RESULTS_FILE, read_results
-from server.results.evidence import shown
+from server.results.estimate import shown
 from shared_model import errors
 from shared_model.config.choices import PrivacyMode
 from shared_model.config.experiment import ExperimentConfig

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from server.report.epsilon_study import EpsilonPoint, EpsilonStudy
 from server.report.plot_style import FONT_SIZE, save_png
-from server.results.evidence import Evidence, Figure, shown
+from server.results.estimate import Estimate, shown
+from server.results.evidence import Evidence
 from shared_model.metrics.delong import PairedComparison
 from shared_model.system.files import write_atomically
 
@@ -38,15 +39,15 @@ class Row:
     against_first: PairedComparison | None
     """AUC less that of the first cell of the seed, on the same test lesions; None for the first, or on others."""
 
-    def figure(self, name: str) -> Figure | None:
+    def figure(self, name: str) -> Estimate | None:
         """Return a figure by lesion."""
-        return None if self.evidence is None else self.evidence.levels[0].figure(name)
+        return None if self.evidence is None else self.evidence.levels[0].estimate(name)
 
-    def at_site(self, site: str) -> Figure | None:
+    def at_site(self, site: str) -> Estimate | None:
         """Return the AUC at one hospital."""
         groups = () if self.evidence is None else self.evidence.groups
         found = [group for group in groups if group.attribute == "site" and group.value == site]
-        return found[0].figure("auroc") if found else None
+        return found[0].estimate("auroc") if found else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ def summarise(rows: Sequence[Row], *, together: str | None = None) -> list[Summa
     return summaries
 
 
-def _value(figure: Figure | None) -> float | None:
+def _value(figure: Estimate | None) -> float | None:
     return None if figure is None else figure.value
 
 

@@ -91,7 +91,7 @@ def test_every_figure_has_a_name_for_readers_and_an_interval_round_it(evidence):
             # The calibration error of resamples is larger than that of the lesions: noise is never calibrated.
             if figure.name != "calibration_error":
                 assert figure.interval.low <= figure.value <= figure.interval.high, figure.name
-        assert level.auroc_interval_delong.low < level.figure("auroc").value < level.auroc_interval_delong.high
+        assert level.auroc_interval_delong.low < level.estimate("auroc").value < level.auroc_interval_delong.high
 
 
 def test_groups_divide_the_lesions(predictions, evidence):
@@ -105,17 +105,17 @@ def test_groups_divide_the_lesions(predictions, evidence):
             rows = np.array(predictions.attributes[attribute]) == group.value
             assert group.num_malignant == predictions.labels[rows].sum()
             assert group.is_small == (len(set(predictions.patients[rows])) < SMALL_GROUP_PATIENTS)
-            if group.figure("auroc") is not None:
+            if group.estimate("auroc") is not None:
                 expected = reference.roc_auc_score(predictions.labels[rows], predictions.scores[rows])
-                assert group.figure("auroc").value == pytest.approx(expected, abs=1e-9)
+                assert group.estimate("auroc").value == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_group_of_one_class_has_the_figure_of_its_class(predictions, evidence):
     (malignant,) = (group for group in evidence.groups if group.value == "MALIGNANT")
     assert [figure.name for figure in malignant.figures] == ["sensitivity"]
     calls = predictions.scores[predictions.labels == 1] >= 0.5
-    assert malignant.figure("sensitivity").value == pytest.approx(calls.mean())
-    interval = malignant.figure("sensitivity").interval
+    assert malignant.estimate("sensitivity").value == pytest.approx(calls.mean())
+    interval = malignant.estimate("sensitivity").interval
     assert interval.low < calls.mean() < interval.high
 
 
@@ -143,6 +143,6 @@ def test_added_histograms_give_the_figures_of_all_lesions_within_their_bins(pred
     assert (found.tp, found.fp, found.tn, found.fn) == (exact.tp, exact.fp, exact.tn, exact.fn)
     for figure in found.figures:
         assert figure.interval is None
-        assert figure.value == pytest.approx(exact.figure(figure.name).value, abs=0.02)
+        assert figure.value == pytest.approx(exact.estimate(figure.name).value, abs=0.02)
     assert not {"brier", "calibration_error"} & {figure.name for figure in found.figures}
     assert estimate_from_histogram(ScoreHistogram.from_scores([1], [0.5], 10).class_counts, SETTINGS) is None

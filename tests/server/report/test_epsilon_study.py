@@ -1,6 +1,7 @@
 """A study over epsilon: its file, its means, and its plot."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from server.report.epsilon_study import (
     read_epsilon_study,
     write_epsilon_study,
 )
-from server.results.evidence import Figure as Estimate
+from server.results.estimate import Estimate
 from shared_model.metrics.intervals import ConfidenceInterval
 
 
@@ -29,6 +30,15 @@ def test_written_and_read_back(tmp_path):
     assert read_epsilon_study(tmp_path) is None
     write_epsilon_study(STUDY, tmp_path)
     assert read_epsilon_study(tmp_path) == STUDY
+
+
+def test_the_first_files_are_read_and_written_alike(tmp_path):
+    """The file is of the code before bounds stood in annotations."""
+    first = Path(__file__).with_name("first_sweep.json").read_bytes()
+    (tmp_path / EPSILON_STUDY_FILE).write_bytes(first)
+    assert read_epsilon_study(tmp_path) == STUDY
+    write_epsilon_study(STUDY, tmp_path)
+    assert (tmp_path / EPSILON_STUDY_FILE).read_bytes() == first
 
 
 def test_means_are_over_the_seeds_of_one_promise():
@@ -53,5 +63,5 @@ def test_a_file_with_other_content_is_refused(tmp_path, change):
     values = json.loads((tmp_path / EPSILON_STUDY_FILE).read_text())
     values["points"][0] |= change
     (tmp_path / EPSILON_STUDY_FILE).write_text(json.dumps(values))
-    with pytest.raises(ValueError, match=r"Expected EpsilonPoint\."):
+    with pytest.raises(ValueError, match=r"Expected sweep\.json\.points\[0\]\.(epsilon=-1 >= 0|auroc=.* with a value)"):
         read_epsilon_study(tmp_path)

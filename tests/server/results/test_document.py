@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ from server.results.document import (
     read_results,
     write_results,
 )
-from server.results.evidence import Evidence, Figure, GroupResult, Level, LevelResult
+from server.results.estimate import Estimate
+from server.results.evidence import Evidence, GroupResult, Level, LevelResult
 from shared_model.config.choices import NoiseSource
 from shared_model.metrics.intervals import ConfidenceInterval
 from shared_model.system import files as files_module
@@ -84,8 +86,8 @@ PROVENANCE = RunProvenance(
     seconds=600.0,
 )
 FIGURES = (
-    Figure(name="auroc", value=0.77, interval=ConfidenceInterval(low=0.72, high=0.82)),
-    Figure(name="ppv", value=None, interval=None),
+    Estimate(name="auroc", value=0.77, interval=ConfidenceInterval(low=0.72, high=0.82)),
+    Estimate(name="ppv", value=None, interval=None),
 )
 EVIDENCE = Evidence(
     prevalence=0.006,
@@ -191,26 +193,29 @@ def test_a_whole_number_is_read_as_the_float_it_stands_for(path):
     ("keys", "value", "message"),
     [
         (("schema_version",), 1, f"Expected schema_version=1 = {SCHEMA_VERSION}"),
-        (("surprise",), 1, "unknown or missing: .'surprise'."),
-        (("final", "accuracy"), 0.5, "results.final with the keys .*: .'accuracy'."),
-        (("final",), None, "results.final=None to be of type dict"),
-        (("final", "auroc"), "0.7", "results.final.auroc='0.7' to be of type float"),
-        (("final", "auroc"), True, "results.final.auroc=True to be of type float"),
-        (("final", "auroc"), 1.2, r"FinalResult.auroc=1.2 in \[0, 1\]"),
-        (("final", "auroc_interval"), [0.1], "results.final.auroc_interval=.0.1. of 2 entries"),
-        (("final", "auroc_interval"), [0.9, 0.1], "finite low=0.9 <= high=0.1"),
-        (("final", "auroc_source"), "guess", "'guess' to be one of server_holdout, site_histograms"),
+        (("surprise",), 1, r"Unknown key results\.surprise\. Known here: schema_version, preset, "),
+        (("final", "accuracy"), 0.5, r"Unknown key results\.final\.accuracy\."),
+        (("final",), None, "results.final to be a mapping, got null"),
+        (("final", "auroc"), "0.7", "results.final.auroc to be a number or null, got '0.7'"),
+        (("final", "auroc"), True, "results.final.auroc to be a number or null, got True"),
+        (("final", "auroc"), 1.2, r"results.final.auroc=1.2 in \[0, 1\]"),
+        (("final", "auroc_interval"), [0.1], "results.final.auroc_interval=.0.1. to be a list of low and high"),
+        (("final", "auroc_interval"), [0.9, 0.1], "results.final.auroc_interval: Expected finite low=0.9 <= high=0.1"),
+        (("final", "auroc_interval"), [0.1, "0.9"], r"results.final.auroc_interval\[1\] to be a number, got '0.9'"),
+        (("final", "auroc_interval"), {"low": 0.1, "high": 0.9}, "auroc_interval=.* to be a list of low and high"),
+        (("final", "auroc_interval"), [-0.1, 0.9], r"auroc_interval=.* in \[0, 1\]"),
+        (("final", "auroc_source"), "guess", "to be one of server_holdout, site_histograms, got 'guess'"),
         (("final", "auroc_source"), [], "to be one of server_holdout, site_histograms"),
-        (("final", "target_sensitivity"), None, "results.final.target_sensitivity=None to be of type float"),
-        (("final", "num_lesions"), 3.5, "num_lesions=3.5 to be of type int"),
-        (("rounds",), {}, "results.rounds=.* to be of type list"),
-        (("rounds", 0, "seconds"), None, r"results.rounds\[0\].seconds=None to be of type float"),
-        (("rounds", 0, "round"), 2, "Results.rounds=.* ascending"),
-        (("sites", 0, "site"), "WFU", "Results.sites=.* of different names"),
+        (("final", "target_sensitivity"), None, "results.final.target_sensitivity to be a number, got null"),
+        (("final", "num_lesions"), 3.5, "num_lesions to be a whole number or null, got 3.5"),
+        (("rounds",), {}, "results.rounds to be a list, got"),
+        (("rounds", 0, "seconds"), None, r"results.rounds\[0\].seconds to be a number, got null"),
+        (("rounds", 0, "round"), 2, r"results.rounds=\[2, 2\] to be ascending"),
+        (("sites", 0, "site"), "WFU", r"results.sites=\['WFU', 'WFU'\] to have different names"),
         (("sites", 0, "epsilon"), None, "to agree with the epsilon of every round and site"),
         (("rounds", 0, "epsilon"), None, "to agree with the epsilon of every round and site"),
-        (("privacy", "noise_source"), "dice", "'dice' to be one of secure, seeded"),
-        (("provenance", "versions", "torch"), 2, "results.provenance.versions.torch=2 to be of type str"),
+        (("privacy", "noise_source"), "dice", "to be one of secure, seeded, got 'dice'"),
+        (("provenance", "versions", "torch"), 2, "results.provenance.versions.torch to be text, got 2"),
     ],
 )
 def test_reading_refuses_another_document(path, keys, value, message):
@@ -224,7 +229,9 @@ def test_reading_names_file_and_version_and_missing_keys(path):
     document = json.loads(path.read_text(encoding="utf-8"))
     del document["final"]["threshold"]
     path.write_text(json.dumps(document), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"schema version 3 in .*results.json: .*missing: .'threshold'."):
+    with pytest.raises(
+        ValueError, match=r"schema version 3 in .*results.json: Missing key results\.final\.threshold; "
+    ):
         read_results(path)
 
 
@@ -232,7 +239,7 @@ def test_reading_names_file_and_version_and_missing_keys(path):
 def test_reading_refuses_what_is_not_a_finite_number(path, constant):
     write_results(RESULTS, path)
     path.write_text(path.read_text(encoding="utf-8").replace("0.77,", f"{constant},"), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"finite numbers, got|FinalResult.auroc=inf in"):
+    with pytest.raises(ValueError, match=r"results\.final\.auroc=-?(nan|inf) to be finite"):
         read_results(path)
 
 
@@ -240,8 +247,8 @@ def test_reading_refuses_what_is_not_a_finite_number(path, constant):
     ("text", "message"),
     [
         ("", "Expecting value"),
-        ("[]", r"results=\[\] to be of type dict"),
-        ('{"seed": 1, "seed": 2}', "every key once, got seed, seed"),
+        ("[]", r"Expected results to be a mapping, got \[\]"),
+        ('{"seed": 1, "seed": 2}', "every key once, got seed more than once"),
         ("{", "Expecting property name"),
     ],
 )
@@ -259,7 +266,8 @@ def test_a_missing_file_is_an_os_error(path):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -0.1, 1.1])
 @pytest.mark.parametrize("name", ["auroc", "sensitivity", "specificity", "threshold", "target_sensitivity"])
 def test_shares_are_shares(name, value):
-    with pytest.raises(ValueError, match=rf"FinalResult.{name}={value} in \[0, 1\]"):
+    expected = r"in [\[(]0, 1\]" if math.isfinite(value) else "to be finite"
+    with pytest.raises(ValueError, match=rf"FinalResult.{name}={value} {expected}"):
         dataclasses.replace(FINAL, **{name: value})
 
 
@@ -271,24 +279,24 @@ def test_shares_are_shares(name, value):
         (FINAL, {"auroc_interval": ConfidenceInterval(low=-0.1, high=0.5)}, r"auroc_interval=.* in \[0, 1\]"),
         (FINAL, {"auroc_site_histograms": None}, "exactly where auroc_site_histograms is given"),
         (FINAL, {"threshold": None}, "sensitivity=0.9 only with a threshold"),
-        (FINAL, {"target_sensitivity": 0.0}, "target_sensitivity=0.0 > 0"),
+        (FINAL, {"target_sensitivity": 0.0}, r"target_sensitivity=0.0 in \(0, 1\]"),
         (FINAL, {"num_lesions": -1}, "num_lesions=-1 >= 0"),
         (FINAL, {"round": 0}, "round=0 >= 1"),
-        (ROUND, {"seconds": math.inf}, "seconds=inf >= 0 and finite"),
-        (ROUND, {"epsilon": math.nan}, "epsilon=nan >= 0 and finite"),
+        (ROUND, {"seconds": math.inf}, "seconds=inf to be finite"),
+        (ROUND, {"epsilon": math.nan}, "epsilon=nan to be finite"),
         (ROUND, {"failures": -1}, "failures=-1 >= 0"),
-        (SITE, {"site": ""}, "site= not empty"),
+        (SITE, {"site": ""}, "site='' not to be empty"),
         (SITE, {"delta": 2.0}, r"delta=2.0 in \[0, 1\]"),
         (SITE, {"noise_multiplier": -1.0}, "noise_multiplier=-1.0 >= 0"),
-        (PRIVACY, {"target_epsilon": None}, "target_epsilon=None given exactly with unit=patient"),
+        (PRIVACY, {"target_epsilon": None}, "target_epsilon=null given exactly with unit=patient"),
         (PRIVACY, {"unit": PrivacyUnit.NONE}, "adjacency=.* given exactly with unit=patient"),
-        (PRIVACY, {"statement": ""}, "statement= not empty"),
+        (PRIVACY, {"statement": ""}, "statement='' not to be empty"),
         (PROVENANCE, {"started": "2025-01-02T03:04:05"}, "started=.* with an offset from UTC"),
         (PROVENANCE, {"finished": "2025-01-02T03:04:04+00:00"}, "finished=.* >= started="),
         (PROVENANCE, {"started": "yesterday"}, "Invalid isoformat string: 'yesterday'"),
-        (PROVENANCE, {"python": ""}, "python= not empty"),
+        (PROVENANCE, {"python": ""}, "python='' not to be empty"),
         (RESULTS, {"schema_version": 0}, f"schema_version=0 = {SCHEMA_VERSION}"),
-        (RESULTS, {"sites": (SITE, SITE)}, "of different names"),
+        (RESULTS, {"sites": (SITE, SITE)}, "to have different names"),
         (RESULTS, {"rounds": (ROUND, ROUND)}, "ascending"),
         (NO_PRIVACY, {"sites": (SITE,)}, "to agree with the epsilon"),
     ],
@@ -298,11 +306,28 @@ def test_an_impossible_result_does_not_exist(valid, changes, message):
         dataclasses.replace(valid, **changes)
 
 
-@pytest.mark.parametrize("changes", [{"seed": np.int64(7)}, {"seed": 7.0}, {"preset": None}])
-def test_writing_refuses_what_could_not_be_read_back(path, changes):
-    with pytest.raises(ValueError, match="Expected results that can be read back"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": np.int64(7)}, r"Expected Results\.seed to be a whole number"),
+        ({"seed": 7.0}, r"Expected Results\.seed to be a whole number, got 7\.0"),
+        ({"preset": None}, r"Expected Results\.preset to be text, got null"),
+        ({"preset": "\ud800"}, "Expected results that can be read back"),
+    ],
+)
+def test_what_could_not_be_read_back_is_not_written(path, changes, message):
+    with pytest.raises(ValueError, match=message):
         write_results(dataclasses.replace(RESULTS, **changes), path)
     assert not path.exists()
+
+
+@pytest.mark.parametrize(("name", "results"), [("private", RESULTS), ("not_private", NO_PRIVACY)])
+def test_what_the_first_writer_of_this_schema_version_wrote_is_read_and_written_alike(path, name, results):
+    """The files are of the code before bounds stood in annotations."""
+    first = Path(__file__).with_name(f"schema_3_{name}.json")
+    assert read_results(first) == results
+    write_results(results, path)
+    assert path.read_bytes() == first.read_bytes()
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, monkeypatch):

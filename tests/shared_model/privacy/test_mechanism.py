@@ -16,9 +16,9 @@ steps = st.tuples(st.sampled_from([1.0, 2.0]), st.sampled_from([0.5, 1.0]), st.i
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("noise_multiplier", 0.0, "noise_multiplier=0.0 > 0 and finite"),
-        ("noise_multiplier", math.inf, "noise_multiplier=inf > 0 and finite"),
-        ("noise_multiplier", math.nan, "noise_multiplier=nan > 0 and finite"),
+        ("noise_multiplier", 0.0, "noise_multiplier=0.0 > 0"),
+        ("noise_multiplier", math.inf, "noise_multiplier=inf to be finite"),
+        ("noise_multiplier", math.nan, "noise_multiplier=nan to be finite"),
         ("sampling_rate", 0.0, r"sampling_rate=0.0 in \(0, 1\]"),
         ("sampling_rate", 1.1, r"sampling_rate=1.1 in \(0, 1\]"),
         ("num_steps", 0, "num_steps=0 >= 1"),

@@ -7,7 +7,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from server.evaluation.predictions import Predictions
-from server.results.evidence import Evidence, Figure, GroupResult, LevelResult
+from server.results.estimate import Estimate
+from server.results.evidence import Evidence, GroupResult, LevelResult
 from shared_model.config.choices import PrivacyMode
 from shared_model.config.composition import compose
 from shared_model.metrics.intervals import ConfidenceInterval
@@ -35,7 +36,7 @@ PATIENTS = np.array([0, 0, 1, 1, 2, 3, 4, 5])
 
 
 def _run(cell, seed, scores, *, epsilon, labels=LABELS, by_site=()):
-    auroc = Figure(name="auroc", value=float(roc_auc_score(labels, scores)), interval=None)
+    auroc = Estimate(name="auroc", value=float(roc_auc_score(labels, scores)), interval=None)
     lesions = LevelResult(
         level="lesion",
         num_units=len(labels),
@@ -55,7 +56,7 @@ def _run(cell, seed, scores, *, epsilon, labels=LABELS, by_site=()):
             num_malignant=2,
             num_patients=3,
             is_small=True,
-            figures=(Figure(name="auroc", value=value, interval=None),),
+            figures=(Estimate(name="auroc", value=value, interval=None),),
         )
         for site, value in by_site
     )

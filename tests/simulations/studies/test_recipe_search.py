@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from server.results.evidence import Evidence, Figure, LevelResult
+from server.results.estimate import Estimate
+from server.results.evidence import Evidence, LevelResult
 from shared_model.config.composition import compose
 from shared_model.errors import ConfigError
 from simulations.commands.app import main
@@ -21,7 +22,7 @@ def _row(cell, auroc, seed=0):
         fp=None,
         tn=None,
         fn=None,
-        figures=(Figure(name="auroc", value=auroc, interval=None),),
+        figures=(Estimate(name="auroc", value=auroc, interval=None),),
     )
     evidence = Evidence(prevalence=0.01, levels=(lesions,), groups=())
     return Row(cell=cell, seed=seed, epsilon=8.0, evidence=evidence, against_first=None)

@@ -194,7 +194,7 @@ def test_the_logistic_regression_is_scikit_learns(ground):
     expected = auroc(test.labels.numpy(), model.predict_proba(test.clinical.numpy())[:, 1])
     predictions = Predictions.from_lesions(test, np.zeros(len(test)), {})
     found = tabular_baselines(ground.prepared, test, predictions)[LOGISTIC]
-    assert found.levels[0].figure("auroc").value == pytest.approx(expected)
+    assert found.levels[0].estimate("auroc").value == pytest.approx(expected)
 
 
 def test_epsilon_sweep_promises_what_it_says(run):
