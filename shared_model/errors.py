@@ -15,7 +15,7 @@
     └── RoundError             too few valid replies, or a non-finite aggregate
 
 Flower forwards the text of a client's exception to the server. The detail (path, identifier, value) is for the
-site's own log; only ``public_reason``, fixed per class, may leave the site.
+site's own log; only ``public_reason``, fixed for each class, may leave the site.
 """
 
 from typing import ClassVar

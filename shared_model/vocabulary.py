@@ -1,4 +1,4 @@
-"""The vocabulary of CBIS-DDSM and of mammography, and which clinical columns may enter the network.
+"""Vocabulary: the words of CBIS-DDSM and of mammography, and the clinical columns that the network may read.
 
 Values are spelled as in the official case descriptions (Lee et al. 2017, Sci. Data 4:170177), which follow the
 BI-RADS lexicon of the American College of Radiology.
@@ -50,11 +50,11 @@ class Split(StrEnum):
 
 
 class FeaturePolicy(StrEnum):
-    """Which clinical columns may enter the network; each policy contains the one before it.
+    """Which clinical columns the network may read; each policy contains the one before it.
 
-    ``safe`` holds what is known before anyone reads the film. ``descriptors`` adds the radiologist's description of
-    the lesion, ``reader`` also the radiologist's verdict, which alone reaches AUC 0.84 on CBIS-DDSM masses: a network
-    that is given the verdict mostly repeats it.
+    ``safe`` holds what is known before a radiologist reads the film. ``descriptors`` adds the radiologist's description
+    of the lesion, ``reader`` also the radiologist's assessment. That alone reaches an AUC of 0.84 on CBIS-DDSM masses,
+    so a network that reads it mostly repeats the radiologist.
     """
 
     SAFE = "safe"
@@ -74,8 +74,8 @@ class ClinicalColumn:
     """One clinical column, its values and its encoding.
 
     An ordinal column maps ``values`` (in order) linearly onto [-1, 1]; a missing value becomes 0, the middle. A
-    multi-hot column has one 0/1 entry per value; a missing value has none set. There is no missing-value indicator:
-    on CBIS-DDSM, that a descriptor is missing gives the label away.
+    multi-hot column has one 0/1 entry per value; a missing value has no entry set. The network is told in no other way
+    that a value is missing, because on CBIS-DDSM whether a descriptor is missing depends on the label.
     """
 
     name: str
@@ -199,7 +199,7 @@ CLINICAL_COLUMNS: tuple[ClinicalColumn, ...] = (
 
 
 def clinical_columns(policy: FeaturePolicy) -> tuple[ClinicalColumn, ...]:
-    """Return the columns that ``policy`` admits, in the order of the encoded vector."""
+    """Return the columns that the network may read under ``policy``, in the order of the encoded vector."""
     order = tuple(FeaturePolicy)
     return tuple(column for column in CLINICAL_COLUMNS if order.index(column.policy) <= order.index(policy))
 

@@ -35,3 +35,9 @@ def randomise(network: FusionNet, seed=0) -> FusionNet:
     state = trainable_state(network)
     load_trainable(network, {n: a + generator.normal(0, 0.5, a.shape).astype(np.float32) for n, a in state.items()})
     return network
+
+
+def make_pattern(size):
+    """Return a fixed image without any symmetry, ``(1, 1, size, size)``."""
+    row, column = torch.meshgrid(torch.arange(size) / size, torch.arange(size) / size, indexing="ij")
+    return (0.5 + 0.3 * torch.sin(9 * row + 4 * column**2) + 0.2 * torch.cos(17 * column * row))[None, None]

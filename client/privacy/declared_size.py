@@ -1,10 +1,13 @@
-"""The size of its cohort that a site tells: rounded down, a declared fact and not a count."""
+"""The declared size: the number of patients that a site tells the server, rounded down instead of exact."""
 
 from shared_model.errors import PrivacyError
 
 
 def declared_size(num_patients: int, rounding: int) -> int:
-    """Return the cohort size that a site declares: ``num_patients`` rounded down to a multiple of ``rounding``.
+    """Return ``num_patients`` rounded down to a multiple of ``rounding``.
+
+    >>> declared_size(127, rounding=10)
+    120
 
     Raises:
         PrivacyError: fewer patients than ``rounding``, so that the size would be declared as 0.

@@ -1,7 +1,7 @@
 """Metrics of exact score histograms, the kind that sites send with ``evaluation.privacy=exact``.
 
-A histogram knows the bin of a score and not the score. So a threshold must stand at the edge of a bin, and the AUROC
-comes with a bound on what binning can have changed.
+A histogram holds the bin of each score, not the score. So a threshold must be the edge of a bin, and the AUROC comes
+with a bound on how far binning can have moved it.
 """
 
 import numpy as np
@@ -12,15 +12,15 @@ from shared_model.metrics.score_histogram import ScoreHistogram, lower_edges
 
 
 def auroc(histogram: ScoreHistogram) -> float | None:
-    """Return the AUROC with ties inside a bin counted one half; None where one class is missing."""
+    """Return the AUROC, in which a pair inside one bin counts one half; None where one class is missing."""
     counts = histogram.class_counts
     return auroc_from_counts(counts) if counts.has_both_classes else None
 
 
 def auroc_binning_bound(histogram: ScoreHistogram) -> float | None:
-    """Return the most by which the histogram's AUROC can miss that of the scores; None where one class is missing.
+    """Return how far ``auroc`` can be from the AUROC of the scores, at most; None where one class is missing.
 
-    A pair inside one bin is counted one half and may be worth 0 or 1; pairs across bins are counted exactly.
+    A pair inside one bin counts one half and may in truth count 0 or 1; all other pairs are counted exactly.
     """
     counts = histogram.class_counts
     if not counts.has_both_classes:
@@ -45,7 +45,7 @@ def threshold_for_sensitivity(histogram: ScoreHistogram, target_sensitivity: flo
 
 
 def confusion_counts(histogram: ScoreHistogram, threshold: float) -> ConfusionCounts:
-    """Count the calls ``score >= threshold``, exactly, since the threshold must be the lower edge of a bin.
+    """Count the calls ``score >= threshold``; exact, because the threshold must be the lower edge of a bin.
 
     Raises:
         ValueError: ``threshold`` lies inside a bin, where the histogram cannot tell the calls apart.

@@ -1,4 +1,4 @@
-"""The network's public constants, computed from the features of the public lesions."""
+"""Feature constants: mean and projection of the image features, computed from the public lesions alone."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,14 @@ RIDGE = 1.0
 
 
 def fit_feature_constants(features: Tensor, *, num_components: int) -> FeatureConstants:
-    """Compute the standardisation from the features of public lesions; what a site keeps private never enters.
+    """Return the constants that standardise features like those of the public ``features``.
 
-    Every feature is divided by its standard deviation; the mean variance over the features is added to every variance
-    first, so that a feature which hardly varies among a few hundred lesions is not blown up. With ``num_components``
-    the result is then projected onto its leading principal components, which keep their variances: whitening them
-    would give the weakest as much of the noise's room as the strongest. Signs are fixed: the largest loading of a
-    component is positive.
+    Every feature is divided by its standard deviation. First the mean variance over the features is added to every
+    variance (a ridge), so that a feature that hardly varies among a few hundred lesions is not scaled up to noise.
+
+    With ``num_components`` the result is then projected onto its leading principal components. They keep their
+    variances: if all were scaled to variance 1, the weakest component would get as large a share of the clipped
+    gradient as the strongest. The sign of a component is fixed by making its largest loading positive.
 
     Args:
         features: ``(M, D)``, the frozen features of lesions that have an image.

@@ -19,19 +19,19 @@ from shared_model.metrics.score_histogram import lower_edges
 from shared_model.privacy.patient_histogram import PatientHistogram
 
 MIN_TOTAL_TO_NOISE = 3.0
-"""A class is there if its estimated total exceeds so many standard deviations of the total's noise, and 0.
+"""A class counts as present if its estimated total exceeds so many standard deviations of the total's noise, and 0.
 
-A class without patients passes with probability 0.0013 (one-sided normal tail).
+A class without patients is taken for present with probability 0.0013 (one-sided normal tail).
 """
 MARGIN_QUANTILE = 1.6449
-"""One-sided 95 % normal quantile, rounded up: how surely a threshold reaches its target sensitivity."""
+"""One-sided 95 % normal quantile, rounded up: a threshold reaches its target sensitivity with this confidence."""
 _ROUNDING = 1e-9
-"""Patients by which sums of thirds and sevenths may miss a target that they meet exactly."""
+"""Rounding error, in patients, of sums of shares such as thirds: a target that is met exactly must not fail by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AurocUncertainty:
-    """What stands between ``auroc`` of a histogram and the AUROC of the scores themselves."""
+    """How far ``auroc`` of a histogram may be from the AUROC of the scores themselves."""
 
     binning_bound: float
     """In [0, 0.5]: half the share of pairs inside one bin, of which each counted one half and may be worth 0 or 1.
@@ -66,14 +66,14 @@ class RateEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """Sensitivity and specificity of "malignant from this score on"; None where the class drowns in the noise."""
+    """Sensitivity and specificity at one threshold; None for a class that the noise hides."""
 
     sensitivity: RateEstimate | None
     specificity: RateEstimate | None
 
 
 def auroc(histogram: PatientHistogram) -> float | None:
-    """Return the patient-weighted AUROC in [0, 1], pairs inside a bin counted one half.
+    """Return the AUROC in [0, 1] with patients as weights; a pair inside one bin counts one half.
 
     The numerator, the weight of the pairs in which the malignant lesion scores above the benign one, is bilinear in
     counts whose noises are independent, so its estimate is unbiased; it is divided by the estimated totals and cut to
@@ -86,12 +86,12 @@ def auroc(histogram: PatientHistogram) -> float | None:
 
 
 def auroc_uncertainty(histogram: PatientHistogram) -> AurocUncertainty | None:
-    """Return the error of ``auroc``; None where that is None.
+    """Return the uncertainty of ``auroc``; None where that is None.
 
     The standard error is that of the first-order expansion (delta method) of U / (P N), at the noisy counts: with
     G(b) the share of benign weight below bin b (half of its own) and H(b) that of malignant weight above,
-    std^2 [sum_b (G(b) - AUROC)^2 / P^2 + sum_b (H(b) - AUROC)^2 / N^2]. At noisy counts both sums come out too large
-    on average, by about twice what the expansion leaves out: the error is rather over- than understated.
+    std^2 [sum_b (G(b) - AUROC)^2 / P^2 + sum_b (H(b) - AUROC)^2 / N^2]. At noisy counts both sums are too large
+    on average, by about twice what the expansion leaves out, so the error is stated too large rather than too small.
     """
     value = auroc(histogram)
     if value is None:
@@ -107,13 +107,13 @@ def auroc_uncertainty(histogram: PatientHistogram) -> AurocUncertainty | None:
 
 
 def sensitivity_specificity(histogram: PatientHistogram, threshold: float) -> OperatingPoint:
-    """Return patient-weighted sensitivity and specificity of the calls ``score >= threshold``.
+    """Return sensitivity and specificity of the calls ``score >= threshold``, with patients as weights.
 
     Each is a sum of bins over the estimated total of its class, cut to [0, 1], with the delta-method standard error.
     One is None unless the total of its class exceeds ``MIN_TOTAL_TO_NOISE`` times that total's noise.
 
     Raises:
-        ValueError: ``threshold`` is not the lower edge of a bin, where alone the calls can be told apart.
+        ValueError: ``threshold`` is not the lower edge of a bin, so the histogram cannot tell the calls apart.
     """
     if threshold not in lower_edges(histogram.num_bins):
         raise ValueError(f"Expected threshold={threshold} at the lower edge of one of {histogram.num_bins} bins.")
@@ -125,7 +125,7 @@ def sensitivity_specificity(histogram: PatientHistogram, threshold: float) -> Op
 
 
 def threshold_for_sensitivity(histogram: PatientHistogram, target_sensitivity: float) -> float | None:
-    """Return the highest lower bin edge, in [0, 1), that surely reaches ``target_sensitivity``.
+    """Return the highest lower bin edge, in [0, 1), that reaches ``target_sensitivity`` with 95 % confidence.
 
     Edges are tried upwards from 0, where the sensitivity is 1, until one fails. An edge passes if (malignant weight
     from it on) - target * (all malignant weight) exceeds ``MARGIN_QUANTILE`` standard deviations of its noise, which

@@ -1,4 +1,4 @@
-"""The operating threshold, chosen from single scores."""
+"""The operating threshold, chosen from single scores: the score from which a lesion is called malignant."""
 
 import math
 
@@ -9,7 +9,10 @@ from shared_model.metrics.counts import check_scores
 
 
 def threshold_for_sensitivity(labels: ArrayLike, scores: ArrayLike, target_sensitivity: float) -> float:
-    """Return the highest score at which "malignant from this score on" reaches ``target_sensitivity``.
+    """Return the highest threshold that reaches ``target_sensitivity``; it is one of the scores.
+
+    >>> threshold_for_sensitivity([1, 1, 1, 1, 0], [0.2, 0.4, 0.6, 0.8, 0.5], 0.75)
+    0.4
 
     Args:
         labels: ``(N,)``, 0 or 1, with at least one malignant lesion.
@@ -25,6 +28,6 @@ def threshold_for_sensitivity(labels: ArrayLike, scores: ArrayLike, target_sensi
     positives = np.sort(values[is_malignant])[::-1]
     if not len(positives):
         raise ValueError("Expected at least one malignant lesion, got none.")
-    # The small slack keeps 0.9 * 10, which is 9.000000000000002 in other orders of rounding, from asking for 10.
+    # Without the small slack a product that rounding puts just above 9 would ask for 10 lesions.
     num_needed = math.ceil(target_sensitivity * len(positives) - 1e-9)
     return float(positives[num_needed - 1])

@@ -1,1 +1,1 @@
-"""Lesions as tensors, and the preprocessing of their images."""
+"""Lesions as tensors."""

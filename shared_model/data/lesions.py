@@ -1,4 +1,7 @@
-"""Lesions as tensors: what the network reads, at a site and in the server's own test file."""
+"""Lesions as tensors: what the network reads, at a site and in the server's own file of test lesions.
+
+One row is one view of a lesion, for example the mediolateral oblique view of a mass in the left breast.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -13,7 +16,7 @@ from shared_model.errors import DataError
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Lesions:
-    """``N`` lesion views in network input form; row ``i`` of every tensor is the same lesion view."""
+    """``N`` views of lesions as network input; row ``i`` of every tensor is the same view."""
 
     images: Tensor
     """Cached features ``(N, D)`` or pixels ``(N, 1, H, W)``, float32; zeros where ``has_image`` is false."""
@@ -54,7 +57,7 @@ class Lesions:
 
     @classmethod
     def load(cls, path: Path) -> "Lesions":
-        """Read a file of what ``to_bytes`` returned.
+        """Read a file that holds what ``to_bytes`` returned.
 
         Raises:
             DataError: the file is missing, damaged or holds other tensors.

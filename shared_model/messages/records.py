@@ -147,5 +147,5 @@ def _exact_histogram(record: ArrayRecord, role: str, evaluation: EvaluationConfi
 
 def _noisy_histogram(record: ArrayRecord, role: str, evaluation: EvaluationConfig) -> Histogram:
     counts = {label: read_noisy_counts(record, f"{role}-{label}", evaluation.bins) for label in CLASSES}
-    # As configured and not as claimed: the errors of the global figures rest on it.
+    # The noise of the configuration, whatever the site says: the stated errors of the results depend on it.
     return PatientHistogram(noise_std=evaluation_noise(evaluation), **counts)

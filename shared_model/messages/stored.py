@@ -1,7 +1,7 @@
-"""Canonical bytes: the digest that tells equal requests, and replies as a site keeps them on its own disk.
+"""Canonical bytes: the digest by which a site knows a request again, and the replies that it keeps on its own disk.
 
-A site answers the same request with the same bytes, so it keeps the reply that it sent. Both rest on arrays in an order
-that does not depend on who made them: sorted by name, in C order.
+A site answers a repeated request with the bytes that it sent before. Digest and stored reply hold their arrays sorted
+by name and in C order, so that equal content always gives equal bytes.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ _FACTS = "facts"
 
 
 def request_digest(request: Request) -> str:
-    """Return the SHA-256 over everything that is asked, hexadecimal: equal only for the same work."""
+    """Return the SHA-256 over everything that a request asks, hexadecimal; equal digests mean the same work."""
     digest = hashlib.sha256(f"{source_fingerprint()}\n{request.server_round}\n{request.config.to_json()}".encode())
     for arrays in (request.parameters, request.constants):
         digest.update(to_safetensors(_sorted_by_name(arrays)))
@@ -37,7 +37,7 @@ def train_reply_to_bytes(reply: TrainReply) -> bytes:
         "server_round": reply.server_round,
         "num_patients_declared": reply.num_patients_declared,
         "privacy": None if reply.privacy is None else dataclasses.asdict(reply.privacy),
-        # The file sorts its arrays; a reply keeps the order of the network.
+        # The file holds arrays sorted by name; a reply has them in the network's order.
         "names": list(reply.update),
     }
     return to_safetensors(_sorted_by_name(reply.update), {_FACTS: json.dumps(facts)})
@@ -60,7 +60,6 @@ def evaluate_reply_from_bytes(content: bytes, *, evaluation: EvaluationConfig) -
     """Return what ``evaluate_reply_to_bytes`` was given; the bytes must come from the site's own, verified ledger."""
     facts, arrays = _stored_facts(content), safetensors.load(content)
     noise_std = evaluation_noise(evaluation)
-    # Kept by the site itself, so the noise is that of the configuration.
     test, validation = (
         PatientHistogram(noise_std=noise_std, **{label: arrays[f"{role}-{label}"] for label in CLASSES})
         for role in ROLES

@@ -1,4 +1,4 @@
-"""What server and sites say to each other, as typed values."""
+"""Requests and replies: what server and sites send to each other, as typed values."""
 
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class PrivacySpent:
-    """What a site has spent, including this round; free of data, so that it may be sent."""
+    """What a site has spent, including this round; it does not depend on patients, so it may be sent."""
 
     epsilon: float
     delta: float
@@ -48,14 +48,14 @@ class TrainReply:
     server_round: int
     update: Parameters
     num_patients_declared: int
-    """Rounded down: a declared fact and not a count."""
+    """What the site declares: a rounded number, not the exact count."""
     privacy: PrivacySpent | None
     """None when the site trained without privacy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateReply:
-    """A site's score histograms, one per role, each of both classes: exact, or weighted and with noise."""
+    """A site's score histograms, one for each role: exact counts of lesions, or noisy counts of patients."""
 
     site: str
     server_round: int

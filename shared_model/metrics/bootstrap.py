@@ -1,4 +1,7 @@
-"""Confidence intervals by drawing patients again: all lesions of a patient go together, for they are not independent.
+"""Bootstrap confidence intervals: patients are drawn again, with replacement, and the metric is computed each time.
+
+All lesions of a drawn patient come along, because lesions of one patient are not independent. For example, if 95 % of
+the resamples give an AUROC between 0.71 and 0.83, that is the interval.
 
 Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, ch. 13; clusters after Field and Welsh 2007, JRSS B
 69:369.
@@ -15,11 +18,11 @@ from shared_model.metrics.intervals import CONFIDENCE_LEVEL, ConfidenceInterval
 from shared_model.metrics.roc import roc_curve
 
 MAX_DRAWS = 1000
-"""Draws after which a bootstrap gives up finding a resample of both classes."""
+"""After so many draws of one class only, looking for a resample of both classes ends with an error."""
 BAND_POINTS = 201
 """False-positive rates at which a ROC band is computed."""
 MIN_DEFINED = 0.95
-"""Share of the resamples in which a figure must be defined to get an interval."""
+"""A metric gets an interval if it is defined in at least this share of the resamples."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,60 +41,60 @@ def bootstrap_intervals(
     labels: ArrayLike,
     scores: ArrayLike,
     patients: ArrayLike,
-    statistics: Mapping[str, Metric],
+    metrics: Mapping[str, Metric],
     *,
     num_resamples: int,
     generator: np.random.Generator,
 ) -> dict[str, ConfidenceInterval | None]:
-    """Return the percentile interval of every statistic when patients are drawn again with replacement.
+    """Return the percentile interval of every metric when patients are drawn again with replacement.
 
-    All lesions of a drawn patient come along, as many times as the patient was drawn. Where the lesions are of
-    both classes, a resample of one class only is drawn again, whichever the statistic. All statistics see the same
-    resamples. The level is ``CONFIDENCE_LEVEL``.
+    All lesions of a drawn patient come along, as many times as the patient was drawn. If the lesions are of both
+    classes, a resample of one class only is drawn again, for every metric. All metrics see the same resamples. The
+    level is ``CONFIDENCE_LEVEL``.
 
     Args:
         labels: ``(N,)``, 0 or 1.
         scores: ``(N,)``, finite.
         patients: ``(N,)``; equal entries are the same patient.
-        statistics: ``auroc_from_counts``, ``sensitivity_at(threshold)`` and the like, by name.
+        metrics: ``auroc_from_counts``, ``sensitivity_at(threshold)`` and the like, by name.
         num_resamples: number of resamples that count, >= 1.
         generator: source of the draws.
 
     Returns:
-        None for a statistic that is undefined in more than ``1 - MIN_DEFINED`` of the resamples.
+        None for a metric that is undefined in more than ``1 - MIN_DEFINED`` of the resamples.
 
     Raises:
-        ValueError: a statistic needs both classes and one is missing, one is so rare that resamples miss it
+        ValueError: a metric needs both classes and one is missing, one is so rare that resamples miss it
             ``MAX_DRAWS`` times in a row, or the arrays do not fit together.
     """
-    values: dict[str, list[float]] = {name: [] for name in statistics}
+    values: dict[str, list[float]] = {name: [] for name in metrics}
     for counts in _resample(labels, scores, patients, num_resamples=num_resamples, generator=generator):
-        for name, statistic in statistics.items():
-            value = statistic(counts)
+        for name, metric in metrics.items():
+            value = metric(counts)
             if value is not None:
                 values[name].append(value)
-    is_defined = {name: len(found) >= MIN_DEFINED * num_resamples for name, found in values.items()}
-    return {name: _percentiles(found) if is_defined[name] else None for name, found in values.items()}
+    num_needed = MIN_DEFINED * num_resamples
+    return {name: _percentile_interval(drawn) if len(drawn) >= num_needed else None for name, drawn in values.items()}
 
 
 def bootstrap_mean_interval(
     labels: ArrayLike,
     score_sets: Sequence[ArrayLike],
     patients: ArrayLike,
-    statistic: Callable[[ClassCounts], float],
+    metric: Callable[[ClassCounts], float],
     *,
     num_resamples: int,
     generator: np.random.Generator,
 ) -> ConfidenceInterval:
-    """Return the interval of the mean of a statistic over several networks that scored the same lesions.
+    """Return the interval of the mean of a metric over several networks that scored the same lesions.
 
-    Every network sees the same resamples, so what is common to them, that the lesions are few, stays in the interval.
+    Every network sees the same resamples, so that the interval shows that all of them were tested on few lesions.
 
     Args:
         labels: ``(N,)``, 0 or 1, of both classes.
         score_sets: one ``(N,)`` per network, finite; at least one.
         patients: ``(N,)``; equal entries are the same patient.
-        statistic: defined wherever both classes are present.
+        metric: defined wherever both classes are present.
         num_resamples: >= 1.
         generator: source of the draws.
 
@@ -103,14 +106,14 @@ def bootstrap_mean_interval(
     seed = int(generator.integers(2**63))
     values = [
         [
-            statistic(counts)
+            metric(counts)
             for counts in _resample(
                 labels, scores, patients, num_resamples=num_resamples, generator=np.random.default_rng(seed)
             )
         ]
         for scores in score_sets
     ]
-    return _percentiles(list(np.mean(values, axis=0)))
+    return _percentile_interval(list(np.mean(values, axis=0)))
 
 
 def bootstrap_roc_band(
@@ -135,7 +138,7 @@ def bootstrap_roc_band(
     return RocBand(false_positive_rate=rates, low=low, high=high)
 
 
-def _percentiles(values: list[float]) -> ConfidenceInterval:
+def _percentile_interval(values: list[float]) -> ConfidenceInterval:
     low, high = np.quantile(np.array(values), _interval_levels())
     return ConfidenceInterval(low=float(low), high=float(high))
 
@@ -152,29 +155,29 @@ def _resample(
     num_resamples: int,
     generator: np.random.Generator,
 ) -> Iterator[ClassCounts]:
-    """Yield the counts of resamples; scores are sorted once, a resample only weights them."""
+    """Yield the counts of resamples: scores are sorted once, and each resample only weights them anew."""
     if num_resamples < 1:
         raise ValueError(f"Expected num_resamples={num_resamples} >= 1.")
-    whole = ClassCounts.from_scores(labels, scores)
-    distinct = whole.scores
-    if not len(distinct):
+    all_counts = ClassCounts.from_scores(labels, scores)
+    distinct_scores = all_counts.scores
+    if not len(distinct_scores):
         raise ValueError("Expected at least one lesion to draw from.")
     is_malignant, values = check_scores(labels, scores)
-    owners = np.asarray(patients)
-    if owners.shape != values.shape:
-        raise ValueError(f"Expected patients of shape {owners.shape} to be {values.shape}, one for every score.")
+    patient_ids = np.asarray(patients)
+    if patient_ids.shape != values.shape:
+        raise ValueError(f"Expected patients of shape {patient_ids.shape} to be {values.shape}, one for every score.")
     order = np.argsort(values)
-    first_of_ties = np.searchsorted(values[order], distinct)
+    first_of_ties = np.searchsorted(values[order], distinct_scores)
     malignant_in_order = is_malignant[order]
-    different_owners, owner = np.unique(owners, return_inverse=True)
-    owner_in_order, num_patients = owner[order], len(different_owners)
+    distinct_patients, patient_numbers = np.unique(patient_ids, return_inverse=True)
+    patient_in_order, num_patients = patient_numbers[order], len(distinct_patients)
 
     def draw() -> ClassCounts:
         drawn = generator.integers(num_patients, size=num_patients)
-        weight = np.bincount(drawn, minlength=num_patients)[owner_in_order]
+        weight = np.bincount(drawn, minlength=num_patients)[patient_in_order]
         positives = np.add.reduceat(weight * malignant_in_order, first_of_ties)
         return ClassCounts(
-            scores=distinct,
+            scores=distinct_scores,
             negatives=np.add.reduceat(weight, first_of_ties) - positives,
             positives=positives,
         )
@@ -182,7 +185,7 @@ def _resample(
     for _ in range(num_resamples):
         candidates = (draw() for _ in range(MAX_DRAWS))
         resample = next(
-            (counts for counts in candidates if counts.has_both_classes or not whole.has_both_classes), None
+            (counts for counts in candidates if counts.has_both_classes or not all_counts.has_both_classes), None
         )
         if resample is None:
             raise ValueError(f"Expected resamples of both classes, got none in {MAX_DRAWS} draws of patients.")

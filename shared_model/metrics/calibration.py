@@ -1,4 +1,8 @@
-"""Whether scores mean what they say, and what acting on them is worth: scores are probabilities in [0, 1] here."""
+"""Calibration and net benefit: scores read as probabilities, in [0, 1].
+
+Scores are calibrated if of all lesions with a score of 0.3 about 30 % are malignant. Net benefit weighs cancers found
+against needless work-ups, so it tells whether acting on the scores is worth more than treating nobody or everybody.
+"""
 
 from dataclasses import dataclass
 
@@ -29,7 +33,7 @@ class ReliabilityCurve:
 
 
 def reliability_curve(counts: ClassCounts, num_bins: int = NUM_BINS) -> ReliabilityCurve:
-    """Return what was predicted and what was found, by equal bins of the score.
+    """Return predicted and observed shares of malignant lesions in equal bins of the score.
 
     Raises:
         ValueError: a score is not in [0, 1], or ``num_bins`` < 1.
@@ -63,7 +67,9 @@ def expected_calibration_error(counts: ClassCounts) -> float:
 
 
 def brier_score(counts: ClassCounts) -> float:
-    """Return the mean squared distance of score and label (Brier 1950); p (1 - p) is that of always saying p.
+    """Return the mean squared distance of score and label (Brier 1950).
+
+    Always answering the prevalence ``p`` gives p (1 - p).
 
     Raises:
         ValueError: a score is not in [0, 1].
@@ -74,15 +80,15 @@ def brier_score(counts: ClassCounts) -> float:
 
 
 def net_benefit(threshold: float, prevalence: float | None = None) -> Metric:
-    """Return the statistic "net benefit of acting on scores from ``threshold`` on".
+    """Return the metric "net benefit of treating every lesion whose score is at least ``threshold``".
 
-    True positives less false positives, the latter weighted by the odds of the threshold: whoever acts from a risk of
-    ``t`` on holds a missed cancer to be ``(1 - t) / t`` times as bad as a needless work-up. Acting on nobody is worth
-    0. Source: Vickers and Elkin 2006, Medical Decision Making 26:565.
+    It is the share of true positives less that of false positives, the latter weighted by the odds of the threshold:
+    whoever treats from a risk of ``t`` upwards thinks a missed cancer ``(1 - t) / t`` times as bad as a needless
+    work-up. Treating nobody is worth 0. Source: Vickers and Elkin 2006, Medical Decision Making 26:565.
 
     Args:
         threshold: in (0, 1).
-        prevalence: as in ``ConfusionCounts.ppv``; in malignant lesions a lesion, so that the best is the prevalence.
+        prevalence: as in ``ConfusionCounts.ppv``. The best net benefit is the prevalence.
 
     Raises:
         ValueError: the threshold is out of bounds.
@@ -91,19 +97,21 @@ def net_benefit(threshold: float, prevalence: float | None = None) -> Metric:
         raise ValueError(f"Expected threshold={threshold} in (0, 1).")
     odds = threshold / (1 - threshold)
 
-    def statistic(counts: ClassCounts) -> float:
-        calls, share = (
-            ConfusionCounts.from_counts(counts, threshold),
-            counts.prevalence if prevalence is None else prevalence,
-        )
+    def metric(counts: ClassCounts) -> float:
+        calls = ConfusionCounts.from_counts(counts, threshold)
+        share = counts.prevalence if prevalence is None else prevalence
         sensitivity, false_positive_rate = calls.tp / counts.num_positives, calls.fp / counts.num_negatives
         return sensitivity * share - false_positive_rate * (1 - share) * odds
 
-    return statistic
+    return metric
 
 
 def net_benefit_of_treating_all(threshold: float, prevalence: float) -> float:
-    """Return the net benefit of acting on every lesion; arguments as ``net_benefit``."""
+    """Return the net benefit of treating every lesion; arguments as ``net_benefit``.
+
+    >>> round(net_benefit_of_treating_all(0.2, prevalence=0.5), 3)
+    0.375
+    """
     return prevalence - (1 - prevalence) * threshold / (1 - threshold)
 
 

@@ -1,4 +1,8 @@
-"""Metrics at one threshold: a lesion is called malignant where ``score >= threshold``."""
+"""The confusion matrix at one threshold, and the rates that follow from it.
+
+At a threshold each lesion is called malignant (``score >= threshold``) or benign; such a decision is a call. For
+example, of four malignant lesions with three called malignant the sensitivity is 0.75.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +15,12 @@ from shared_model.metrics.counts import ClassCounts, Metric
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusionCounts:
-    """Lesions by truth and call at one threshold."""
+    """Lesions by their true class and by how they are called at one threshold.
+
+    >>> counts = ConfusionCounts.from_scores([1, 1, 1, 1, 0], [0.9, 0.8, 0.7, 0.2, 0.6], threshold=0.5)
+    >>> counts.sensitivity, counts.specificity, counts.ppv()
+    (0.75, 0.0, 0.75)
+    """
 
     tp: int
     """Malignant, called malignant."""
@@ -29,7 +38,7 @@ class ConfusionCounts:
 
     @classmethod
     def from_scores(cls, labels: ArrayLike, scores: ArrayLike, threshold: float) -> "ConfusionCounts":
-        """Count the calls ``score >= threshold``.
+        """Count the calls of labels ``(N,)`` and scores ``(N,)`` at ``threshold``.
 
         Raises:
             ValueError: a label is not 0 or 1, a score is not finite, the threshold is NaN, or lengths differ.
@@ -38,7 +47,7 @@ class ConfusionCounts:
 
     @classmethod
     def from_counts(cls, counts: ClassCounts, threshold: float) -> "ConfusionCounts":
-        """Count the calls ``score >= threshold``.
+        """Count the calls at ``threshold``.
 
         Raises:
             ValueError: the threshold is NaN.
@@ -72,7 +81,7 @@ class ConfusionCounts:
 
     @property
     def f1(self) -> float | None:
-        """Harmonic mean of PPV and sensitivity; None where no lesion is malignant or called so."""
+        """F1 score: harmonic mean of PPV and sensitivity; None where no lesion is malignant or called malignant."""
         total = 2 * self.tp + self.fp + self.fn
         return 2 * self.tp / total if total else None
 

@@ -1,7 +1,8 @@
-"""AUROC with its variance in closed form, and the comparison of two models on the same lesions.
+"""DeLong's method: the AUROC with its variance in closed form, and the comparison of two models on the same lesions.
 
-DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837; lesions of one patient after Obuchowski 1997, Biometrics
-53:567, which with one lesion a patient is the former. Computed from mid-ranks, in O(N log N).
+DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837. Lesions of one patient are treated as a cluster after
+Obuchowski 1997, Biometrics 53:567; with one lesion a patient both methods are the same. Computed from mid-ranks, in
+O(N log N).
 """
 
 import math
@@ -23,17 +24,17 @@ class Aurocs:
     values: FloatArray
     """``(M,)``, in [0, 1]."""
     covariance: FloatArray
-    """``(M, M)``; 0 where a model separates the classes without error."""
+    """``(M, M)``; 0 for a model that separates the classes without error."""
 
     def interval(self, model: int = 0) -> ConfidenceInterval:
         """Return the normal interval of one model's AUROC at ``CONFIDENCE_LEVEL``, cut to [0, 1]."""
-        half = _quantile() * math.sqrt(self.covariance[model, model])
-        return ConfidenceInterval(low=max(0.0, self.values[model] - half), high=min(1.0, self.values[model] + half))
+        value, half_width = self.values[model], _normal_quantile() * math.sqrt(self.covariance[model, model])
+        return ConfidenceInterval(low=max(0.0, value - half_width), high=min(1.0, value + half_width))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedComparison:
-    """The first model's AUROC less the second's."""
+    """How much larger the first model's AUROC is than the second's."""
 
     difference: float
     interval: ConfidenceInterval
@@ -44,6 +45,9 @@ class PairedComparison:
 def aurocs(labels: ArrayLike, scores: Sequence[ArrayLike], patients: ArrayLike | None = None) -> Aurocs:
     """Return the AUROC of every model and their covariance.
 
+    >>> aurocs([0, 0, 1, 1], [[0.1, 0.4, 0.35, 0.8]]).values.tolist()
+    [0.75]
+
     Args:
         labels: ``(N,)``, 0 or 1.
         scores: one ``(N,)`` for every model, finite.
@@ -53,18 +57,17 @@ def aurocs(labels: ArrayLike, scores: Sequence[ArrayLike], patients: ArrayLike |
         ValueError: fewer than two patients with a lesion of one class, or arrays that do not fit together.
     """
     is_malignant = check_scores(labels, scores[0])[0]
-    owners = np.arange(len(is_malignant)) if patients is None else np.asarray(patients)
-    if owners.shape != is_malignant.shape:
-        raise ValueError(f"Expected patients of shape {owners.shape} to be {is_malignant.shape}, one for every label.")
-    num_patients = {"malignant": len(np.unique(owners[is_malignant])), "benign": len(np.unique(owners[~is_malignant]))}
+    patient_ids = _patient_ids(is_malignant, patients)
+    rows_of_class = {"malignant": is_malignant, "benign": ~is_malignant}
+    num_patients = {name: len(np.unique(patient_ids[rows])) for name, rows in rows_of_class.items()}
     for name, number in num_patients.items():
         if number < 2:
             raise ValueError(f"Expected at least two patients with a {name} lesion, got {number}.")
-    placements = np.stack([_placements(labels, of_model) for of_model in scores])
+    placements = np.stack([_placements(labels, model_scores) for model_scores in scores])
     values = placements[:, is_malignant].mean(axis=1)
-    cluster = np.unique(owners, return_inverse=True)[1]
+    cluster = np.unique(patient_ids, return_inverse=True)[1]
     deviations = placements - values[:, None]
-    malignant, benign = (_cluster_sums(deviations * part, cluster) for part in (is_malignant, ~is_malignant))
+    malignant, benign = (_cluster_sums(deviations * rows, cluster) for rows in (is_malignant, ~is_malignant))
     num_malignant, num_benign = int(is_malignant.sum()), int((~is_malignant).sum())
     cross = malignant @ benign.T * _unbiased(len(np.unique(cluster))) / (num_malignant * num_benign)
     covariance = (
@@ -82,27 +85,38 @@ def compare(
     labels: ArrayLike, first: ArrayLike, second: ArrayLike, patients: ArrayLike | None = None
 ) -> PairedComparison:
     """Return the difference of two models' AUROCs with its interval and p-value; arguments as ``aurocs``."""
-    found = aurocs(labels, (first, second), patients)
-    difference = float(found.values[0] - found.values[1])
+    both = aurocs(labels, (first, second), patients)
+    difference = float(both.values[0] - both.values[1])
     contrast = np.array([1.0, -1.0])
-    error = math.sqrt(max(0.0, contrast @ found.covariance @ contrast))
-    half = _quantile() * error
+    standard_error = math.sqrt(max(0.0, contrast @ both.covariance @ contrast))
+    half_width = _normal_quantile() * standard_error
     return PairedComparison(
         difference=difference,
-        interval=ConfidenceInterval(low=difference - half, high=difference + half),
-        p_value=float(2 * norm.sf(abs(difference) / error)) if error > 1e-12 else None,
+        interval=ConfidenceInterval(low=difference - half_width, high=difference + half_width),
+        p_value=float(2 * norm.sf(abs(difference) / standard_error)) if standard_error > 1e-12 else None,
     )
 
 
+def _patient_ids(is_malignant: NDArray[np.bool_], patients: ArrayLike | None) -> NDArray[np.generic]:
+    if patients is None:
+        return np.arange(len(is_malignant))
+    patient_ids: NDArray[np.generic] = np.asarray(patients)
+    if patient_ids.shape != is_malignant.shape:
+        raise ValueError(
+            f"Expected patients of shape {patient_ids.shape} to be {is_malignant.shape}, one for every label."
+        )
+    return patient_ids
+
+
 def _placements(labels: ArrayLike, scores: ArrayLike) -> FloatArray:
-    """Return, for each lesion, the share of the other class that it is ranked right against, ties one half."""
+    """Return for each lesion the share of the other class that it is ranked correctly against; ties count one half."""
     ClassCounts.from_scores(labels, scores).require_both_classes()
     is_malignant, values = check_scores(labels, scores)
     ranks = rankdata(values)
     placements = np.empty(len(values))
-    for part, is_above in ((is_malignant, True), (~is_malignant, False)):
-        below = (ranks[part] - rankdata(values[part])) / np.count_nonzero(~part)
-        placements[part] = below if is_above else 1 - below
+    for rows, should_be_above in ((is_malignant, True), (~is_malignant, False)):
+        share_below = (ranks[rows] - rankdata(values[rows])) / np.count_nonzero(~rows)
+        placements[rows] = share_below if should_be_above else 1 - share_below
     return placements
 
 
@@ -114,5 +128,5 @@ def _unbiased(num_clusters: int) -> float:
     return num_clusters / (num_clusters - 1)
 
 
-def _quantile() -> float:
+def _normal_quantile() -> float:
     return float(norm.ppf((1 + CONFIDENCE_LEVEL) / 2))

@@ -10,7 +10,7 @@ from shared_model.metrics.counts import ClassCounts, FloatArray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RocCurve:
-    """Operating points from "nothing is malignant" (0, 0) to "everything is" (1, 1)."""
+    """Operating points: from (0, 0), where nothing is called malignant, to (1, 1), where everything is."""
 
     false_positive_rate: FloatArray
     """``(K + 1,)``, ascending: 1 - specificity."""
@@ -23,8 +23,11 @@ class RocCurve:
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     """Return the area under the ROC curve: the chance that a malignant lesion scores above a benign one.
 
+    >>> auroc([0, 0, 1], [0.1, 0.9, 0.5])
+    0.5
+
     Ties count one half (Mann and Whitney 1947; Hanley and McNeil 1982, Radiology 143:29). ``scores`` ``(N,)`` need
-    only be finite: logits will do.
+    only be finite, so logits are fine too.
 
     Raises:
         ValueError: one class is missing, a label is not 0 or 1, a score is not finite, or lengths differ.
@@ -54,7 +57,9 @@ def roc_curve(counts: ClassCounts) -> RocCurve:
         ValueError: one class is missing.
     """
     counts.require_both_classes()
-    fp, tp = (np.concatenate(([0], np.cumsum(of_class[::-1]))) for of_class in (counts.negatives, counts.positives))
+    fp, tp = (
+        np.concatenate(([0], np.cumsum(class_counts[::-1]))) for class_counts in (counts.negatives, counts.positives)
+    )
     return RocCurve(
         false_positive_rate=fp / fp[-1],
         sensitivity=tp / tp[-1],

@@ -1,4 +1,8 @@
-"""Score histograms of a site's lesions: exact counts, so that histograms of different sites can be added."""
+"""Score histograms: how many lesions of each class have a score in each bin.
+
+A site can send such counts instead of single scores, and the counts of several sites can be added. Here they are exact;
+``shared_model.privacy.patient_histogram`` holds those that carry privacy noise.
+"""
 
 from dataclasses import dataclass
 
@@ -31,7 +35,7 @@ class ScoreHistogram:
 
     @classmethod
     def from_scores(cls, labels: ArrayLike, scores: ArrayLike, num_bins: int) -> "ScoreHistogram":
-        """Count ``scores`` ``(N,)`` in [0, 1] by class; no scores at all give an empty histogram.
+        """Count ``scores`` ``(N,)`` in [0, 1] by class; without scores all counts are 0.
 
         Raises:
             ValueError: a label is not 0 or 1, a score is not in [0, 1], lengths differ, or ``num_bins`` < 1.

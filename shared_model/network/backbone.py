@@ -1,7 +1,7 @@
-"""Image encoders: public frozen features, and networks with GroupNorm that train from scratch.
+"""Image encoders: frozen pretrained features, and networks with group normalisation that train from scratch.
 
-Batch normalisation has no place in either: it mixes the records of a batch, which voids per-record privacy, and its
-running statistics would leave the site without noise.
+None uses batch normalisation. It would mix the records of a batch, so that clipping one record's gradient no longer
+bounds its influence, and its running statistics would leave the site without noise.
 """
 
 import torch
@@ -12,25 +12,25 @@ from shared_model.network.efficientnet import FEATURE_WIDTH, load_efficientnet_l
 from shared_model.network.torchvision_cpu import load_torchvision_models
 
 CHANNELS_PER_GROUP = 16
-"""The best fixed group width of Wu & He 2018 (Group Normalization, Table 3)."""
+"""Channels in a group: the best fixed number in Wu & He 2018 (Group Normalization, Table 3)."""
 SMALL_CNN_WIDTHS = (16, 32, 64, 128)
 MIN_SIZE = 32
-"""Smallest side in pixels: every encoder halves its maps five times at most."""
+"""Smallest side of an image in pixels: encoders halve their maps up to five times."""
 
 
 def frozen_features(pixels: Tensor, backbone: Backbone) -> Tensor:
     """Return the pretrained features of square images, averaged over the eight rotations and flips of the square.
 
-    A lesion has no upright orientation, so the average keeps what the eight have in common. Each image goes through
-    the network by itself: its features do not depend on its neighbours, and eight small maps stay in the processor's
-    cache, which was faster than any larger batch.
+    A lesion has no upright orientation, so the average keeps what the eight orientations have in common. Each image
+    goes through the network alone: its features then do not depend on other images, and a batch of eight fits in the
+    processor's cache, which measured faster than any larger batch.
 
     Args:
         pixels: ``(N, 1, S, S)``, float32 in [0, 1], ``S`` >= 32.
-        backbone: a frozen one.
+        backbone: one with frozen weights.
 
     Returns:
-        ``(N, 320)``, float32; ``(0, 320)`` for no image.
+        ``(N, 320)``, float32; ``(0, 320)`` without images.
 
     Raises:
         ValueError: another shape, or a backbone that trains.
@@ -63,7 +63,7 @@ def group_norm(num_channels: int) -> nn.GroupNorm:
 
 
 class SmallCNN(nn.Module):
-    """Four times convolution, GroupNorm, ReLU and halving, then the global average; 0.1 million parameters."""
+    """Four blocks of convolution, GroupNorm, ReLU and max pooling, then the global average; 0.1 million parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ def _densenet121() -> tuple[nn.Module, int]:
         if isinstance(module, nn.BatchNorm2d):
             network.set_submodule(name, group_norm(module.num_features))
     network.features.conv0 = _grey_stem(network.features.conv0)
-    # The activation and the average stand in torchvision's forward, which works in place.
+    # torchvision applies activation and average in its forward method, in place; here they are layers.
     layers = nn.Sequential(network.features, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return _without_inplace(layers), width
 
@@ -127,7 +127,7 @@ def _grey_stem(stem: nn.Conv2d) -> nn.Conv2d:
 
 
 def _without_inplace(network: nn.Module) -> nn.Module:
-    """Switch in-place activations off, which function transforms such as ``vmap`` cannot follow everywhere."""
+    """Switch in-place activations off: function transforms such as ``vmap`` do not support them everywhere."""
     for module in network.modules():
         if isinstance(module, nn.ReLU):
             module.inplace = False

@@ -2,8 +2,8 @@
 
 Architecture: EfficientNet-B0 (Tan & Le 2019, arXiv 1905.11946, Table 1) as changed for EfficientNet-Lite
 (github.com/tensorflow/tpu, models/official/efficientnet/lite): no squeeze-and-excitation, ReLU6 instead of swish.
-Batch normalisation is folded into the convolutions when the weights are loaded. So no running statistics exist that
-a forgotten ``eval()`` could change, and inference is faster.
+Batch normalisation is merged into the convolutions when the weights are loaded. So there are no running statistics
+that change if somebody forgets to call ``eval()``, and inference is faster.
 """
 
 import functools
@@ -35,7 +35,7 @@ _NORMALISATION_EPSILON = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One row of Table 1: ``num_blocks`` inverted bottlenecks before scaling, of which the first has the stride."""
+    """One row of Table 1: ``num_blocks`` inverted bottlenecks before scaling, the first of which has the stride."""
 
     num_blocks: int
     kernel_size: int
@@ -52,7 +52,7 @@ STAGES = (
     Stage(num_blocks=4, kernel_size=5, stride=2, expansion=6),
     Stage(num_blocks=1, kernel_size=3, stride=1, expansion=6),
 )
-"""The channels of each stage follow from the shapes of the weights."""
+"""Rows of Table 1 without their numbers of channels, which follow from the shapes of the weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ VARIANTS = {
         weights_sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     ),
 }
-"""The files are those of version 0.1.0 of both packages."""
+"""By backbone; the digests are those of the files in version 0.1.0 of both packages."""
 
 
 def scaled_depths(depth_multiplier: float) -> tuple[int, ...]:
@@ -92,7 +92,11 @@ def scaled_depths(depth_multiplier: float) -> tuple[int, ...]:
 def same_padding(length: int, *, kernel_size: int, stride: int) -> tuple[int, int]:
     """Return the zeros before and after an axis of ``length`` for which TensorFlow's ``SAME`` keeps ``ceil(n / s)``.
 
-    An odd zero goes to the end (tf.nn.convolution, "padding"); torch's symmetric padding would shift the grid.
+    If their number is odd, the extra zero goes to the end (tf.nn.convolution, "padding"); torch pads both ends alike,
+    which would shift the grid.
+
+    >>> same_padding(13, kernel_size=6, stride=5)
+    (1, 2)
     """
     total = max((-(-length // stride) - 1) * stride + kernel_size - length, 0)
     return total // 2, total - total // 2
@@ -122,7 +126,7 @@ class SameConv2d(nn.Module):
         else:
             maps, padding = functional.pad(maps, (left, right, top, bottom)), (0, 0)
         maps = functional.conv2d(maps, self.weight, self.bias, self.stride, padding, groups=self.groups)
-        # In place: no gradient is ever needed here, and a second map costs a third of the speed.
+        # In place: no gradient is needed here, and a second array makes it a third slower.
         return functional.hardtanh(maps, 0.0, 6.0, inplace=True) if self.has_relu6 else maps
 
 
@@ -141,13 +145,13 @@ class InvertedBottleneck(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Grey pixels to the globally averaged 320-channel bottleneck; it has buffers only, nothing to train."""
+    """Network from grey pixels to 320 features, the averaged maps of the last bottleneck; it has nothing to train."""
 
     def __init__(self, weights: Mapping[str, Tensor], *, depth_multiplier: float) -> None:
         """Build the network from the tensors of the shipped file (the names of the ``efficientnet_pytorch`` family)."""
         super().__init__()
         stem, bias = _folded(weights, "_conv_stem", "_bn0")
-        # Grey repeated in three channels, normalised alike: the sum over the input channels gives the same map.
+        # A grey image as three equal channels: summing the kernels over the input channels gives the same result.
         self.stem = SameConv2d(stem.sum(dim=1, keepdim=True), bias, stride=2, has_relu6=True)
         numbers = itertools.count()
         self.stages = nn.Sequential()

@@ -1,8 +1,7 @@
-"""FusionNet: an image branch and a clinical branch that meet early, midway or late, and end in one logit.
+"""The fusion network: an image branch and a clinical branch, joined early, midway or late, that give one logit.
 
-Both branches get vectors of at most about unit length, so that one record's gradient is bounded before any clipping
-and neither branch drowns the other in the clipped sum. A missing modality is normal and contributes exactly zero.
-Nothing depends on other rows of the batch, no control flow depends on data: ``torch.func.vmap`` may map over patients.
+Both branches pass on vectors of about unit length at most. So the gradient of one record is bounded even before it is
+clipped, and neither branch outweighs the other in the clipped sum. ``heads`` holds the layers that join the branches.
 """
 
 import torch
@@ -18,9 +17,12 @@ from shared_model.network.standardisation import Standardisation, unit_length
 from shared_model.system.seeding import derive_seed
 
 CLINICAL_SCALE = 0.5
-"""Brings encoded clinical vectors to about unit length: a described mass has four ordinal entries of size up to 1
-(density, side, view, type) and one or two set entries each for shape and margins, so its length is about 2. Dividing
-by the root of the vector's width instead would count entries that are never set together."""
+"""Factor that brings encoded clinical vectors to about unit length.
+
+A described mass has four ordinal entries of size up to 1 (density, side, view, type) and one or two entries of 1 each
+for shape and margins, so its length is about 2. Dividing by the square root of the vector's width instead would count
+entries that are never set together.
+"""
 
 _FUSION_HEADS: dict[Fusion, type[EarlyHead | MidHead | LateHead]] = {
     Fusion.EARLY: EarlyHead,
@@ -30,10 +32,10 @@ _FUSION_HEADS: dict[Fusion, type[EarlyHead | MidHead | LateHead]] = {
 
 
 class FusionNet(nn.Module):
-    """Images and clinical vectors to the logit of malignancy; ``build_network`` makes it reproducibly.
+    """Network from images and clinical vectors to the logit of malignancy; ``build_network`` makes it reproducibly.
 
-    Every parameter trains and takes part in every forward pass; what is frozen is a buffer. A network of one modality
-    has no parameter of the other and ignores its input.
+    Every parameter is trained and used in every forward pass; frozen values are buffers. A network of one modality has
+    no parameters for the other modality and ignores its input.
     """
 
     def __init__(self, model: ModelConfig, clinical_width: int) -> None:
@@ -65,7 +67,7 @@ class FusionNet(nn.Module):
             clinical: ``(N, C)``, entries in [-1, 1]; a row of zeros is a record without clinical data.
 
         Raises:
-            ConfigError: principal components are asked for and the image constants are not set.
+            ConfigError: principal components are configured and the image constants are not set.
         """
         branches: list[Tensor] = []
         if self.image_standardisation is not None:
@@ -78,7 +80,10 @@ class FusionNet(nn.Module):
         return logits
 
     def rescale_logits(self, *, scale: float, offset: float) -> None:
-        """Turn every logit ``l`` into ``scale * l + offset``; with late fusion, 0 stays where both modalities miss."""
+        """Turn every logit ``l`` into ``scale * l + offset``.
+
+        With late fusion the logit of a record without image and clinical data stays 0.
+        """
         for module in self.modules():
             if isinstance(module, LogitLayer):
                 module.rescale(scale=scale, offset=offset)
@@ -88,8 +93,8 @@ def build_network(model: ModelConfig, clinical_width: int, *, seed: int) -> Fusi
     """Return the network with the initial weights of ``seed``; torch's global generator is left as it was.
 
     Args:
-        model: its shape; ``backbone`` counts only where there is an image branch, ``image_components`` only where
-            moreover the backbone is frozen.
+        model: what to build; ``backbone`` matters only with an image branch, ``image_components`` only if the
+            backbone is frozen too.
         clinical_width: length ``C`` of the encoded clinical vector.
         seed: the experiment's root seed.
 

@@ -1,4 +1,8 @@
-"""Arithmetic on named arrays: the parameters and updates of a network, as both sides exchange them."""
+"""Arithmetic on named arrays: parameters and updates of a network, as server and sites exchange them.
+
+>>> add({"weight": np.float32([1, 2])}, {"weight": np.float32([10, 20])})["weight"].tolist()
+[11.0, 22.0]
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -58,9 +62,9 @@ def l2_norm(parameters: Parameters) -> float:
 
 
 def clip(parameters: Parameters, clipping_norm: float) -> dict[str, Float32Array]:
-    """Return the set scaled down, if need be, to an ``l2_norm`` of at most ``clipping_norm``.
+    """Return the arrays, scaled down if their ``l2_norm`` is above ``clipping_norm``, to that norm at most.
 
-    The factor is rounded down by more than float32 can round the products up.
+    The factor is made smaller by more than float32 rounding can make the products larger.
     """
     norm = l2_norm(parameters)
     return scale(parameters, 1.0 if norm <= clipping_norm else clipping_norm / norm * (1 - 2**-22))
@@ -69,7 +73,7 @@ def clip(parameters: Parameters, clipping_norm: float) -> dict[str, Float32Array
 def to_safetensors(arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str] | None = None) -> bytes:
     """Return the content of a safetensors file.
 
-    The library writes an array's memory as it lies and its shape as it is seen: a transposed array would be read back
-    scrambled. So every array is brought into C order first.
+    Every array is brought into C order first. The library writes an array's memory as it is, together with its shape;
+    of a transposed array it would write entries in the wrong order.
     """
     return save({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata)

@@ -1,4 +1,7 @@
-"""The public constants of the image path: how frozen image features are standardised before they are fused."""
+"""Standardisation of frozen image features, with constants that come from public lesions alone.
+
+A feature vector ``x`` becomes ``(x - mean) @ projection``. The constants travel with every request and are not trained.
+"""
 
 from dataclasses import dataclass
 
@@ -9,12 +12,12 @@ from shared_model.errors import ConfigError
 from shared_model.network.named_arrays import Float32Array
 
 MIN_LENGTH = 1e-6
-"""A shorter vector is not stretched to unit length: its direction would be rounding error."""
+"""A shorter vector is not scaled up to unit length, because its direction is mostly rounding error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureConstants:
-    """Public constants of the image path: features ``x`` become ``(x - mean) @ projection``."""
+    """Constants of the image branch, from public lesions: features ``x`` become ``(x - mean) @ projection``."""
 
     mean: Float32Array
     """``(D,)``, float32."""
@@ -29,7 +32,10 @@ def unit_length(vectors: Tensor) -> Tensor:
 
 
 class Standardisation(nn.Module):
-    """Applies ``FeatureConstants``, kept as buffers; with components there are none until they are set."""
+    """Applies ``FeatureConstants``, kept as buffers.
+
+    Without principal components the constants start as the identity; with them there are none until they are set.
+    """
 
     mean: Tensor | None
     projection: Tensor | None
@@ -44,7 +50,7 @@ class Standardisation(nn.Module):
         """Return mean and projection.
 
         Raises:
-            ConfigError: components are asked for and the constants are not set.
+            ConfigError: components are configured and the constants are not set.
         """
         if self.mean is None or self.projection is None:
             raise ConfigError(

@@ -1,4 +1,8 @@
-"""What of a network travels, as named arrays: trainable parameters every round, public constants beside them."""
+"""The state of a network as named arrays: what the server sends, and what sites train.
+
+Trainable parameters change every round; public constants stay the same in a run. Everything else follows from the
+configuration.
+"""
 
 from collections.abc import Mapping
 
@@ -14,7 +18,7 @@ _PREFIX = "image_standardisation."
 
 
 def trainable_state(network: nn.Module) -> dict[str, Float32Array]:
-    """Return a copy of every trainable parameter by name: all that training changes, and all that may travel."""
+    """Return a copy of every trainable parameter by name: everything that training changes."""
     return {name: _to_array(parameter) for name, parameter in _trainable(network).items()}
 
 
@@ -35,7 +39,7 @@ def constants_state(network: FusionNet) -> dict[str, Float32Array]:
     """Return a copy of the public constants by name; empty for a network without image standardisation.
 
     Raises:
-        ConfigError: principal components are asked for and the image constants are not set.
+        ConfigError: principal components are configured and the image constants are not set.
     """
     if network.image_standardisation is None:
         return {}
@@ -59,7 +63,7 @@ def load_constants(network: FusionNet, arrays: Parameters) -> None:
 
 
 def load_feature_constants(network: FusionNet, constants: FeatureConstants) -> None:
-    """Set the public constants of the image path.
+    """Set the public constants of the image branch.
 
     Raises:
         ValueError: the network has no image standardisation, or a shape differs; the network is then unchanged.
@@ -71,7 +75,7 @@ def _trainable(network: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
-# One order of memory everywhere: it decides the last bits of a product, and so whether a score can be had again.
+# Always C order: the order in memory decides the last bits of a matrix product, and scores must be reproducible.
 def _to_array(tensor: Tensor) -> Float32Array:
     return np.array(tensor.detach().cpu().numpy(), dtype=np.float32, order="C")
 

@@ -1,4 +1,4 @@
-"""Imports torchvision beside a CPU-only torch; no other module of ours imports torchvision.
+"""Importing torchvision beside a CPU-only torch; no other module imports torchvision.
 
 The package registry's torchvision is built for CUDA. Beside a CPU build of torch its C++ library does not load, so
 its operators ``nms`` and ``qnms`` are never declared, and registering their fake kernels (``_meta_registrations.py``

@@ -1,1 +1,1 @@
-"""Accounting of differential privacy, and score histograms with noise."""
+"""Differential privacy: mechanisms, their price, the noise that a price asks for, and noisy score histograms."""

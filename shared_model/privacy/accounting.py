@@ -15,17 +15,17 @@ from dp_accounting.pld import privacy_loss_distribution
 from shared_model.privacy.mechanism import Mechanism, merge_equal_steps, require_delta
 
 _NEARLY_ALL = 1 - 1e-6
-"""A higher sampling rate is priced as rate 1."""
+"""A sampling rate above this is priced as rate 1."""
 
 _ROOT_TOLERANCE = 1e-9
 """Added to the closed form, whose root is found to 1e-12, so that rounding cannot put it below the true epsilon."""
 
 
 def epsilon(mechanisms: Mechanism | Sequence[Mechanism], delta: float) -> float:
-    """Return the epsilon of record at ``delta``: never below the true one, and within 0.1 % of it for one mechanism.
+    """Return the epsilon of record at ``delta``: never below the true one, for one mechanism at most 0.1 % above it.
 
-    All steps at rate 1 are together one Gaussian mechanism whose noise multiplier ``s`` has ``1 / s^2`` equal to the
-    sum over their own, priced by its closed form (Balle & Wang 2018, Theorem 8). Below rate 1 the privacy loss is
+    All steps at rate 1 together are one Gaussian mechanism: its ``1 / noise_multiplier^2`` is the sum of theirs, and
+    its price has a closed form (Balle & Wang 2018, Theorem 8). Below rate 1 the privacy loss is
     discretised pessimistically and composed by Fourier transform (Doroshenko et al. 2022). Infinite where the noise
     is too small for any guarantee at this ``delta``.
 
@@ -71,15 +71,15 @@ def merge(mechanisms: Sequence[Mechanism]) -> tuple[Mechanism, ...]:
 
 @lru_cache(maxsize=1024)
 def _epsilon_of_record(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
-    # Sampling never costs more than taking everyone, and the discretisation breaks down just below rate 1.
-    whole = _epsilon_gaussian(mechanisms, delta)
+    # Sampling never costs more than taking all patients, and the discretisation is inexact just below rate 1.
+    without_sampling = _epsilon_gaussian(mechanisms, delta)
     if all(mechanism.sampling_rate > _NEARLY_ALL for mechanism in mechanisms):
-        return whole
-    return min(whole, _epsilon_pld(mechanisms, delta, grid_factor=1))
+        return without_sampling
+    return min(without_sampling, _epsilon_pld(mechanisms, delta, grid_factor=1))
 
 
 def _epsilon_gaussian(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
-    """Return the price of the same steps with every patient in every step."""
+    """Return the price of the same steps if every patient took part in every step."""
     precision = math.fsum(mechanism.num_steps / mechanism.noise_multiplier**2 for mechanism in mechanisms)
     root = float(dp_accounting.get_epsilon_gaussian(1 / math.sqrt(precision), delta))
     return root + _ROOT_TOLERANCE if root > 0 else 0.0
@@ -101,9 +101,10 @@ def _epsilon_pld(mechanisms: tuple[Mechanism, ...], delta: float, *, grid_factor
 
 
 def _grid_interval(mechanism: Mechanism) -> float:
-    """Return the step of the privacy-loss grid: 2 % of one step's typical loss, on at most some 10^5 points.
+    """Return the interval of the privacy-loss grid: 2 % of one step's typical loss, on some 10^5 points at most.
 
-    A fixed step would be too coarse for the small losses of strong noise and too fine for the large ones of weak noise.
+    A fixed interval would be too coarse for the small losses of strong noise, and too fine for the large losses of weak
+    noise.
     """
     typical_loss = min(1.0, mechanism.sampling_rate / mechanism.noise_multiplier)
     largest_loss = 1 / mechanism.noise_multiplier**2

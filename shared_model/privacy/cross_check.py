@@ -1,4 +1,7 @@
-"""Two further accountants, which share no code with the epsilon of record, to check it against."""
+"""Two further accountants to check the epsilon of record against.
+
+Opacus' accountant shares no code with it; the bound by Renyi differential privacy is looser and never below it.
+"""
 
 import warnings
 from collections.abc import Sequence
@@ -17,13 +20,13 @@ _RDP_ORDERS = (*range(2, 65), 128, 256, 512, 1024)
 
 
 def epsilon_rdp(mechanisms: Mechanism | Sequence[Mechanism], delta: float) -> float:
-    """Return a looser upper bound by Renyi differential privacy (Mironov et al. 2019), as a sanity check.
+    """Return a looser upper bound by Renyi differential privacy (Mironov et al. 2019), to check the order of magnitude.
 
     Raises:
         ValueError: ``delta`` is not in (0, 1).
     """
     require_delta(delta)
-    # Fractional orders need a series that often fails to converge, with a warning each.
+    # Whole orders only: for fractional ones the library sums a series that often does not converge.
     accountant = RdpAccountant(orders=_RDP_ORDERS)
     for mechanism in (mechanisms,) if isinstance(mechanisms, Mechanism) else mechanisms:
         event = dp_accounting.GaussianDpEvent(mechanism.noise_multiplier)
@@ -49,7 +52,7 @@ def _epsilon_prv(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
     accountant = PRVAccountant()
     accountant.history = [(part.noise_multiplier, part.sampling_rate, part.num_steps) for part in mechanisms]
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        # Its start value comes from an RDP bound that warns when the best order lies at the end of the range.
+        # It starts from a Renyi bound that warns if the best order is at the end of the range; the start value is fine.
         warnings.filterwarnings("ignore", message="Optimal order is the", category=UserWarning)
         return float(accountant.get_epsilon(delta))
 

@@ -1,4 +1,4 @@
-"""What a site releases, described before it is priced: Gaussian mechanisms in sequence.
+"""Mechanisms: what a site releases, described before it is priced.
 
 A site's training is ``num_steps`` Gaussian mechanisms, each on a Poisson sample of its patients (or on all of them).
 The unit of privacy is the patient: two cohorts are neighbours when one patient, with all lesions, is added or removed.
@@ -13,12 +13,12 @@ from shared_model.system.checked import checked
 
 @checked(key="", error=ValueError)
 class Mechanism:
-    """``num_steps``-fold composition of the Poisson-subsampled Gaussian mechanism of l2 sensitivity 1.
+    """The Poisson-subsampled Gaussian mechanism of l2 sensitivity 1, applied ``num_steps`` times.
 
     Formal guarantee: (``epsilon(mechanism, delta)``, ``delta``)-differential privacy under adding or removing one
-    patient, provided that each patient enters each step independently with probability ``sampling_rate``, moves the
-    sum by at most the clipping norm, and that the noise has ``noise_multiplier`` times that norm as its standard
-    deviation. With rate 1 it is the plain Gaussian mechanism.
+    patient, provided that in each step each patient takes part independently with probability ``sampling_rate`` and
+    changes the sum by at most the clipping norm, and that the noise has ``noise_multiplier`` times that norm as its
+    standard deviation. With rate 1 it is the plain Gaussian mechanism.
 
     Raises:
         ValueError: a field is out of bounds.

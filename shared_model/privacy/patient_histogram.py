@@ -19,15 +19,17 @@ from shared_model.metrics.counts import FloatArray
 from shared_model.metrics.score_histogram import binned_scores, require_bins, require_equal_bins
 
 MAX_MAGNITUDE = 1e9
-"""Largest magnitude of a count and of its noise: beyond any cohort, and no product of counts overflows."""
+"""Largest magnitude of a count and of its noise: above any cohort, and small enough that no product overflows."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PatientHistogram:
-    """Patients by class and score in ``B`` equal bins over [0, 1], binned as by ``ScoreHistogram``; sites add up.
+    """Patients by class and score in ``B`` equal bins over [0, 1], the bins of ``ScoreHistogram``.
 
-    A patient with lesions in several bins or of both classes is spread over them in equal parts per lesion. With
-    noise, counts may be negative; without, they may not.
+    Histograms of different sites can be added.
+
+    A patient with several lesions is counted in equal parts, one part for each lesion. With noise, counts may be
+    negative; without noise they may not.
     """
 
     negatives: FloatArray
@@ -54,12 +56,12 @@ class PatientHistogram:
     def from_scores(
         cls, labels: ArrayLike, scores: ArrayLike, patients: ArrayLike, num_bins: int
     ) -> "PatientHistogram":
-        """Count each patient once, without noise; no lesions at all give an empty histogram.
+        """Count each patient once, without noise; without lesions all counts are 0.
 
         Args:
             labels: ``(N,)``, 0 (benign) or 1 (malignant).
             scores: ``(N,)``, in [0, 1].
-            patients: ``(N,)``; equal entries are the same patient. These are all lesions of the patients' one role.
+            patients: ``(N,)``; equal entries are the same patient. All lesions that these patients have in their role.
             num_bins: ``B`` >= 1.
 
         Raises:
@@ -82,7 +84,7 @@ class PatientHistogram:
 
         Args:
             noise: ``(2, B)``, float64, independent draws of N(0, ``std``^2), never used elsewhere.
-            std: > 0, in patients; already the scale of ``noise``, which is not multiplied by it.
+            std: > 0, in patients: the standard deviation that ``noise`` has, not a factor to apply.
 
         Raises:
             ValueError: an argument is out of bounds.

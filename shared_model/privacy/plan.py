@@ -1,4 +1,7 @@
-"""The privacy plan of a site's training, from which sampling, clipping, noise and price follow."""
+"""The privacy plan of a site's training: sampling, clipping, noise and price in one object.
+
+For example, a plan for 20 rounds at epsilon 8 says which noise each step gets, and what any number of rounds costs.
+"""
 
 import dataclasses
 import math
@@ -15,10 +18,11 @@ from shared_model.privacy.noise_calibration import calibrate_noise
 class PrivacyPlan:
     """Sampling, clipping, noise and price of one site's training, made together so that they cannot disagree.
 
-    All fields are public: none depends on a patient, and the cohort's size stands here as declared.
+    All fields are public: none depends on patients, and the cohort's size is the declared one.
 
     Raises:
-        PrivacyError: ``delta`` is not below 1 / ``num_patients_declared``, so that it would allow publishing a patient.
+        PrivacyError: ``delta`` is not below 1 / ``num_patients_declared``. A delta of 1 / ``n`` would allow publishing
+            the data of one patient in ``n``.
         ValueError: another field is out of bounds.
     """
 
@@ -45,7 +49,7 @@ class PrivacyPlan:
 
     @classmethod
     def calibrate(cls, privacy: PrivacyConfig, training: TrainingConfig, num_patients_declared: int) -> Self:
-        """Return the plan whose ``num_rounds`` rounds keep the promise of ``privacy`` with the least noise.
+        """Return the plan of least noise that keeps the target epsilon of ``privacy`` over all rounds of ``training``.
 
         Raises:
             PrivacyError: ``privacy.delta`` is too large for a cohort of ``num_patients_declared``, or two accountants

@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves the old content or the new, never half."""
+"""Atomic writes: after a crash a file holds its old content or its new content, never a part."""
 
 import os
 import tempfile
@@ -8,7 +8,7 @@ from pathlib import Path
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` under a temporary name, flush it to disk and rename it.
 
-    Only the owner may read the file: most of what a site writes concerns patients.
+    Only the owner may read the file, because most of what a site writes concerns patients.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
@@ -24,7 +24,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut."""
+    """Write the folder's entries to disk, so that a rename in it survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

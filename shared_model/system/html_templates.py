@@ -1,4 +1,4 @@
-"""Jinja templates of a package, beside those that all pages share."""
+"""Jinja templates: those of one package together with the ones that all pages share."""
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -6,7 +6,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, se
 def package_templates(package: str) -> Environment:
     """Return the environment of the templates of ``package``; a missing value is an error.
 
-    Values are escaped in HTML; in Markdown, templates ending in ``.md``, they stand as they are.
+    Values are escaped, so that no text can become HTML; only in Markdown templates, ending in ``.md``, they are not.
     """
     return Environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader("shared_model.system")]),

