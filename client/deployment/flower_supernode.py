@@ -24,9 +24,11 @@ def end_on_dropped_message(pull: Callable[..., int | None]) -> Callable[..., int
     """Return ``pull``, which receives and stores a message, such that it exits where one was received and dropped."""
 
     def pull_or_exit(*, receive: Callable[[], object | None], **others: object) -> int | None:
+        """Receive and store one message, and exit if it was dropped."""
         has_received = False
 
         def receive_and_note() -> object | None:
+            """Receive one message and remember whether one came."""
             nonlocal has_received
             message = receive()
             has_received = message is not None

@@ -8,7 +8,7 @@ on disk before it leaves. So after a crash at any point the budget counts as spe
 nothing that was released is ever forgotten. Who can write all four files can write another history; a signed report
 that names the head shows it.
 
-A process verifies the chain when it opens the ledger, and again whenever the file is not as it left it.
+A process verifies the chain when it opens the ledger, and whenever the file is not as it left it.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ from shared_model.system.hash_chain import FIRST_PREVIOUS
 
 @dataclass(frozen=True, kw_only=True)
 class Reservation:
-    """Leave to make one release."""
+    """Permission to make one release, whose budget is spent already."""
 
     sequence: int
     epsilon: float
@@ -56,8 +56,8 @@ class StoredReply:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Known:
-    """What this process left on disk, so that it need not verify again what nobody touched."""
+class _LastState:
+    """What this process left on disk: what nobody touched since need not be verified again."""
 
     file: tuple[int, ...]
     history: History
@@ -97,7 +97,7 @@ class Ledger:
             LedgerError: it was changed, is damaged, belongs to another key, or cannot be written.
         """
         self.path = path
-        self._known: _Known | None = None
+        self._last_state: _LastState | None = None
         with database.locked(self.path):
             self._key = self._create() if self._is_new() else self._load_key()
             with self._transaction() as transaction:
@@ -216,19 +216,19 @@ class Ledger:
                 connection.commit()
                 if transaction.history.head is not None:
                     database.write_head(self.path, transaction.history.head)
-            self._known = _Known(file=database.file_state(self.path), history=transaction.history)
+            self._last_state = _LastState(file=database.file_state(self.path), history=transaction.history)
 
     def _verified(self, connection: sqlite3.Connection) -> History:
-        known = self._known
+        last = self._last_state
         if (
-            known is not None
-            and known.file == database.file_state(self.path)
-            and database.ends_with(connection, known.history)
+            last is not None
+            and last.file == database.file_state(self.path)
+            and database.ends_with(connection, last.history)
         ):
-            database.check_head(database.read_head(self.path), known.history.entries, self.path)
-            return known.history
+            database.check_head(database.read_head(self.path), last.history.entries, self.path)
+            return last.history
         history = database.verified_history(connection, self.path)
-        if known is not None and history.entries[: len(known.history.entries)] != known.history.entries:
+        if last is not None and history.entries[: len(last.history.entries)] != last.history.entries:
             raise LedgerError(f"Expected the ledger {self.path} to go on from what this process left: it was replaced.")
         return history
 

@@ -76,6 +76,7 @@ def sum_by_record(model: nn.Module, batch: PatientBatch, config: TrainingConfig,
     trainable = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
 
     def loss(parameters: dict[str, Tensor], weight: Tensor, label: Tensor, *inputs: Tensor) -> Tensor:
+        """Return the weighted loss of one lesion, a scalar."""
         logits = functional_call(model, parameters, tuple(values.unsqueeze(0) for values in inputs))
         return weight * record_loss(logits, label, config).sum()
 

@@ -186,6 +186,7 @@ def _proximal_pull(parameters: list[nn.Parameter], proximal_mu: float) -> Callab
     start = [parameter.detach().clone() for parameter in parameters]
 
     def pull() -> None:
+        """Add the proximal term's gradient, ``proximal_mu`` times the distance from the start."""
         with torch.no_grad():
             for parameter, origin in zip(parameters, start, strict=True):
                 if parameter.grad is not None:

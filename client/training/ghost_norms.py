@@ -124,6 +124,7 @@ def _recording(layers: list[nn.Linear], calls: list[_Call]) -> Iterator[None]:
     """Append every call of ``layers`` to ``calls``."""
 
     def record(layer: nn.Module, arguments: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
+        """Note one call; a forward hook, so that what it returns takes the place of ``outputs``."""
         if not isinstance(layer, nn.Linear) or [values.ndim for values in arguments] != [2]:
             raise RuntimeError(f"Expected {layer} to be called with one row per lesion.")
         calls.append(_Call(layer, arguments[0].detach().clone(), outputs))

@@ -103,7 +103,7 @@ class TestRefusals:
 
     def test_other_source_code(self, config, monkeypatch):
         content = pack_request(request_of(config))
-        monkeypatch.setattr("shared_model.messages.source_fingerprint", lambda: "0" * 64)
+        monkeypatch.setattr("shared_model.messages.records.source_fingerprint", lambda: "0" * 64)
         assert send("train", content).error.reason == "the site could not accept the request"
 
     def test_cohort_too_small_to_declare(self, hospital):

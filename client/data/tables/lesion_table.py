@@ -49,6 +49,7 @@ class LesionRow:
 
 def _is_canonical(column: ClinicalColumn) -> pa.Check:
     def check(cell: str) -> bool:
+        """Return whether ``cell`` is spelled as ``parse_clinical_cell`` spells it."""
         try:
             return parse_clinical_cell(column, cell) == cell
         except TableError:

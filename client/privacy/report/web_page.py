@@ -66,9 +66,11 @@ def _plot(course: Sequence[tuple[int, float]], max_epsilon: float | None) -> Mar
     top = 1.15 * max(last, max_epsilon or 0.0, 1e-3)
 
     def x(count: int) -> float:
+        """Return where ``count`` releases lie in the picture."""
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * count / num_releases
 
     def y(epsilon: float) -> float:
+        """Return where ``epsilon`` lies in the picture."""
         return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * epsilon / top
 
     points = " ".join(f"{x(count):.1f},{y(value):.1f}" for count, value in [(0, 0.0), *course])
