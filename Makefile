@@ -24,10 +24,10 @@ $(READY): pyproject.toml constraints.txt
 setup: $(READY) ## Build the virtual environment
 
 simulate: $(READY) ## Train three simulated hospitals on synthetic mammograms
-	$(BIN)/python -m simulations.commands simulate $(OVERRIDES)
+	$(BIN)/fedmammo simulate $(OVERRIDES)
 
 federation: $(READY) ## The same as processes over TLS: a coordinator and one process per hospital
-	$(BIN)/python -m simulations.commands rehearse $(OVERRIDES)
+	$(BIN)/fedmammo rehearse $(OVERRIDES)
 
 test: $(READY) ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not chaos' $(TESTS)

@@ -6,8 +6,11 @@ from typing import Annotated
 import typer
 
 
-def events(runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of the runs.")]) -> None:
-    """Write finished runs as TensorBoard event files."""
+def events(runs: Annotated[list[Path], typer.Argument(metavar="RUN...")]) -> None:
+    """Write finished runs as TensorBoard event files.
+
+    Every RUN is the folder of a run.
+    """
     from server.report.tensorboard import write_events
 
     for run in runs:

@@ -7,6 +7,7 @@ import typer
 
 KitPath = Annotated[Path, typer.Option("--kit", help="The server's kit: the folder server/ of the kits.")]
 HERE = Path()
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")]
+# click 8.5 drops the help of arguments, so a command's own text says what they are.
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN")]
 NO_LONGER_FOLLOWED = "no longer followed; the run goes on: fedmammo server status"
 """What Ctrl-C means to a run."""

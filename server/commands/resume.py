@@ -4,7 +4,10 @@ from server.commands.flags import HERE, NO_LONGER_FOLLOWED, KitPath, RunFolder
 
 
 def resume(run: RunFolder, kit: KitPath = HERE) -> None:
-    """Go on with a run that was stopped or killed, and follow it to its results."""
+    """Go on with a run that was stopped or killed, and follow it to its results.
+
+    RUN is the folder of the run.
+    """
     from rich.console import Console
 
     from server.deployment.kit import ServerKit

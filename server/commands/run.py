@@ -8,12 +8,12 @@ from server.commands.flags import HERE, NO_LONGER_FOLLOWED, KitPath
 
 
 def run(
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes of the configuration.")
-    ] = None,
-    kit: KitPath = HERE,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None, kit: KitPath = HERE
 ) -> None:
-    """Submit a run and follow it to its results."""
+    """Submit a run and follow it to its results.
+
+    KEY=VALUE changes the configuration; fedmammo simulate --help names the keys. Sites come from the kit.
+    """
     from rich.console import Console
 
     from server.deployment.kit import ServerKit

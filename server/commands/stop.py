@@ -7,11 +7,11 @@ import typer
 from server.commands.flags import HERE, KitPath
 
 
-def stop(
-    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="As fedmammo server status gives it.")],
-    kit: KitPath = HERE,
-) -> None:
-    """Stop a run; what it has finished stays."""
+def stop(run_id: Annotated[str, typer.Argument(metavar="RUN_ID")], kit: KitPath = HERE) -> None:
+    """Stop a run; what it has finished stays.
+
+    RUN_ID is the one that fedmammo server status gives.
+    """
     from server.deployment.kit import ServerKit
     from server.deployment.superlink import stop_run
 

@@ -1,6 +1,7 @@
 """How every command of ours tells a person what is wrong: on the standard error, a failure in one line."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,7 @@ def log_to_stderr(level: int = logging.WARNING) -> None:
 
 def print_error(reason: object) -> None:
     """Print ``error: reason`` in one line."""
-    _print(f"error: {' '.join(str(reason).split())}", style="bold red")
+    _print(f"error: {' '.join(part.strip() for part in re.split('[\n\t]', str(reason)))}", style="bold red")
 
 
 def print_note(note: object) -> None:

@@ -1,5 +1,7 @@
 """``fedmammo attack``: attacks on what a hospital sends."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +11,6 @@ from simulations.commands.flags import Seed, at_least, positive
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
 
 app = typer.Typer(help="Attacks on what a hospital sends, for whoever doubts the guarantee.", no_args_is_help=True)
 
@@ -42,16 +43,8 @@ def membership(
     from simulations.attacks.tables import print_audits, write_audits
 
     console = Console()
-    with _progress(console) as bar:
-        task = bar.add_task("trials", total=None)
-        found = list(
-            audits(
-                target_epsilon=epsilon,
-                num_trials=trials,
-                seed=seed,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-        )
+    with _progress("trials", console) as progress:
+        found = list(audits(target_epsilon=epsilon, num_trials=trials, seed=seed, progress=progress))
     print_audits(found, console)
     if out is not None:
         write_audits(out, found, seed=seed)
@@ -76,16 +69,9 @@ def inversion(
     from simulations.attacks.tables import print_inversions
 
     console = Console()
-    with _progress(console) as bar:
-        task = bar.add_task("search", total=None)
+    with _progress("search", console) as progress:
         found = list(
-            invert_images(
-                num_images=images,
-                target_epsilon=epsilon,
-                num_steps=steps,
-                seed=seed,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
+            invert_images(num_images=images, target_epsilon=epsilon, num_steps=steps, seed=seed, progress=progress)
         )
     recovery = recover_features(target_epsilon=epsilon, seed=seed)
     write_pictures(out, found, target_epsilon=epsilon)
@@ -93,8 +79,12 @@ def inversion(
     typer.echo(f"Pictures in {out}")
 
 
-def _progress(console: "Console") -> "Progress":
+@contextmanager
+def _progress(what: str, console: "Console") -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal; yields what takes the number done and the total."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -6,13 +6,28 @@ from typing import Annotated
 
 import typer
 
-from simulations.commands.flags import Numbers, Overrides, Repeats, Seeds, Workers, at_least, each_at_least
+from simulations.commands.flags import (
+    ABOUT_OVERRIDES,
+    Numbers,
+    Overrides,
+    Repeats,
+    Seeds,
+    Workers,
+    at_least,
+    each_at_least,
+)
 
 app = typer.Typer(help="Figures that a reader can measure again on any machine.", no_args_is_help=True)
 
 Json = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures to this JSON file too.")]
 _SIZES, _FIVE = Numbers((10, 100, 1000)), Numbers(range(5))
 _STOPPED = "interrupted; the same command goes on where this one stopped"
+
+
+def _json_or_png(text: str) -> Path:
+    if not text.endswith((".json", ".png")):
+        raise typer.BadParameter(f"expected {text} to end in .json or .png")
+    return Path(text)
 
 
 @app.command()
@@ -41,8 +56,12 @@ def scale(
     ] = _SIZES,
     repeats: Repeats = 5,
     small: Annotated[bool, typer.Option("--small", help="Leave the network of 45 MB out.")] = False,
-    out: Json = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the figures to this PNG file.")] = None,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(
+            parser=_json_or_png, metavar="FILE", help=".json of the figures, .png drawn of them; may be repeated."
+        ),
+    ] = None,
 ) -> None:
     """Measure what a round costs with many sites, without training."""
     from rich.console import Console
@@ -54,13 +73,14 @@ def scale(
     with console.status("") as status:
         rows = list(measure_scale(num_sites, num_repeats=repeats, with_large=not small, progress=status.update))
     print_scale(rows, console)
-    if plot is not None:
-        write_scale(plot, rows)
-    if out is not None:
-        write_figures(out, [dataclasses.asdict(row) for row in rows])
+    for path in out or ():
+        if path.suffix == ".png":
+            write_scale(path, rows)
+        else:
+            write_figures(path, [dataclasses.asdict(row) for row in rows])
 
 
-@app.command()
+@app.command(epilog=ABOUT_OVERRIDES)
 def utility(
     overrides: Overrides = None,
     seeds: Seeds = _FIVE,

@@ -9,13 +9,14 @@ from simulations.commands.flags import at_least
 
 
 def explain(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run with images.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN")],
     count: Annotated[int, typer.Option(parser=at_least(4), metavar="NUMBER", help="How many test lesions.")] = 16,
 ) -> None:
     """Show why the network of a finished run scored test lesions as it did.
 
-    Writes a picture of every lesion, the part that image and columns had in its score, and figures that say whether
-    the maps can be trusted, to explanations/ in the run folder; then the report again, with them.
+    RUN is the folder of a finished run with images. Writes a picture of every lesion, the part that image and columns
+    had in its score, and figures that say whether the maps can be trusted, to explanations/ in the run folder; then
+    the report again, with them.
     """
     import torch
     from rich.console import Console

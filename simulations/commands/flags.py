@@ -69,10 +69,9 @@ def positive(text: object) -> float:
     return value
 
 
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Changes of the configuration, as in fedmammo simulate --help."),
-]
+# click 8.5 drops the help of arguments, so a command's own text says what they are.
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")]
+ABOUT_OVERRIDES = "KEY=VALUE changes the configuration; fedmammo simulate --help names the keys."
 Seed = Annotated[int, typer.Option(parser=at_least(0), metavar="NUMBER", help="The same seed draws the same again.")]
 Seeds = Annotated[
     Numbers,

@@ -1,6 +1,8 @@
 """``fedmammo phantom``."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -22,10 +24,10 @@ def phantom(
     from shared_model.system.terminal import on_interrupt
     from simulations.phantom.write import write_phantom
 
-    signal.signal(signal.SIGTERM, _stop)
     console = Console(stderr=True)
     with (
         on_interrupt("interrupted: nothing was written"),
+        _interrupted_when_terminated(),
         Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
     ):
         task = bar.add_task("Drawing patients", total=num_patients)
@@ -35,5 +37,15 @@ def phantom(
     typer.echo(f"{num_patients} patients in {out}")
 
 
-def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+@contextmanager
+def _interrupted_when_terminated() -> Iterator[None]:
+    """Take SIGTERM inside the block for Ctrl-C, so that no hidden folder stays."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -10,7 +10,8 @@ def rehearse(overrides: Overrides = None) -> None:
 
     Certificates and kits are made, one coordinator and one process per hospital start, a run is submitted and
     followed, and everything is stopped. The patients are synthetic, or those of data.root dealt to the hospitals; the
-    hospitals' policies are open, since nobody's real limits are at stake.
+    hospitals' policies are open, since nobody's real limits are at stake. KEY=VALUE changes the configuration;
+    fedmammo simulate --help names the keys.
     """
     from rich.console import Console
 

@@ -1,20 +1,16 @@
 """``fedmammo simulate``."""
 
-from typing import Annotated
-
 import typer
+
+from simulations.commands.flags import Overrides
 
 _INTERRUPTED = "interrupted; what is cached stays cached, so the next run continues from there"
 
 
-def simulate(
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes of the configuration.")
-    ] = None,
-) -> None:
-    r"""Train the fusion network over simulated hospitals and evaluate it.
+def simulate(overrides: Overrides = None) -> None:
+    """Train the fusion network over simulated hospitals and evaluate it.
 
-    What can be changed, among others; every key stands in the folder configs:
+    KEY=VALUE changes the configuration. Keys are, among others, and all stand in the folder configs:
 
     \b
       preset=smoke|phantom|cbis_mass   what to run; phantom is the default
@@ -24,7 +20,7 @@ def simulate(
       privacy=patient|off   privacy.target_epsilon=8   training.num_rounds=20
       strategy=fedavg|fedavgm|fedadam|fedprox   federation=local|ray
       seed=0   run.dir=PATH
-    """
+    """  # noqa: D301, a backspace keeps typer from joining the lines
     import torch
     from rich.console import Console
 

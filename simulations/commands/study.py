@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simulations.commands.flags import Numbers, Overrides, Seeds, Workers, at_least
+from simulations.commands.flags import ABOUT_OVERRIDES, Numbers, Overrides, Seeds, Workers, at_least
 from simulations.studies.purposes import CROSS_VALIDATION, PURPOSES, SEARCH
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ Candidates = Annotated[
 _FIRST = Numbers((0,))
 
 
-@app.command(CROSS_VALIDATION, help=PURPOSES[CROSS_VALIDATION])
+@app.command(CROSS_VALIDATION, help=PURPOSES[CROSS_VALIDATION], epilog=ABOUT_OVERRIDES)
 def cross_validation(
     overrides: Overrides = None, seeds: Seeds = _FIRST, workers: Workers = None, out: Out = None, folds: Folds = 5
 ) -> None:
@@ -35,7 +35,7 @@ def cross_validation(
     _run(study, workers)
 
 
-@app.command(SEARCH, help=PURPOSES[SEARCH])
+@app.command(SEARCH, help=PURPOSES[SEARCH], epilog=ABOUT_OVERRIDES)
 def search(
     overrides: Overrides = None,
     seeds: Seeds = _FIRST,
@@ -62,7 +62,7 @@ def search(
 def _add(protocol: str) -> None:
     """Add the command of a study that has no flags of its own."""
 
-    @app.command(protocol, help=PURPOSES[protocol])
+    @app.command(protocol, help=PURPOSES[protocol], epilog=ABOUT_OVERRIDES)
     def run(overrides: Overrides = None, seeds: Seeds = _FIRST, workers: Workers = None, out: Out = None) -> None:
         from simulations.studies.study import Study
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 CROSS_VALIDATION, SEARCH = "cross-validation", "search"
 PURPOSES: Mapping[str, str] = {
-    CROSS_VALIDATION: "k-fold over training patients; the test split stays unseen",
-    SEARCH: "which recipe: candidates cross-validated over training patients",
-    "leave-one-hospital-out": "generalisation to a hospital that never trained",
-    "cross-site": "every hospital's own network and the federated one, at every hospital",
-    "baselines": "centralised, local, one modality, logistic regression, majority",
-    "epsilon": "the price of privacy",
+    CROSS_VALIDATION: "Cross-validate over training patients; the test split stays unseen.",
+    SEARCH: "Which recipe: cross-validate every candidate over training patients.",
+    "leave-one-hospital-out": "Train without one hospital, and test there.",
+    "cross-site": "Every hospital's own network and the federated one, tested at every hospital.",
+    "baselines": "What else there is: centralised, local, one modality, logistic regression, majority.",
+    "epsilon": "The price of privacy: one run for every epsilon, and one without.",
 }

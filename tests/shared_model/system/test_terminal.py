@@ -12,6 +12,7 @@ from shared_model.system.terminal import log_to_stderr, on_interrupt, print_erro
     [
         (ValueError("Expected [bold]x[/] in /a/[b]/c"), "error: Expected [bold]x[/] in /a/[b]/c"),
         ("first\n  second\tthird", "error: first second third"),
+        ("a folder with  two spaces", "error: a folder with  two spaces"),
         ("long " * 100, "error: " + " ".join(["long"] * 100)),
     ],
 )
@@ -33,6 +34,8 @@ def test_an_interrupt_carries_the_note():
         raise KeyboardInterrupt
     with on_interrupt("unused"):
         pass
+    with pytest.raises(ValueError, match="another"), on_interrupt("unused"):
+        raise ValueError("another")
 
 
 def test_log_records_from_the_level_on_are_shown(capsys):

@@ -81,3 +81,10 @@ def test_inversion_writes_pictures_and_prints_likeness(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "image 1, small_cnn" in printed
     assert "1.00" in next(line for line in printed.splitlines() if "frozen features" in line)
+
+
+def test_bounds_that_cannot_be_written_are_an_error_in_one_line(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").write_text("in use")
+    assert run_membership(monkeypatch, [STANDS], "--out", str(tmp_path / "file" / "bounds.json")) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: Expected to read and write what the command needs: ")

@@ -49,7 +49,7 @@ def test_privacy_benchmark_writes_what_it_measured(tmp_path, capsys):
 
 def test_scale_benchmark_writes_what_it_measured(tmp_path, capsys):
     out, plot = tmp_path / "scale.json", tmp_path / "scale.png"
-    options = ["--num-sites", "2,20", "--repeats", "1", "--small", "--out", str(out), "--plot", str(plot)]
+    options = ["--num-sites", "2,20", "--repeats", "1", "--small", "--out", str(out), "--out", str(plot)]
     assert main(["benchmark", "scale", *options]) == 0
     few, many = json.loads(out.read_text())
     assert (few["num_sites"], many["num_sites"]) == (2, 20)
@@ -67,6 +67,7 @@ def test_scale_benchmark_writes_what_it_measured(tmp_path, capsys):
         (["privacy", "--num-patients", "9"], "expected 9 >= 10"),
         (["privacy", "--image-size", "31"], "expected 31 >= 32"),
         (["scale", "--num-sites", "10,0"], "expected 0 >= 1"),
+        (["scale", "--out", "scale.jpg"], "expected scale.jpg to end in .json or .png"),
     ],
 )
 def test_the_command_line_is_checked(capsys, options, message):
