@@ -17,7 +17,8 @@ def log_to_stderr(level: int = logging.WARNING) -> None:
 
 def print_error(reason: object) -> None:
     """Print ``error: reason`` in one line."""
-    _print(f"error: {' '.join(part.strip() for part in re.split('[\n\t]', str(reason)))}", style="bold red")
+    line = " ".join(part.strip() for part in re.split(r"[\n\t]", str(reason)))
+    _print(f"error: {line}", style="bold red")
 
 
 def print_note(note: object) -> None:
