@@ -1,15 +1,15 @@
-"""What a person sees of a simulation: preparation, and then what the coordinator of any run sees."""
+"""What a person sees of a simulation: how its data are prepared, and then what the server of any run shows."""
 
 from client.data.splits import Role
 from server.report.run_display import RunDisplay
-from simulations.federation.prepare import Prepared
+from simulations.federation.prepare import PreparedFederation
 
 
 class SimulationDisplay(RunDisplay):
     """A live view on a terminal; plain lines where the output is no terminal."""
 
-    def on_prepared(self, prepared: Prepared) -> None:
-        """Show what the data hold."""
+    def on_prepared(self, prepared: PreparedFederation) -> None:
+        """Show how many patients and lesions the data have in each role, and how many rows were left out."""
         counts = ", ".join(
             f"{role} {prepared.num_patients[role]} patients / {prepared.num_lesions[role]} lesions" for role in Role
         )

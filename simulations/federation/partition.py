@@ -1,4 +1,4 @@
-"""Patients -> simulated sites. Every patient stands at one site, with all lesions."""
+"""Partitions of the patients over simulated sites: every patient is at one site, with all her lesions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,18 +19,18 @@ def assign_sites(
     concentration: float,
     generator: np.random.Generator,
 ) -> dict[str, str]:
-    """Deal the patients of a lesion table to ``sites``.
+    """Assign the patients of a lesion table to ``sites``.
 
-    ``iid`` deals a shuffled list in turn. The skewed partitions draw, for every group of patients (by whether any
-    lesion is malignant, or by breast density), the sites' shares from a Dirichlet distribution of ``concentration``
-    (Hsu et al. 2019), and top up sites that would stay empty.
+    ``iid`` gives each site in turn the next patient of a shuffled list. The skewed partitions draw, for every group of
+    patients (by whether any lesion is malignant, or by breast density), the sites' shares from a Dirichlet
+    distribution of ``concentration`` (Hsu et al. 2019), and give a patient to every site that would stay empty.
 
     Args:
         frame: columns ``patient_id``, ``label`` and ``breast_density``, one row per lesion view.
         sites: names.
-        partition: any but ``hospital``, which is a fact and no choice.
-        concentration: smaller is more skewed.
-        generator: of the draws.
+        partition: any but ``hospital``, which is known and not drawn.
+        concentration: positive; smaller is more skewed, and ``iid`` ignores it.
+        generator: draws order and shares.
 
     Returns:
         The site of every patient.
@@ -45,14 +45,14 @@ def assign_sites(
     if partition is Partition.IID:
         shuffled = generator.permutation(np.array(patients, dtype=object))
         return {str(patient): sites[i % len(sites)] for i, patient in enumerate(shuffled)}
-    owner: dict[str, str] = {}
+    roster: dict[str, str] = {}
     for group in groups:
         shares = generator.dirichlet([concentration] * len(sites))
         cuts = np.floor(np.cumsum(shares)[:-1] * len(group)).astype(int)
         shuffled = generator.permutation(np.array(group, dtype=object))
         for site, part in zip(sites, np.split(shuffled, cuts), strict=True):
-            owner.update(dict.fromkeys(map(str, part), site))
-    return _fill_empty(owner, sites)
+            roster.update(dict.fromkeys(map(str, part), site))
+    return _fill_empty(roster, sites)
 
 
 def _groups(frame: pd.DataFrame, partition: Partition) -> list[list[str]]:
@@ -63,13 +63,17 @@ def _groups(frame: pd.DataFrame, partition: Partition) -> list[list[str]]:
     elif partition is Partition.IID:
         return [sorted(map(str, frame["patient_id"].unique()))]
     else:
-        raise ConfigError("Expected a partition that deals patients; hospital reads data.roster.")
+        raise ConfigError("Expected a partition that assigns patients; hospital reads data.roster.")
     return [[str(patient) for patient in members.index] for _, members in key.groupby(key)]
 
 
-def _fill_empty(owner: Mapping[str, str], sites: Sequence[str]) -> dict[str, str]:
-    """Move one patient from the largest site to every empty one."""
-    filled = dict(owner)
+def _fill_empty(roster: Mapping[str, str], sites: Sequence[str]) -> dict[str, str]:
+    """Move one patient from the largest site to every empty one.
+
+    >>> _fill_empty({"P1": "A", "P2": "A", "P3": "A"}, ["A", "B"])
+    {'P1': 'B', 'P2': 'A', 'P3': 'A'}
+    """
+    filled = dict(roster)
     for site in sites:
         if site not in filled.values():
             sizes = {name: list(filled.values()).count(name) for name in sites}

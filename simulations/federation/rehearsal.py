@@ -1,8 +1,8 @@
-"""A whole federation of processes on this machine.
+"""Rehearsal of a deployment: a whole federation as processes of this machine.
 
-Certificates and kits are made, one coordinator and one process per hospital start and speak TLS over the loopback, a
-run is submitted and followed, and everything is stopped. The patients are synthetic, or those of ``data.root`` dealt to
-the hospitals; the sites' policies are open, since nobody's real limits are at stake.
+Certificates and kits are made, one coordinator and one process per hospital start and speak TLS over the loopback
+interface, a run is submitted and followed, and everything is stopped. The patients are synthetic, or those of
+``data.root`` by hospital; the sites' policies allow everything, since no real hospital's limits apply.
 """
 
 import contextlib
@@ -34,6 +34,7 @@ from simulations.federation.prepare import prepare
 from simulations.federation.privacy_reports import write_privacy_reports
 
 _START_SECONDS = 600.0
+"""Long enough for a machine with ten times more to do than it has cores."""
 _POLL_SECONDS = 0.5
 ROOT = Path(__file__).resolve().parents[2]
 FEDMAMMO = (sys.executable, "-P", "-m", "simulations.commands")
@@ -48,7 +49,7 @@ class Rehearsal:
     logs: Path
 
     @classmethod
-    def make(cls, folder: Path, config: ExperimentConfig) -> "Rehearsal":
+    def from_config(cls, config: ExperimentConfig, folder: Path) -> "Rehearsal":
         """Make the kits in ``folder`` and fill in every site's settings.
 
         Raises:
@@ -135,9 +136,9 @@ def rehearse(overrides: Sequence[str], console: Console) -> int:
     if config.data.source is DataSource.MANIFEST and config.data.roster is None:
         raise ConfigError("Expected data.roster to say whose patient is whose.")
     with SimulationDisplay(config, console) as display:
-        prepared = prepare(config, report=display.on_progress)
+        prepared = prepare(config, on_progress=display.on_progress)
         display.on_prepared(prepared)
-    rehearsal = Rehearsal.make(folder, prepared.config)
+    rehearsal = Rehearsal.from_config(prepared.config, folder)
     with contextlib.ExitStack() as stack:
         console.print("Starting the coordinator", highlight=False)
         stack.enter_context(rehearsal.server())

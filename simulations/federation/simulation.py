@@ -35,7 +35,7 @@ def simulate(config: ExperimentConfig, console: Console) -> Results:
         _require_ray()
     folder = RunFolder.open(config)
     with SimulationDisplay(config, console) as display:
-        prepared = prepare(config, report=display.on_progress)
+        prepared = prepare(config, on_progress=display.on_progress)
         display.on_prepared(prepared)
         run = _run_ray if config.federation.backend is Backend.RAY else _run_local
         outcome = run(prepared.config, lambda summary: display.on_round(summary.result))

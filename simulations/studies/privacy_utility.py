@@ -23,7 +23,7 @@ from shared_model.metrics.roc import auroc_from_counts
 from shared_model.system.files import write_atomically
 from shared_model.system.seeding import numpy_generator
 from shared_model.vocabulary import FeaturePolicy
-from simulations.federation.prepare import write_roster
+from simulations.federation.server_files import write_roster
 from simulations.studies.protocols import CENTRAL, NO_PRIVACY, Cell, Ground, only
 from simulations.studies.tables import Row, to_markdown
 

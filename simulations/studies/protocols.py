@@ -16,7 +16,8 @@ from shared_model.config.overrides import override
 from shared_model.errors import ConfigError
 from shared_model.system.seeding import numpy_generator
 from shared_model.vocabulary import Split
-from simulations.federation.prepare import Prepared, write_holdout, write_roster
+from simulations.federation.prepare import PreparedFederation
+from simulations.federation.server_files import write_holdout, write_roster
 
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
 NO_PRIVACY = "privacy=off"
@@ -39,12 +40,12 @@ class Ground:
 
     config: ExperimentConfig
     """With the server's files."""
-    prepared: Prepared
+    prepared: PreparedFederation
     owner: Mapping[str, str]
     """Patient to site, of all patients of the federation."""
 
     @classmethod
-    def of(cls, prepared: Prepared) -> "Ground":
+    def of(cls, prepared: PreparedFederation) -> "Ground":
         """Find out who owns whom.
 
         Raises:

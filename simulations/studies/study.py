@@ -86,7 +86,7 @@ class Study:
         """Prepare the data of one seed, with ``more`` overrides."""
         folder = self.folder / f"seed-{seed}" / "data"
         config = compose([*self.overrides, *more, f"seed={seed}", override("run.dir", str(folder))])
-        return Ground.of(prepare(config, report=lambda *_: None))
+        return Ground.of(prepare(config, on_progress=lambda *_: None))
 
     def cells(self, ground: Ground) -> list[Cell]:
         """Return the runs of one seed."""

@@ -13,12 +13,12 @@ from server.evaluation.threshold import threshold_for_sensitivity
 from server.results.evidence import Evidence
 from shared_model.config.choices import Modality
 from shared_model.data.lesions import Lesions
-from simulations.federation.prepare import Prepared
+from simulations.federation.prepare import PreparedFederation
 
 LOGISTIC, MAJORITY = "logistic regression, central, no privacy", "majority"
 
 
-def tabular_baselines(prepared: Prepared, holdout: Lesions, test: Predictions) -> dict[str, Evidence | None]:
+def tabular_baselines(prepared: PreparedFederation, holdout: Lesions, test: Predictions) -> dict[str, Evidence | None]:
     """Fit a logistic regression, and the majority class, on the training patients of all sites together.
 
     Args:
@@ -46,7 +46,10 @@ def tabular_baselines(prepared: Prepared, holdout: Lesions, test: Predictions) -
 
 
 def _evidence(
-    prepared: Prepared, test: Predictions, scores: np.ndarray[tuple[int], np.dtype[np.float64]], threshold: float
+    prepared: PreparedFederation,
+    test: Predictions,
+    scores: np.ndarray[tuple[int], np.dtype[np.float64]],
+    threshold: float,
 ) -> Evidence | None:
     evaluation = prepared.config.evaluation
     settings = EstimateSettings(

@@ -138,5 +138,5 @@ def test_fewer_patients_than_sites_is_an_error(partition):
 
 
 def test_hospitals_are_not_dealt(many):
-    with pytest.raises(ConfigError, match=r"Expected a partition that deals patients; hospital reads data\.roster"):
+    with pytest.raises(ConfigError, match=r"Expected a partition that assigns patients; hospital reads data\.roster"):
         assign(many, Partition.HOSPITAL)

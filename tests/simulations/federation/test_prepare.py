@@ -1,51 +1,192 @@
-"""Deals of patients that leave a site unable to train."""
+"""Preparing a federation: what it refuses, before any training, and what it writes."""
 
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
 import pytest
 
+from client.data.splits import Role
 from client.data.tables.site_table import read_roster
+from server.evaluation.predictions import read_attributes
 from shared_model.config.composition import compose
-from shared_model.errors import CohortError
+from shared_model.data.lesions import Lesions
+from shared_model.errors import CohortError, ConfigError, DataError, PrivacyError, RejectLimitError
 from simulations.federation import prepare as module
 from simulations.federation.prepare import prepare
 
-pytestmark = pytest.mark.slow
+
+@pytest.fixture
+def run(clinical):
+    """Prepare a federation on clinical columns, with more overrides."""
+
+    def start(*more, on_progress=lambda *_: None):
+        return prepare(compose(clinical(*more)), on_progress=on_progress)
+
+    return start
 
 
 @pytest.fixture
-def config(smoke, tmp_path):
-    data = [f"data.root={smoke.root}", f"data.cache_dir={smoke.cache}", f"run.dir={tmp_path}"]
-    return compose(["preset=smoke", "model.modality=clinical", "federation.partition=iid", *data])
+def copied(tables_root, tmp_path):
+    """A copy of the tables that a test may change."""
+    return Path(shutil.copytree(tables_root, tmp_path / "copy"))
+
+
+def change_tables(root, change):
+    """Replace every row of every case description by what ``change`` returns for it."""
+    for path in root.glob("*_case_description_*.csv"):
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        pd.DataFrame([change(row) for row in frame.to_dict("records")]).to_csv(path, index=False)
+
+
+class TestRefuses:
+    @pytest.mark.parametrize(
+        ("overrides", "kind", "message"),
+        [
+            (["data.root=/no/such/folder"], ConfigError, "Expected data.root=/no/such/folder to exist"),
+            (["data.roster=null"], ConfigError, "Expected data.roster to say whose patient is whose, or one site"),
+            (["data.roster=/no/such.csv"], DataError, "such.csv"),
+            (
+                ["federation.sites=[MGH,NOWHERE]"],
+                CohortError,
+                "Expected patients of site NOWHERE in sites.csv, got none; it names ISMD, MGH, WFU",
+            ),
+            (
+                ["privacy.cohort_rounding=1000"],
+                PrivacyError,
+                "Site MGH: Expected num_patients=[0-9]+ >= cohort_rounding=1000",
+            ),
+            (
+                ["federation.partition=iid", f"federation.sites=[{','.join(f'S{i}' for i in range(90))}]"],
+                ConfigError,
+                "Expected at least as many patients as sites, got 80 for 90 sites",
+            ),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )
+    def test_a_configuration_that_does_not_fit_the_data(self, run, overrides, kind, message):
+        with pytest.raises(kind, match=message):
+            run(*overrides)
+
+    def test_a_site_with_one_class(self, run, copied):
+        roster = pd.read_csv(copied / "sites.csv").set_index("patient_id")["institution"]
+        change_tables(copied, lambda row: row | ({"pathology": "BENIGN"} if roster[row["patient_id"]] == "WFU" else {}))
+        with pytest.raises(CohortError, match=r"Site WFU: Expected train patients of both classes, got .* all benign"):
+            run(f"data.root={copied}")
+
+    def test_too_many_rejected_rows_after_it_has_listed_them(self, run, copied, tmp_path):
+        change_tables(copied, lambda row: row | {"pathology": "PERHAPS"})
+        with pytest.raises(RejectLimitError, match=r"Expected rejected rows 142 of 142 .* pathology='PERHAPS'"):
+            run(f"data.root={copied}")
+        for site in ("MGH", "WFU", "ISMD"):
+            rejects = pd.read_csv(tmp_path / "run" / "sites" / site / "rejects.csv")
+            assert (rejects["reason"].str.contains("pathology='PERHAPS'")).sum() > 10
+
+    def test_a_folder_that_is_no_phantom(self, copied, clinical):
+        with pytest.raises(DataError, match=r"to be absent, an empty folder, or the phantom"):
+            prepare(compose(clinical(f"data.root={copied}", "phantom.num_patients=80")), on_progress=lambda *_: None)
+
+
+class TestWrites:
+    def test_how_many_patients_and_lesions_every_site_has_in_each_role(self, run, tables_root, tmp_path):
+        prepared = run()
+        roster = pd.read_csv(tables_root / "sites.csv").set_index("patient_id")["institution"]
+        counts = {
+            site: pd.read_csv(tmp_path / "run" / "sites" / site / "patients.csv").set_index("role")
+            for site in ("MGH", "WFU", "ISMD")
+        }
+        for role in Role:
+            for column, expected in (("patients", prepared.num_patients), ("lesions", prepared.num_lesions)):
+                assert sum(count[column].get(role, 0) for count in counts.values()) == expected[role]
+        patients = prepared.table.frame["patient_id"].unique()
+        for site, count in counts.items():
+            assert count["patients"].sum() == (roster[patients] == site).sum()
+
+    def test_the_servers_test_lesions_with_what_describes_them(self, run, tables_root):
+        prepared = run()
+        path = Path(prepared.config.evaluation.holdout)
+        lesions = Lesions.load(path)
+        attributes = read_attributes(path, len(lesions))
+        frame = prepared.table.frame
+        rows = frame[frame["split"] == "test"]
+        assert len(lesions) == len(rows) == prepared.num_lesions[Role.TEST]
+        np.testing.assert_array_equal(lesions.labels.numpy(), rows["label"])
+        roster = pd.read_csv(tables_root / "sites.csv").set_index("patient_id")["institution"]
+        assert list(attributes["site"]) == list(roster[rows["patient_id"]])
+
+    def test_the_servers_public_lesions_only_where_there_are_public_patients(self, run):
+        assert len(Lesions.load(Path(run().config.evaluation.public))) > 0
+        without = run("data.public_fraction=0", "data.validation_fraction=0.3")
+        assert without.config.evaluation.public is None
+        assert without.num_patients[Role.PUBLIC] == 0
+
+    def test_nothing_in_place_of_files_that_the_configuration_names(self, run):
+        first = run().config.evaluation
+        again = run(f"evaluation.holdout='{first.holdout}'", f"evaluation.public='{first.public}'")
+        assert again.config.evaluation == first
+
+    def test_equal_files_once(self, run, clinical_cache):
+        run()
+        files = {path: path.stat().st_mtime_ns for path in (clinical_cache / "simulated").iterdir()}
+        run("model.hidden_width=8")
+        assert {path: path.stat().st_mtime_ns for path in (clinical_cache / "simulated").iterdir()} == files
+
+    def test_no_roster_for_hospitals_and_one_for_a_partition(self, run, tables_root):
+        assert run().config.data.roster == "sites.csv"
+        prepared = run("federation.partition=iid", "federation.sites=[A,B,C,D]")
+        roster = read_roster(prepared.config.data)
+        assert set(roster) == set(pd.read_csv(tables_root / "sites.csv")["patient_id"])
+        assert set(roster.values()) == {"A", "B", "C", "D"}
+
+    def test_one_site_without_a_roster_holds_everybody(self, run, tmp_path):
+        prepared = run("data.roster=null", "federation.sites=[ONE]", "federation.min_sites=1")
+        counts = pd.read_csv(tmp_path / "run" / "sites" / "ONE" / "patients.csv")
+        assert counts["patients"].sum() == prepared.table.frame["patient_id"].nunique()
+
+
+def test_the_seed_fixes_the_partition_and_another_one_changes_it(run):
+    partition = ("federation.partition=label_skew", "federation.sites=[A,B]", "federation.concentration=5")
+    first, again, other = (run(*partition, f"seed={seed}").config.data.roster for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_progress_is_told(run, tmp_path):
+    steps = []
+    overrides = [f"data.root={tmp_path / 'phantom'}", "phantom.num_patients=12", "privacy.cohort_rounding=1"]
+    run(*overrides, on_progress=lambda *step: steps.append(step))
+    assert steps == [("phantom", number, 12) for number in range(1, 13)]
 
 
 @pytest.fixture
-def deals(monkeypatch):
-    """Deal everybody to one site as often as ``deals.num_bad`` says, then as the real function does."""
+def partitions(monkeypatch):
+    """Assign everybody to one site as often as ``num_bad`` says, then as the real function does."""
     real = module.assign_sites
 
-    class Deals(list):
+    class Partitions(list):
         num_bad = 0
 
-    found = Deals()
+    drawn = Partitions()
 
-    def deal(frame, sites, **options):
-        owner = real(frame, sites, **options)
-        found.append(owner)
-        return dict.fromkeys(owner, sites[0]) if len(found) <= found.num_bad else owner
+    def assign(frame, sites, **options):
+        roster = real(frame, sites, **options)
+        drawn.append(roster)
+        return dict.fromkeys(roster, sites[0]) if len(drawn) <= drawn.num_bad else roster
 
-    monkeypatch.setattr(module, "assign_sites", deal)
-    return found
-
-
-def test_are_dealt_again(config, deals):
-    deals.num_bad = 2
-    prepared = prepare(config, report=lambda *_: None)
-    assert len(deals) == 3
-    assert read_roster(prepared.config.data) == deals[2]
-    assert deals[1] != deals[2]
+    monkeypatch.setattr(module, "assign_sites", assign)
+    return drawn
 
 
-def test_are_an_error_when_there_is_no_other(config, deals):
-    deals.num_bad = 10**6
-    with pytest.raises(CohortError, match=r"Site WFU: Expected number of train patients=0 > 0"):
-        prepare(config, report=lambda *_: None)
-    assert len(deals) == 100
+class TestAPartitionThatLeavesASiteUnableToTrain:
+    def test_is_drawn_again(self, run, partitions):
+        partitions.num_bad = 2
+        prepared = run("federation.partition=iid")
+        assert len(partitions) == 3
+        assert read_roster(prepared.config.data) == partitions[2]
+        assert partitions[1] != partitions[2]
+
+    def test_is_an_error_when_there_is_no_other(self, run, partitions):
+        partitions.num_bad = 10**6
+        with pytest.raises(CohortError, match=r"Site WFU: Expected number of train patients=0 > 0"):
+            run("federation.partition=iid")
+        assert len(partitions) == 100

@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
+from scipy.optimize import brentq
+from scipy.stats import norm
 
 from client.privacy.ledger import Ledger
-from client.privacy.ledger_entries import Purpose, Reserved
+from client.privacy.ledger_entries import Purpose, Reserved, Unprotected
 from client.privacy.ledger_history import Limits
 from client.privacy.report.figures import report_on
 from shared_model.config.choices import NoiseSource
@@ -72,6 +75,56 @@ def test_training_and_evaluation_patients_are_told_apart(site, written):
     assert document["training_patients"]["epsilon_at_one_site"] == report_on(path).cohorts[0].epsilon
     assert document["all_patients"]["epsilon_at_one_site"] == report_on(path).cohorts[1].epsilon
     assert report_on(path).cohorts[0].epsilon < report_on(path).cohorts[1].epsilon
+
+
+def gaussian_epsilon(count, delta):
+    """Return the epsilon of ``count`` releases of ``RELEASE`` at ``delta``: Balle & Wang 2018, Theorem 8, inverted."""
+    separation = math.sqrt(count) / RELEASE.mechanism.noise_multiplier
+
+    def excess(epsilon):
+        half, ratio = separation / 2, epsilon / separation
+        return norm.cdf(half - ratio) - math.exp(epsilon) * norm.cdf(-half - ratio) - delta
+
+    return brentq(excess, 0, 100)
+
+
+def test_totals_by_the_closed_form_of_the_gaussian_mechanism(site, written):
+    counts = {"A": 2, "B": 5, "C": 1}
+    document, _ = written({name: site(name, count=count) for name, count in counts.items()})
+    expected = {name: gaussian_epsilon(count, 1e-4) for name, count in counts.items()}
+    for name in counts:
+        assert document["sites"][name]["training_epsilon"] == pytest.approx(expected[name], rel=1e-3)
+    for patients in ("training_patients", "all_patients"):
+        assert document[patients]["epsilon_at_one_site"] == pytest.approx(max(expected.values()), rel=1e-3)
+        assert document[patients]["epsilon_at_every_site"] == pytest.approx(sum(expected.values()), rel=1e-3)
+
+
+def test_a_release_without_noise_leaves_no_bound(site, written):
+    ledgers = {"A": site("A", count=1), "B": site("B", count=1)}
+    ledger = Ledger(ledgers["A"])
+    cohort = ledger.cohort(("P", "Q"))
+    exact = Unprotected(purpose=Purpose.EVALUATION, run="b" * 64, cohort=cohort.fingerprint, num_patients_declared=2)
+    ledger.note_unprotected(exact, cohort, Limits(max_epsilon=None, max_delta=1e-3))
+    document, html = written(ledgers)
+    assert document["sites"]["A"]["epsilon"] is None
+    assert document["sites"]["B"]["epsilon"] is not None
+    assert document["all_patients"] == {"epsilon_at_one_site": None, "epsilon_at_every_site": None}
+    assert "unbounded" in html
+
+
+def test_sites_that_released_nothing_have_spent_nothing(site, written):
+    document, _ = written({"A": site("A"), "B": site("B")})
+    assert (document["delta"], document["delta_at_every_site"]) == (None, None)
+    assert document["training_patients"] == {"epsilon_at_one_site": 0.0, "epsilon_at_every_site": 0.0}
+
+
+def test_every_site_has_its_own_report(site, written, tmp_path):
+    ledgers = {"A": site("A", count=2), "B": site("B", count=3)}
+    written(ledgers)
+    for name, path in ledgers.items():
+        document = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+        assert document["epsilon"] == report_on(path).epsilon
+        assert name in (tmp_path / "out" / f"{name}.html").read_text()
 
 
 def test_all_sites_are_priced_at_one_delta(site, written):

@@ -34,7 +34,7 @@ class Stage:
     """A federation whose processes a test starts, kills and starts again."""
 
     def __init__(self, folder, overrides, config):
-        self.rehearsal = Rehearsal.make(folder, config)
+        self.rehearsal = Rehearsal.from_config(config, folder)
         self.folder = folder
         self.config = config
         self.overrides = overrides_for(config, overrides)
@@ -102,7 +102,7 @@ def stage(smoke, tmp_path_factory):
         *("preset=smoke", f"data.root={smoke.root}", f"data.cache_dir={smoke.cache}"),
         *("privacy.noise=seeded", f"federation.round_timeout_seconds={SECONDS}"),
     ]
-    config = prepare(compose([*overrides, f"run.dir={folder}/prepared"]), report=lambda *_: None).config
+    config = prepare(compose([*overrides, f"run.dir={folder}/prepared"]), on_progress=lambda *_: None).config
     made = Stage(folder, overrides, config)
     with made.stack:
         made.start("server", "MGH", "WFU", "ISMD")

@@ -165,7 +165,7 @@ def test_files_are_written_whole(found, tmp_path):
 @pytest.mark.slow
 def test_every_cell_is_an_experiment_of_its_own(smoke, tmp_path):
     data = [f"data.root={smoke.root}", f"data.cache_dir={smoke.cache}"]
-    ground = Ground.of(prepare(compose(["preset=smoke", *data, f"run.dir={tmp_path}"]), report=lambda *_: None))
+    ground = Ground.of(prepare(compose(["preset=smoke", *data, f"run.dir={tmp_path}"]), on_progress=lambda *_: None))
     study = Study(protocol=UTILITY, overrides=("preset=smoke", *data), seeds=(0,), folder=tmp_path)
     jobs = study.jobs(ground, 0)
     assert len(jobs) == len({job.folder for job in jobs}) == 5 * len(INPUTS) + 2 * len(comparisons(ground))

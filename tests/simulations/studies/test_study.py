@@ -42,7 +42,7 @@ def overrides(smoke):
 def ground(overrides, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ground")
     config = compose([*overrides, f"run.dir={folder}"])
-    return Ground.of(prepare(config, report=lambda *_: None))
+    return Ground.of(prepare(config, on_progress=lambda *_: None))
 
 
 @pytest.fixture
