@@ -231,9 +231,9 @@ def _spread(entry: Entry | None, with_interval: bool) -> str:
     return text
 
 
-def write_utility(folder: Path, found: Sequence[Entry]) -> None:
-    """Write ``utility.md``, ``utility.csv``, ``utility.json`` and ``utility.png``."""
-    write_atomically(folder / "utility.md", to_text(found).encode())
+def write_utility(folder: Path, found: Sequence[Entry], origin: str) -> None:
+    """Write ``utility.md``, whose last line is ``origin``, ``utility.csv``, ``utility.json`` and ``utility.png``."""
+    write_atomically(folder / "utility.md", f"{to_text(found)}\n{origin}".encode())
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(

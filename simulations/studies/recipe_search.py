@@ -98,10 +98,10 @@ def search_table(
     return header, lines
 
 
-def write_search(folder: Path, title: str, table: tuple[list[str], list[list[str]]]) -> None:
-    """Write ``search.md``."""
+def write_search(folder: Path, title: str, table: tuple[list[str], list[list[str]]], origin: str) -> None:
+    """Write ``search.md``, whose last line is ``origin``."""
     note = "Mean AUC over folds and seeds; change against the first, paired by fold and seed, ± standard error.\n"
-    write_atomically(folder / "search.md", f"# {title}\n\n{to_markdown(*table)}\n{note}".encode())
+    write_atomically(folder / "search.md", f"# {title}\n\n{to_markdown(*table)}\n{note}\n{origin}".encode())
 
 
 def _auroc(row: Row) -> float:

@@ -290,13 +290,14 @@ def read_row(job: Job, *, first: Predictions | None) -> Row:
         job: with results in its folder.
         first: of the run that this one is compared with; None compares with nothing.
     """
-    privacy = job.config.privacy
+    privacy, results = job.config.privacy, read_results(job.folder / RESULTS_FILE)
     return Row(
         cell=job.name,
         seed=job.config.seed,
         epsilon=privacy.target_epsilon if privacy.mode is PrivacyMode.PATIENT else None,
-        evidence=read_results(job.folder / RESULTS_FILE).evidence,
+        evidence=results.evidence,
         against_first=None if first is None else _compare(Predictions.from_csv(job.folder / PREDICTIONS_FILE), first),
+        source=results.provenance.source_fingerprint,
     )
 
 

@@ -19,6 +19,7 @@ from server.report.html_report import write_report
 from server.report.plot_style import save_png
 from shared_model.config.composition import compose
 from shared_model.config.experiment import ExperimentConfig
+from shared_model.config.fingerprints import source_fingerprint
 from shared_model.config.overrides import override
 from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError
@@ -38,6 +39,7 @@ from simulations.studies.tables import (
     Row,
     brief_cells,
     print_table,
+    provenance,
     summarise,
     summary_cells,
     sweep_of,
@@ -147,7 +149,7 @@ def _tabular(ground: Ground, seed: int) -> list[Row]:
     test = Predictions.from_lesions(holdout, np.zeros(len(holdout)), read_attributes(path, len(holdout)))
     found = tabular_baselines(ground.prepared, holdout, test)
     return [
-        Row(cell=name, seed=seed, epsilon=None, evidence=evidence, against_first=None)
+        Row(cell=name, seed=seed, epsilon=None, evidence=evidence, against_first=None, source=source_fingerprint())
         for name, evidence in found.items()
     ]
 
@@ -156,7 +158,8 @@ def report(study: Study, rows: Sequence[Row], console: Console) -> None:
     """Print and write the tables, and draw what can be drawn."""
     title = f"{study.protocol}: {' '.join(study.overrides) or 'defaults'}"
     if study.protocol == SEARCH:
-        write_search(study.folder, title, table := search_table(rows, study.candidates, study.num_folds))
+        table = search_table(rows, study.candidates, study.num_folds)
+        write_search(study.folder, title, table, provenance(rows))
         print_table(console, title, *table)
         console.print(f"Table in {study.folder}", highlight=False, soft_wrap=True)
         return

@@ -24,6 +24,8 @@ SHOWN = ("auroc", "average_precision", "sensitivity", "specificity", "brier")
 """Figures of the tables; JSON has all."""
 _TITLES = {"auroc": "AUC", "average_precision": "average precision", "brier": "Brier score"}
 _MISSING = "-"
+_SHORT = 12
+"""Digits of a fingerprint that are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,8 @@ class Row:
     """None where the test lesions are of one class."""
     against_first: PairedComparison | None
     """AUC less that of the first cell of the seed, on the same test lesions; None for the first, or on others."""
+    source: str
+    """Fingerprint of the source that ran it: after an interruption another one may have gone on."""
 
     def figure(self, name: str) -> Estimate | None:
         """Return a figure by lesion."""
@@ -158,6 +162,13 @@ def to_markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
+def provenance(rows: Sequence[Row]) -> str:
+    """Return the last line of a published table: the sources that ran its cells, shortened, and the seeds."""
+    sources = sorted({row.source[:_SHORT] for row in rows})
+    seeds = sorted({row.seed for row in rows})
+    return f"Provenance: source {' and '.join(sources)}, seeds {', '.join(map(str, seeds))}\n"
+
+
 def write_tables(
     folder: Path, title: str, rows: Sequence[Row], summaries: Sequence[Summary], sites: Sequence[str]
 ) -> None:
@@ -168,6 +179,7 @@ def write_tables(
     write_atomically(folder / "study.csv", stream.getvalue().encode())
     markdown = f"# {title}\n\n{to_markdown(*summary_cells(summaries))}\n{to_markdown(header, lines)}\n"
     markdown += "Mean and standard deviation over runs; 95 % intervals over patients; differences after DeLong.\n"
+    markdown += f"\n{provenance(rows)}"
     write_atomically(folder / "study.md", markdown.encode())
     document = {
         "title": title,

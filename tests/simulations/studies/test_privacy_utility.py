@@ -66,6 +66,7 @@ def _run(cell, seed, scores, *, epsilon, labels=LABELS, by_site=()):
         epsilon=epsilon,
         evidence=Evidence(prevalence=0.01, levels=(lesions,), groups=groups),
         against_first=None,
+        source=64 * "5",
     )
     return row, Predictions(labels=np.asarray(labels), scores=np.asarray(scores), patients=PATIENTS, attributes={})
 
@@ -153,8 +154,8 @@ def test_tables_hold_every_input_promise_and_published_row(found):
 
 
 def test_files_are_written_whole(found, tmp_path):
-    write_utility(tmp_path, found)
-    assert (tmp_path / "utility.md").read_text() == to_text(found)
+    write_utility(tmp_path, found, "Provenance: here\n")
+    assert (tmp_path / "utility.md").read_text() == f"{to_text(found)}\nProvenance: here\n"
     lines = (tmp_path / "utility.csv").read_text().splitlines()
     assert lines[0].startswith("inputs,epsilon,seeds,auroc")
     assert lines[1] == '"image",,5,0.8000,0.0040,0.7500,0.8500,MGH,0.7000'.replace('"', "")
@@ -181,6 +182,7 @@ def test_every_cell_is_an_experiment_of_its_own(smoke, tmp_path):
     assert len(configs["patients dealt by Dirichlet(0.5), 10 sites, epsilon 8"].federation.sites) == 10
 
 
-def test_the_readme_shows_the_tables_that_were_written():
-    written = (REPOSITORY / "simulations" / "figures" / "utility.md").read_text()
-    assert written in (REPOSITORY / "README.md").read_text()
+def test_the_docs_show_the_tables_that_were_written():
+    shown = (REPOSITORY / "docs" / "results.md").read_text()
+    tables = (REPOSITORY / "docs" / "generated" / "utility.md").read_text().split("\n\n")[::2][:2]
+    assert all(table.startswith("| ") and table.strip() in shown for table in tables)

@@ -6,6 +6,7 @@ import pytest
 from server.results.estimate import Estimate
 from server.results.evidence import Evidence, LevelResult
 from shared_model.config.composition import compose
+from shared_model.config.fingerprints import source_fingerprint
 from shared_model.errors import ConfigError
 from simulations.commands.app import main
 from simulations.studies.recipe_search import CANDIDATES_FILE, Candidate, read_candidates, search_table
@@ -25,7 +26,7 @@ def _row(cell, auroc, seed=0):
         figures=(Estimate(name="auroc", value=auroc, interval=None),),
     )
     evidence = Evidence(prevalence=0.01, levels=(lesions,), groups=())
-    return Row(cell=cell, seed=seed, epsilon=8.0, evidence=evidence, against_first=None)
+    return Row(cell=cell, seed=seed, epsilon=8.0, evidence=evidence, against_first=None, source=64 * "5")
 
 
 def test_changes_are_paired_by_fold_and_seed():
@@ -93,4 +94,5 @@ def test_a_search_from_the_command_line(smoke, tmp_path, capsys):
     assert "both views" in capsys.readouterr().out
     lines = (tmp_path / "out" / "search.md").read_text().splitlines()
     assert sum(line.startswith(("| as asked |", "| both views |")) for line in lines) == 2
+    assert lines[-1] == f"Provenance: source {source_fingerprint()[:12]}, seeds 0"
     assert len(list((tmp_path / "out" / "seed-0").glob("*fold*/results.json"))) == 8

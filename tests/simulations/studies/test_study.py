@@ -14,6 +14,7 @@ from client.data.tables.site_table import read_roster
 from server.evaluation.predictions import Predictions
 from server.results.document import read_results
 from shared_model.config.composition import compose
+from shared_model.config.fingerprints import source_fingerprint
 from shared_model.errors import ConfigError, RoundError
 from shared_model.metrics.roc import auroc
 from simulations.commands.app import main
@@ -129,7 +130,9 @@ def test_cross_validation_runs_every_fold_and_goes_on(run, monkeypatch, capsys):
     assert summary["mean"]["auroc"] == pytest.approx(np.mean(values))
     assert summary["deviation"]["auroc"] == pytest.approx(np.std(values, ddof=1))
     assert "Every run" in capsys.readouterr().out
-    assert "| all 2 folds | 2 |" in (folder / "study.md").read_text()
+    written = (folder / "study.md").read_text()
+    assert "| all 2 folds | 2 |" in written
+    assert written.endswith(f"\nProvenance: source {source_fingerprint()[:12]}, seeds 0\n")
 
     def fail(*_):
         raise AssertionError("a finished cell was run again")
