@@ -84,9 +84,7 @@ def read_counts(record: ArrayRecord, key: str, num_bins: int) -> NDArray[np.int6
     Raises:
         ProtocolError: the array is missing, malformed or out of range.
     """
-    if key not in record:
-        raise ProtocolError(f"Expected an array {key!r}, got {sorted(record)}.")
-    counts = decode_array(key, record[key], np.dtype(np.int64))
+    counts = _read_array(record, key, np.dtype(np.int64))
     if counts.shape != (num_bins,) or (counts < 0).any() or counts.sum(dtype=np.float64) > MAX_PATIENTS:
         raise ProtocolError(f"Expected {key} to be {num_bins} counts >= 0, got shape {counts.shape}.")
     return counts
@@ -98,13 +96,17 @@ def read_noisy_counts(record: ArrayRecord, key: str, num_bins: int) -> NDArray[n
     Raises:
         ProtocolError: the array is missing, malformed or out of range.
     """
-    if key not in record:
-        raise ProtocolError(f"Expected an array {key!r}, got {sorted(record)}.")
-    counts = decode_array(key, record[key], np.dtype(np.float64))
+    counts = _read_array(record, key, np.dtype(np.float64))
     # Written so that NaN fails.
     if counts.shape != (num_bins,) or not (np.abs(counts) <= MAX_PATIENTS).all():
         raise ProtocolError(f"Expected {key} to be {num_bins} finite counts, got shape {counts.shape}.")
     return counts
+
+
+def _read_array(record: ArrayRecord, key: str, dtype: np.dtype[AnyScalar]) -> NDArray[AnyScalar]:
+    if key not in record:
+        raise ProtocolError(f"Expected an array {key!r}, got {sorted(record)}.")
+    return decode_array(key, record[key], dtype)
 
 
 def decode_array(name: str, array: Array, dtype: np.dtype[AnyScalar]) -> NDArray[AnyScalar]:

@@ -62,11 +62,11 @@ def unpack_request(content: RecordDict) -> Request:
         ConfigError: the configuration inside is wrong.
     """
     facts = read_facts(content)
-    theirs, ours = read_scalar(facts, "source-fingerprint", str), source_fingerprint()
-    if theirs != ours:
+    server_source, site_source = read_scalar(facts, "source-fingerprint", str), source_fingerprint()
+    if server_source != site_source:
         raise ProtocolError(
-            f"Expected source fingerprint {ours[:12]} as at this site, got {theirs[:12]}: server and site must run the "
-            "same version."
+            f"Expected source fingerprint {site_source[:12]} as at this site, got {server_source[:12]}: server and "
+            "site must run the same version."
         )
     return Request(
         config=ExperimentConfig.from_json(read_scalar(facts, "config", str)),

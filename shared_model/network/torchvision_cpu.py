@@ -36,7 +36,7 @@ def load_torchvision_models() -> ModuleType:
 
 @functools.cache
 def _declare_operators() -> torch.library.Library:
-    """Declare the missing schemas; the cache keeps the library alive, since torch withdraws it with the object."""
+    """Declare the missing schemas; the cache keeps the library object, without which torch would withdraw them."""
     library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for schema in _SCHEMAS:
         library.define(schema)  # type: ignore[no-untyped-call]

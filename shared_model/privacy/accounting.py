@@ -61,12 +61,13 @@ def merge(mechanisms: Sequence[Mechanism]) -> tuple[Mechanism, ...]:
     The order of ``mechanisms`` does not matter to the result.
     """
     # Sorted, so that the same steps in another order give the same floating-point sum.
-    whole = sorted(m.num_steps / m.noise_multiplier**2 for m in mechanisms if m.sampling_rate > _NEARLY_ALL)
-    merged = []
-    if whole:
-        merged.append(Mechanism(noise_multiplier=1 / math.sqrt(math.fsum(whole)), sampling_rate=1, num_steps=1))
+    precisions = sorted(m.num_steps / m.noise_multiplier**2 for m in mechanisms if m.sampling_rate > _NEARLY_ALL)
+    unsampled = []
+    if precisions:
+        noise_multiplier = 1 / math.sqrt(math.fsum(precisions))
+        unsampled.append(Mechanism(noise_multiplier=noise_multiplier, sampling_rate=1, num_steps=1))
     sampled = merge_equal_steps(m for m in mechanisms if m.sampling_rate <= _NEARLY_ALL)
-    return (*merged, *sorted(sampled, key=lambda m: (m.noise_multiplier, m.sampling_rate)))
+    return (*unsampled, *sorted(sampled, key=lambda m: (m.noise_multiplier, m.sampling_rate)))
 
 
 @lru_cache(maxsize=1024)

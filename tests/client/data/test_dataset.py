@@ -1,7 +1,5 @@
 """Table and images to tensors: every patient once, nothing lost silently, the cache in between."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -10,8 +8,7 @@ from client.data.dataset import load_lesions
 from client.data.splits import Role
 from client.data.tables.site_table import site_table
 from shared_model.config.composition import compose
-
-REAL = Path(__file__).parents[4] / "shared" / "data" / "CBIS-DDSM"
+from tests.real_data import needs_cbis_ddsm
 
 
 @pytest.fixture
@@ -69,20 +66,8 @@ class TestManifest:
         assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real data are not at ../shared/data/CBIS-DDSM")
+@needs_cbis_ddsm
 class TestRealTables:
-    @pytest.fixture
-    def real(self, tmp_path):
-        return compose(
-            [
-                "preset=cbis_mass",
-                "data.lesion_types=[mass,calcification]",
-                "model.modality=clinical",
-                f"data.root={REAL}",
-                f"data.cache_dir={tmp_path / 'cache'}",
-            ]
-        )
-
     def test_no_patient_is_on_two_sides_or_in_two_hospitals(self, real):
         parts = {}
         for site in real.federation.sites:

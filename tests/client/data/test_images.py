@@ -19,8 +19,8 @@ from shared_model.config.choices import Denoising, ImageMode, Normalisation
 from shared_model.config.site_sections import ImageConfig
 from shared_model.errors import DicomError
 from shared_model.vocabulary import Laterality
+from tests.real_data import CBIS_DDSM
 
-REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "CBIS-DDSM"
 RNG = np.random.default_rng(0)
 FILM = RNG.integers(1, 65535, (120, 90)).astype(np.uint16)
 CROP = np.ascontiguousarray(FILM[40:60, 30:50])
@@ -307,13 +307,13 @@ class TestReadImage:
 
 def real_lesion(key):
     """Film, box and shipped crop of one lesion of the real data, or skip."""
-    if not REAL.is_dir():
-        pytest.skip(f"no real data at {REAL}")
-    with (REAL / "mass_roi_boxes.csv").open(newline="") as table:
+    if not CBIS_DDSM.is_dir():
+        pytest.skip(f"no real data at {CBIS_DDSM}")
+    with (CBIS_DDSM / "mass_roi_boxes.csv").open(newline="") as table:
         row = next(row for row in csv.DictReader(table) if row["lesion_key"] == key)
     box = Box(**{name: int(row[f"roi_{name[0]}"]) for name in ("x", "y", "width", "height")})
-    (film,) = (REAL / key.rpartition("_")[0]).rglob("*.dcm")
-    (crop,) = (REAL / key).rglob("*.dcm")
+    (film,) = (CBIS_DDSM / key.rpartition("_")[0]).rglob("*.dcm")
+    (crop,) = (CBIS_DDSM / key).rglob("*.dcm")
     return film, box, crop
 
 

@@ -14,25 +14,13 @@ from client.training.gradient_methods import GradientMethod
 from client.training.noise import NoiseGenerator
 from client.training.patients import LesionsByPatient
 from shared_model.config.choices import Loss
-from shared_model.config.site_sections import TrainingConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import PrivacyError
 from shared_model.privacy.plan import PrivacyPlan
+from tests.small_trainings import CONFIG
 
 SILENT = 1e-12
 """A noise multiplier that leaves the clipped sum visible."""
-
-CONFIG = TrainingConfig(
-    num_rounds=1,
-    local_steps=1,
-    sampling_rate=1.0,
-    learning_rate=1.0,
-    momentum=0.0,
-    weight_decay=0.0,
-    loss=Loss.CROSS_ENTROPY,
-    focal_gamma=2.0,
-    positive_weight=1.0,
-)
 
 
 def plan_of(config=CONFIG, *, noise_multiplier=SILENT, max_grad_norm=0.1, num_patients_declared=10):

@@ -10,20 +10,8 @@ from torch import nn
 from client.training.patient_loss import record_loss, summed_loss
 from client.training.patients import LesionsByPatient
 from shared_model.config.choices import Loss
-from shared_model.config.site_sections import TrainingConfig
 from shared_model.data.lesions import Lesions
-
-CONFIG = TrainingConfig(
-    num_rounds=1,
-    local_steps=1,
-    sampling_rate=1.0,
-    learning_rate=1.0,
-    momentum=0.0,
-    weight_decay=0.0,
-    loss=Loss.CROSS_ENTROPY,
-    focal_gamma=2.0,
-    positive_weight=1.0,
-)
+from tests.small_trainings import CONFIG
 
 
 @pytest.mark.parametrize(

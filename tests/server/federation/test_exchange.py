@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Error, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
 from server.federation.exchange import evaluate, wait_for_sites
 from server.federation.exchange import train as train_and_collect
@@ -68,13 +67,6 @@ class ScriptedGrid(Grid):
 
     def send_and_receive(self, messages, *, timeout=None):
         raise NotImplementedError
-
-
-@pytest.fixture(autouse=True)
-def task_identity(monkeypatch):
-    """Messages carry the identity of the process that makes them."""
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import pytest
 from flwr.app import Error, Message
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
 from server.federation.rounds import federate
 from shared_model.config.composition import compose
@@ -62,13 +61,6 @@ class InstantGrid(Grid):
 
     def send_and_receive(self, messages, *, timeout=None):
         raise NotImplementedError
-
-
-@pytest.fixture(autouse=True)
-def task_identity(monkeypatch):
-    """Messages carry the identity of the process that makes them."""
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
 
 
 @pytest.fixture

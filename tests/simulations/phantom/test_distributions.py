@@ -2,7 +2,6 @@
 
 import csv
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -18,8 +17,8 @@ from simulations.phantom.distributions import (
     SINGLE_VIEW_SHARE,
     SITE_SHARES,
 )
+from tests.real_data import CBIS_DDSM
 
-REAL = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "CBIS-DDSM"
 COLUMNS = {
     LesionType.MASS: ("mass shape", "mass margins", "breast_density"),
     LesionType.CALCIFICATION: ("calc type", "calc distribution", "breast density"),
@@ -31,12 +30,12 @@ GROUPS = [(lesion_type, pathology) for lesion_type in LesionType for pathology i
 @pytest.fixture(scope="module")
 def tables():
     """The rows of the official tables by lesion type, each with its split."""
-    if not REAL.exists():
+    if not CBIS_DDSM.exists():
         pytest.skip("the CBIS-DDSM tables are not at ../shared/data/CBIS-DDSM beside the repository")
     rows = {lesion_type: [] for lesion_type in LesionType}
     for lesion_type, word in WORDS.items():
         for split in ("train", "test"):
-            with (REAL / f"{word}_case_description_{split}_set.csv").open(newline="", encoding="utf-8") as file:
+            with (CBIS_DDSM / f"{word}_case_description_{split}_set.csv").open(newline="", encoding="utf-8") as file:
                 rows[lesion_type] += [row | {"split": split} for row in csv.DictReader(file)]
     return rows
 
@@ -109,7 +108,7 @@ def test_views_of_a_lesion_and_patients_in_both_splits(tables):
 
 
 def test_hospitals_have_the_volumes_of_ddsm(tables):
-    with (REAL / "sites.csv").open(newline="", encoding="utf-8") as file:
+    with (CBIS_DDSM / "sites.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     found = {(row["institution"], row["ddsm_series_letter"]) for row in rows}
     assert found == {(site, letter) for site, letters in SERIES_LETTERS.items() for letter in letters}

@@ -8,8 +8,8 @@ from client.data.tables.cbis_ddsm import read_cbis_ddsm
 from client.data.tables.cbis_ddsm_files import index_subjects
 from shared_model.errors import TableError
 from shared_model.vocabulary import LesionType
+from tests.real_data import CBIS_DDSM
 
-REAL = Path(__file__).resolve().parents[5] / "shared" / "data" / "CBIS-DDSM"
 MASS = (LesionType.MASS,)
 BOTH = tuple(LesionType)
 
@@ -268,9 +268,9 @@ def test_spellings_of_a_column_name(tmp_path, name):
 
 @pytest.fixture
 def real():
-    if not REAL.is_dir():
+    if not CBIS_DDSM.is_dir():
         pytest.skip("the CBIS-DDSM tables are not at ../shared/data")
-    return REAL
+    return CBIS_DDSM
 
 
 def test_real_masses(real):

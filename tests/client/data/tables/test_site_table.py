@@ -1,7 +1,6 @@
 """The table of one site: its own patients and nobody else's."""
 
 import dataclasses
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -9,8 +8,7 @@ import pytest
 from client.data.tables.site_table import read_roster, restrict, site_table
 from shared_model.config.composition import compose
 from shared_model.errors import CohortError, ConfigError, TableError
-
-REAL = Path(__file__).parents[5] / "shared" / "data" / "CBIS-DDSM"
+from tests.real_data import needs_cbis_ddsm
 
 
 @pytest.fixture
@@ -57,20 +55,8 @@ class TestRoster:
             read_roster(changed.data)
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real data are not at ../shared/data/CBIS-DDSM")
+@needs_cbis_ddsm
 class TestRealTables:
-    @pytest.fixture
-    def real(self, tmp_path):
-        return compose(
-            [
-                "preset=cbis_mass",
-                "data.lesion_types=[mass,calcification]",
-                "model.modality=clinical",
-                f"data.root={REAL}",
-                f"data.cache_dir={tmp_path / 'cache'}",
-            ]
-        )
-
     def test_the_31_overlapping_patients_leave_the_training_side(self, real):
         table = site_table(real, None)
         assert table.excluded["patient_id"].nunique() == 31
