@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 import numpy as np
-import safetensors.numpy as safetensors
+from safetensors.numpy import load
 
 from shared_model.config.fingerprints import source_fingerprint
 from shared_model.config.server_sections import EvaluationConfig
@@ -45,7 +45,7 @@ def train_reply_to_bytes(reply: TrainReply) -> bytes:
 
 def train_reply_from_bytes(content: bytes) -> TrainReply:
     """Return what ``train_reply_to_bytes`` was given; the bytes must come from the site's own, verified ledger."""
-    facts, arrays = _stored_facts(content), safetensors.load(content)
+    facts, arrays = _stored_facts(content), load(content)
     privacy, update = facts.pop("privacy"), {name: arrays[name] for name in facts.pop("names")}
     return TrainReply(**facts, update=update, privacy=None if privacy is None else PrivacySpent(**privacy))
 
@@ -58,7 +58,7 @@ def evaluate_reply_to_bytes(reply: EvaluateReply) -> bytes:
 
 def evaluate_reply_from_bytes(content: bytes, *, evaluation: EvaluationConfig) -> EvaluateReply:
     """Return what ``evaluate_reply_to_bytes`` was given; the bytes must come from the site's own, verified ledger."""
-    facts, arrays = _stored_facts(content), safetensors.load(content)
+    facts, arrays = _stored_facts(content), load(content)
     noise_std = evaluation_noise(evaluation)
     test, validation = (
         PatientHistogram(noise_std=noise_std, **{label: arrays[f"{role}-{label}"] for label in CLASSES})

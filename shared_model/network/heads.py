@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 
 BIAS_INPUT = 0.1
-"""The constant that the bias is multiplied by. With 1, as usual, the bias would be the largest entry of most gradients
-and take what clipping leaves from the entries that rank lesions; the threshold is chosen after training anyway."""
+"""The constant that the bias is multiplied by.
+
+With the usual 1 the bias would be the largest entry of most gradients, so that clipping would shrink the entries that
+rank lesions. A small bias does no harm, because the threshold is chosen after training.
+"""
 
 
 def _keep(vectors: Tensor, is_present: Tensor) -> Tensor:
@@ -19,8 +22,8 @@ def _keep(vectors: Tensor, is_present: Tensor) -> Tensor:
 def _embedding(width: int, hidden_width: int) -> tuple[nn.Module, int]:
     """Return one hidden layer, or the identity for ``hidden_width == 0``, and the width of its output.
 
-    The activation is tanh: being bounded it bounds the gradient of what follows, and under DP-SGD it does better than
-    ReLU (Papernot et al. 2021, Tempered Sigmoid Activations for Deep Learning with Differential Privacy).
+    The activation is tanh. Its values are bounded, and with them the gradient of the next layer; under DP-SGD it does
+    better than ReLU (Papernot et al. 2021, Tempered Sigmoid Activations for Deep Learning with Differential Privacy).
     """
     if hidden_width == 0:
         return nn.Identity(), width
@@ -49,7 +52,7 @@ class LogitLayer(nn.Module):
 
 
 class SingleHead(nn.Module):
-    """One modality to a logit."""
+    """The head of a network that reads one modality only."""
 
     def __init__(self, width: int, *, hidden_width: int) -> None:
         super().__init__()
@@ -57,13 +60,13 @@ class SingleHead(nn.Module):
         self.output = LogitLayer(embedding_width)
 
     def forward(self, vectors: Tensor, is_present: Tensor) -> Tensor:
-        """Map ``(N, width)`` and ``(N,)`` bool to logits ``(N,)``; a missing modality leaves the bias alone."""
+        """Map ``(N, width)`` and ``(N,)`` bool to logits ``(N,)``; without the modality the logit is the bias."""
         logits: Tensor = self.output(_keep(self.embedding(vectors), is_present))
         return logits
 
 
 class EarlyHead(nn.Module):
-    """Both vectors side by side through one joint layer; the hidden layer, if any, sees both at once."""
+    """Early fusion: both vectors are joined into one before the first layer."""
 
     def __init__(self, image_width: int, clinical_width: int, *, hidden_width: int) -> None:
         super().__init__()
@@ -78,10 +81,10 @@ class EarlyHead(nn.Module):
 
 
 class MidHead(nn.Module):
-    """The clinical embedding scales and shifts the image embedding (FiLM, Perez et al. 2018, arXiv 1709.07871).
+    """Mid fusion: the clinical vector scales and shifts the image vector (FiLM, Perez et al. 2018, arXiv 1709.07871).
 
-    The modulation starts as the identity, and the clinical embedding also enters the logit additively, so that a
-    record without an image, or without clinical data, keeps what the other modality says.
+    At the start the image vector passes unchanged. The clinical vector also enters the logit directly, so that it
+    counts for a record without an image too.
     """
 
     def __init__(self, image_width: int, clinical_width: int, *, hidden_width: int) -> None:
@@ -102,7 +105,7 @@ class MidHead(nn.Module):
 
 
 class LateHead(nn.Module):
-    """One logit per modality, averaged with learned decision weights that start equal."""
+    """Late fusion: one logit for each modality, averaged with learned weights that start equal."""
 
     def __init__(self, image_width: int, clinical_width: int, *, hidden_width: int) -> None:
         super().__init__()
@@ -113,7 +116,7 @@ class LateHead(nn.Module):
     def forward(self, image: Tensor, has_image: Tensor, clinical: Tensor, has_clinical: Tensor) -> Tensor:
         """Map ``(N, D)`` and ``(N, C)``, with their ``(N,)`` presence, to logits ``(N,)``.
 
-        With one modality missing the other decides alone; with both missing the logit is 0.
+        If one modality is missing, the logit is that of the other; if both are missing, it is 0.
         """
         logits = torch.stack((self.image(image, has_image), self.clinical(clinical, has_clinical)), dim=-1)
         weights = torch.softmax(self.decision, dim=-1) * torch.stack((has_image, has_clinical), dim=-1)

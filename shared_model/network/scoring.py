@@ -19,7 +19,7 @@ def predict(network: nn.Module, lesions: Lesions) -> NDArray[np.float64]:
     """Return the probability of malignancy of every lesion.
 
     ``network(images, has_image, clinical)`` returns one logit per row. It runs in evaluation mode, without gradients;
-    afterwards every submodule is back in its own mode, so that a frozen encoder does not wake up in training mode.
+    afterwards every submodule is in the mode that it had before.
 
     Args:
         network: the fusion network.

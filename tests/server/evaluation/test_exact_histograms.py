@@ -14,8 +14,8 @@ from server.evaluation.exact_histograms import (
     confusion_counts,
     threshold_for_sensitivity,
 )
+from shared_model.metrics import roc
 from shared_model.metrics.confusion import ConfusionCounts
-from shared_model.metrics.roc import auroc as auroc_of_scores
 from shared_model.metrics.score_histogram import ScoreHistogram
 from tests.scored_lesions import TOLERANCE, bin_numbers, both_classes, columns, scored_lesions
 
@@ -24,7 +24,7 @@ class TestAuroc:
     @given(both_classes, bin_numbers)
     def test_misses_the_exact_one_by_no_more_than_the_bound(self, rows, num_bins):
         histogram = ScoreHistogram.from_scores(*columns(rows), num_bins)
-        miss = abs(auroc(histogram) - auroc_of_scores(*columns(rows)))
+        miss = abs(auroc(histogram) - roc.auroc(*columns(rows)))
         assert miss <= auroc_binning_bound(histogram) + TOLERANCE
 
     @given(both_classes, bin_numbers)
