@@ -6,6 +6,8 @@ from client.commands.preflight import preflight
 
 def start(site: SitePath = HERE) -> None:
     """Answer the coordinator's requests until Ctrl-C; begins only if preflight finds nothing wrong."""
+    preflight(site)
+
     import logging
 
     import torch
@@ -17,7 +19,6 @@ def start(site: SitePath = HERE) -> None:
     from shared_model.system.processes import stop_on_signals
     from shared_model.system.terminal import log_to_stderr
 
-    preflight(site)
     log_to_stderr(logging.INFO)
     # It would log every poll.
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -26,7 +26,7 @@ def at_least(smallest: int) -> Callable[[object], int]:
         try:
             value = int(str(text))
         except ValueError:
-            raise typer.BadParameter(f"invalid number value: {text!r}") from None
+            raise typer.BadParameter(f"expected {text!r} to be a whole number") from None
         if value < smallest:
             raise typer.BadParameter(f"expected {value} >= {smallest}")
         return value
@@ -45,7 +45,7 @@ def each_at_least(smallest: int) -> Callable[[object], Numbers]:
         try:
             values = [int(part) for part in str(text).split(",")]
         except ValueError:
-            raise typer.BadParameter(f"invalid numbers value: {str(text)!r}") from None
+            raise typer.BadParameter(f"expected {str(text)!r} to be whole numbers, separated by commas") from None
         found = Numbers(map(at_least(smallest), values))
         if len(set(found)) < len(found):
             raise typer.BadParameter(f"expected {text} to be distinct")
@@ -63,7 +63,7 @@ def positive(text: object) -> float:
     try:
         value = float(str(text))
     except ValueError:
-        raise typer.BadParameter(f"invalid number value: {text!r}") from None
+        raise typer.BadParameter(f"expected {text!r} to be a number") from None
     if not 0 < value < float("inf"):
         raise typer.BadParameter(f"expected {value} > 0 and finite")
     return value

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from datetime import datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from server.deployment.bundle import bundle_digest
 from server.deployment.kit import ServerKit
 from server.deployment.provision import provision
 from shared_model.errors import ConfigError
+from shared_model.system import processes
 from simulations.commands.app import main
 
 
@@ -85,6 +87,41 @@ def test_start_refuses_an_expired_certificate(kit, monkeypatch, capsys):
     monkeypatch.setattr(superlink, "datetime", Later)
     assert main(["server", "start", "--kit", str(kit)]) == 1
     assert "it has expired; make new kits" in one_line_error(capsys)
+
+
+def test_start_serves_the_kit_and_says_when_sites_may_connect(kit, monkeypatch, capsys):
+    served, stop = [], threading.Event()
+
+    def serve(server_kit, *, stop, on_ready):
+        served.append((server_kit.folder, stop))
+        on_ready()
+
+    monkeypatch.setattr(superlink, "serve", serve)
+    monkeypatch.setattr(processes, "stop_on_signals", lambda: stop)
+    assert main(["server", "start", "--kit", str(kit)]) == 0
+    assert served == [(kit, stop)]
+    assert capsys.readouterr().out.splitlines() == [
+        "Starting on port 1 for mgh, wfu; stop with Ctrl-C.",
+        "Ready: sites may connect.",
+    ]
+
+
+def test_status_shows_every_site_and_run(kit, monkeypatch, capsys):
+    monkeypatch.chdir(kit)
+    monkeypatch.setattr(superlink, "site_statuses", lambda _kit: {"mgh": "online", "wfu": "offline"})
+    run = superlink.FlowerRun(run_id="42", status="finished:failed", elapsed_seconds=12.4)
+    monkeypatch.setattr(superlink, "list_runs", lambda _kit: [run])
+    assert main(["server", "status"]) == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert [row for row in rows if row] == [["mgh", "online"], ["wfu", "offline"], ["42", "finished:failed", "12"]]
+
+
+def test_stop_says_how_to_go_on(kit, monkeypatch, capsys):
+    stopped = []
+    monkeypatch.setattr(superlink, "stop_run", lambda _kit, run_id: stopped.append(run_id))
+    assert main(["server", "stop", "--kit", str(kit), "42"]) == 0
+    assert stopped == ["42"]
+    assert capsys.readouterr().out == "Run 42 is stopping; fedmammo server resume goes on with it later.\n"
 
 
 class TestServerKit:

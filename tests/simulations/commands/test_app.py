@@ -1,5 +1,6 @@
 """The command ``fedmammo`` as a whole: its tree, what it imports, its exit statuses, and who may stand in its way."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -161,6 +162,29 @@ def test_an_error_is_one_line_that_says_what_was_expected(arguments, tmp_path, m
     assert main(arguments) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(("error: Expected", "error: Cannot compose"))
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "arguments", "note"),
+    [
+        ("simulations.federation.simulation", "simulate", ["simulate", "preset=smoke"], "the next run continues"),
+        ("simulations.federation.rehearsal", "rehearse", ["rehearse"], "all processes were stopped"),
+        ("simulations.studies.study", "run_study", ["study", "epsilon"], "the same command goes on"),
+        ("simulations.benchmarks.utility", "report_utility", ["benchmark", "utility"], "the same command goes on"),
+        ("shared_model.config.fingerprints", "source_fingerprint", ["site", "fingerprint"], "interrupted"),
+    ],
+)
+def test_an_interrupt_is_one_line_that_says_what_became_of_the_work(
+    module, function, arguments, note, monkeypatch, capsys
+):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module(module), function, interrupt)
+    assert main(arguments) == 130
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("interrupted")
+    assert note in line
 
 
 def test_the_simulation_can_be_started_as_a_module(capsys):

@@ -22,15 +22,15 @@ def test_defaults_pass_through():
     ("parser", "text", "message"),
     [
         (at_least(2), "1", "expected 1 >= 2"),
-        (at_least(2), "two", "invalid number value: 'two'"),
+        (at_least(2), "two", "expected 'two' to be a whole number"),
         (each_at_least(1), "10,0", "expected 0 >= 1"),
-        (each_at_least(0), "", "invalid numbers value: ''"),
-        (each_at_least(0), "1,", "invalid numbers value: '1,'"),
+        (each_at_least(0), "", "expected '' to be whole numbers, separated by commas"),
+        (each_at_least(0), "1,", "expected '1,' to be whole numbers, separated by commas"),
         (each_at_least(0), "1,2,1", "expected 1,2,1 to be distinct"),
         (positive, "0", "expected 0.0 > 0"),
         (positive, "inf", "expected inf > 0"),
         (positive, "nan", "expected nan > 0"),
-        (positive, "x", "invalid number value: 'x'"),
+        (positive, "x", "expected 'x' to be a number"),
     ],
 )
 def test_others_are_refused(parser, text, message):

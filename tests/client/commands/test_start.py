@@ -1,0 +1,62 @@
+"""A hospital's process begins only after its checks, and then answers with the code that is installed here."""
+
+import logging
+import threading
+
+import pytest
+import torch
+import yaml
+
+from client.app import app
+from client.deployment import preflight as checking
+from client.deployment import supernode
+from client.deployment.preflight import Check, Status
+from shared_model.system import processes
+from simulations.commands.app import main
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    settings = {"site": "MGH", "server": "localhost:1", "data_root": "data", "data_source": "cbis_ddsm"}
+    settings |= {"roster": None, "ledger": "ledger.sqlite", "policy": "policy.yaml", "state_dir": "state"}
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(settings))
+    monkeypatch.chdir(tmp_path)
+    # The command sets them for its whole process.
+    num_threads, level = torch.get_num_threads(), logging.getLogger("httpx").level
+    yield tmp_path
+    torch.set_num_threads(num_threads)
+    logging.getLogger("httpx").setLevel(level)
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """What is served: nothing else happens."""
+    found, stop = [], threading.Event()
+    monkeypatch.setattr(processes, "stop_on_signals", lambda: stop)
+    monkeypatch.setattr(supernode, "serve", lambda site, app, *, stop: found.append((site, app, stop)))
+    yield found
+    assert all(event is stop for _, _, event in found)
+
+
+@pytest.mark.parametrize("status", [Status.OK, Status.WARNING])
+def test_a_site_without_failed_checks_answers(site, served, monkeypatch, capsys, status):
+    monkeypatch.setattr(checking, "preflight", lambda _site: [Check(name="server", status=status, detail="away")])
+    assert main(["site", "start"]) == 0
+    ((settings, served_app, _),) = served
+    assert (settings.site, settings.ledger) == ("MGH", site / "ledger.sqlite")
+    assert served_app is app
+    shown = capsys.readouterr().out
+    assert "Preflight" in shown
+    assert "MGH answers localhost:1; stop with Ctrl-C." in shown
+
+
+def test_a_failed_check_stops_it(site, served, monkeypatch, capsys):
+    failed = Check(name="data", status=Status.FAILED, detail="none", remedy="correct data_root")
+    monkeypatch.setattr(checking, "preflight", lambda _site: [failed])
+    assert main(["site", "start"]) == 1
+    assert served == []
+    said = capsys.readouterr()
+    assert "correct data_root" in said.out
+    assert said.err.splitlines() == [
+        "error: Expected every check to pass before the site takes part; do what the table says."
+    ]
