@@ -18,12 +18,17 @@ def compose(overrides: Sequence[str]) -> ExperimentConfig:
     """Compose ``configs/experiment.yaml`` with Hydra overrides such as ``preset=smoke`` or ``seed=1``.
 
     Raises:
-        ConfigError: Hydra does not know an override, or a key, type or value is wrong.
+        ConfigError: an override cannot be read, or a key, type or value is wrong.
     """
     # Hydra takes longer to import than all the rest of the configuration, and a site never composes.
     from shared_model.config.hydra_groups import composed  # noqa: PLC0415
+    from shared_model.config.override_messages import first_fault  # noqa: PLC0415
 
     for override in overrides:
         if override.lstrip("+").split("=")[0] in _REFUSED:
             raise ConfigError(_REFUSED[override.lstrip("+").split("=")[0]])
-    return build(ExperimentConfig, composed(CONFIG_FOLDER, overrides))
+    try:
+        values = composed(CONFIG_FOLDER, overrides)
+    except ConfigError as error:
+        raise ConfigError(first_fault(overrides, CONFIG_FOLDER) or str(error)) from error
+    return build(ExperimentConfig, values)

@@ -41,20 +41,15 @@ def sentence(error: ValidationError, kind: type, path: str) -> str:
         places = [fault["loc"] for fault in faults if fault["type"] in chosen]
         if places:
             folder = places[0][:-1]
-            names = sorted(_name(place[-1]) for place in places if place[:-1] == folder)
-            known = [field.name for field in dataclasses.fields(_Hint.at(kind, folder).base)]
-            there = _dotted(path, folder)
-            return unknown_keys(names, known, there) if chosen is _UNKNOWN else _missing_keys(names, there)
+            keys = sorted(_dotted(path, (*folder, str(place[-1]))) for place in places if place[:-1] == folder)
+            return _missing_keys(keys) if chosen is not _UNKNOWN else _unknown_keys(keys, kind, path, folder)
     return _wrong_value(faults[0], kind, path)
 
 
-def unknown_keys(names: Sequence[str], known: Sequence[str], folder: str = "") -> str:
-    """Return that there are no such keys in ``folder``, which key may have been meant, and the known ones if few."""
-    prefix = f"{folder}." if folder else ""
-    listed = ", ".join(prefix + name for name in names)
-    parts = [f"Unknown key {listed}." if len(names) == 1 else f"Unknown keys {listed}."]
-    near = nearest(names[0], known) if len(names) == 1 else None
-    parts += [f"Did you mean {prefix}{near}?"] if near else []
+def unknown_keys(keys: Sequence[str], *, near: str | None, known: Sequence[str]) -> str:
+    """Return that there are no such ``keys``, that ``near`` may have been meant, and which are known, if few."""
+    parts = [f"Unknown {'key' if len(keys) == 1 else 'keys'} {', '.join(keys)}."]
+    parts += [f"Did you mean {near}?"] if near else []
     parts += [f"Known here: {', '.join(known)}."] if len(known) <= _MANY else []
     return " ".join(parts)
 
@@ -92,9 +87,14 @@ def quoted(value: object) -> str:
     return "null" if value is None else " ".join(_SHORT.repr(value).split())
 
 
-def _missing_keys(names: Sequence[str], folder: str) -> str:
-    listed = ", ".join(f"{folder}.{name}" if folder else name for name in names)
-    return f"Missing {'key' if len(names) == 1 else 'keys'} {listed}; every key must be given."
+def _unknown_keys(keys: Sequence[str], kind: type, path: str, folder: Sequence[object]) -> str:
+    known = [field.name for field in dataclasses.fields(_Hint.at(kind, folder).base)]
+    dotted = [_dotted(path, (*folder, name)) for name in known]
+    return unknown_keys(keys, near=nearest(keys[0], dotted) if len(keys) == 1 else None, known=known)
+
+
+def _missing_keys(keys: Sequence[str]) -> str:
+    return f"Missing {'key' if len(keys) == 1 else 'keys'} {', '.join(keys)}; every key must be given."
 
 
 def _wrong_value(fault: ErrorDetails, kind: type, path: str) -> str:

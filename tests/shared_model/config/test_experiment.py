@@ -119,7 +119,7 @@ def changed(config, dotted, value):
             r"Expected federation\.sites\[1\]=\.\./B to be a name of 1 to 64 letters, digits, ",
         ),
         ("federation.sites", [1], r"Expected federation\.sites\[0\] to be text, got 1\."),
-        ("federation.min_sites", 4, r"Expected federation\.min_sites=4 <= 3, the number of federation\.sites\."),
+        ("federation.min_sites", 4, r"Expected federation\.min_sites=4 <= 3, the number of federation\.sites: "),
         ("federation.concentration", 0, r"Expected federation\.concentration=0 > 0\."),
         ("federation.round_timeout_seconds", 0, r"Expected federation\.round_timeout_seconds=0 > 0\."),
         ("federation.num_workers", 0, r"Expected federation\.num_workers=0 >= 1\."),

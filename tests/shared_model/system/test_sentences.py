@@ -44,12 +44,11 @@ def test_only_what_is_near_is_proposed():
 
 def test_few_known_keys_are_listed_and_many_are_not():
     few, many = ["colour", "size"], [f"key{number}" for number in range(13)]
-    assert (
-        unknown_keys(["color"], few, "box")
-        == "Unknown key box.color. Did you mean box.colour? Known here: colour, size."
+    assert unknown_keys(["box.color"], near="box.colour", known=few) == (
+        "Unknown key box.color. Did you mean box.colour? Known here: colour, size."
     )
-    assert unknown_keys(["a", "b"], few) == "Unknown keys a, b. Known here: colour, size."
-    assert unknown_keys(["x"], many) == "Unknown key x."
+    assert unknown_keys(["a", "b"], near=None, known=few) == "Unknown keys a, b. Known here: colour, size."
+    assert unknown_keys(["x"], near=None, known=many) == "Unknown key x."
 
 
 def test_a_wrong_choice_is_told_all_and_the_nearest():
