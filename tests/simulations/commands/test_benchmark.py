@@ -2,8 +2,12 @@ import json
 import math
 
 import pytest
+import torch
 
+from simulations.benchmarks import utility
 from simulations.commands.app import main
+from simulations.studies.privacy_utility import RECIPE
+from simulations.studies.runner import default_workers
 
 
 def test_privacy_benchmark_writes_what_it_measured(tmp_path, capsys):
@@ -78,3 +82,23 @@ def test_the_command_line_is_checked(capsys, options, message):
 def test_a_benchmark_must_be_named(capsys):
     assert main(["benchmark"]) == 2
     assert "Usage: fedmammo benchmark" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], ((0, 1, 2, 3, 4), "runs/utility", default_workers(), 1000)),
+        (["--seeds", "7", "--workers", "3", "--resamples", "100", "--out", "here"], ((7,), "here", 3, 100)),
+    ],
+)
+def test_what_the_utility_benchmark_asks_for(monkeypatch, tmp_path, flags, expected):
+    asked, num_threads = [], torch.get_num_threads()
+    monkeypatch.setattr(utility, "report_utility", lambda study, _console, **more: asked.append((study, more)))
+    monkeypatch.chdir(tmp_path)
+    assert main(["benchmark", "utility", "data.root=there", *flags]) == 0
+    # The command sets them for its whole process.
+    torch.set_num_threads(num_threads)
+    ((study, more),) = asked
+    assert study.overrides == (*RECIPE, "data.root=there")
+    folder = str(study.folder.relative_to(tmp_path))
+    assert (study.seeds, folder, more["num_workers"], more["num_resamples"]) == expected
