@@ -125,7 +125,7 @@ class GlobalModel:
         labels, scores = holdout.labels.numpy(), predict(self.network, holdout)
         counts = None if threshold is None else ConfusionCounts.from_scores(labels, scores, threshold)
         return GlobalMetrics(
-            auroc=auroc(labels, scores),
+            auroc=auroc(labels, scores) if len(set(labels)) == 2 else None,
             sensitivity=None if counts is None else counts.sensitivity,
             specificity=None if counts is None else counts.specificity,
             threshold=threshold,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from server.evaluation import exact_histograms, noisy_histograms
+from shared_model.errors import CohortError
 from shared_model.messages import Histogram
 from shared_model.metrics.score_histogram import ScoreHistogram
 from shared_model.privacy.patient_histogram import PatientHistogram
@@ -59,6 +60,8 @@ def operating_threshold(histogram: Histogram, target_sensitivity: float) -> floa
     """
     if isinstance(histogram, PatientHistogram):
         return noisy_histograms.threshold_for_sensitivity(histogram, target_sensitivity)
+    if not histogram.positives.any():
+        raise CohortError("Expected a malignant lesion among the sites' validation patients, got none.")
     return exact_histograms.threshold_for_sensitivity(histogram, target_sensitivity)
 
 

@@ -1,94 +1,360 @@
-"""Whole trainings over a grid that answers at once: who is waited for, round by round."""
+"""Whole trainings over sites that answer at once: who is asked what, resumption, and what a round leaves behind."""
 
+import dataclasses
+from pathlib import Path
+
+import numpy as np
 import pytest
-from flwr.app import Error, Message
-from flwr.serverapp import Grid
+from flwr.app import MessageType
+from sklearn.metrics import roc_auc_score
 
-from server.federation.rounds import federate
-from shared_model.config.composition import compose
-from shared_model.messages import PrivacySpent, TrainReply, pack_train_reply, unpack_request
+from server.evaluation import exact_histograms
+from server.evaluation.global_model import GlobalMetrics, GlobalModel
+from server.evaluation.platt_scaling import fit_platt_scaling
+from server.federation.aggregation import site_weights
+from server.federation.checkpoints import CHECKPOINT_FILE, SiteState, read_checkpoint
+from server.federation.rounds import FinishedRound, federate
+from shared_model.data.lesions import Lesions
+from shared_model.errors import ConfigError, RoundError
+from shared_model.messages import PrivacySpent
+from shared_model.network.scoring import predict
+from shared_model.network.state import load_trainable
 
-NODES = (11, 12, 13)
-SITES = ("MGH", "WFU", "ISMD")
-
-
-class InstantGrid(Grid):
-    """Every site answers at once; ``connected`` are the nodes, one set a poll, the last for good."""
-
-    def __init__(self, connected, *, refuses=()):
-        self.connected = list(connected)
-        self.refuses = set(refuses)
-        """Pairs of round and node."""
-        self.asked = {}
-        """Nodes by round."""
-        self.answers = {}
-
-    def set_run(self, run):
-        """Set nothing."""
-
-    @property
-    def run(self):
-        raise NotImplementedError
-
-    def create_message(self, content, message_type, dst_node_id, group_id, ttl=None):
-        raise NotImplementedError
-
-    def get_node_ids(self):
-        return self.connected.pop(0) if len(self.connected) > 1 else self.connected[0]
-
-    def push_messages(self, messages):
-        for number, message in enumerate(messages, start=len(self.answers)):
-            message.metadata.__dict__["_message_id"] = str(number)
-            self.answers[str(number)] = self.answer(message)
-        return [message.metadata.message_id for message in messages]
-
-    def answer(self, message):
-        request, node = unpack_request(message.content), message.metadata.dst_node_id
-        self.asked.setdefault(request.server_round, []).append(node)
-        if (request.server_round, node) in self.refuses:
-            return Message(Error(1000, "refused"), reply_to=message)
-        reply = TrainReply(
-            site=SITES[NODES.index(node)],
-            server_round=request.server_round,
-            update=request.parameters,
-            num_patients_declared=10,
-            privacy=PrivacySpent(epsilon=1.0, delta=1e-5, noise_multiplier=1.0),
-        )
-        return Message(pack_train_reply(reply), reply_to=message)
-
-    def pull_messages(self, message_ids):
-        return [self.answers[identifier] for identifier in message_ids]
-
-    def send_and_receive(self, messages, *, timeout=None):
-        raise NotImplementedError
+TRAIN, EVALUATE = MessageType.TRAIN, MessageType.EVALUATE
+PLAIN = ("strategy=fedavg", "strategy.server_learning_rate=1.0", "strategy.average_last_fraction=0.0")
+"""The server adds the weighted mean and keeps the last parameters, so that a training can be followed by hand."""
 
 
-@pytest.fixture
-def config(tmp_path):
-    """Nobody evaluates before the last round, which no test here reaches."""
-    overrides = ["evaluation.privacy=dp", "model.image_components=0", "data.root=.", "training.num_rounds=9"]
-    return compose(["preset=cbis_mass", *overrides, f"run.dir={tmp_path}"])
+def train(config, grid):
+    """Return the finished training and its rounds."""
+    rounds = []
+    return federate(grid, config, on_round=rounds.append), rounds
 
 
-def federate_until(last_round, grid, config):
-    """Train up to and with ``last_round``, then stop as Ctrl-C would, and return how many sites each round had."""
-    num_sites = []
+def stop_after(last_round, config, grid):
+    """Train up to and with ``last_round``, then stop as Ctrl-C would; return the rounds finished."""
+    rounds = []
 
     def on_round(finished):
-        num_sites.append(finished.num_sites)
+        rounds.append(finished)
         if finished.server_round == last_round:
             raise KeyboardInterrupt("enough")
 
     with pytest.raises(KeyboardInterrupt, match="enough"):
         federate(grid, config, on_round=on_round)
-    return num_sites
+    return rounds
 
 
-def test_whoever_took_part_is_waited_for_and_after_a_resume_everybody(config):
-    # One is late in the first round and in the second. It refuses there, so the third goes on without it.
-    grid = InstantGrid([[11, 12], NODES, [11, 13], NODES, [11, 12]], refuses=[(2, 13)])
-    assert federate_until(3, grid, config) == [3, 2, 2]
-    assert grid.asked == {1: [11, 12, 13], 2: [11, 12, 13], 3: [11, 12]}
-    resumed = InstantGrid([[11, 12], NODES])
-    assert federate_until(4, resumed, config) == [3]
-    assert resumed.asked == {4: [11, 12, 13]}
+def bytes_of(parameters):
+    return {name: (array.dtype, array.shape, array.tobytes()) for name, array in parameters.items()}
+
+
+def sent(grid, message_type):
+    """The parameters sent in each round, which are the same for all sites."""
+    by_round = {}
+    for kind, _, request in grid.requests:
+        if kind == message_type:
+            first = by_round.setdefault(request.server_round, request.parameters)
+            assert bytes_of(first) == bytes_of(request.parameters)
+    return by_round
+
+
+def expected_parameters(federation, initial, num_rounds):
+    """The parameters after each round of ``PLAIN``, in float64."""
+    weights = site_weights([federation.num_patients[site] for site in federation.sites], 0.8)
+    iterates = [{name: array.astype(np.float64) for name, array in initial.items()}]
+    for _ in range(num_rounds):
+        current = {name: array.astype(np.float32) for name, array in iterates[-1].items()}
+        updates = [federation.site_update(site, current) for site in federation.sites]
+        iterates.append(
+            {
+                name: array + sum(weight * update[name] for weight, update in zip(weights, updates, strict=True))
+                for name, array in iterates[-1].items()
+            }
+        )
+    return iterates
+
+
+class TestOrder:
+    def test_every_round_trains_at_all_sites_and_then_evaluates_there(self, federation):
+        grid = federation.grid()
+        train(federation.config(), grid)
+        steps = [(request.server_round, kind) for kind, _, request in grid.requests]
+        assert steps == [(number, kind) for number in (1, 2, 3, 4) for kind in (TRAIN, EVALUATE) for _ in range(3)]
+        everybody = {number: list(federation.sites) for number in (1, 2, 3, 4)}
+        assert grid.asked(TRAIN) == grid.asked(EVALUATE) == everybody
+
+    def test_a_round_begins_with_what_the_last_one_ended_with(self, federation):
+        config, grid = federation.config(*PLAIN), federation.grid()
+        train(config, grid)
+        expected = expected_parameters(federation, GlobalModel.from_config(config).initial_parameters, 4)
+        for server_round, parameters in sent(grid, TRAIN).items():
+            for name, array in parameters.items():
+                np.testing.assert_allclose(array, expected[server_round - 1][name], rtol=1e-5, atol=1e-6)
+        evaluated = sent(grid, EVALUATE)
+        for server_round in (1, 2, 3):
+            assert bytes_of(evaluated[server_round]) == bytes_of(sent(grid, TRAIN)[server_round + 1])
+
+    def test_constants_and_configuration_go_with_every_request(self, federation):
+        config, grid = federation.config(), federation.grid()
+        training, _ = train(config, grid)
+        for _, _, request in grid.requests:
+            assert request.config == config
+            assert bytes_of(request.constants) == bytes_of(training.constants)
+
+    def test_the_final_network_is_the_mean_of_the_last_rounds(self, federation):
+        settings = ("strategy.average_last_fraction=0.5", "evaluation.public=null")
+        config = federation.config(*PLAIN, *settings)
+        training, _ = train(config, federation.grid())
+        iterates = expected_parameters(federation, GlobalModel.from_config(config).initial_parameters, 4)
+        for name, array in training.parameters.items():
+            np.testing.assert_allclose(array, (iterates[3][name] + iterates[4][name]) / 2, rtol=1e-5, atol=1e-6)
+
+    def test_a_callback_sees_every_round_once_in_order(self, federation):
+        training, rounds = train(federation.config(), federation.grid())
+        assert [finished.server_round for finished in rounds] == [1, 2, 3, 4]
+        assert training.rounds == tuple(finished.result for finished in rounds)
+        assert training.last is rounds[-1]
+
+
+class TestEvaluationModes:
+    def test_exact_counts_are_asked_for_in_every_round(self, federation):
+        config = federation.config("evaluation.privacy=exact", has_lesions=False)
+        grid = federation.grid()
+        _, rounds = train(config, grid)
+        assert list(grid.asked(EVALUATE)) == [1, 2, 3, 4]
+        for finished, parameters in zip(rounds, sent(grid, EVALUATE).values(), strict=True):
+            request = dataclasses.replace(grid.requests[0][2], parameters=parameters)
+            pooled = sum(
+                (federation.site_histogram(site, request) for site in federation.sites[1:]),
+                start=federation.site_histogram(federation.sites[0], request),
+            )
+            assert finished.metrics.auroc == pytest.approx(exact_histograms.auroc(pooled), abs=1e-12)
+            assert finished.metrics.threshold is not None
+
+    def test_noisy_counts_are_bought_once_for_the_last_round(self, federation):
+        grid = federation.grid()
+        config = federation.config("evaluation.privacy=dp", "evaluation.target_epsilon=1000", has_lesions=False)
+        training, rounds = train(config, grid)
+        assert grid.asked(EVALUATE) == {4: list(federation.sites)}
+        assert [finished.metrics is None for finished in rounds] == [True, True, True, False]
+        assert [entry.auroc is None for entry in training.rounds] == [True, True, True, False]
+        assert all(site.test is None for site in rounds[2].sites.values())
+        assert all(site.test is not None for site in rounds[3].sites.values())
+
+    def test_without_counts_the_server_s_own_lesions_are_scored(self, federation):
+        config, grid = federation.config("evaluation.privacy=none"), federation.grid()
+        training, rounds = train(config, grid)
+        assert grid.asked(EVALUATE) == {}
+        labels = Lesions.load(federation.holdout).labels.numpy()
+        for finished in rounds:
+            assert finished.metrics.auroc == pytest.approx(roc_auc_score(labels, finished.metrics.scores))
+            assert all(site.test is None for site in finished.sites.values())
+        model = GlobalModel.from_config(config)
+        load_trainable(model.network, training.parameters)
+        assert training.last.metrics.scores.tolist() == predict(model.network, model.holdout).tolist()
+
+    def test_somebody_must_have_test_lesions(self, federation):
+        grid = federation.grid()
+        with pytest.raises(ConfigError, match=r"Expected evaluation\.holdout"):
+            train(federation.config("evaluation.privacy=none", has_lesions=False), grid)
+        assert grid.requests == []
+
+
+class TestRescaling:
+    def test_scores_are_rescaled_once_after_the_last_round(self, federation, monkeypatch):
+        calls = []
+        rescale = GlobalModel.rescale_scores
+
+        def count(model, parameters):
+            calls.append(parameters)
+            return rescale(model, parameters)
+
+        monkeypatch.setattr(GlobalModel, "rescale_scores", count)
+        grid = federation.grid()
+        training, _ = train(federation.config(), grid)
+        (before,) = calls
+        assert bytes_of(training.parameters) != bytes_of(before)
+        assert bytes_of(sent(grid, EVALUATE)[4]) == bytes_of(training.parameters)
+
+    def test_the_final_scores_are_probabilities_and_rank_as_before(self, federation, tmp_path):
+        config = federation.config(run_dir=tmp_path / "rescaled")
+        rescaled, _ = train(config, federation.grid())
+        plain, _ = train(federation.config("evaluation.public=null", run_dir=tmp_path / "plain"), federation.grid())
+        ranks = [np.argsort(training.last.metrics.scores).tolist() for training in (rescaled, plain)]
+        assert ranks[0] == ranks[1]
+        assert rescaled.last.metrics.scores.tolist() != plain.last.metrics.scores.tolist()
+        model = GlobalModel.from_config(config)
+        load_trainable(model.network, rescaled.parameters)
+        again = fit_platt_scaling(model.public.labels.numpy(), predict(model.network, model.public))
+        # What is rescaled already needs no further scaling.
+        assert (again.scale, again.offset) == pytest.approx((1, 0), abs=1e-3)
+
+
+class TestQuorum:
+    def test_one_refusal_of_three_is_a_failure_and_no_error(self, federation):
+        grid = federation.grid(refusals=[(2, 13)])
+        training, rounds = train(federation.config("evaluation.privacy=none"), grid)
+        assert [finished.num_sites for finished in rounds] == [3, 2, 3, 3]
+        assert rounds[1].failures == ("node 13: refused",)
+        assert [entry.failures for entry in training.rounds] == [0, 1, 0, 0]
+
+    def test_without_a_quorum_the_round_ends_in_an_error_and_leaves_no_trace(self, federation):
+        config, rounds = federation.config("evaluation.privacy=none"), []
+        with pytest.raises(RoundError, match=r"Expected at least 2 valid replies in round 3, got 1: .*refused"):
+            federate(federation.grid(refusals=[(3, 11), (3, 13)]), config, on_round=rounds.append)
+        assert [finished.server_round for finished in rounds] == [1, 2]
+        assert len(read_checkpoint(Path(config.run.dir), config).rounds) == 2
+
+    def test_a_quorum_must_evaluate_too(self, federation):
+        config, grid = federation.config(), federation.grid(evaluation_refusals=[(2, 12), (2, 13)])
+        with pytest.raises(RoundError, match=r"Expected at least 2 valid replies in round 2, got 1: .*refused"):
+            train(config, grid)
+        assert set(grid.asked(TRAIN)) == {1, 2}
+        assert len(read_checkpoint(Path(config.run.dir), config).rounds) == 1
+
+    def test_a_site_that_does_not_evaluate_keeps_its_last_counts(self, federation):
+        _, rounds = train(federation.config(), federation.grid(evaluation_refusals=[(4, 13)]))
+        before, after = (finished.sites["ISMD"] for finished in rounds[2:])
+        assert after.test is before.test
+        assert after.privacy.epsilon == 2.0
+        assert rounds[3].failures == ("node 13: refused",)
+
+    def test_a_site_that_missed_a_round_keeps_what_it_said_before(self, federation):
+        _, rounds = train(federation.config(), federation.grid(refusals=[(4, 13)]))
+        before, after = (finished.sites["ISMD"] for finished in rounds[2:])
+        assert after == before
+        assert after.privacy.epsilon == 1.5
+        assert rounds[3].sites["MGH"].privacy.epsilon == 2.0
+
+    def test_whoever_took_part_is_waited_for_and_after_a_resume_everybody(self, federation, clock):
+        # One is late in the first round and in the second. It refuses there, so the third goes on without it.
+        config = federation.config("evaluation.privacy=none", "training.num_rounds=9")
+        grid = federation.grid([[11, 12], federation.nodes, [11, 13], federation.nodes, [11, 12]], refusals=[(2, 13)])
+        assert [finished.num_sites for finished in stop_after(3, config, grid)] == [3, 2, 2]
+        mgh, wfu, ismd = federation.sites
+        assert grid.asked(TRAIN) == {1: [mgh, wfu, ismd], 2: [mgh, wfu, ismd], 3: [mgh, wfu]}
+        resumed = federation.grid([[11, 12], federation.nodes])
+        assert [finished.num_sites for finished in stop_after(4, config, resumed)] == [3]
+        assert resumed.asked(TRAIN) == {4: [mgh, wfu, ismd]}
+
+
+class TestNonFinite:
+    def test_an_aggregate_that_overflows_is_refused(self, federation):
+        def huge(site, server_round, update):
+            return update if server_round == 1 else {name: np.full_like(array, 3e38) for name, array in update.items()}
+
+        config, rounds = federation.config("strategy.server_learning_rate=2.0"), []
+        expected = r"Expected finite parameters after round 2; lower the learning rates\."
+        with np.errstate(over="ignore"), pytest.raises(RoundError, match=expected):
+            federate(federation.grid(change_update=huge), config, on_round=rounds.append)
+        assert [finished.server_round for finished in rounds] == [1]
+        assert len(read_checkpoint(Path(config.run.dir), config).rounds) == 1
+
+    def test_an_update_that_is_not_finite_is_a_failure_of_its_site(self, federation):
+        def broken(site, server_round, update):
+            return {name: array * np.float32("nan") for name, array in update.items()} if site == "WFU" else update
+
+        _, rounds = train(federation.config(), federation.grid(change_update=broken))
+        assert [finished.num_sites for finished in rounds] == [2] * 4
+        assert "to be finite" in rounds[0].failures[0]
+        assert set(rounds[-1].sites) == {"ISMD", "MGH"}
+
+
+class TestResumption:
+    @pytest.mark.parametrize("last_round", [1, 2, 3])
+    def test_a_resumed_run_equals_an_uninterrupted_one(self, federation, tmp_path, last_round):
+        settings = ("strategy=fedadam", "strategy.average_last_fraction=0.75")
+        uninterrupted, all_rounds = train(
+            federation.config(*settings, run_dir=tmp_path / "uninterrupted"), federation.grid()
+        )
+        config = federation.config(*settings, run_dir=tmp_path / "resumed")
+        stop_after(last_round, config, federation.grid())
+        grid = federation.grid()
+        resumed, rounds = train(config, grid)
+        assert list(grid.asked(TRAIN)) == list(range(last_round + 1, 5))
+        assert bytes_of(resumed.parameters) == bytes_of(uninterrupted.parameters)
+        assert [finished.server_round for finished in rounds] == list(range(last_round + 1, 5))
+        timeless = [dataclasses.replace(entry, seconds=0) for entry in resumed.rounds]
+        assert timeless == [dataclasses.replace(entry, seconds=0) for entry in uninterrupted.rounds]
+        for name, site in all_rounds[-1].sites.items():
+            found = resumed.last.sites[name]
+            assert (found.num_patients_declared, found.privacy) == (site.num_patients_declared, site.privacy)
+            assert found.test.positives.tolist() == site.test.positives.tolist()
+
+    @pytest.mark.parametrize("num_requests", [3, 4, 7, 8, 10, 22])
+    def test_an_interruption_within_a_round_repeats_that_round_alone(self, federation, tmp_path, num_requests):
+        class Interrupted(federation.grid):
+            def push_messages(self, messages):
+                if len(self.requests) + len(messages) > num_requests:
+                    raise KeyboardInterrupt("power cut")
+                return super().push_messages(messages)
+
+        uninterrupted, _ = train(federation.config(run_dir=tmp_path / "uninterrupted"), federation.grid())
+        config = federation.config(run_dir=tmp_path / "resumed")
+        with pytest.raises(KeyboardInterrupt, match="power cut"):
+            train(config, Interrupted())
+        grid = federation.grid()
+        resumed, _ = train(config, grid)
+        # A round is six requests: three sites train and evaluate.
+        assert min(grid.asked(TRAIN)) == num_requests // 6 + 1
+        assert bytes_of(resumed.parameters) == bytes_of(uninterrupted.parameters)
+
+    def test_a_checkpoint_follows_every_round_but_the_last(self, federation):
+        config = federation.config()
+        folder, found = Path(config.run.dir), []
+
+        def look(finished):
+            found.append(len(read_checkpoint(folder, config).rounds))
+
+        federate(federation.grid(), config, on_round=look)
+        # The state after the last round is the result itself; until it is written, the last checkpoint stays.
+        assert found == [1, 2, 3, 3]
+
+    def test_the_checkpoint_of_another_run_is_refused(self, federation):
+        config = federation.config()
+        stop_after(1, config, federation.grid())
+        before = (Path(config.run.dir) / CHECKPOINT_FILE).read_bytes()
+        grid = federation.grid()
+        with pytest.raises(ConfigError, match="run of the same configuration; name another folder"):
+            train(federation.config("seed=5"), grid)
+        assert grid.requests == []
+        assert (Path(config.run.dir) / CHECKPOINT_FILE).read_bytes() == before
+
+
+class TestFinishedRound:
+    @staticmethod
+    def finished(**changes):
+        values = {
+            "server_round": 3,
+            "metrics": GlobalMetrics(
+                auroc=0.75, sensitivity=0.5, specificity=None, threshold=0.25, scores=None, site_test=None
+            ),
+            "sites": {
+                name: SiteState(
+                    num_patients_declared=10,
+                    privacy=PrivacySpent(epsilon=epsilon, delta=1e-5, noise_multiplier=1.0),
+                    test=None,
+                )
+                for name, epsilon in (("MGH", 0.5), ("WFU", 2.0))
+            },
+            "num_sites": 2,
+            "failures": ("1 sent no reply within 9 s",),
+            "seconds": 1.23456,
+        }
+        return FinishedRound(**(values | changes))
+
+    def test_epsilon_is_the_largest_of_all_sites(self):
+        assert self.finished().epsilon == 2.0
+        off = {"MGH": SiteState(num_patients_declared=10, privacy=None, test=None)}
+        assert self.finished(sites=off).epsilon is None
+
+    def test_as_the_results_hold_it(self):
+        result = self.finished().result
+        assert (result.round, result.auroc, result.sensitivity, result.specificity) == (3, 0.75, 0.5, None)
+        assert (result.threshold, result.epsilon, result.num_sites) == (0.25, 2.0, 2)
+        assert (result.failures, result.seconds) == (1, 1.235)
+
+    def test_a_round_that_was_not_evaluated(self):
+        result = self.finished(metrics=None).result
+        assert (result.auroc, result.sensitivity, result.specificity, result.threshold) == (None,) * 4
