@@ -6,6 +6,7 @@ that it is sent, so that a training can be computed a second way; its histograms
 
 import csv
 import dataclasses
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -206,15 +207,19 @@ def clock(monkeypatch):
     return fake
 
 
-def set_task_identity(monkeypatch):
+@contextmanager
+def _task_identity():
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in ("_run_id", "_node_id", "_task_id"):
+            monkeypatch.setattr(TaskIdentity, name, 1)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def task_identity():
     """Messages carry the identity of the process that makes them."""
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
-
-
-@pytest.fixture(autouse=True)
-def task_identity(monkeypatch):
-    set_task_identity(monkeypatch)
+    with _task_identity():
+        yield
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,6 +256,12 @@ def federation(tmp_path: Path) -> ScriptedFederation:
     return write_lesions(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def shared_federation(tmp_path_factory: pytest.TempPathFactory) -> ScriptedFederation:
+    """For fixtures that several tests share; its files are not to be changed."""
+    return write_lesions(tmp_path_factory.mktemp("federation"))
+
+
 def write_attributes(path: Path, num_lesions: int) -> None:
     """Attributes of the test lesions: sites by patient, views by row, and so on."""
     generator = np.random.default_rng(3)
@@ -269,8 +280,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     federation = write_lesions(folder)
     write_attributes(federation.holdout.with_suffix(".csv"), 120)
     config = federation.config()
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        set_task_identity(monkeypatch)
+    with _task_identity():
         run = RunFolder.open(config)
         run.finish(federate(SiteGrid(), config, on_round=lambda finished: None))
     write_report(run.path)

@@ -1,3 +1,5 @@
+"""Platt scaling against the minimum of its likelihood, found by SciPy, and the laws it must keep."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,6 +32,47 @@ def test_equals_the_minimum_of_platt_s_likelihood():
     assert (found.scale, found.offset) == pytest.approx(tuple(expected), abs=1e-3)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_fitted_probabilities_agree_with_the_targets(seed):
+    # At the minimum both derivatives are zero: residuals sum to zero, and are uncorrelated with the logits.
+    labels, scores = _cohort(seed)
+    found = fit_platt_scaling(labels, scores)
+    positives, negatives = labels.sum(), (1 - labels).sum()
+    targets = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    residuals = expit(found.scale * logit(scores) + found.offset) - targets
+    assert residuals.sum() == pytest.approx(0, abs=1e-2)
+    assert residuals @ logit(scores) == pytest.approx(0, abs=1e-2)
+
+
+def test_scaling_twice_changes_nothing_more():
+    labels, scores = _cohort(2, 400)
+    first = fit_platt_scaling(labels, scores)
+    again = fit_platt_scaling(labels, expit(first.scale * logit(scores) + first.offset))
+    assert (again.scale, again.offset) == pytest.approx((1, 0), abs=1e-3)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.floats(0.2, 1.5), st.floats(-2, 2))
+def test_the_result_does_not_depend_on_the_scale_of_the_logits_before(scale, offset):
+    labels, scores = _cohort(3)
+    before = fit_platt_scaling(labels, scores)
+    moved = fit_platt_scaling(labels, expit(scale * logit(scores) + offset))
+    assert moved.scale * scale == pytest.approx(before.scale, abs=2e-3)
+    assert moved.scale * offset + moved.offset == pytest.approx(before.offset, abs=2e-3)
+
+
+def test_certain_scores_are_taken_as_almost_certain():
+    labels, scores = _cohort(4)
+    scores[:4] = (0.0, 1.0, 0.0, 1.0)
+    found = fit_platt_scaling(labels, scores)
+    assert np.isfinite([found.scale, found.offset]).all()
+    nearly = np.clip(scores, 1e-12, 1 - 1e-12)
+    assert (found.scale, found.offset) == (
+        fit_platt_scaling(labels, nearly).scale,
+        fit_platt_scaling(labels, nearly).offset,
+    )
+
+
 def test_scores_that_are_too_sure_are_drawn_to_the_middle():
     labels, scores = _cohort(1, 5000, sharpness=4.0)
     found = fit_platt_scaling(labels, scores)
@@ -37,7 +80,7 @@ def test_scores_that_are_too_sure_are_drawn_to_the_middle():
     assert found.offset == pytest.approx(0, abs=0.1)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000))
 def test_is_finite_and_keeps_the_order_whatever_the_scores(seed):
     generator = np.random.default_rng(seed)

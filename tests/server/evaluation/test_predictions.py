@@ -43,6 +43,34 @@ def test_lesions_are_the_same_whatever_their_scores(change, is_same):
     assert Predictions(**{**vars(PREDICTIONS), **change}).has_same_lesions(PREDICTIONS) == is_same
 
 
+def test_the_worst_errors_come_first():
+    missed, alarms = PREDICTIONS.misclassified(0.6)
+    assert (missed, alarms) == ([3], [])
+    missed, alarms = PREDICTIONS.misclassified(0.28)
+    assert (missed, alarms) == ([], [1])
+    several = Predictions(
+        labels=np.array([1, 1, 0, 0]), scores=np.array([0.3, 0.1, 0.7, 0.9]), patients=np.arange(4), attributes={}
+    )
+    assert several.misclassified(0.5) == ([1, 0], [3, 2])
+
+
+def test_a_score_at_the_threshold_is_called_malignant():
+    at_threshold = Predictions(
+        labels=np.array([1, 0]), scores=np.array([0.5, 0.5]), patients=np.arange(2), attributes={}
+    )
+    assert at_threshold.misclassified(0.5) == ([], [1])
+
+
+def test_lesions_scores_and_attributes_are_joined(federation):
+    lesions = federation.lesions(seed=0, num_lesions=6, width=2)
+    scores = np.linspace(0, 1, 6)
+    found = Predictions.from_lesions(lesions, scores, {"view": ("CC",) * 6})
+    assert found.labels.dtype == np.int64
+    assert found.labels.tolist() == lesions.labels.tolist()
+    assert found.patients.tolist() == [0, 0, 1, 1, 2, 2]
+    assert found.scores is scores
+
+
 def test_selection_keeps_rows_together():
     chosen = PREDICTIONS.select(np.array([False, True, False, True]))
     assert chosen.patients.tolist() == [0, 7]

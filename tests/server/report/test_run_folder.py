@@ -1,0 +1,200 @@
+"""The run folder: configuration first, results last, and nothing half-written wherever a run is interrupted."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from matplotlib.image import imread
+from safetensors.numpy import load_file
+
+from server.evaluation.predictions import HISTOGRAM_FILE, PREDICTIONS_FILE, Predictions, counts_from_csv
+from server.federation.checkpoints import CHECKPOINT_FILE
+from server.federation.rounds import federate
+from server.report import plot_style, run_folder
+from server.report.run_folder import CONFIG_FILE, FAILURE_FILE, MODEL_FILE, ROC_FILE, ROUNDS_FILE, RunFolder
+from server.results import document
+from server.results.document import RESULTS_FILE, read_results
+from shared_model.config.experiment import ExperimentConfig
+from shared_model.data.lesions import Lesions
+from shared_model.errors import ConfigError
+
+WRITTEN = [CONFIG_FILE, MODEL_FILE, PREDICTIONS_FILE, ROUNDS_FILE, ROC_FILE, RESULTS_FILE]
+"""In the order in which they must come."""
+
+
+def train(config, grid):
+    return federate(grid, config, on_round=lambda finished: None)
+
+
+def names_in(folder):
+    return {path.name for path in Path(folder).iterdir()}
+
+
+def spy_on_writes(monkeypatch, before_write):
+    """Call ``before_write(path)`` before every file that the run folder writes."""
+    write = run_folder.write_atomically
+
+    def spy(path, content):
+        before_write(path)
+        write(path, content)
+
+    for module in (run_folder, plot_style, document):
+        monkeypatch.setattr(module, "write_atomically", spy)
+
+
+@pytest.fixture(scope="module")
+def finished(shared_federation):
+    config = shared_federation.config()
+    folder = RunFolder.open(config)
+    training = train(config, shared_federation.grid())
+    assert CHECKPOINT_FILE in names_in(folder.path)
+    return folder, training, folder.finish(training)
+
+
+class TestOpen:
+    def test_the_configuration_is_written_at_once_and_reads_back(self, federation, tmp_path):
+        config = federation.config(run_dir=tmp_path / "new" / "run")
+        folder = RunFolder.open(config)
+        assert names_in(folder.path) == {CONFIG_FILE}
+        plain = yaml.safe_load((folder.path / CONFIG_FILE).read_text())
+        assert ExperimentConfig.from_json(json.dumps(plain)) == config
+
+    def test_it_keeps_the_order_of_the_configuration(self, federation):
+        folder = RunFolder.open(federation.config())
+        plain = yaml.safe_load((folder.path / CONFIG_FILE).read_text())
+        assert list(plain)[:3] == ["preset", "seed", "run"]
+
+    def test_a_folder_with_results_is_refused_and_left_alone(self, federation):
+        config = federation.config()
+        folder = Path(config.run.dir)
+        folder.mkdir()
+        (folder / RESULTS_FILE).write_text("{}")
+        with pytest.raises(ConfigError, match=r"without the results of another run; name a new folder"):
+            RunFolder.open(config)
+        assert names_in(folder) == {RESULTS_FILE}
+
+    def test_a_place_where_no_folder_can_be_is_named(self, federation, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(ConfigError, match=r"Expected run\.dir=.*file/run to be a folder that can be written"):
+            RunFolder.open(federation.config(run_dir=tmp_path / "file" / "run"))
+
+    def test_the_failure_of_an_earlier_attempt_goes_and_its_checkpoint_stays(self, federation):
+        config = federation.config()
+        folder = Path(config.run.dir)
+        folder.mkdir()
+        (folder / CHECKPOINT_FILE).write_text("state")
+        (folder / FAILURE_FILE).write_text("no quorum")
+        RunFolder.open(config)
+        assert names_in(folder) == {CONFIG_FILE, CHECKPOINT_FILE}
+
+    def test_a_failure_is_left_for_others_to_read(self, federation):
+        folder = RunFolder.open(federation.config())
+        folder.fail("Expected at least 2 sites")
+        assert (folder.path / FAILURE_FILE).read_text() == "Expected at least 2 sites"
+
+
+class TestFinish:
+    def test_it_holds_what_a_reader_needs_and_no_checkpoint(self, finished):
+        folder, _, results = finished
+        assert names_in(folder.path) == set(WRITTEN)
+        assert read_results(folder.path / RESULTS_FILE) == results
+        for name in (ROC_FILE, ROUNDS_FILE):
+            assert imread(folder.path / name).ndim == 3
+
+    def test_the_model_file_holds_the_final_parameters(self, finished):
+        folder, training, _ = finished
+        arrays = load_file(folder.path / MODEL_FILE)
+        expected = {**training.parameters, **training.constants}
+        assert {name: array.tolist() for name, array in arrays.items()} == {
+            name: array.tolist() for name, array in expected.items()
+        }
+
+    def test_predictions_are_the_final_scores_of_the_test_lesions(self, finished, shared_federation):
+        folder, training, _ = finished
+        predictions = Predictions.from_csv(folder.path / PREDICTIONS_FILE)
+        lesions = Lesions.load(shared_federation.holdout)
+        assert predictions.scores.tolist() == training.last.metrics.scores.tolist()
+        assert predictions.labels.tolist() == lesions.labels.tolist()
+        assert predictions.attributes == {}
+
+    def test_attributes_beside_the_test_lesions_make_groups(self, federation):
+        num_lesions = len(Lesions.load(federation.holdout))
+        rows = "".join(f"{'CC' if row % 2 else 'MLO'}\n" for row in range(num_lesions))
+        federation.holdout.with_suffix(".csv").write_text("view\n" + rows)
+        config = federation.config()
+        results = RunFolder.open(config).finish(train(config, federation.grid()))
+        groups = [(group.attribute, group.value, group.num_lesions) for group in results.evidence.groups]
+        assert groups == [("view", "CC", 60), ("view", "MLO", 60)]
+
+    def test_times_of_the_run(self, finished):
+        folder, _, results = finished
+        provenance = results.provenance
+        assert provenance.started == folder.started.isoformat(timespec="seconds")
+        assert 0 <= provenance.seconds < 3600
+        assert provenance.versions["flwr"]
+
+    def test_a_server_without_lesions_leaves_the_sites_exact_counts(self, federation):
+        config = federation.config(has_lesions=False)
+        folder = RunFolder.open(config)
+        training = train(config, federation.grid())
+        results = folder.finish(training)
+        assert names_in(folder.path) == {*WRITTEN, HISTOGRAM_FILE} - {PREDICTIONS_FILE}
+        counts, test = counts_from_csv(folder.path / HISTOGRAM_FILE), training.last.metrics.site_test
+        assert counts.positives.sum() == test.positives.sum()
+        assert results.final.num_lesions == counts.negatives.sum() + counts.positives.sum()
+
+    def test_noisy_counts_are_neither_stored_nor_drawn(self, federation):
+        config = federation.config("evaluation.privacy=dp", "evaluation.target_epsilon=1000", has_lesions=False)
+        folder = RunFolder.open(config)
+        results = folder.finish(train(config, federation.grid()))
+        assert names_in(folder.path) == {CONFIG_FILE, MODEL_FILE, ROUNDS_FILE, RESULTS_FILE}
+        assert results.evidence is None
+        assert results.final.num_lesions is None
+
+
+class TestInterruption:
+    def test_results_are_written_last(self, federation, monkeypatch):
+        written = []
+        spy_on_writes(monkeypatch, lambda path: written.append(path.name))
+        config = federation.config()
+        folder = RunFolder.open(config)
+        folder.finish(train(config, federation.grid()))
+        assert written == WRITTEN
+
+    @pytest.mark.parametrize("num_files", range(len(WRITTEN)))
+    def test_whatever_is_there_is_whole_and_the_run_can_be_finished(self, federation, num_files):
+        config = federation.config()
+
+        def interrupt(path):
+            if path.name == WRITTEN[num_files]:
+                raise KeyboardInterrupt("power cut")
+
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            spy_on_writes(monkeypatch, interrupt)
+            with pytest.raises(KeyboardInterrupt, match="power cut"):
+                RunFolder.open(config).finish(train(config, federation.grid()))
+        left = names_in(config.run.dir)
+        # After training has begun there is a checkpoint to go on from.
+        assert left == {*WRITTEN[:num_files], *([CHECKPOINT_FILE] if num_files else [])}
+        grid = federation.grid()
+        results = RunFolder.open(config).finish(train(config, grid))
+        assert min(grid.asked("train")) == (4 if num_files else 1)
+        assert names_in(config.run.dir) == set(WRITTEN)
+        assert np.isfinite(results.final.auroc)
+
+    def test_with_results_the_checkpoint_may_stay_behind_without_harm(self, federation, monkeypatch):
+        config = federation.config()
+        folder = RunFolder.open(config)
+        training = train(config, federation.grid())
+
+        def interrupt(path):
+            raise KeyboardInterrupt("power cut")
+
+        monkeypatch.setattr(run_folder, "remove_checkpoint", interrupt)
+        with pytest.raises(KeyboardInterrupt, match="power cut"):
+            folder.finish(training)
+        assert read_results(folder.path / RESULTS_FILE).final.auroc is not None
+        with pytest.raises(ConfigError, match="without the results of another run"):
+            RunFolder.open(config)
