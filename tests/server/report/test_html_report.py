@@ -7,11 +7,21 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import yaml
 
 from server.evaluation.predictions import HISTOGRAM_FILE, PREDICTIONS_FILE, counts_to_csv
+from server.report import html_report
+from server.report.explanations import (
+    EXPLANATIONS_FOLDER,
+    Explanations,
+    LesionExplanation,
+    SaliencyCheck,
+    write_explanations,
+)
 from server.report.html_report import REPORT_FILE, to_html, write_report
 from server.report.model_card import MODEL_CARD_FILE, to_model_card
-from server.report.stored_run import StoredRun
+from server.report.run_folder import CONFIG_FILE
+from server.report.stored_run import PATIENTS_FILE, REJECTS_FILE, StoredRun
 from server.results.document import RESULTS_FILE, read_results, write_results
 from shared_model.errors import ConfigError
 from shared_model.metrics.score_histogram import ScoreHistogram
@@ -44,12 +54,57 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
+@pytest.fixture(scope="module")
+def finished_simulation(finished_run, tmp_path_factory):
+    """A run as a simulation leaves it: with tables of what its sites used and set aside."""
+    folder = shutil.copytree(finished_run, tmp_path_factory.mktemp("simulation") / "run")
+    for site in ("MGH", "WFU"):
+        (folder / "sites" / site).mkdir(parents=True)
+        (folder / "sites" / site / PATIENTS_FILE).write_text("role,patients,lesions\ntrain,17,21\ntest,5,6\n")
+        (folder / "sites" / site / REJECTS_FILE).write_text("row,reason\n3,no image\n8,no image\n")
+    write_report(folder)
+    return folder
+
+
 @pytest.fixture
-def folder(smoke, tmp_path):
-    return shutil.copytree(smoke.first, tmp_path / "run")
+def folder(finished_simulation, tmp_path):
+    return shutil.copytree(finished_simulation, tmp_path / "run")
+
+
+def text_of(folder):
+    """The words of the page, as a reader sees them."""
+    write_report(folder)
+    return " ".join(" ".join(Page((folder / REPORT_FILE).read_text()).text).split())
+
+
+def change_results(folder, **changes):
+    """Replace parts of the results; a mapping replaces fields within a part."""
+    results = read_results(folder / RESULTS_FILE)
+    parts = {
+        name: dataclasses.replace(getattr(results, name), **change) if isinstance(change, dict) else change
+        for name, change in changes.items()
+    }
+    write_results(dataclasses.replace(results, **parts), folder / RESULTS_FILE)
+
+
+def change_configuration(folder, **changes):
+    configuration = yaml.safe_load((folder / CONFIG_FILE).read_text())
+    for section, values in changes.items():
+        configuration[section] |= values
+    (folder / CONFIG_FILE).write_text(yaml.safe_dump(configuration, sort_keys=False))
+
+
+@pytest.mark.slow
+def test_the_report_of_a_whole_simulation(smoke):
+    check_page(smoke.first)
+    check_figures(smoke.first)
 
 
 def test_the_page_is_whole_and_asks_nobody(folder):
+    check_page(folder)
+
+
+def check_page(folder):
     html = (folder / REPORT_FILE).read_text()
     page = Page(html)
     assert len(page.images) == 6
@@ -61,6 +116,10 @@ def test_the_page_is_whole_and_asks_nobody(folder):
 
 
 def test_it_shows_the_figures_of_the_results(folder):
+    check_figures(folder)
+
+
+def check_figures(folder):
     results, text = read_results(folder / RESULTS_FILE), " ".join(Page((folder / REPORT_FILE).read_text()).text)
     card = (folder / MODEL_CARD_FILE).read_text()
     shown = [f"{results.final.auroc:.3f}", results.provenance.source_fingerprint]
@@ -99,6 +158,7 @@ def test_a_damaged_file_is_named(folder, name):
 
 def test_what_comes_from_files_is_escaped(folder):
     text = (folder / PREDICTIONS_FILE).read_text().replace(",mass,", ",<b>mass</b>,")
+    assert "<b>" in text
     (folder / PREDICTIONS_FILE).write_text(text)
     html = to_html(StoredRun.load(folder))
     Page(html)
@@ -169,3 +229,98 @@ def test_text_stands_out_and_wide_tables_can_be_scrolled_with_the_keyboard(folde
     assert all((luminance(background) + 0.05) / (luminance(colour) + 0.05) >= 4.5 for colour in colours)
     assert html.count('<div class="scroll" tabindex="0"><table') == html.count("<table") > 0
     assert ":focus-visible" in html
+
+
+class TestWords:
+    """What the page says depends on what was done; its plots, which take most of the time, are left out."""
+
+    @pytest.fixture(autouse=True)
+    def without_plots(self, monkeypatch):
+        monkeypatch.setattr(html_report, "report_plots", lambda run: [])
+
+    def test_no_page_names_a_module_to_run(self, folder):
+        for name in (REPORT_FILE, MODEL_CARD_FILE):
+            assert "python -m" not in (folder / name).read_text()
+        assert "fedmammo site privacy-report" in (folder / REPORT_FILE).read_text()
+
+    def test_nothing_is_printed_as_python_prints_it(self, folder):
+        printed = re.compile(r"\b(None|nan|inf|True|False)\b|\{\{|<bound|<built-in")
+        assert not printed.search(text_of(folder).split("The whole configuration")[0])
+        assert not printed.search((folder / MODEL_CARD_FILE).read_text())
+
+    def test_rows_that_were_set_aside_are_counted_by_reason(self, folder):
+        text = text_of(folder)
+        assert "2: no image" in text
+        assert "train 17 (21)" in text
+
+    def test_where_the_threshold_comes_from(self, folder):
+        assert "on public training patients, so that it reaches sensitivity 0.9 there" in text_of(folder)
+        change_results(folder, final={"threshold_source": "site_validation"})
+        text = text_of(folder)
+        assert "on the sites' validation patients, so that it reaches" in text
+        assert "rescaled" not in text
+
+    def test_seeded_noise_is_a_warning(self, folder):
+        assert "SEEDED" not in text_of(folder)
+        change_results(folder, privacy={"noise_source": "seeded"})
+        assert "The noise was SEEDED: who knows the seed can compute and remove it" in text_of(folder)
+
+    def test_the_radiologist_s_assessment_as_an_input_is_a_limit(self, folder):
+        assert "own assessment is an input" not in text_of(folder)
+        change_configuration(folder, data={"features": "reader"})
+        assert "own assessment is an input" in text_of(folder)
+        assert "own assessment is an input" in (folder / MODEL_CARD_FILE).read_text()
+
+    def test_what_the_network_reads(self, folder):
+        assert "The network reads clinical columns (policy descriptors )" in text_of(folder)
+        change_configuration(folder, model={"modality": "fusion", "fusion": "late"}, data={"views": "all"})
+        text = text_of(folder)
+        assert "images and clinical columns" in text
+        assert "late fusion, the mean over all views of a lesion" in text
+        change_configuration(folder, model={"modality": "image"})
+        assert "policy" not in text_of(folder).split("Calls at the frozen threshold")[0]
+
+    def test_a_run_without_privacy_promises_nothing(self, folder):
+        results = read_results(folder / RESULTS_FILE)
+        off = dataclasses.replace(
+            results.privacy, unit="none", adjacency=None, mechanism=None, target_epsilon=None, noise_source=None,
+            statement="No privacy guarantee: updates were neither clipped nor noised.",
+        )  # fmt: skip
+        bare = {"epsilon": None, "delta": None, "noise_multiplier": None}
+        change_results(
+            folder,
+            privacy=off,
+            rounds=tuple(dataclasses.replace(entry, epsilon=None) for entry in results.rounds),
+            sites=tuple(dataclasses.replace(site, **bare) for site in results.sites),
+        )
+        text = text_of(folder)
+        assert "No privacy guarantee" in text
+        assert "Mechanism" not in text
+        assert "Epsilon covers only" not in text
+
+    def test_small_groups_are_marked(self, folder):
+        results = read_results(folder / RESULTS_FILE)
+        assert any(group.is_small for group in results.evidence.groups)
+        text, card = text_of(folder), (folder / MODEL_CARD_FILE).read_text()
+        assert (
+            text.count("(small)") == card.count("(small)") == sum(group.is_small for group in results.evidence.groups)
+        )
+        assert "fewer than 30 patients" in text
+
+    def test_explanations_are_shown_with_their_checks(self, folder):
+        assert "Can the maps be trusted?" not in text_of(folder)
+        check = SaliencyCheck(
+            method="Grad-CAM", num_lesions=3, num_marked=2, area=0.25, energy=0.5, pointing=1.0, deletion=0.125,
+            deletion_random=0.375, insertion=0.625, insertion_random=0.875, similarity=None,
+        )  # fmt: skip
+        lesion = LesionExplanation(file="0.png", row=0, kind="false alarm", score=0.8, image_share=0.5, columns=())
+        (folder / EXPLANATIONS_FOLDER).mkdir()
+        write_explanations(Explanations(lesions=(lesion,), checks=(check,)), folder / EXPLANATIONS_FOLDER)
+        (folder / EXPLANATIONS_FOLDER / "0.png").write_bytes(b"picture")
+        text = text_of(folder)
+        for value in ("0.250", "0.500", "1.000", "0.125", "0.375", "0.625", "0.875"):
+            assert value in text
+        assert "Means over 3 test lesions, 2 with a known box." in text
+        images = Page((folder / REPORT_FILE).read_text()).images
+        assert images[-1]["alt"].startswith("false alarm, score 0.800: image, two saliency maps over it")
+        assert images[-1]["src"] == "data:image/png;base64,cGljdHVyZQ=="

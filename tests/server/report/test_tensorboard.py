@@ -15,8 +15,8 @@ from simulations.commands.app import main
 
 
 @pytest.fixture
-def folder(smoke, tmp_path):
-    return shutil.copytree(smoke.first, tmp_path / "run")
+def folder(finished_run, tmp_path):
+    return shutil.copytree(finished_run, tmp_path / "run")
 
 
 def events_of(folder):
