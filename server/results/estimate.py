@@ -19,7 +19,7 @@ class Estimate:
     """The estimate of one figure of merit, such as AUROC, with its interval."""
 
     name: Text
-    """A key of ``server.evaluation.estimates.FIGURES``."""
+    """A key of ``server.evaluation.estimates.ESTIMATE_LABELS``."""
     value: Fraction | None
     """Null where it is not defined, for instance a PPV where nothing is called malignant."""
     interval: Interval | None

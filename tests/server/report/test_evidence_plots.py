@@ -8,8 +8,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from server.report.evidence_plots import draw_decision, draw_forest, draw_precision_recall, draw_reliability
+from server.results.estimate import Estimate
 from server.results.evidence import Evidence, GroupResult, Level, LevelResult
-from server.results.evidence import Figure as Estimate
 from shared_model.metrics.counts import ClassCounts
 from shared_model.metrics.intervals import ConfidenceInterval
 

@@ -114,7 +114,10 @@ class TestPicture:
         assert bars.get_xlabel() == "logits; right: towards malignant"
 
     def test_the_title_says_what_it_is_and_how_much_the_image_counts(self):
-        titles = [draw_explanation(lesion, IMAGE, [], None).get_suptitle() for lesion in (EXPLAINED, dataclasses.replace(EXPLAINED, image_share=None))]
+        titles = [
+            draw_explanation(lesion, IMAGE, [], None).get_suptitle()
+            for lesion in (EXPLAINED, dataclasses.replace(EXPLAINED, image_share=None))
+        ]
         assert titles == ["missed cancer, score 0.250, image share 0.75", "missed cancer, score 0.250"]
 
     def test_bars_are_sorted_by_size_and_coloured_by_direction(self):

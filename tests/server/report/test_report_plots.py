@@ -35,8 +35,8 @@ def test_the_words_say_the_numbers(run, plots):
     words = {plot.title: plot.alternative for plot in plots}
     by_lesion = run.results.evidence.levels[0]
     assert f"area of {run.results.final.auroc:.3f}." in words["ROC curve"]
-    assert f"average precision {by_lesion.figure('average_precision').value:.3f}." in words["Precision and recall"]
-    assert f"calibration error {by_lesion.figure('calibration_error').value:.3f}." in words["Calibration"]
+    assert f"average precision {by_lesion.estimate('average_precision').value:.3f}." in words["Precision and recall"]
+    assert f"calibration error {by_lesion.estimate('calibration_error').value:.3f}." in words["Calibration"]
     assert "over 4 rounds" in words["Rounds"]
 
 
@@ -52,7 +52,7 @@ def test_a_histogram_of_a_study_has_no_calibration_and_no_groups(run):
     evidence = dataclasses.replace(
         run.results.evidence, levels=(dataclasses.replace(by_lesion, figures=figures),), groups=()
     )
-    study = EpsilonStudy(points=(EpsilonPoint(seed=0, epsilon=8.0, auroc=by_lesion.figure("auroc")),))
+    study = EpsilonStudy(points=(EpsilonPoint(seed=0, epsilon=8.0, auroc=by_lesion.estimate("auroc")),))
     results = dataclasses.replace(run.results, evidence=evidence)
     plots = report_plots(dataclasses.replace(run, results=results, roc_band=None, epsilon_study=study))
     assert [plot.title for plot in plots] == [

@@ -58,7 +58,7 @@ class TestEstimateRows:
         assert all(label == ESTIMATE_LABELS[name] for name, label, _ in rows)
         by_name = {name: cells for name, _, cells in rows}
         for column, level in enumerate((Level.LESION, Level.BREAST, Level.PATIENT)):
-            value = run.results.evidence.level(level).figure("auroc").value
+            value = run.results.evidence.level(level).estimate("auroc").value
             assert by_name["auroc"][column].startswith(f"{value:.3f} (")
 
     def test_predictive_values_of_screening_have_a_digit_more(self, run):

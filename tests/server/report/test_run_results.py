@@ -66,9 +66,9 @@ class TestFinal:
         assert final.threshold == training.last.metrics.threshold
         assert final.sensitivity == training.rounds[-1].sensitivity
         by_lesion = results.evidence.level(Level.LESION)
-        assert final.auroc_interval == by_lesion.figure("auroc").interval
-        assert final.sensitivity_interval == by_lesion.figure("sensitivity").interval
-        assert final.specificity_interval == by_lesion.figure("specificity").interval
+        assert final.auroc_interval == by_lesion.estimate("auroc").interval
+        assert final.sensitivity_interval == by_lesion.estimate("sensitivity").interval
+        assert final.specificity_interval == by_lesion.estimate("specificity").interval
         assert final.auroc_interval.low < final.auroc < final.auroc_interval.high
 
     def test_the_sites_histograms_stand_beside_them(self, with_holdout):

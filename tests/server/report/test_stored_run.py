@@ -125,7 +125,7 @@ def test_a_missing_picture_is_an_error(folder):
 
 
 def test_a_run_of_a_study_knows_the_others(folder, run):
-    auroc = run.results.evidence.levels[0].figure("auroc")
+    auroc = run.results.evidence.levels[0].estimate("auroc")
     study = EpsilonStudy(points=(EpsilonPoint(seed=0, epsilon=8.0, auroc=auroc),))
     write_epsilon_study(study, folder)
     assert StoredRun.load(folder).epsilon_study == study
