@@ -1,202 +1,14 @@
-"""A federation inside this process whose sites answer at once: whole trainings in a fraction of a second.
+"""A federation whose sites answer at once, a clock that nobody waits for, and one finished run."""
 
-Every site has lesions of its own, described by clinical columns alone. Its update is a fixed function of the parameters
-that it is sent, so that a training can be computed a second way; its histograms are those of its lesions.
-"""
-
-import csv
-import dataclasses
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from flwr.app import Error, Message, MessageType
-from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
 from server.federation.rounds import federate
 from server.report.html_report import write_report
 from server.report.run_folder import RunFolder
-from shared_model.config.choices import EvaluationPrivacy
-from shared_model.config.composition import compose
-from shared_model.data.lesions import Lesions
-from shared_model.messages import (
-    EvaluateReply,
-    PrivacySpent,
-    Request,
-    TrainReply,
-    pack_evaluate_reply,
-    pack_train_reply,
-    unpack_request,
-)
-from shared_model.metrics.score_histogram import ScoreHistogram
-from shared_model.privacy.noise_calibration import evaluation_noise
-from shared_model.privacy.patient_histogram import PatientHistogram
-from shared_model.vocabulary import FeaturePolicy, clinical_width
-
-NODES = (11, 12, 13)
-SITES = ("MGH", "WFU", "ISMD")
-NUM_PATIENTS = {"MGH": 40, "WFU": 10, "ISMD": 30}
-OVERRIDES = (
-    "preset=cbis_mass",
-    "model.modality=clinical",
-    "model.image_components=0",
-    "data.root=.",
-    "data.features=descriptors",
-    "training.num_rounds=4",
-    "evaluation.num_bins=50",
-    "evaluation.bootstrap_resamples=100",
-)
-
-
-def make_lesions(seed: int, num_lesions: int, width: int) -> Lesions:
-    """Two lesions a patient; malignant ones have a larger first column."""
-    generator = np.random.default_rng(seed)
-    labels = (generator.random(num_lesions) < 0.4).astype(np.float32)
-    labels[:2] = (0, 1)
-    clinical = generator.normal(size=(num_lesions, width)).astype(np.float32)
-    clinical[:, 0] += 2 * labels
-    return Lesions(
-        images=torch.zeros(num_lesions, 1),
-        has_image=torch.zeros(num_lesions, dtype=torch.bool),
-        clinical=torch.tensor(clinical),
-        labels=torch.tensor(labels),
-        patients=torch.arange(num_lesions) // 2,
-    )
-
-
-def site_update(site: str, parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Half the way from ``parameters`` to weights of the site's own, the first of which ranks lesions rightly."""
-    offset = 0.1 * SITES.index(site)
-    update = {}
-    for name, array in parameters.items():
-        goal = np.full_like(array, offset)
-        goal.flat[0] = 3 + offset
-        update[name] = ((goal - array) / 2).astype(np.float32)
-    return update
-
-
-def site_histogram(site: str, request: Request) -> ScoreHistogram | PatientHistogram:
-    """The site's lesions by a score of the first column and the first weight; without noise even where noise is due."""
-    evaluation = request.config.evaluation
-    lesions = make_lesions(100 + SITES.index(site), 20, clinical_width(request.config.data.features))
-    weight = float(next(iter(request.parameters.values())).flat[0])
-    scores = 1 / (1 + np.exp(-weight * lesions.clinical[:, 0].numpy() / 2))
-    exact = ScoreHistogram.from_scores(lesions.labels.numpy(), scores, evaluation.bins)
-    if evaluation.privacy is not EvaluationPrivacy.DP:
-        return exact
-    return PatientHistogram(
-        negatives=exact.negatives.astype(np.float64),
-        positives=exact.positives.astype(np.float64),
-        noise_std=evaluation_noise(evaluation),
-    )
-
-
-class SiteGrid(Grid):
-    """Answers every message at once and keeps what was asked.
-
-    Attributes:
-        connected: node ids, one set a poll, the last for good.
-        refusals: pairs of round and node that answer with an error, by type of message.
-        change_update: called with site, round and update; returns the update that the site sends.
-        requests: ``(message_type, site, request)`` in the order in which they were sent.
-    """
-
-    def __init__(
-        self,
-        connected=(NODES,),
-        *,
-        refusals=(),
-        evaluation_refusals=(),
-        change_update=lambda site, server_round, update: update,
-    ):
-        self.connected = list(connected)
-        self.refusals = {MessageType.TRAIN: set(refusals), MessageType.EVALUATE: {*refusals, *evaluation_refusals}}
-        self.change_update = change_update
-        self.requests: list[tuple[str, str, Request]] = []
-        self._answers: dict[str, Message] = {}
-
-    def asked(self, message_type: str) -> dict[int, list[str]]:
-        """Sites by round that got a message of this type."""
-        by_round: dict[int, list[str]] = {}
-        for kind, site, request in self.requests:
-            if kind == message_type:
-                by_round.setdefault(request.server_round, []).append(site)
-        return by_round
-
-    def set_run(self, run):
-        """Set nothing."""
-
-    @property
-    def run(self):
-        raise NotImplementedError
-
-    def create_message(self, content, message_type, dst_node_id, group_id, ttl=None):
-        raise NotImplementedError
-
-    def send_and_receive(self, messages, *, timeout=None):
-        raise NotImplementedError
-
-    def get_node_ids(self):
-        return self.connected.pop(0) if len(self.connected) > 1 else self.connected[0]
-
-    def push_messages(self, messages):
-        for number, message in enumerate(messages, start=len(self._answers)):
-            message.metadata.__dict__["_message_id"] = str(number)
-            self._answers[str(number)] = self._answer(message)
-        return [message.metadata.message_id for message in messages]
-
-    def pull_messages(self, message_ids):
-        return [self._answers[identifier] for identifier in message_ids]
-
-    def _answer(self, message):
-        kind, node = message.metadata.message_type, message.metadata.dst_node_id
-        request, site = unpack_request(message.content), SITES[NODES.index(node)]
-        self.requests.append((kind, site, request))
-        if (request.server_round, node) in self.refusals[kind]:
-            return Message(Error(1000, "refused"), reply_to=message)
-        reply = self._train if kind == MessageType.TRAIN else self._evaluate
-        return Message(reply(site, request), reply_to=message)
-
-    def _train(self, site, request):
-        update = self.change_update(site, request.server_round, site_update(site, request.parameters))
-        privacy = request.config.privacy
-        is_private = privacy.target_epsilon is not None
-        spent = is_private and PrivacySpent(
-            epsilon=request.server_round / 2, delta=privacy.delta, noise_multiplier=1.0 + SITES.index(site)
-        )
-        return pack_train_reply(
-            TrainReply(
-                site=site,
-                server_round=request.server_round,
-                update=update,
-                num_patients_declared=NUM_PATIENTS[site],
-                privacy=spent or None,
-            )
-        )
-
-    @staticmethod
-    def _evaluate(site, request):
-        histogram = site_histogram(site, request)
-        return pack_evaluate_reply(
-            EvaluateReply(site=site, server_round=request.server_round, test=histogram, validation=histogram)
-        )
-
-
-class FakeClock:
-    """Time that passes only where somebody sleeps."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def monotonic(self):
-        return self.now
-
-    def sleep(self, seconds):
-        assert seconds >= 0
-        self.now += seconds
+from tests import scripted_federation
+from tests.scripted_federation import FakeClock, ScriptedFederation, SiteGrid, write_attributes, write_lesions
 
 
 @pytest.fixture
@@ -207,48 +19,11 @@ def clock(monkeypatch):
     return fake
 
 
-@contextmanager
-def _task_identity():
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        for name in ("_run_id", "_node_id", "_task_id"):
-            monkeypatch.setattr(TaskIdentity, name, 1)
-        yield
-
-
 @pytest.fixture(autouse=True, scope="module")
 def task_identity():
     """Messages carry the identity of the process that makes them."""
-    with _task_identity():
+    with scripted_federation.task_identity():
         yield
-
-
-@dataclasses.dataclass(frozen=True)
-class ScriptedFederation:
-    """What tests need of the module above; test files cannot import it."""
-
-    folder: Path
-    holdout: Path
-    public: Path
-    nodes = NODES
-    sites = SITES
-    num_patients = NUM_PATIENTS
-    grid = SiteGrid
-    site_update = staticmethod(site_update)
-    site_histogram = staticmethod(site_histogram)
-    lesions = staticmethod(make_lesions)
-
-    def config(self, *overrides: str, run_dir: Path | None = None, has_lesions: bool = True):
-        """A private training of four rounds; with ``has_lesions`` the server has test and public lesions."""
-        own = [f"evaluation.holdout={self.holdout}", f"evaluation.public={self.public}"] if has_lesions else []
-        return compose([*OVERRIDES, *own, f"run.dir={run_dir or self.folder / 'run'}", *overrides])
-
-
-def write_lesions(folder: Path) -> ScriptedFederation:
-    federation = ScriptedFederation(folder, folder / "holdout.safetensors", folder / "public.safetensors")
-    width = clinical_width(FeaturePolicy.DESCRIPTORS)
-    federation.holdout.write_bytes(make_lesions(0, 120, width).to_bytes())
-    federation.public.write_bytes(make_lesions(1, 80, width).to_bytes())
-    return federation
 
 
 @pytest.fixture
@@ -262,17 +37,6 @@ def shared_federation(tmp_path_factory: pytest.TempPathFactory) -> ScriptedFeder
     return write_lesions(tmp_path_factory.mktemp("federation"))
 
 
-def write_attributes(path: Path, num_lesions: int) -> None:
-    """Attributes of the test lesions: sites by patient, views by row, and so on."""
-    generator = np.random.default_rng(3)
-    with path.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["site", "laterality", "view", "abnormality_type", "breast_density"])
-        for row in range(num_lesions):
-            site = SITES[row // 2 % 3]
-            writer.writerow([site, generator.choice(["LEFT", "RIGHT"]), "CC", "mass", generator.integers(1, 5)])
-
-
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a finished run with its report, as a server leaves it; tests copy it before they change it."""
@@ -280,7 +44,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     federation = write_lesions(folder)
     write_attributes(federation.holdout.with_suffix(".csv"), 120)
     config = federation.config()
-    with _task_identity():
+    with scripted_federation.task_identity():
         run = RunFolder.open(config)
         run.finish(federate(SiteGrid(), config, on_round=lambda finished: None))
     write_report(run.path)

@@ -11,6 +11,7 @@ from server.deployment import submission
 from server.deployment.kit import ServerKit
 from server.deployment.submission import complete_overrides, submit_and_follow, submitted_overrides
 from server.results.document import RESULTS_FILE, read_results
+from shared_model.config.overrides import override
 from shared_model.errors import ConfigError, RoundError
 from simulations.commands.app import main
 
@@ -57,7 +58,7 @@ def test_sites_and_their_nodes_come_from_the_kit_and_the_folder_is_absolute(kit,
         *given,
         "federation.sites=[mgh,wfu]",
         f"federation.node_ids=[7,{2**64 - 1}]",
-        f"run.dir={tmp_path / 'here'}",
+        override("run.dir", str(tmp_path / "here")),
     ]
 
 

@@ -10,6 +10,7 @@ from server.evaluation.predictions import UNKNOWN, Predictions, counts_from_csv,
 from shared_model.errors import DataError
 from shared_model.metrics.roc import auroc_from_counts
 from shared_model.metrics.score_histogram import ScoreHistogram
+from tests.scripted_federation import make_lesions
 
 PREDICTIONS = Predictions(
     labels=np.array([1, 0, 0, 1]),
@@ -62,7 +63,7 @@ def test_a_score_at_the_threshold_is_called_malignant():
 
 
 def test_lesions_scores_and_attributes_are_joined(federation):
-    lesions = federation.lesions(seed=0, num_lesions=6, width=2)
+    lesions = make_lesions(seed=0, num_lesions=6, width=2)
     scores = np.linspace(0, 1, 6)
     found = Predictions.from_lesions(lesions, scores, {"view": ("CC",) * 6})
     assert found.labels.dtype == np.int64

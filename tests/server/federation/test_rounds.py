@@ -19,6 +19,7 @@ from shared_model.errors import ConfigError, RoundError
 from shared_model.messages import PrivacySpent
 from shared_model.network.scoring import predict
 from shared_model.network.state import load_trainable
+from tests.scripted_federation import NODES, NUM_PATIENTS, SITES, SiteGrid, site_histogram, site_update
 
 TRAIN, EVALUATE = MessageType.TRAIN, MessageType.EVALUATE
 PLAIN = ("strategy=fedavg", "strategy.server_learning_rate=1.0", "strategy.average_last_fraction=0.0")
@@ -61,11 +62,11 @@ def sent(grid, message_type):
 
 def expected_parameters(federation, initial, num_rounds):
     """The parameters after each round of ``PLAIN``, in float64."""
-    weights = site_weights([federation.num_patients[site] for site in federation.sites], 0.8)
+    weights = site_weights([NUM_PATIENTS[site] for site in SITES], 0.8)
     iterates = [{name: array.astype(np.float64) for name, array in initial.items()}]
     for _ in range(num_rounds):
         current = {name: array.astype(np.float32) for name, array in iterates[-1].items()}
-        updates = [federation.site_update(site, current) for site in federation.sites]
+        updates = [site_update(site, current) for site in SITES]
         iterates.append(
             {
                 name: array + sum(weight * update[name] for weight, update in zip(weights, updates, strict=True))
@@ -77,15 +78,15 @@ def expected_parameters(federation, initial, num_rounds):
 
 class TestOrder:
     def test_every_round_trains_at_all_sites_and_then_evaluates_there(self, federation):
-        grid = federation.grid()
+        grid = SiteGrid()
         train(federation.config(), grid)
         steps = [(request.server_round, kind) for kind, _, request in grid.requests]
         assert steps == [(number, kind) for number in (1, 2, 3, 4) for kind in (TRAIN, EVALUATE) for _ in range(3)]
-        everybody = {number: list(federation.sites) for number in (1, 2, 3, 4)}
+        everybody = {number: list(SITES) for number in (1, 2, 3, 4)}
         assert grid.asked(TRAIN) == grid.asked(EVALUATE) == everybody
 
     def test_a_round_begins_with_what_the_last_one_ended_with(self, federation):
-        config, grid = federation.config(*PLAIN), federation.grid()
+        config, grid = federation.config(*PLAIN), SiteGrid()
         train(config, grid)
         expected = expected_parameters(federation, GlobalModel.from_config(config).initial_parameters, 4)
         for server_round, parameters in sent(grid, TRAIN).items():
@@ -96,7 +97,7 @@ class TestOrder:
             assert bytes_of(evaluated[server_round]) == bytes_of(sent(grid, TRAIN)[server_round + 1])
 
     def test_constants_and_configuration_go_with_every_request(self, federation):
-        config, grid = federation.config(), federation.grid()
+        config, grid = federation.config(), SiteGrid()
         training, _ = train(config, grid)
         for _, _, request in grid.requests:
             assert request.config == config
@@ -105,13 +106,13 @@ class TestOrder:
     def test_the_final_network_is_the_mean_of_the_last_rounds(self, federation):
         settings = ("strategy.average_last_fraction=0.5", "evaluation.public=null")
         config = federation.config(*PLAIN, *settings)
-        training, _ = train(config, federation.grid())
+        training, _ = train(config, SiteGrid())
         iterates = expected_parameters(federation, GlobalModel.from_config(config).initial_parameters, 4)
         for name, array in training.parameters.items():
             np.testing.assert_allclose(array, (iterates[3][name] + iterates[4][name]) / 2, rtol=1e-5, atol=1e-6)
 
     def test_a_callback_sees_every_round_once_in_order(self, federation):
-        training, rounds = train(federation.config(), federation.grid())
+        training, rounds = train(federation.config(), SiteGrid())
         assert [finished.server_round for finished in rounds] == [1, 2, 3, 4]
         assert training.rounds == tuple(finished.result for finished in rounds)
         assert training.last is rounds[-1]
@@ -120,30 +121,30 @@ class TestOrder:
 class TestEvaluationModes:
     def test_exact_counts_are_asked_for_in_every_round(self, federation):
         config = federation.config("evaluation.privacy=exact", has_lesions=False)
-        grid = federation.grid()
+        grid = SiteGrid()
         _, rounds = train(config, grid)
         assert list(grid.asked(EVALUATE)) == [1, 2, 3, 4]
         for finished, parameters in zip(rounds, sent(grid, EVALUATE).values(), strict=True):
             request = dataclasses.replace(grid.requests[0][2], parameters=parameters)
             pooled = sum(
-                (federation.site_histogram(site, request) for site in federation.sites[1:]),
-                start=federation.site_histogram(federation.sites[0], request),
+                (site_histogram(site, request) for site in SITES[1:]),
+                start=site_histogram(SITES[0], request),
             )
             assert finished.metrics.auroc == pytest.approx(exact_histograms.auroc(pooled), abs=1e-12)
             assert finished.metrics.threshold is not None
 
     def test_noisy_counts_are_bought_once_for_the_last_round(self, federation):
-        grid = federation.grid()
+        grid = SiteGrid()
         config = federation.config("evaluation.privacy=dp", "evaluation.target_epsilon=1000", has_lesions=False)
         training, rounds = train(config, grid)
-        assert grid.asked(EVALUATE) == {4: list(federation.sites)}
+        assert grid.asked(EVALUATE) == {4: list(SITES)}
         assert [finished.metrics is None for finished in rounds] == [True, True, True, False]
         assert [entry.auroc is None for entry in training.rounds] == [True, True, True, False]
         assert all(site.test is None for site in rounds[2].sites.values())
         assert all(site.test is not None for site in rounds[3].sites.values())
 
     def test_without_counts_the_server_s_own_lesions_are_scored(self, federation):
-        config, grid = federation.config("evaluation.privacy=none"), federation.grid()
+        config, grid = federation.config("evaluation.privacy=none"), SiteGrid()
         training, rounds = train(config, grid)
         assert grid.asked(EVALUATE) == {}
         labels = Lesions.load(federation.holdout).labels.numpy()
@@ -155,7 +156,7 @@ class TestEvaluationModes:
         assert training.last.metrics.scores.tolist() == predict(model.network, model.holdout).tolist()
 
     def test_somebody_must_have_test_lesions(self, federation):
-        grid = federation.grid()
+        grid = SiteGrid()
         with pytest.raises(ConfigError, match=r"Expected evaluation\.holdout"):
             train(federation.config("evaluation.privacy=none", has_lesions=False), grid)
         assert grid.requests == []
@@ -171,7 +172,7 @@ class TestRescaling:
             return rescale(model, parameters)
 
         monkeypatch.setattr(GlobalModel, "rescale_scores", count)
-        grid = federation.grid()
+        grid = SiteGrid()
         training, _ = train(federation.config(), grid)
         (before,) = calls
         assert bytes_of(training.parameters) != bytes_of(before)
@@ -179,8 +180,8 @@ class TestRescaling:
 
     def test_the_final_scores_are_probabilities_and_rank_as_before(self, federation, tmp_path):
         config = federation.config(run_dir=tmp_path / "rescaled")
-        rescaled, _ = train(config, federation.grid())
-        plain, _ = train(federation.config("evaluation.public=null", run_dir=tmp_path / "plain"), federation.grid())
+        rescaled, _ = train(config, SiteGrid())
+        plain, _ = train(federation.config("evaluation.public=null", run_dir=tmp_path / "plain"), SiteGrid())
         ranks = [np.argsort(training.last.metrics.scores).tolist() for training in (rescaled, plain)]
         assert ranks[0] == ranks[1]
         assert rescaled.last.metrics.scores.tolist() != plain.last.metrics.scores.tolist()
@@ -193,7 +194,7 @@ class TestRescaling:
 
 class TestQuorum:
     def test_one_refusal_of_three_is_a_failure_and_no_error(self, federation):
-        grid = federation.grid(refusals=[(2, 13)])
+        grid = SiteGrid(refusals=[(2, 13)])
         training, rounds = train(federation.config("evaluation.privacy=none"), grid)
         assert [finished.num_sites for finished in rounds] == [3, 2, 3, 3]
         assert rounds[1].failures == ("node 13: refused",)
@@ -202,26 +203,26 @@ class TestQuorum:
     def test_without_a_quorum_the_round_ends_in_an_error_and_leaves_no_trace(self, federation):
         config, rounds = federation.config("evaluation.privacy=none"), []
         with pytest.raises(RoundError, match=r"Expected at least 2 valid replies in round 3, got 1: .*refused"):
-            federate(federation.grid(refusals=[(3, 11), (3, 13)]), config, on_round=rounds.append)
+            federate(SiteGrid(refusals=[(3, 11), (3, 13)]), config, on_round=rounds.append)
         assert [finished.server_round for finished in rounds] == [1, 2]
         assert len(read_checkpoint(Path(config.run.dir), config).rounds) == 2
 
     def test_a_quorum_must_evaluate_too(self, federation):
-        config, grid = federation.config(), federation.grid(evaluation_refusals=[(2, 12), (2, 13)])
+        config, grid = federation.config(), SiteGrid(evaluation_refusals=[(2, 12), (2, 13)])
         with pytest.raises(RoundError, match=r"Expected at least 2 valid replies in round 2, got 1: .*refused"):
             train(config, grid)
         assert set(grid.asked(TRAIN)) == {1, 2}
         assert len(read_checkpoint(Path(config.run.dir), config).rounds) == 1
 
     def test_a_site_that_does_not_evaluate_keeps_its_last_counts(self, federation):
-        _, rounds = train(federation.config(), federation.grid(evaluation_refusals=[(4, 13)]))
+        _, rounds = train(federation.config(), SiteGrid(evaluation_refusals=[(4, 13)]))
         before, after = (finished.sites["ISMD"] for finished in rounds[2:])
         assert after.test is before.test
         assert after.privacy.epsilon == 2.0
         assert rounds[3].failures == ("node 13: refused",)
 
     def test_a_site_that_missed_a_round_keeps_what_it_said_before(self, federation):
-        _, rounds = train(federation.config(), federation.grid(refusals=[(4, 13)]))
+        _, rounds = train(federation.config(), SiteGrid(refusals=[(4, 13)]))
         before, after = (finished.sites["ISMD"] for finished in rounds[2:])
         assert after == before
         assert after.privacy.epsilon == 1.5
@@ -230,11 +231,11 @@ class TestQuorum:
     def test_whoever_took_part_is_waited_for_and_after_a_resume_everybody(self, federation, clock):
         # One is late in the first round and in the second. It refuses there, so the third goes on without it.
         config = federation.config("evaluation.privacy=none", "training.num_rounds=9")
-        grid = federation.grid([[11, 12], federation.nodes, [11, 13], federation.nodes, [11, 12]], refusals=[(2, 13)])
+        grid = SiteGrid([[11, 12], NODES, [11, 13], NODES, [11, 12]], refusals=[(2, 13)])
         assert [finished.num_sites for finished in stop_after(3, config, grid)] == [3, 2, 2]
-        mgh, wfu, ismd = federation.sites
+        mgh, wfu, ismd = SITES
         assert grid.asked(TRAIN) == {1: [mgh, wfu, ismd], 2: [mgh, wfu, ismd], 3: [mgh, wfu]}
-        resumed = federation.grid([[11, 12], federation.nodes])
+        resumed = SiteGrid([[11, 12], NODES])
         assert [finished.num_sites for finished in stop_after(4, config, resumed)] == [3]
         assert resumed.asked(TRAIN) == {4: [mgh, wfu, ismd]}
 
@@ -247,7 +248,7 @@ class TestNonFinite:
         config, rounds = federation.config("strategy.server_learning_rate=2.0"), []
         expected = r"Expected finite parameters after round 2; lower the learning rates\."
         with np.errstate(over="ignore"), pytest.raises(RoundError, match=expected):
-            federate(federation.grid(change_update=huge), config, on_round=rounds.append)
+            federate(SiteGrid(change_update=huge), config, on_round=rounds.append)
         assert [finished.server_round for finished in rounds] == [1]
         assert len(read_checkpoint(Path(config.run.dir), config).rounds) == 1
 
@@ -255,7 +256,7 @@ class TestNonFinite:
         def broken(site, server_round, update):
             return {name: array * np.float32("nan") for name, array in update.items()} if site == "WFU" else update
 
-        _, rounds = train(federation.config(), federation.grid(change_update=broken))
+        _, rounds = train(federation.config(), SiteGrid(change_update=broken))
         assert [finished.num_sites for finished in rounds] == [2] * 4
         assert "to be finite" in rounds[0].failures[0]
         assert set(rounds[-1].sites) == {"ISMD", "MGH"}
@@ -265,12 +266,10 @@ class TestResumption:
     @pytest.mark.parametrize("last_round", [1, 2, 3])
     def test_a_resumed_run_equals_an_uninterrupted_one(self, federation, tmp_path, last_round):
         settings = ("strategy=fedadam", "strategy.average_last_fraction=0.75")
-        uninterrupted, all_rounds = train(
-            federation.config(*settings, run_dir=tmp_path / "uninterrupted"), federation.grid()
-        )
+        uninterrupted, all_rounds = train(federation.config(*settings, run_dir=tmp_path / "uninterrupted"), SiteGrid())
         config = federation.config(*settings, run_dir=tmp_path / "resumed")
-        stop_after(last_round, config, federation.grid())
-        grid = federation.grid()
+        stop_after(last_round, config, SiteGrid())
+        grid = SiteGrid()
         resumed, rounds = train(config, grid)
         assert list(grid.asked(TRAIN)) == list(range(last_round + 1, 5))
         assert bytes_of(resumed.parameters) == bytes_of(uninterrupted.parameters)
@@ -284,17 +283,17 @@ class TestResumption:
 
     @pytest.mark.parametrize("num_requests", [3, 4, 7, 8, 10, 22])
     def test_an_interruption_within_a_round_repeats_that_round_alone(self, federation, tmp_path, num_requests):
-        class Interrupted(federation.grid):
+        class Interrupted(SiteGrid):
             def push_messages(self, messages):
                 if len(self.requests) + len(messages) > num_requests:
                     raise KeyboardInterrupt("power cut")
                 return super().push_messages(messages)
 
-        uninterrupted, _ = train(federation.config(run_dir=tmp_path / "uninterrupted"), federation.grid())
+        uninterrupted, _ = train(federation.config(run_dir=tmp_path / "uninterrupted"), SiteGrid())
         config = federation.config(run_dir=tmp_path / "resumed")
         with pytest.raises(KeyboardInterrupt, match="power cut"):
             train(config, Interrupted())
-        grid = federation.grid()
+        grid = SiteGrid()
         resumed, _ = train(config, grid)
         # A round is six requests: three sites train and evaluate.
         assert min(grid.asked(TRAIN)) == num_requests // 6 + 1
@@ -307,15 +306,15 @@ class TestResumption:
         def look(finished):
             found.append(len(read_checkpoint(folder, config).rounds))
 
-        federate(federation.grid(), config, on_round=look)
+        federate(SiteGrid(), config, on_round=look)
         # The state after the last round is the result itself; until it is written, the last checkpoint stays.
         assert found == [1, 2, 3, 3]
 
     def test_the_checkpoint_of_another_run_is_refused(self, federation):
         config = federation.config()
-        stop_after(1, config, federation.grid())
+        stop_after(1, config, SiteGrid())
         before = (Path(config.run.dir) / CHECKPOINT_FILE).read_bytes()
-        grid = federation.grid()
+        grid = SiteGrid()
         with pytest.raises(ConfigError, match="run of the same configuration; name another folder"):
             train(federation.config("seed=5"), grid)
         assert grid.requests == []

@@ -19,6 +19,7 @@ from server.results.document import RESULTS_FILE, read_results
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError
+from tests.scripted_federation import SiteGrid
 
 WRITTEN = [CONFIG_FILE, MODEL_FILE, PREDICTIONS_FILE, ROUNDS_FILE, ROC_FILE, RESULTS_FILE]
 """In the order in which they must come."""
@@ -48,7 +49,7 @@ def spy_on_writes(monkeypatch, before_write):
 def finished(shared_federation):
     config = shared_federation.config()
     folder = RunFolder.open(config)
-    training = train(config, shared_federation.grid())
+    training = train(config, SiteGrid())
     assert CHECKPOINT_FILE in names_in(folder.path)
     return folder, training, folder.finish(training)
 
@@ -124,7 +125,7 @@ class TestFinish:
         rows = "".join(f"{'CC' if row % 2 else 'MLO'}\n" for row in range(num_lesions))
         federation.holdout.with_suffix(".csv").write_text("view\n" + rows)
         config = federation.config()
-        results = RunFolder.open(config).finish(train(config, federation.grid()))
+        results = RunFolder.open(config).finish(train(config, SiteGrid()))
         groups = [(group.attribute, group.value, group.num_lesions) for group in results.evidence.groups]
         assert groups == [("view", "CC", 60), ("view", "MLO", 60)]
 
@@ -138,7 +139,7 @@ class TestFinish:
     def test_a_server_without_lesions_leaves_the_sites_exact_counts(self, federation):
         config = federation.config(has_lesions=False)
         folder = RunFolder.open(config)
-        training = train(config, federation.grid())
+        training = train(config, SiteGrid())
         results = folder.finish(training)
         assert names_in(folder.path) == {*WRITTEN, HISTOGRAM_FILE} - {PREDICTIONS_FILE}
         counts, test = counts_from_csv(folder.path / HISTOGRAM_FILE), training.last.metrics.site_test
@@ -148,7 +149,7 @@ class TestFinish:
     def test_noisy_counts_are_neither_stored_nor_drawn(self, federation):
         config = federation.config("evaluation.privacy=dp", "evaluation.target_epsilon=1000", has_lesions=False)
         folder = RunFolder.open(config)
-        results = folder.finish(train(config, federation.grid()))
+        results = folder.finish(train(config, SiteGrid()))
         assert names_in(folder.path) == {CONFIG_FILE, MODEL_FILE, ROUNDS_FILE, RESULTS_FILE}
         assert results.evidence is None
         assert results.final.num_lesions is None
@@ -160,7 +161,7 @@ class TestInterruption:
         spy_on_writes(monkeypatch, lambda path: written.append(path.name))
         config = federation.config()
         folder = RunFolder.open(config)
-        folder.finish(train(config, federation.grid()))
+        folder.finish(train(config, SiteGrid()))
         assert written == WRITTEN
 
     @pytest.mark.parametrize("num_files", range(len(WRITTEN)))
@@ -174,11 +175,11 @@ class TestInterruption:
         with pytest.MonkeyPatch.context() as monkeypatch:
             spy_on_writes(monkeypatch, interrupt)
             with pytest.raises(KeyboardInterrupt, match="power cut"):
-                RunFolder.open(config).finish(train(config, federation.grid()))
+                RunFolder.open(config).finish(train(config, SiteGrid()))
         left = names_in(config.run.dir)
         # After training has begun there is a checkpoint to go on from.
         assert left == {*WRITTEN[:num_files], *([CHECKPOINT_FILE] if num_files else [])}
-        grid = federation.grid()
+        grid = SiteGrid()
         results = RunFolder.open(config).finish(train(config, grid))
         assert min(grid.asked("train")) == (4 if num_files else 1)
         assert names_in(config.run.dir) == set(WRITTEN)
@@ -187,7 +188,7 @@ class TestInterruption:
     def test_with_results_the_checkpoint_may_stay_behind_without_harm(self, federation, monkeypatch):
         config = federation.config()
         folder = RunFolder.open(config)
-        training = train(config, federation.grid())
+        training = train(config, SiteGrid())
 
         def interrupt(path):
             raise KeyboardInterrupt("power cut")

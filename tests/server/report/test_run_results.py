@@ -14,6 +14,7 @@ from server.results.document import AurocSource, PrivacyUnit, RunProvenance, Thr
 from server.results.evidence import Level
 from shared_model.data.lesions import Lesions
 from shared_model.errors import RoundError
+from tests.scripted_federation import NUM_PATIENTS, SITES, SiteGrid
 
 PROVENANCE = RunProvenance(
     source_fingerprint="a" * 64,
@@ -43,7 +44,7 @@ def predictions_of(federation, training):
 @pytest.fixture(scope="module")
 def with_holdout(shared_federation):
     config = shared_federation.config(run_dir=shared_federation.folder / "with_holdout")
-    training = train(config, shared_federation.grid())
+    training = train(config, SiteGrid())
     predictions = predictions_of(shared_federation, training)
     return results_of(training, config, predictions), training, predictions
 
@@ -51,7 +52,7 @@ def with_holdout(shared_federation):
 @pytest.fixture(scope="module")
 def with_histograms(shared_federation):
     config = shared_federation.config(has_lesions=False, run_dir=shared_federation.folder / "with_histograms")
-    training = train(config, shared_federation.grid())
+    training = train(config, SiteGrid())
     return results_of(training, config), training
 
 
@@ -91,7 +92,7 @@ class TestFinal:
 
     def test_noisy_histograms_give_a_standard_error_and_no_evidence(self, federation):
         config = federation.config("evaluation.privacy=dp", "evaluation.target_epsilon=100", has_lesions=False)
-        results = results_of(train(config, federation.grid()), config)
+        results = results_of(train(config, SiteGrid()), config)
         assert results.final.auroc_site_histograms_noise_standard_error > 0
         assert results.final.num_lesions is None
         assert results.evidence is None
@@ -109,18 +110,18 @@ class TestFinal:
 class TestSites:
     def test_every_site_with_what_it_declared_and_spent(self, with_holdout, federation):
         results, training, _ = with_holdout
-        assert [site.site for site in results.sites] == sorted(federation.sites)
+        assert [site.site for site in results.sites] == sorted(SITES)
         for site in results.sites:
-            assert site.num_patients_declared == federation.num_patients[site.site]
+            assert site.num_patients_declared == NUM_PATIENTS[site.site]
             assert (site.epsilon, site.delta) == (2.0, 1e-4)
-            assert site.noise_multiplier == 1.0 + federation.sites.index(site.site)
+            assert site.noise_multiplier == 1.0 + SITES.index(site.site)
             test = training.last.sites[site.site].test
             assert site.num_test_lesions == test.num_lesions == 20
             assert site.auroc == histogram_auroc(test).value
 
     def test_without_privacy_and_counts_there_is_little_to_say(self, federation):
         config = federation.config("privacy=off", "evaluation.privacy=none")
-        training = train(config, federation.grid())
+        training = train(config, SiteGrid())
         results = results_of(training, config, predictions_of(federation, training))
         for site in results.sites:
             assert (site.epsilon, site.delta, site.noise_multiplier) == (None, None, None)
@@ -132,7 +133,7 @@ class TestPrivacy:
     @staticmethod
     def privacy_of(federation, *overrides):
         config = federation.config(*overrides)
-        training = train(config, federation.grid())
+        training = train(config, SiteGrid())
         return results_of(training, config, predictions_of(federation, training)).privacy
 
     def test_the_promise_of_a_private_run(self, federation):
