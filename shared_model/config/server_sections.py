@@ -64,7 +64,7 @@ class FederationConfig:
         num_sites = len(self.sites)
         expectation = f"<= {num_sites}, the number of federation.sites: name more sites or lower it"
         require(self.min_sites <= num_sites, expectation, min_sites=self.min_sites)
-        expectation = "null, or one node for each of federation.sites"
+        expectation = "to be null, or one node for each of federation.sites"
         require(self.node_ids is None or len(self.node_ids) == num_sites, expectation, node_ids=self.node_ids)
 
 

@@ -105,6 +105,15 @@ def test_a_file_that_is_no_policy(tmp_path, text):
         SitePolicy.load(path)
 
 
+def test_no_limit_may_stand_twice_or_be_infinite(tmp_path):
+    path = tmp_path / "policy.yaml"
+    path.write_text(HOSPITAL.read_text() + "max_epsilon: 800.0\n")
+    with pytest.raises(ConfigError, match=r"Expected every key once, got max_epsilon more than once\."):
+        SitePolicy.load(path)
+    with pytest.raises(ConfigError, match=r"Expected max_grad_norm=inf to be finite\."):
+        policy_of(tmp_path, max_grad_norm=float("inf"))
+
+
 def test_no_limit_may_be_forgotten(tmp_path):
     values = yaml.safe_load(HOSPITAL.read_text())
     del values["min_patients"]
