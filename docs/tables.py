@@ -163,11 +163,13 @@ def record(name: str, arguments: Sequence[str]) -> None:
     """
     from shared_model.config.fingerprints import source_fingerprint  # noqa: PLC0415, refreshing needs nothing of ours
 
+    # Before the command runs: somebody may change a file meanwhile.
+    source = source_fingerprint()[:12]
     environment = {**os.environ, "COLUMNS": _COLUMNS, "NO_COLOR": "1"}
     command = [sys.executable, "-m", "simulations.commands", *arguments]
     found = subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603, our own command
     lines = "\n".join(line.rstrip() for line in found.stdout.splitlines()).strip("\n")
-    provenance = f"{PROVENANCE}source {source_fingerprint()[:12]}, fedmammo {' '.join(arguments)}"
+    provenance = f"{PROVENANCE}source {source}, fedmammo {' '.join(arguments)}"
     (GENERATED / name).write_text(f"{lines}\n\n{provenance}\n", encoding="utf-8")
 
 
