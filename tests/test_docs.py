@@ -199,7 +199,9 @@ def test_every_generated_file_names_its_source_and_is_shown(path):
     if path.suffix == ".csv":
         assert path.with_suffix(".md").exists()
         return
-    *_, last = path.read_text(encoding="utf-8").splitlines()
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"(?<![\w.)])/\w", text), "a path of the machine that wrote it"
+    *_, last = text.splitlines()
     provenance = re.fullmatch(
         rf"{tables.PROVENANCE}source [0-9a-f]{{12}}(?: and [0-9a-f]{{12}})*, (seeds \d+(?:, \d+)*|fedmammo .+)", last
     )
