@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import reprlib
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from enum import StrEnum
 from types import NoneType, UnionType
 from typing import Annotated, Any
@@ -37,12 +37,17 @@ def sentence(error: ValidationError, kind: type, path: str) -> str:
         path: what the keys follow, for example ``results``; empty for none.
     """
     faults = error.errors(include_url=False)
-    for chosen in (_UNKNOWN, {"missing"}):
-        places = [fault["loc"] for fault in faults if fault["type"] in chosen]
-        if places:
-            folder = places[0][:-1]
-            keys = sorted(_dotted(path, (*folder, str(place[-1]))) for place in places if place[:-1] == folder)
-            return _missing_keys(keys) if chosen is not _UNKNOWN else _unknown_keys(keys, kind, path, folder)
+    folder, names = _keys(faults, _UNKNOWN)
+    if names:
+        known = [field.name for field in dataclasses.fields(_Hint.at(kind, folder).base)]
+        # Compared without their folder: a long one would make all of them alike.
+        near = nearest(names[0], known) if len(names) == 1 else None
+        near = _dotted(path, (*folder, near)) if near else None
+        return unknown_keys([_dotted(path, (*folder, name)) for name in names], near=near, known=known)
+    folder, names = _keys(faults, {"missing"})
+    if names:
+        listed = ", ".join(_dotted(path, (*folder, name)) for name in names)
+        return f"Missing {'key' if len(names) == 1 else 'keys'} {listed}; every key must be given."
     return _wrong_value(faults[0], kind, path)
 
 
@@ -87,14 +92,11 @@ def quoted(value: object) -> str:
     return "null" if value is None else " ".join(_SHORT.repr(value).split())
 
 
-def _unknown_keys(keys: Sequence[str], kind: type, path: str, folder: Sequence[object]) -> str:
-    known = [field.name for field in dataclasses.fields(_Hint.at(kind, folder).base)]
-    dotted = [_dotted(path, (*folder, name)) for name in known]
-    return unknown_keys(keys, near=nearest(keys[0], dotted) if len(keys) == 1 else None, known=known)
-
-
-def _missing_keys(keys: Sequence[str]) -> str:
-    return f"Missing {'key' if len(keys) == 1 else 'keys'} {', '.join(keys)}; every key must be given."
+def _keys(faults: Sequence[ErrorDetails], kinds: Set[str]) -> tuple[tuple[int | str, ...], list[str]]:
+    """Return the mapping in which the first fault of ``kinds`` lies, and the keys of all of them that lie in it."""
+    places = [fault["loc"] for fault in faults if fault["type"] in kinds]
+    folder = places[0][:-1] if places else ()
+    return folder, sorted(str(place[-1]) for place in places if place[:-1] == folder)
 
 
 def _wrong_value(fault: ErrorDetails, kind: type, path: str) -> str:

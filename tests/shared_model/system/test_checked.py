@@ -167,6 +167,11 @@ def test_the_path_stands_before_every_key():
         build(Basket, PLAIN | {"least": 9}, path="fruits")
 
 
+def test_a_long_path_makes_no_key_alike_to_another():
+    with pytest.raises(ConfigError, match=r"^Unknown key a\.long\.path\.surprise\. Known here: weight, "):
+        build(Basket, PLAIN | {"surprise": 1}, path="a.long.path")
+
+
 def test_whoever_builds_it_directly_is_told_alike():
     with pytest.raises(ValueError, match=r"^Expected basket\.box\.count=0 in \[1, 10\)\.$"):
         Box(count=0, fruit=None)
