@@ -34,18 +34,18 @@ def main(grid: Grid, context: Context) -> None:
     audit.record("begun", config=config_fingerprint(config), source=source_fingerprint())
 
     def on_round(finished: FinishedRound) -> None:
+        """Log the round, and record in the audit log who took part and who was refused."""
         _log(finished)
         for failure in finished.failures:
             audit.record("refused", round=finished.server_round, reason=_printable(failure))
         audit.record("round", round=finished.server_round, sites=finished.num_sites, epsilon=finished.epsilon)
 
     try:
-        training = federate(grid, config, on_round=on_round)
+        folder.finish(federate(grid, config, on_round=on_round))
     except FederatedMammographyError as error:
         folder.fail(str(error))
         audit.record("failed", reason=_printable(str(error)))
         raise
-    folder.finish(training)
     audit.record("finished")
     logger.info("Results in %s", config.run.dir)
 

@@ -50,7 +50,9 @@ def _show_new_rounds(folder: Path, config: ExperimentConfig, display: RunDisplay
 
 
 def _require_unfinished(kit: ServerKit, run_id: str, folder: Path) -> None:
-    (run,) = (run for run in list_runs(kit) if run.run_id == run_id)
+    run = next((run for run in list_runs(kit) if run.run_id == run_id), None)
+    if run is None:
+        raise RoundError(f"Expected the SuperLink to know run {run_id}; fedmammo server status lists its runs.")
     if run.is_finished and not (folder / RESULTS_FILE).exists():
         failure = folder / FAILURE_FILE
         if failure.exists():

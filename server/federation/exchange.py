@@ -92,6 +92,7 @@ def train(grid: Grid, request: Request, nodes: Sequence[int], *, aggregator: Agg
     """
 
     def accept(reply: TrainReply) -> TrainReply:
+        """Pass the update on and keep the rest."""
         aggregator.add(reply.update, site=reply.site, num_patients=reply.num_patients_declared)
         return replace(reply, update={})
 
@@ -109,6 +110,7 @@ def evaluate(grid: Grid, request: Request, nodes: Sequence[int]) -> Exchange[Eva
     evaluation = request.config.evaluation
 
     def unpack(content: RecordDict) -> EvaluateReply:
+        """Read a reply with the kind of histogram that was asked for."""
         return unpack_evaluate_reply(content, evaluation=evaluation)
 
     return _exchange(

@@ -91,6 +91,7 @@ def describe_epsilon_study(study: EpsilonStudy) -> str:
     """Return in a sentence what the plot shows, for who cannot see it."""
 
     def described(epsilon: float | None) -> str:
+        """Return the mean AUC at ``epsilon`` in words."""
         value = study.mean_auroc(epsilon)
         return "-" if value is None else f"{value:.3f} at {'no privacy' if epsilon is None else f'epsilon {epsilon:g}'}"
 

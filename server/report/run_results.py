@@ -101,6 +101,7 @@ def _final_result(
     by_lesion = None if evidence is None else evidence.level(Level.LESION)
 
     def interval(name: str) -> ConfidenceInterval | None:
+        """Return the interval of an estimate by lesion."""
         estimate = None if by_lesion is None else by_lesion.estimate(name)
         return None if estimate is None else estimate.interval
 

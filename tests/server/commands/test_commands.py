@@ -1,18 +1,14 @@
 """The coordinator's commands without a SuperLink; with one they run in the rehearsal's tests."""
 
-import json
 import shutil
 import threading
 from datetime import datetime, timedelta
 
 import pytest
-import yaml
 
 from server.deployment import superlink
 from server.deployment.bundle import bundle_digest
-from server.deployment.kit import ServerKit
 from server.deployment.provision import provision
-from shared_model.errors import ConfigError
 from shared_model.system import processes
 from simulations.commands.app import main
 
@@ -122,26 +118,3 @@ def test_stop_says_how_to_go_on(kit, monkeypatch, capsys):
     assert main(["server", "stop", "--kit", str(kit), "42"]) == 0
     assert stopped == ["42"]
     assert capsys.readouterr().out == "Run 42 is stopping; fedmammo server resume goes on with it later.\n"
-
-
-class TestServerKit:
-    def test_node_ids_survive(self, kit):
-        server_kit = ServerKit.load(kit)
-        assert server_kit.node_ids() == {}
-        server_kit.write_node_ids({"mgh": 2**64 - 1, "wfu": 3})
-        assert ServerKit.load(kit).node_ids() == {"mgh": 2**64 - 1, "wfu": 3}
-
-    @pytest.mark.parametrize("content", ["[]", "x", json.dumps({"mgh": "one"})])
-    def test_damaged_node_ids(self, kit, content):
-        server_kit = ServerKit.load(kit)
-        server_kit.write_node_ids({})
-        (kit / "state" / "nodes.json").write_text(content)
-        with pytest.raises(ConfigError, match="Expected node ids in"):
-            server_kit.node_ids()
-
-    @pytest.mark.parametrize("changes", [{"port": "x"}, {"more": 1}, {"sites": "mgh"}])
-    def test_a_wrong_file(self, kit, changes):
-        path = kit / "server.yaml"
-        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
-        with pytest.raises(ConfigError, match=r"In the server's kit, .*server\.yaml: "):
-            ServerKit.load(kit)

@@ -1,7 +1,14 @@
+"""A checkpoint comes back bit for bit, belongs to one run, and is whole or not there."""
+
 import dataclasses
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from server.federation.checkpoints import (
     CHECKPOINT_FILE,
@@ -115,3 +122,53 @@ def test_damaged(checkpoint, tmp_path, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ConfigError, match="Expected a checkpoint in"):
         read_checkpoint(tmp_path, CONFIG)
+
+
+def test_a_write_that_is_interrupted_leaves_the_last_one(checkpoint, tmp_path, monkeypatch):
+    write_checkpoint(tmp_path, checkpoint, CONFIG)
+    before = as_plain(read_checkpoint(tmp_path, CONFIG))
+
+    def fail(source, target):
+        raise KeyboardInterrupt("power cut")
+
+    later = dataclasses.replace(checkpoint, rounds=(*checkpoint.rounds, dataclasses.replace(ROUND, round=3)))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        patch.setattr(Path, "replace", fail)
+        with pytest.raises(KeyboardInterrupt, match="power cut"):
+            write_checkpoint(tmp_path, later, CONFIG)
+    assert as_plain(read_checkpoint(tmp_path, CONFIG)) == before
+
+
+def test_a_later_round_replaces_an_earlier_one(checkpoint, tmp_path):
+    write_checkpoint(tmp_path, checkpoint, CONFIG)
+    later = dataclasses.replace(checkpoint, rounds=(*checkpoint.rounds, dataclasses.replace(ROUND, round=3)), sites={})
+    write_checkpoint(tmp_path, later, CONFIG)
+    assert as_plain(read_checkpoint(tmp_path, CONFIG)) == as_plain(later)
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT_FILE]
+
+
+def test_the_order_of_the_network_s_parameters_survives(checkpoint, tmp_path):
+    # A safetensors file sorts its arrays by name.
+    names = ["z.weight", "a.bias", "m"]
+    ordered = {name: np.full(2, number, dtype=np.float32) for number, name in enumerate(names)}
+    state = ServerState.from_parameters(ordered)
+    write_checkpoint(tmp_path, dataclasses.replace(checkpoint, state=state), CONFIG)
+    found = read_checkpoint(tmp_path, CONFIG).state
+    for arrays in (found.parameters, found.first_moment, found.second_moment, found.average):
+        assert list(arrays) == names
+
+
+def test_arrays_that_lie_transposed_in_memory_are_not_scrambled(checkpoint, tmp_path):
+    transposed = {"w": np.arange(6, dtype=np.float32).reshape(3, 2).T}
+    state = ServerState.from_parameters(transposed)
+    write_checkpoint(tmp_path, dataclasses.replace(checkpoint, state=state), CONFIG)
+    assert read_checkpoint(tmp_path, CONFIG).state.parameters["w"].tolist() == [[0, 2, 4], [1, 3, 5]]
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=3), elements=st.floats(width=32)))
+def test_any_array_survives_nan_and_infinity_too(checkpoint, tmp_path, array):
+    state = ServerState.from_parameters({"w": array})
+    write_checkpoint(tmp_path, dataclasses.replace(checkpoint, state=state), CONFIG)
+    assert as_plain(read_checkpoint(tmp_path, CONFIG).state.parameters) == as_plain({"w": array})

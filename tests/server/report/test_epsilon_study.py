@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.report.epsilon_study import (
     EPSILON_STUDY_FILE,
@@ -55,6 +57,57 @@ def test_drawn_at_every_promise_with_every_interval():
     assert means.get_xdata().tolist() == [1, 4]
     assert means.get_ydata() == pytest.approx([0.7, 0.81])
     assert len(axes.collections) == 3
+
+
+def legend_of(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_the_level_without_privacy_is_a_line_across():
+    (axes,) = draw_epsilon_study(STUDY).axes
+    (level,) = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert set(level.get_ydata()) == {0.86}
+    assert "no privacy: 0.860" in legend_of(axes)
+
+
+def test_without_a_run_without_privacy_there_is_no_such_line():
+    private = EpsilonStudy(points=tuple(each for each in STUDY.points if each.epsilon is not None))
+    (axes,) = draw_epsilon_study(private).axes
+    assert legend_of(axes) == ["private, mean over seeds"]
+    assert "no privacy" not in describe_epsilon_study(private)
+
+
+def test_epsilons_stand_on_a_doubling_scale_under_their_own_numbers():
+    (axes,) = draw_epsilon_study(STUDY).axes
+    assert axes.get_xscale() == "log"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "4"]
+    assert axes.get_xlabel() == "epsilon promised to every patient"
+
+
+def test_an_interval_is_drawn_from_end_to_end():
+    (axes,) = draw_epsilon_study(EpsilonStudy(points=(point(2.0, 0.75),))).axes
+    (interval,) = axes.collections
+    ((low, high),) = interval.get_segments()
+    assert (low.tolist(), high.tolist()) == ([2.0, 0.7], [2.0, 0.8])
+
+
+def test_a_run_without_an_interval_has_its_point_alone():
+    auroc = Estimate(name="auroc", value=0.75, interval=None)
+    (axes,) = draw_epsilon_study(EpsilonStudy(points=(EpsilonPoint(seed=0, epsilon=2.0, auroc=auroc),))).axes
+    assert len(axes.collections) == 0
+    assert axes.lines[0].get_ydata().tolist() == [0.75]
+
+
+@given(st.lists(st.tuples(st.sampled_from([None, 0.5, 1.0, 8.0]), st.floats(0.1, 0.9)), max_size=12))
+def test_means_are_those_of_a_loop_in_any_order(runs):
+    study = EpsilonStudy(points=tuple(point(epsilon, value, seed) for seed, (epsilon, value) in enumerate(runs)))
+    shuffled = EpsilonStudy(points=study.points[::-1])
+    assert study.epsilons == shuffled.epsilons == sorted({epsilon for epsilon, _ in runs if epsilon is not None})
+    for epsilon in (None, 0.5, 1.0, 8.0):
+        values = [value for other, value in runs if other == epsilon]
+        expected = sum(values) / len(values) if values else None
+        assert study.mean_auroc(epsilon) == (None if expected is None else pytest.approx(expected))
+        assert shuffled.mean_auroc(epsilon) == (None if expected is None else pytest.approx(expected))
 
 
 @pytest.mark.parametrize("change", [{"epsilon": -1}, {"auroc": {"name": "auroc", "value": None, "interval": None}}])

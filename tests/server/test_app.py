@@ -1,0 +1,177 @@
+"""The server's app: what it leaves behind when a run succeeds, fails, or is begun with the wrong overrides."""
+
+import json
+import logging
+import shlex
+from pathlib import Path
+
+import pytest
+from flwr.app import Context, RecordDict
+
+from server import app
+from server.app import AUDIT_FILE
+from server.report.run_folder import CONFIG_FILE, FAILURE_FILE
+from server.results.document import RESULTS_FILE, read_results
+from shared_model.config.fingerprints import config_fingerprint, source_fingerprint
+from shared_model.errors import ConfigError, DataError, RoundError
+from shared_model.system.audit_log import verify
+from tests.scripted_federation import OVERRIDES, SITES, SiteGrid
+
+
+def context(**run_config):
+    return Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=run_config)
+
+
+@pytest.fixture
+def overrides(federation, tmp_path):
+    return [
+        *OVERRIDES,
+        f"evaluation.holdout={federation.holdout}",
+        f"evaluation.public={federation.public}",
+        f"run.dir={tmp_path / 'run'}",
+    ]
+
+
+def run(overrides, grid):
+    app.main(grid, context(overrides=shlex.join(overrides)))
+
+
+def audit_of(folder):
+    """Event and facts of every line of the audit log."""
+    lines = [json.loads(line) for line in (folder / AUDIT_FILE).read_text().splitlines()]
+    return [{"event": line["event"], **line["facts"]} for line in lines]
+
+
+def events_of(folder):
+    return [entry["event"] for entry in audit_of(folder)]
+
+
+def test_flower_finds_the_app_under_its_name():
+    assert type(app.app).__name__ == "ServerApp"
+
+
+def test_a_run_leaves_its_results_and_an_audit_of_every_round(overrides, federation, tmp_path):
+    run(overrides, SiteGrid())
+    folder = tmp_path / "run"
+    assert read_results(folder / RESULTS_FILE).final.round == 4
+    assert not (folder / FAILURE_FILE).exists()
+    entries = audit_of(folder)
+    assert events_of(folder) == ["begun", *["round"] * 4, "finished"]
+    config = federation.config(run_dir=folder)
+    assert (entries[0]["config"], entries[0]["source"]) == (config_fingerprint(config), source_fingerprint())
+    assert [entry["sites"] for entry in entries[1:5]] == [3] * 4
+    assert [entry["epsilon"] for entry in entries[1:5]] == [0.5, 1.0, 1.5, 2.0]
+
+
+def test_the_audit_log_is_a_chain(overrides, tmp_path):
+    run(overrides, SiteGrid())
+    # A line for the beginning, for each round and for the end.
+    assert verify(tmp_path / "run" / AUDIT_FILE) == 6
+
+
+def test_refusals_stand_before_the_round_that_they_belong_to(overrides, tmp_path):
+    run(overrides, SiteGrid(refusals=[(2, 13)]))
+    entries = [entry for entry in audit_of(tmp_path / "run") if entry["event"] in {"round", "refused"}]
+    assert [(entry["event"], entry["round"]) for entry in entries][:4] == [
+        ("round", 1),
+        ("refused", 2),
+        # It refused to train and to evaluate.
+        ("refused", 2),
+        ("round", 2),
+    ]
+    assert entries[1]["reason"] == "node 13: refused"
+    assert entries[3]["sites"] == 2
+
+
+def test_a_run_that_fails_says_why_and_raises(overrides, tmp_path):
+    with pytest.raises(RoundError, match="Expected at least 2 valid replies in round 3"):
+        run(overrides, SiteGrid(refusals=[(3, 11), (3, 13)]))
+    folder = tmp_path / "run"
+    assert (folder / FAILURE_FILE).read_text().startswith("Expected at least 2 valid replies in round 3, got 1")
+    assert not (folder / RESULTS_FILE).exists()
+    assert events_of(folder) == ["begun", "round", "round", "failed"]
+    assert audit_of(folder)[-1]["reason"].startswith("Expected at least 2 valid replies in round 3")
+
+
+def test_a_second_attempt_goes_on_in_the_same_folder_and_log(overrides, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(RoundError, match="round 3"):
+        run(overrides, SiteGrid(refusals=[(3, 11), (3, 13)]))
+    grid = SiteGrid()
+    run(overrides, grid)
+    assert min(grid.asked("train")) == 3
+    assert not (folder / FAILURE_FILE).exists()
+    assert events_of(folder) == ["begun", "round", "round", "failed", "begun", "round", "round", "finished"]
+
+
+def test_what_a_site_says_cannot_break_the_log(overrides, tmp_path, monkeypatch):
+    def federate(grid, config, *, on_round):
+        raise RoundError("node 11: first line\nsecond\tline \x1b[31m" + "x" * 1000)
+
+    monkeypatch.setattr(app, "federate", federate)
+    with pytest.raises(RoundError, match="node 11"):
+        run(overrides, SiteGrid())
+    reason = audit_of(tmp_path / "run")[-1]["reason"]
+    assert reason.startswith("node 11: first line second line  [31mx")
+    assert len(reason) == 200
+
+
+def test_a_run_whose_results_cannot_be_made_says_why_too(overrides, federation, tmp_path):
+    federation.holdout.with_suffix(".csv").write_text("view\nCC\n")
+    with pytest.raises(DataError, match="Expected 120 rows in"):
+        run(overrides, SiteGrid())
+    assert "Expected 120 rows in" in (tmp_path / "run" / FAILURE_FILE).read_text()
+    assert events_of(tmp_path / "run") == ["begun", *["round"] * 4, "failed"]
+
+
+def test_an_error_that_is_no_fact_of_the_federation_is_not_hidden(overrides, tmp_path, monkeypatch):
+    def federate(grid, config, *, on_round):
+        raise ZeroDivisionError("a mistake of ours")
+
+    monkeypatch.setattr(app, "federate", federate)
+    with pytest.raises(ZeroDivisionError, match="a mistake of ours"):
+        run(overrides, SiteGrid())
+    assert not (tmp_path / "run" / FAILURE_FILE).exists()
+    assert events_of(tmp_path / "run") == ["begun"]
+
+
+def test_overrides_may_hold_blanks_and_quotes(overrides, tmp_path):
+    folder = tmp_path / "J\u00f6rg's study"
+    run([*overrides[:-1], f"run.dir='{folder}'".replace("J\u00f6rg's", "J\u00f6rg\\'s")], SiteGrid())
+    assert (folder / RESULTS_FILE).exists()
+
+
+def test_a_folder_with_results_is_not_run_again(overrides, tmp_path):
+    run(overrides, SiteGrid())
+    before = (tmp_path / "run" / RESULTS_FILE).read_bytes()
+    grid = SiteGrid()
+    with pytest.raises(ConfigError, match="without the results of another run"):
+        run(overrides, grid)
+    assert grid.requests == []
+    assert (tmp_path / "run" / RESULTS_FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize("value", [3, 1.5, True])
+def test_overrides_must_be_text(value):
+    with pytest.raises(ConfigError, match=rf"Expected run configuration overrides={value} to be a string"):
+        app.main(SiteGrid(), context(overrides=value))
+
+
+def test_a_wrong_override_begins_nothing(overrides, tmp_path):
+    with pytest.raises(ConfigError, match="num_round"):
+        run([*overrides, "training.num_round=3"], SiteGrid())
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_log_has_a_line_for_every_round(overrides, tmp_path, caplog):
+    with caplog.at_level(logging.INFO, logger="server.app"):
+        run(overrides, SiteGrid())
+    lines = [record.getMessage() for record in caplog.records if record.name == "server.app"]
+    assert [line.split(":")[0] for line in lines[:4]] == [f"Round {number}" for number in (1, 2, 3, 4)]
+    assert lines[0].endswith(f"{len(SITES)} sites, epsilon 0.5")
+    assert lines[-1] == f"Results in {tmp_path / 'run'}"
+
+
+def test_the_configuration_of_the_folder_is_the_one_of_the_overrides(overrides, tmp_path):
+    run(overrides, SiteGrid())
+    assert f"holdout: {Path(overrides[-3].split('=')[1])}" in (tmp_path / "run" / CONFIG_FILE).read_text()
