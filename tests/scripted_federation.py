@@ -6,6 +6,7 @@ that it is sent, so that a training can be computed a second way; its histograms
 
 import csv
 import dataclasses
+import functools
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -192,8 +193,22 @@ class ScriptedFederation:
 
     def config(self, *overrides: str, run_dir: Path | None = None, has_lesions: bool = True):
         """A private training of four rounds; with ``has_lesions`` the server has test and public lesions."""
-        own = [f"evaluation.holdout={self.holdout}", f"evaluation.public={self.public}"] if has_lesions else []
-        return compose([*OVERRIDES, *own, f"run.dir={run_dir or self.folder / 'run'}", *overrides])
+        composed, folder = _compose(*OVERRIDES, *overrides), str(run_dir or self.folder / "run")
+        paths = {"holdout": str(self.holdout), "public": str(self.public)} if has_lesions else {}
+        given = {override.split("=")[0].removeprefix("evaluation.") for override in overrides}
+        paths = {name: path for name, path in paths.items() if name not in given}
+        return dataclasses.replace(
+            composed,
+            run=dataclasses.replace(composed.run, dir=folder),
+            federation=dataclasses.replace(composed.federation, ledger_dir=f"{folder}/ledgers"),
+            evaluation=dataclasses.replace(composed.evaluation, **paths),
+        )
+
+
+@functools.cache
+def _compose(*overrides: str):
+    """Hydra takes a fifth of a second, and many tests differ in their folders alone."""
+    return compose(list(overrides))
 
 
 def write_lesions(folder: Path) -> ScriptedFederation:

@@ -3,7 +3,6 @@
 import json
 import logging
 import shlex
-from pathlib import Path
 
 import pytest
 from flwr.app import Context, RecordDict
@@ -22,14 +21,23 @@ def context(**run_config):
     return Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=run_config)
 
 
+def overrides_of(federation, folder):
+    lesions = (f"evaluation.holdout={federation.holdout}", f"evaluation.public={federation.public}")
+    return [*OVERRIDES, *lesions, f"run.dir={folder}"]
+
+
 @pytest.fixture
 def overrides(federation, tmp_path):
-    return [
-        *OVERRIDES,
-        f"evaluation.holdout={federation.holdout}",
-        f"evaluation.public={federation.public}",
-        f"run.dir={tmp_path / 'run'}",
-    ]
+    return overrides_of(federation, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def finished(shared_federation):
+    """The overrides and folder of a run that succeeded; no test changes them."""
+    folder = shared_federation.folder / "run"
+    overrides = overrides_of(shared_federation, folder)
+    run(overrides, SiteGrid())
+    return overrides, folder
 
 
 def run(overrides, grid):
@@ -50,23 +58,22 @@ def test_flower_finds_the_app_under_its_name():
     assert type(app.app).__name__ == "ServerApp"
 
 
-def test_a_run_leaves_its_results_and_an_audit_of_every_round(overrides, federation, tmp_path):
-    run(overrides, SiteGrid())
-    folder = tmp_path / "run"
+def test_a_run_leaves_its_results_and_an_audit_of_every_round(finished, shared_federation):
+    _, folder = finished
     assert read_results(folder / RESULTS_FILE).final.round == 4
     assert not (folder / FAILURE_FILE).exists()
     entries = audit_of(folder)
     assert events_of(folder) == ["begun", *["round"] * 4, "finished"]
-    config = federation.config(run_dir=folder)
+    config = shared_federation.config(run_dir=folder)
     assert (entries[0]["config"], entries[0]["source"]) == (config_fingerprint(config), source_fingerprint())
     assert [entry["sites"] for entry in entries[1:5]] == [3] * 4
     assert [entry["epsilon"] for entry in entries[1:5]] == [0.5, 1.0, 1.5, 2.0]
 
 
-def test_the_audit_log_is_a_chain(overrides, tmp_path):
-    run(overrides, SiteGrid())
+def test_the_audit_log_is_a_chain(finished):
+    _, folder = finished
     # A line for the beginning, for each round and for the end.
-    assert verify(tmp_path / "run" / AUDIT_FILE) == 6
+    assert verify(folder / AUDIT_FILE) == 6
 
 
 def test_refusals_stand_before_the_round_that_they_belong_to(overrides, tmp_path):
@@ -141,14 +148,14 @@ def test_overrides_may_hold_blanks_and_quotes(overrides, tmp_path):
     assert (folder / RESULTS_FILE).exists()
 
 
-def test_a_folder_with_results_is_not_run_again(overrides, tmp_path):
-    run(overrides, SiteGrid())
-    before = (tmp_path / "run" / RESULTS_FILE).read_bytes()
+def test_a_folder_with_results_is_not_run_again(finished):
+    overrides, folder = finished
+    before = (folder / RESULTS_FILE).read_bytes()
     grid = SiteGrid()
     with pytest.raises(ConfigError, match="without the results of another run"):
         run(overrides, grid)
     assert grid.requests == []
-    assert (tmp_path / "run" / RESULTS_FILE).read_bytes() == before
+    assert (folder / RESULTS_FILE).read_bytes() == before
 
 
 @pytest.mark.parametrize("value", [3, 1.5, True])
@@ -172,6 +179,6 @@ def test_the_log_has_a_line_for_every_round(overrides, tmp_path, caplog):
     assert lines[-1] == f"Results in {tmp_path / 'run'}"
 
 
-def test_the_configuration_of_the_folder_is_the_one_of_the_overrides(overrides, tmp_path):
-    run(overrides, SiteGrid())
-    assert f"holdout: {Path(overrides[-3].split('=')[1])}" in (tmp_path / "run" / CONFIG_FILE).read_text()
+def test_the_configuration_of_the_folder_is_the_one_of_the_overrides(finished, shared_federation):
+    _, folder = finished
+    assert f"holdout: {shared_federation.holdout}" in (folder / CONFIG_FILE).read_text()
