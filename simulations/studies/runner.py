@@ -1,7 +1,7 @@
-"""Runs the cells of a study, several at the same time in processes of their own, and reads what they found.
+"""Runs the jobs of a study, several at the same time in processes of their own.
 
-Every cell is an ordinary run with a folder of its own: one with results is not run again, and one that was cut off goes
-on from its last round. Noise apart, what is found depends neither on the number of processes nor on interruptions.
+Every job is an ordinary run with a folder of its own: one with results is not run again, and one that was cut off goes
+on from its last round. Noise apart, results depend neither on the number of processes nor on interruptions.
 """
 
 import json
@@ -15,60 +15,31 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from server.evaluation.predictions import PREDICTIONS_FILE, Predictions
-from server.results.document import RESULTS_FILE, read_results
-from server.results.estimate import shown
 from shared_model import errors
-from shared_model.config.choices import PrivacyMode
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import FederatedMammographyError
-from shared_model.metrics import delong
-from shared_model.metrics.delong import PairedComparison
 from simulations.federation.simulation import simulate
-from simulations.studies.tables import Row
+from simulations.studies.jobs import Job
 
-_GRACE_SECONDS = 10.0
+_GRACE_SECONDS = 60.0
 """Until a process that was told to stop is killed: many times the round that its sites finish first."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One run of a study, ready to start."""
-
-    name: str
-    config: ExperimentConfig
-
-    @property
-    def folder(self) -> Path:
-        """Where the run lies."""
-        return Path(self.config.run.dir)
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether there is nothing left to run."""
-        return (self.folder / RESULTS_FILE).exists()
-
-
-Observer = Callable[[Job], None]
+JobCallback = Callable[[Job], None]
 
 
 def default_workers() -> int:
-    """Return how many processes run cells unless somebody says otherwise: 2, or 1 on a single core."""
+    """Return how many processes run jobs unless somebody says otherwise: 2, or 1 on a single core."""
     return min(2, os.cpu_count() or 1)
 
 
-def run_cells(jobs: Sequence[Job], *, num_workers: int, on_start: Observer, on_done: Observer) -> None:
-    """Run what has no results yet.
+def run_jobs(jobs: Sequence[Job], *, num_workers: int, on_start: JobCallback, on_done: JobCallback) -> None:
+    """Run the jobs that have no results yet.
 
     Args:
         jobs: each with a folder of its own.
@@ -95,7 +66,7 @@ def run_cells(jobs: Sequence[Job], *, num_workers: int, on_start: Observer, on_d
         _run_in_processes(missing, num_workers, on_start, on_done)
 
 
-def _run_here(jobs: Iterable[Job], on_start: Observer, on_done: Observer) -> None:
+def _run_here(jobs: Iterable[Job], on_start: JobCallback, on_done: JobCallback) -> None:
     for job in jobs:
         on_start(job)
         try:
@@ -107,10 +78,10 @@ def _run_here(jobs: Iterable[Job], on_start: Observer, on_done: Observer) -> Non
 
 def _named(job: Job, error: FederatedMammographyError) -> FederatedMammographyError:
     # For instance a run that was killed within a round: what its sites have spent stays spent.
-    return type(error)(f"{job.name}: {error} To run this cell anew, remove {job.folder}.")
+    return type(error)(f"{job.name}: {error} To run it anew, remove {job.folder}.")
 
 
-def _run_in_processes(jobs: Iterable[Job], num_workers: int, on_start: Observer, on_done: Observer) -> None:
+def _run_in_processes(jobs: Iterable[Job], num_workers: int, on_start: JobCallback, on_done: JobCallback) -> None:
     # No job waits in the pool's own queue, so that a process which is told to stop has nothing to go on with.
     waiting, running = deque(jobs), dict[Future[str], Job]()
     try:
@@ -129,7 +100,7 @@ def _run_in_processes(jobs: Iterable[Job], num_workers: int, on_start: Observer,
             raise
         names = " or ".join(job.name for job in running.values())
         raise FederatedMammographyError(
-            f"Expected every process to finish its cell, that of {names} was killed, perhaps for want of memory. "
+            f"Expected every process to finish its run, that of {names} was killed, perhaps for want of memory. "
             "The same command goes on where this one stopped."
         ) from error
 
@@ -194,7 +165,7 @@ def _stop_with_parent() -> None:
 
 
 def _run(config: str) -> str:
-    """Run one cell in this process.
+    """Run one job in this process.
 
     Returns:
         Class and message of what went wrong as JSON; nothing if all went well.
@@ -223,89 +194,3 @@ def _leave() -> NoReturn:
         if thread is not threading.main_thread() and not thread.daemon:
             thread.join()
     os._exit(1)
-
-
-class CellDisplay:
-    """What a person sees of cells that run: a bar on a terminal, elsewhere a line for every finished cell."""
-
-    def __init__(self, console: Console) -> None:
-        """Begin with what comes before the cells."""
-        columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._console = console
-        self._progress = Progress(*columns, console=console)
-        self._task = self._progress.add_task("data", total=None)
-        self._running: list[Job] = []
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def begin(self, num_cells: int) -> None:
-        """Show how many cells there are."""
-        self._progress.update(self._task, total=num_cells, description="")
-
-    def on_start(self, job: Job) -> None:
-        """Show that a cell runs."""
-        self._running.append(job)
-        self._describe()
-
-    def on_done(self, job: Job) -> None:
-        """Show that a cell has results."""
-        self._running = [other for other in self._running if other is not job]
-        self._describe()
-        self._progress.advance(self._task)
-        if not self._console.is_terminal:
-            auroc = shown(read_row(job, first=None).figure("auroc"))
-            self._console.print(f"seed {job.config.seed}  {job.name}  AUC {auroc}", highlight=False, soft_wrap=True)
-
-    def _describe(self) -> None:
-        self._progress.update(self._task, description=" + ".join(map(_title, self._running)))
-
-
-def _title(job: Job) -> str:
-    return f"seed {job.config.seed}: {job.name}"
-
-
-def read_rows(jobs: Iterable[Job]) -> list[Row]:
-    """Return a row for every finished run, compared with the first of the same seed."""
-    first: dict[int, Predictions] = {}
-    rows = []
-    for job in jobs:
-        seed = job.config.seed
-        rows.append(read_row(job, first=first.get(seed)))
-        if seed not in first:
-            first[seed] = Predictions.from_csv(job.folder / PREDICTIONS_FILE)
-    return rows
-
-
-def read_row(job: Job, *, first: Predictions | None) -> Row:
-    """Return what a finished run found.
-
-    Args:
-        job: with results in its folder.
-        first: of the run that this one is compared with; None compares with nothing.
-    """
-    privacy, results = job.config.privacy, read_results(job.folder / RESULTS_FILE)
-    return Row(
-        cell=job.name,
-        seed=job.config.seed,
-        epsilon=privacy.target_epsilon if privacy.mode is PrivacyMode.PATIENT else None,
-        evidence=results.evidence,
-        against_first=None if first is None else _compare(Predictions.from_csv(job.folder / PREDICTIONS_FILE), first),
-        source=results.provenance.source_fingerprint,
-    )
-
-
-def _compare(mine: Predictions, first: Predictions) -> PairedComparison | None:
-    """Compare on the same lesions; None on others, or where a class has too few patients."""
-    if not mine.has_same_lesions(first):
-        return None
-    try:
-        return delong.compare(mine.labels, mine.scores, first.scores, mine.patients)
-    except ValueError:
-        return None

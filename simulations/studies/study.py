@@ -1,7 +1,7 @@
 """Studies: several runs that answer one question, and a table of them.
 
-Every cell of a study is an ordinary run with a folder of its own. A study that was interrupted goes on where it
-stopped: cells with results are not run again, one that was cut off goes on from its last round.
+Every run of a study is an ordinary one with a folder of its own. A study that was interrupted goes on where it stopped:
+runs with results are not repeated, one that was cut off goes on from its last round.
 """
 
 import itertools
@@ -25,35 +25,25 @@ from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError
 from shared_model.system.files import write_atomically
 from simulations.federation.prepare import prepare
-from simulations.studies.privacy_utility import UTILITY, utility_cells
-from simulations.studies.protocols import NO_PRIVACY, PROTOCOLS, Cell, Ground, cross_validation
+from simulations.studies.display import StudyDisplay
+from simulations.studies.jobs import Job
+from simulations.studies.plots import epsilon_study, write_site_plot
+from simulations.studies.privacy_utility import UTILITY, utility_runs
+from simulations.studies.protocols import NO_PRIVACY, PROTOCOLS, StudyData, StudyRun, cross_validation
 from simulations.studies.purposes import CROSS_VALIDATION, SEARCH
-from simulations.studies.recipe_search import (
-    Candidate,
-    search_cells,
-    search_table,
-    write_search,
-)
-from simulations.studies.runner import CellDisplay, Job, read_rows, run_cells
-from simulations.studies.tables import (
-    Row,
-    brief_cells,
-    print_table,
-    provenance,
-    summarise,
-    summary_cells,
-    sweep_of,
-    write_site_figure,
-    write_tables,
-)
+from simulations.studies.recipe_search import Candidate, search_runs, search_table, write_search
+from simulations.studies.results import Row, read_rows, summarise
+from simulations.studies.runner import run_jobs
+from simulations.studies.tables import brief_table, provenance, summary_table, write_tables
 from simulations.studies.tabular_baseline import tabular_baselines
+from simulations.studies.text_tables import print_table
 
 _STUDY_FILE = "study_overrides.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What was asked for."""
+    """What is run: a protocol, for every seed, with overrides that all runs share."""
 
     protocol: str
     overrides: tuple[str, ...]
@@ -64,13 +54,13 @@ class Study:
     candidates: tuple[Candidate, ...] = ()
     """Of a search."""
 
-    def begin(self) -> None:
+    def open_folder(self) -> None:
         """Make the folder, or find the same study in it.
 
         Raises:
             ConfigError: it holds another study, or cannot be written.
         """
-        asked = {
+        request = {
             "protocol": self.protocol,
             "overrides": list(self.overrides),
             "num_folds": self.num_folds,
@@ -78,79 +68,83 @@ class Study:
         }
         path = self.folder / _STUDY_FILE
         try:
-            if path.exists() and json.loads(path.read_bytes()) != asked:
+            if path.exists() and json.loads(path.read_bytes()) != request:
                 raise ConfigError(f"Expected the same study as before in {self.folder}; name another with --out.")
-            write_atomically(path, json.dumps(asked, indent=2).encode())
+            write_atomically(path, json.dumps(request, indent=2).encode())
         except (OSError, ValueError) as error:
             raise ConfigError(f"Expected {self.folder} to be a folder that can be written: {error}.") from error
 
-    def ground(self, seed: int, more: Sequence[str] = ()) -> Ground:
-        """Prepare the data of one seed, with ``more`` overrides."""
-        folder = self.folder / f"seed-{seed}" / "data"
-        config = compose([*self.overrides, *more, f"seed={seed}", override("run.dir", str(folder))])
-        return Ground.of(prepare(config, on_progress=lambda *_: None))
+    def prepare_data(self, seed: int, more_overrides: Sequence[str] = ()) -> StudyData:
+        """Prepare the data of one seed.
 
-    def cells(self, ground: Ground) -> list[Cell]:
+        Args:
+            seed: of the runs.
+            more_overrides: of some runs, which change what is prepared.
+        """
+        folder = self.folder / f"seed-{seed}" / "data"
+        config = compose([*self.overrides, *more_overrides, f"seed={seed}", override("run.dir", str(folder))])
+        return StudyData.from_prepared(prepare(config, on_progress=lambda *_: None))
+
+    def runs(self, data: StudyData) -> list[StudyRun]:
         """Return the runs of one seed."""
         if self.protocol == CROSS_VALIDATION:
-            return cross_validation(ground, num_folds=self.num_folds)
+            return cross_validation(data, num_folds=self.num_folds)
         if self.protocol == SEARCH:
-            # Folds are files of what the network reads, which a candidate may change.
-            grounds = {candidate: self.ground(ground.config.seed, candidate.overrides) for candidate in self.candidates}
-            return [
-                cell
-                for candidate, of_candidate in grounds.items()
-                for cell in search_cells(of_candidate, candidate, num_folds=self.num_folds)
-            ]
-        return utility_cells(ground) if self.protocol == UTILITY else PROTOCOLS[self.protocol](ground)
+            return [run for candidate in self.candidates for run in self._search_runs(candidate, data.config.seed)]
+        return utility_runs(data) if self.protocol == UTILITY else PROTOCOLS[self.protocol](data)
 
-    def run_folder(self, cell: str, seed: int) -> Path:
-        """Return where the run of one cell lies."""
-        return self.folder / f"seed-{seed}" / cell.replace(",", "").replace(" ", "-")
+    def _search_runs(self, candidate: Candidate, seed: int) -> list[StudyRun]:
+        # Folds are files of what the network reads, which a candidate may change.
+        return search_runs(self.prepare_data(seed, candidate.overrides), candidate, num_folds=self.num_folds)
 
-    def jobs(self, ground: Ground, seed: int) -> list[Job]:
+    def run_folder(self, run: str, seed: int) -> Path:
+        """Return the folder of the run of this name."""
+        return self.folder / f"seed-{seed}" / run.replace(",", "").replace(" ", "-")
+
+    def jobs(self, data: StudyData, seed: int) -> list[Job]:
         """Return the runs of one seed, ready to start."""
-        return [Job(name=cell.name, config=self.config(cell, seed)) for cell in self.cells(ground)]
+        return [Job(name=run.name, config=self.config(run, seed)) for run in self.runs(data)]
 
-    def config(self, cell: Cell, seed: int) -> ExperimentConfig:
+    def config(self, run: StudyRun, seed: int) -> ExperimentConfig:
         """Return the configuration of one run."""
-        folder = self.run_folder(cell.name, seed)
+        folder = self.run_folder(run.name, seed)
         kept = self.overrides
-        if NO_PRIVACY in cell.overrides:
-            # What was asked of the private runs has no place in one without privacy.
+        if NO_PRIVACY in run.overrides:
+            # Overrides of the private runs' privacy do not fit one without privacy.
             kept = tuple(override for override in kept if not override.startswith(("privacy.", "privacy=")))
-        return compose([*kept, f"seed={seed}", *cell.overrides, override("run.dir", str(folder))])
+        return compose([*kept, f"seed={seed}", *run.overrides, override("run.dir", str(folder))])
 
 
 def run_study(study: Study, console: Console, *, num_workers: int) -> list[Row]:
-    """Run what is missing and return a row for every cell and seed.
+    """Run what is missing and return a row for every run and seed.
 
     Raises:
         FederatedMammographyError: as a run.
     """
-    study.begin()
-    with CellDisplay(console) as display:
-        grounds = {seed: study.ground(seed) for seed in study.seeds}
-        jobs = {seed: study.jobs(ground, seed) for seed, ground in grounds.items()}
-        cells = list(itertools.chain.from_iterable(jobs.values()))
-        display.begin(len(cells))
-        run_cells(cells, num_workers=num_workers, on_start=display.on_start, on_done=display.on_done)
+    study.open_folder()
+    with StudyDisplay(console) as display:
+        data = {seed: study.prepare_data(seed) for seed in study.seeds}
+        jobs = {seed: study.jobs(data_of_seed, seed) for seed, data_of_seed in data.items()}
+        all_jobs = list(itertools.chain.from_iterable(jobs.values()))
+        display.begin(len(all_jobs))
+        run_jobs(all_jobs, num_workers=num_workers, on_start=display.on_start, on_done=display.on_done)
     rows: list[Row] = []
-    for seed, ground in grounds.items():
+    for seed, data_of_seed in data.items():
         rows += read_rows(jobs[seed])
         if study.protocol == "baselines":
-            rows += _tabular(ground, seed)
+            rows += _tabular_rows(data_of_seed, seed)
     return rows
 
 
-def _tabular(ground: Ground, seed: int) -> list[Row]:
-    path = Path(str(ground.config.evaluation.holdout))
+def _tabular_rows(data: StudyData, seed: int) -> list[Row]:
+    """Return the rows of the baselines that need no network."""
+    path = Path(str(data.config.evaluation.holdout))
     holdout = Lesions.load(path)
     test = Predictions.from_lesions(holdout, np.zeros(len(holdout)), read_attributes(path, len(holdout)))
-    found = tabular_baselines(ground.prepared, holdout, test)
+    baselines = tabular_baselines(data.prepared, holdout, test)
     return [
-        Row(cell=name, seed=seed, epsilon=None, evidence=evidence, against_first=None, source=source_fingerprint())
-        for name, evidence in found.items()
+        Row(run=name, seed=seed, epsilon=None, evidence=evidence, against_first=None, source=source_fingerprint())
+        for name, evidence in baselines.items()
     ]
 
 
@@ -160,28 +154,28 @@ def report(study: Study, rows: Sequence[Row], console: Console) -> None:
     if study.protocol == SEARCH:
         table = search_table(rows, study.candidates, study.num_folds)
         write_search(study.folder, title, table, provenance(rows))
-        print_table(console, title, *table)
+        print_table(console, title, table)
         console.print(f"Table in {study.folder}", highlight=False, soft_wrap=True)
         return
     together = f"all {study.num_folds} folds" if study.protocol == CROSS_VALIDATION else None
     summaries = summarise(rows, together=together)
     sites = compose([*study.overrides, "run.dir=unused"]).federation.sites
-    print_table(console, title, *summary_cells(summaries))
+    print_table(console, title, summary_table(summaries))
     if len(study.seeds) == 1:
-        print_table(console, "Every run, with 95 % intervals over patients", *brief_cells(rows))
+        print_table(console, "Every run, with 95 % intervals over patients", brief_table(rows))
     write_tables(study.folder, title, rows, summaries, sites)
     if study.protocol == "epsilon":
-        _report_sweep(study, rows)
+        _report_epsilon_study(study, rows)
     if study.protocol == "cross-site":
-        write_site_figure(study.folder / "cross_site.png", rows, sites)
+        write_site_plot(study.folder / "cross_site.png", rows, sites)
     console.print(f"Tables in {study.folder}", highlight=False, soft_wrap=True)
 
 
-def _report_sweep(study: Study, rows: Sequence[Row]) -> None:
-    """Draw the sweep, and show it in the report of every run of it."""
-    sweep = sweep_of(rows)
-    save_png(draw_epsilon_study(sweep), study.folder / "epsilon.png")
+def _report_epsilon_study(study: Study, rows: Sequence[Row]) -> None:
+    """Draw the AUC over epsilon, and show it in the report of every run of the study."""
+    points = epsilon_study(rows)
+    save_png(draw_epsilon_study(points), study.folder / "epsilon.png")
     for row in rows:
-        folder = study.run_folder(row.cell, row.seed)
-        write_epsilon_study(sweep, folder)
+        folder = study.run_folder(row.run, row.seed)
+        write_epsilon_study(points, folder)
         write_report(folder)

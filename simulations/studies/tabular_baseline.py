@@ -19,12 +19,15 @@ LOGISTIC, MAJORITY = "logistic regression, central, no privacy", "majority"
 
 
 def tabular_baselines(prepared: PreparedFederation, holdout: Lesions, test: Predictions) -> dict[str, Evidence | None]:
-    """Fit a logistic regression, and the majority class, on the training patients of all sites together.
+    """Return what a logistic regression and the majority class reach, fitted on the training patients of all sites.
 
     Args:
         prepared: the data of all sites.
         holdout: the test lesions.
         test: the same lesions with what describes them; their scores are not used.
+
+    Returns:
+        Figures of merit by ``LOGISTIC`` and ``MAJORITY``; None where the test lesions are of one class.
     """
     config = prepared.config
     without_images = dataclasses.replace(config, model=dataclasses.replace(config.model, modality=Modality.CLINICAL))
@@ -38,6 +41,7 @@ def tabular_baselines(prepared: PreparedFederation, holdout: Lesions, test: Pred
         model.predict_proba(chosen_on.clinical.numpy())[:, 1],
         config.evaluation.target_sensitivity,
     )
+    # By name scores and threshold.
     scores = {
         LOGISTIC: (model.predict_proba(holdout.clinical.numpy())[:, 1].astype(np.float64), threshold),
         MAJORITY: (np.full(len(holdout), float(training.labels.mean())), 0.5),

@@ -28,9 +28,9 @@ def run(clinical):
 
 
 @pytest.fixture
-def copied(tables_root, tmp_path):
+def copied(clinical_phantom, tmp_path):
     """A copy of the tables that a test may change."""
-    return Path(shutil.copytree(tables_root, tmp_path / "copy"))
+    return Path(shutil.copytree(clinical_phantom.root, tmp_path / "copy"))
 
 
 def change_tables(root, change):
@@ -89,9 +89,9 @@ class TestRefuses:
 
 
 class TestWrites:
-    def test_how_many_patients_and_lesions_every_site_has_in_each_role(self, run, tables_root, tmp_path):
+    def test_how_many_patients_and_lesions_every_site_has_in_each_role(self, run, clinical_phantom, tmp_path):
         prepared = run()
-        roster = pd.read_csv(tables_root / "sites.csv").set_index("patient_id")["institution"]
+        roster = pd.read_csv(clinical_phantom.root / "sites.csv").set_index("patient_id")["institution"]
         counts = {
             site: pd.read_csv(tmp_path / "run" / "sites" / site / "patients.csv").set_index("role")
             for site in ("MGH", "WFU", "ISMD")
@@ -103,7 +103,7 @@ class TestWrites:
         for site, count in counts.items():
             assert count["patients"].sum() == (roster[patients] == site).sum()
 
-    def test_the_servers_test_lesions_with_what_describes_them(self, run, tables_root):
+    def test_the_servers_test_lesions_with_what_describes_them(self, run, clinical_phantom):
         prepared = run()
         path = Path(prepared.config.evaluation.holdout)
         lesions = Lesions.load(path)
@@ -112,7 +112,7 @@ class TestWrites:
         rows = frame[frame["split"] == "test"]
         assert len(lesions) == len(rows) == prepared.num_lesions[Role.TEST]
         np.testing.assert_array_equal(lesions.labels.numpy(), rows["label"])
-        roster = pd.read_csv(tables_root / "sites.csv").set_index("patient_id")["institution"]
+        roster = pd.read_csv(clinical_phantom.root / "sites.csv").set_index("patient_id")["institution"]
         assert list(attributes["site"]) == list(roster[rows["patient_id"]])
 
     def test_the_servers_public_lesions_only_where_there_are_public_patients(self, run):
@@ -126,17 +126,17 @@ class TestWrites:
         again = run(f"evaluation.holdout='{first.holdout}'", f"evaluation.public='{first.public}'")
         assert again.config.evaluation == first
 
-    def test_equal_files_once(self, run, clinical_cache):
+    def test_equal_files_once(self, run, clinical_phantom):
         run()
-        files = {path: path.stat().st_mtime_ns for path in (clinical_cache / "simulated").iterdir()}
+        files = {path: path.stat().st_mtime_ns for path in (clinical_phantom.cache / "simulated").iterdir()}
         run("model.hidden_width=8")
-        assert {path: path.stat().st_mtime_ns for path in (clinical_cache / "simulated").iterdir()} == files
+        assert {path: path.stat().st_mtime_ns for path in (clinical_phantom.cache / "simulated").iterdir()} == files
 
-    def test_no_roster_for_hospitals_and_one_for_a_partition(self, run, tables_root):
+    def test_no_roster_for_hospitals_and_one_for_a_partition(self, run, clinical_phantom):
         assert run().config.data.roster == "sites.csv"
         prepared = run("federation.partition=iid", "federation.sites=[A,B,C,D]")
         roster = read_roster(prepared.config.data)
-        assert set(roster) == set(pd.read_csv(tables_root / "sites.csv")["patient_id"])
+        assert set(roster) == set(pd.read_csv(clinical_phantom.root / "sites.csv")["patient_id"])
         assert set(roster.values()) == {"A", "B", "C", "D"}
 
     def test_one_site_without_a_roster_holds_everybody(self, run, tmp_path):

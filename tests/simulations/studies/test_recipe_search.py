@@ -3,53 +3,67 @@
 import numpy as np
 import pytest
 
-from server.results.estimate import Estimate
-from server.results.evidence import Evidence, LevelResult
 from shared_model.config.composition import compose
 from shared_model.config.fingerprints import source_fingerprint
 from shared_model.errors import ConfigError
 from simulations.commands.app import main
-from simulations.studies.recipe_search import CANDIDATES_FILE, Candidate, read_candidates, search_table
-from simulations.studies.tables import Row
+from simulations.studies.protocols import cross_validation
+from simulations.studies.recipe_search import (
+    CANDIDATES_FILE,
+    TARGET_EPSILONS,
+    Candidate,
+    read_candidates,
+    search_runs,
+    search_table,
+    write_search,
+)
+from simulations.studies.text_tables import TextTable
 
 
-def _row(cell, auroc, seed=0):
-    lesions = LevelResult(
-        level="lesion",
-        num_units=2,
-        num_malignant=1,
-        auroc_interval_delong=None,
-        tp=None,
-        fp=None,
-        tn=None,
-        fn=None,
-        figures=(Estimate(name="auroc", value=auroc, interval=None),),
-    )
-    evidence = Evidence(prevalence=0.01, levels=(lesions,), groups=())
-    return Row(cell=cell, seed=seed, epsilon=8.0, evidence=evidence, against_first=None, source=64 * "5")
-
-
-def test_changes_are_paired_by_fold_and_seed():
+def test_changes_are_paired_by_fold_and_seed(make_row):
     candidates = (Candidate(name="first", overrides=()), Candidate(name="other", overrides=("seed=1",)))
     values = np.random.default_rng(0).random((2, 2, 2, 3))
     rows = [
-        _row(f"{candidate.name}, epsilon {epsilon:g}, fold {fold + 1}", values[i, j, seed, fold], seed)
+        make_row(f"{candidate.name}, epsilon {epsilon:g}, fold {fold + 1}", seed=seed, auroc=values[i, j, seed, fold])
         for i, candidate in enumerate(candidates)
         for j, epsilon in enumerate((8.0, 1.0))
         for seed in range(2)
         for fold in range(3)
     ]
-    header, lines = search_table(rows, candidates, 3)
-    assert header == ["candidate", "epsilon 8", "change", "epsilon 1", "change"]
+    table = search_table(rows, candidates, 3)
+    lines = table.lines
+    assert table.header == ["candidate", "epsilon 8", "change", "epsilon 1", "change"]
     assert lines[0] == ["first", f"{values[0, 0].mean():.3f}", "-", f"{values[0, 1].mean():.3f}", "-"]
     change = (values[1, 1] - values[0, 1]).ravel()
     assert lines[1][4] == f"{change.mean():+.3f} ± {change.std(ddof=1) / np.sqrt(6):.3f}"
 
 
-def test_a_fold_of_one_class_is_named():
-    row = _row("first, epsilon 8, fold 1", None)
+def test_a_fold_of_one_class_is_named(make_row):
+    row = make_row("first, epsilon 8, fold 1", auroc=None)
     with pytest.raises(ConfigError, match="both classes in first, epsilon 8, fold 1: choose fewer folds"):
         search_table([row], (Candidate(name="first", overrides=()),), 1)
+
+
+def test_runs_cross_validate_a_candidate_at_every_target_epsilon(data):
+    candidate = Candidate(name="wide", overrides=("model.hidden_width=8",))
+    runs = search_runs(data, candidate, num_folds=2)
+    assert [run.name for run in runs] == [f"wide, epsilon {e:g}, fold {n}" for e in TARGET_EPSILONS for n in (1, 2)]
+    folds = cross_validation(data, num_folds=2)
+    for run, fold in zip(runs, folds * len(TARGET_EPSILONS), strict=True):
+        assert run.overrides[0] == "model.hidden_width=8"
+        assert run.overrides[2:] == fold.overrides
+    configs = [compose(["preset=smoke", "data.root=unused", "run.dir=unused", *run.overrides]) for run in runs]
+    assert [config.privacy.target_epsilon for config in configs] == [8, 8, 1, 1]
+
+
+def test_the_table_is_written_with_where_it_came_from(tmp_path):
+    table = TextTable(header=["candidate", "epsilon 8"], lines=[["first", "0.800"]])
+    write_search(tmp_path, "search: seed=0", table, "Provenance: x\n")
+    assert (tmp_path / "search.md").read_text() == (
+        "# search: seed=0\n\n| candidate | epsilon 8 |\n| --- | --- |\n| first | 0.800 |\n\n"
+        "Mean AUC over folds and seeds; change against the first, paired by fold and seed, ± standard error.\n\n"
+        "Provenance: x\n"
+    )
 
 
 def test_the_candidates_that_ship_can_all_be_composed():
@@ -86,7 +100,7 @@ def test_a_search_from_the_command_line(smoke, tmp_path, capsys):
     path = tmp_path / "candidates.yaml"
     path.write_text("as asked: []\nboth views: [data.views=all]\n")
     overrides = ["preset=smoke", f"data.root={smoke.root}", f"data.cache_dir={smoke.cache}"]
-    options = ["--folds", "2", "--candidates", str(path), "--out", str(tmp_path / "out")]
+    options = ["--folds", "2", "--candidates", str(path), "--out", str(tmp_path / "out"), "--workers", "1"]
     assert (
         main(["study", "search", *overrides, "training.num_rounds=1", "evaluation.bootstrap_resamples=100", *options])
         == 0

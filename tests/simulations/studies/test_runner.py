@@ -1,7 +1,6 @@
-"""Cells in processes of their own: the same rows, and an orderly end of whatever goes wrong."""
+"""Runs in processes of their own: the same rows, and an orderly end of whatever goes wrong."""
 
 import dataclasses
-import io
 import multiprocessing
 import os
 import re
@@ -13,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from client.privacy.ledger_database import read_history
 from client.privacy.ledger_entries import Committed, Reserved
@@ -21,7 +19,9 @@ from shared_model.config.composition import compose
 from shared_model.errors import ConfigError, FederatedMammographyError
 from simulations.commands.app import main
 from simulations.studies import runner as study_runner
-from simulations.studies.runner import CellDisplay, Job, default_workers, read_rows, run_cells
+from simulations.studies.jobs import Job
+from simulations.studies.results import read_rows
+from simulations.studies.runner import default_workers, run_jobs
 
 SECONDS = 120
 ROOT = Path(__file__).parents[3]
@@ -47,7 +47,7 @@ def elsewhere(job, folder):
 def run(jobs, num_workers):
     """Run the jobs and return the names of those that are done."""
     done = []
-    run_cells(jobs, num_workers=num_workers, on_start=lambda _: None, on_done=lambda job: done.append(job.name))
+    run_jobs(jobs, num_workers=num_workers, on_start=lambda _: None, on_done=lambda job: done.append(job.name))
     return done
 
 
@@ -66,7 +66,7 @@ def test_rows_do_not_depend_on_the_number_of_processes(job, tmp_path):
     assert sorted(run(others, 2)) == ["a", "b", "c"]
     rows = read_rows(jobs)
     assert read_rows(others) == rows
-    assert [(row.cell, row.seed, row.epsilon) for row in rows] == [("a", 0, 8), ("b", 0, 2), ("c", 1, 8)]
+    assert [(row.run, row.seed, row.epsilon) for row in rows] == [("a", 0, 8), ("b", 0, 2), ("c", 1, 8)]
     # Only the second of the same seed has something to be compared with.
     assert [row.against_first is None for row in rows] == [True, False, True]
     for one, other in zip(jobs, others, strict=True):
@@ -75,15 +75,15 @@ def test_rows_do_not_depend_on_the_number_of_processes(job, tmp_path):
 
 @pytest.mark.slow
 class TestFailure:
-    def test_of_a_cell_is_named_and_stops_the_others(self, job, tmp_path):
+    def test_of_a_run_is_named_and_stops_the_others(self, job, tmp_path):
         (tmp_path / "file").touch()
         finished, bad = job("finished", "privacy=off"), job("bad", f"run.dir={tmp_path}/file/run")
         endless = job("endless", "privacy=off", "training.num_rounds=100000")
         assert run([finished], 2) == ["finished"]
         done = []
-        expected = rf"^bad: Expected run\.dir=.* To run this cell anew, remove {re.escape(str(bad.folder))}\.$"
+        expected = rf"^bad: Expected run\.dir=.* To run it anew, remove {re.escape(str(bad.folder))}\.$"
         with pytest.raises(ConfigError, match=expected):
-            run_cells([bad, finished, endless], num_workers=2, on_start=lambda _: None, on_done=done.append)
+            run_jobs([bad, finished, endless], num_workers=2, on_start=lambda _: None, on_done=done.append)
         assert done == [finished]
         assert finished.is_finished
         assert not endless.is_finished
@@ -94,7 +94,7 @@ class TestFailure:
             run([job("good"), Job(name="bad", config=elsewhere(job("bad"), Path("\0")).config)], 2)
         assert "in simulate" in str(caught.value.__cause__)
 
-    def test_of_a_process_is_one_line_and_the_cells_go_on(self, job):
+    def test_of_a_process_is_one_line_and_the_others_go_on(self, job):
         jobs = [job(name, "privacy=off", "training.num_rounds=40") for name in ("a", "b")]
 
         def kill():
@@ -156,27 +156,6 @@ def test_what_is_finished_is_not_run_again(smoke, monkeypatch):
     monkeypatch.setattr(study_runner, "simulate", None)
     finished = Job(name="first", config=compose(smoke.overrides(smoke.first)))
     assert run([finished], 2) == ["first"]
-
-
-@pytest.mark.slow
-def test_the_bar_names_what_runs_and_a_file_gets_a_line_per_cell(smoke):
-    first = Job(name="first", config=compose(smoke.overrides(smoke.first)))
-    second = Job(name="second", config=compose(smoke.overrides(smoke.first, "seed=1")))
-    seen = []
-    for is_terminal in (True, False):
-        console = Console(file=io.StringIO(), force_terminal=is_terminal, width=120)
-        with CellDisplay(console) as display:
-            display.begin(2)
-            display.on_start(first)
-            display.on_start(second)
-            display.on_done(first)
-            display.on_start(first)
-        seen.append(console.file.getvalue())
-    on_terminal, in_file = seen
-    assert "seed 1: second + seed 0: first" in on_terminal
-    assert "1/2" in on_terminal
-    assert "AUC" not in on_terminal
-    assert re.search(r"^seed 0  first  AUC 0\.\d{3} \(", in_file, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("num_cores", "expected"), [(None, 1), (1, 1), (2, 2), (64, 2)])

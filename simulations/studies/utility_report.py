@@ -1,0 +1,100 @@
+"""The tables and files of the privacy-utility study."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from server.report.plot_style import save_png
+from shared_model.system.files import write_atomically
+from simulations.studies.privacy_utility import COMPARED_EPSILONS, INPUTS, TARGET_EPSILONS, epsilon_words
+from simulations.studies.published_results import PUBLISHED, PUBLISHED_SOURCE, SWIN, SWIN_SYNTHETIC
+from simulations.studies.text_tables import MISSING, TextTable, spread
+from simulations.studies.utility_plot import draw_utility
+from simulations.studies.utility_results import UtilityResult, find_result
+
+
+def utility_table(results: Sequence[UtilityResult], *, with_intervals: bool = True) -> TextTable:
+    """Return a line for every input, with all target epsilons, and the published results below."""
+    lines = [
+        [name, *(_cell(find_result(results, name, epsilon), with_intervals) for epsilon in TARGET_EPSILONS)]
+        for name in INPUTS
+    ]
+    for method in (SWIN, SWIN_SYNTHETIC):
+        aurocs = {row.epsilon: f"{row.auroc:.3f}" for row in PUBLISHED if row.method == method}
+        lines.append([f"published: {method}", *(aurocs.get(epsilon, MISSING) for epsilon in TARGET_EPSILONS)])
+    return TextTable(header=["inputs", *map(epsilon_words, TARGET_EPSILONS)], lines=lines)
+
+
+def comparison_table(results: Sequence[UtilityResult], *, with_intervals: bool = True) -> TextTable:
+    """Return a line for everything else that could be done with images and descriptors."""
+    last = COMPARED_EPSILONS[-1]
+    names = dict.fromkeys(result.name for result in results if result.name not in INPUTS)
+    header = ["training", *map(epsilon_words, COMPARED_EPSILONS), f"worst hospital, {epsilon_words(last)}"]
+    lines = [
+        [
+            name,
+            *(_cell(find_result(results, name, epsilon), with_intervals) for epsilon in COMPARED_EPSILONS),
+            _worst_hospital(find_result(results, name, last)),
+        ]
+        for name in ("image + descriptors", *names)
+    ]
+    return TextTable(header=header, lines=lines)
+
+
+def _cell(result: UtilityResult | None, with_interval: bool) -> str:
+    if result is None:
+        return MISSING
+    text = spread(result.auroc, result.deviation)
+    if with_interval and result.interval is not None:
+        text += f" ({result.interval.low:.3f} to {result.interval.high:.3f})"
+    return text
+
+
+def _worst_hospital(result: UtilityResult | None) -> str:
+    if result is None or result.worst_auroc is None:
+        return MISSING
+    return f"{result.worst_auroc:.3f}" + (f" ({result.worst_site})" if result.worst_site else "")
+
+
+def write_utility(folder: Path, results: Sequence[UtilityResult], provenance: str) -> None:
+    """Write ``utility.md``, which ends in ``provenance``, ``utility.csv``, ``utility.json`` and ``utility.png``."""
+    write_atomically(folder / "utility.md", f"{to_markdown(results)}\n{provenance}".encode())
+    write_atomically(folder / "utility.csv", _numbers_table(results).to_csv().encode())
+    document = json.dumps([asdict(result) for result in results], indent=2)
+    write_atomically(folder / "utility.json", document.encode() + b"\n")
+    save_png(draw_utility(results), folder / "utility.png")
+
+
+def _numbers_table(results: Sequence[UtilityResult]) -> TextTable:
+    """Return one line for every result, with numbers alone; what is missing is empty."""
+    header = ["inputs", "epsilon", "seeds", "auroc", "deviation", "low", "high", "worst_site", "worst_site_auroc"]
+    return TextTable(header=header, lines=[_numbers(result) for result in results])
+
+
+def _numbers(result: UtilityResult) -> list[str]:
+    low, high = (None, None) if result.interval is None else (result.interval.low, result.interval.high)
+    epsilon = "" if result.epsilon is None else f"{result.epsilon:g}"
+    figures = [_number(value) for value in (result.auroc, result.deviation, low, high)]
+    return [result.name, epsilon, str(result.num_seeds), *figures, result.worst_site or "", _number(result.worst_auroc)]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def to_markdown(results: Sequence[UtilityResult]) -> str:
+    """Return both tables as Markdown, with what stands in them."""
+    num_seeds = max(result.num_seeds for result in results)
+    return (
+        f"{utility_table(results).to_markdown()}\n"
+        f"AUC on the official test lesions: mean ± standard deviation over {num_seeds} seeds (95 % interval of the "
+        f"mean over patients); patient-level epsilon, delta 1e-4. Published: {PUBLISHED_SOURCE}; {_further()}.\n\n"
+        f"{comparison_table(results).to_markdown()}"
+    )
+
+
+def _further() -> str:
+    """Return the published results at epsilons that the table lacks, in words."""
+    rows = (row for row in PUBLISHED if row.epsilon not in TARGET_EPSILONS)
+    return ", ".join(f"{row.auroc:.3f} at epsilon {row.epsilon:g} ({row.method})" for row in rows)
