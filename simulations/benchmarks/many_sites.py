@@ -30,14 +30,14 @@ HEAD = "head"
 """The default network: a head on frozen features."""
 _LARGE = "45 MB"
 _LARGE_ARRAYS, _LARGE_ENTRIES = 11, 1_022_976
-"""About the parameters of a ResNet-18, as float32."""
+"""Arrays and the entries of each, float32: about the parameters of a ResNet-18."""
 _LARGE_SITES = (3, 10)
 _TARGET_SECONDS_PER_SITE = 0.005
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Scale:
-    """One round of one federation."""
+class RoundCost:
+    """Time and memory of one round of one federation."""
 
     network: str
     num_sites: int
@@ -64,7 +64,7 @@ Progress = Callable[[str], None]
 
 def measure_scale(
     num_sites: Sequence[int], *, num_repeats: int, with_large: bool, progress: Progress
-) -> Iterator[Scale]:
+) -> Iterator[RoundCost]:
     """Yield a row for each number of sites with the default network, and for a 45 MB one with few.
 
     Args:
@@ -85,7 +85,7 @@ def measure_scale(
         yield _measure(_LARGE, _config(count), parameters, num_repeats=num_repeats)
 
 
-def write_scale(path: Path, rows: Sequence[Scale]) -> None:
+def write_scale(path: Path, rows: Sequence[RoundCost]) -> None:
     """Draw time and memory of the default network over the number of sites.
 
     Raises:
@@ -110,18 +110,18 @@ def write_scale(path: Path, rows: Sequence[Scale]) -> None:
     save_png(figure, path)
 
 
-def _measure(network: str, config: ExperimentConfig, parameters: Parameters, *, num_repeats: int) -> Scale:
+def _measure(network: str, config: ExperimentConfig, parameters: Parameters, *, num_repeats: int) -> RoundCost:
     sites = config.federation.sites
     request = Request(config=config, server_round=1, parameters=parameters, constants={})
-    with LocalGrid(_app(sites), num_sites=len(sites), num_workers=config.federation.num_workers) as grid:
-        _play(grid, request)
-        seconds = [_play(grid, request) for _ in range(num_repeats)]
+    with LocalGrid(_echo_app(sites), num_sites=len(sites), num_workers=config.federation.num_workers) as grid:
+        _run_round(grid, request)
+        seconds = [_run_round(grid, request) for _ in range(num_repeats)]
         tracemalloc.start()
         before = tracemalloc.get_traced_memory()[0]
-        _play(grid, request)
+        _run_round(grid, request)
         peak = tracemalloc.get_traced_memory()[1] - before
         tracemalloc.stop()
-    return Scale(
+    return RoundCost(
         network=network,
         num_sites=len(sites),
         num_bytes=sum(array.nbytes for array in parameters.values()),
@@ -130,7 +130,7 @@ def _measure(network: str, config: ExperimentConfig, parameters: Parameters, *, 
     )
 
 
-def _play(grid: LocalGrid, request: Request) -> float:
+def _run_round(grid: LocalGrid, request: Request) -> float:
     start = time.perf_counter()
     aggregator = new_aggregator(request.config.strategy)
     exchange.train(grid, request, list(grid.get_node_ids()), aggregator=aggregator)
@@ -138,7 +138,7 @@ def _play(grid: LocalGrid, request: Request) -> float:
     return time.perf_counter() - start
 
 
-def _app(sites: Sequence[str]) -> ClientApp:
+def _echo_app(sites: Sequence[str]) -> ClientApp:
     """Return an application of sites that send the parameters back as their update."""
     app = ClientApp()
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shared_model.system.files import write_atomically
-from simulations.benchmarks.many_sites import HEAD, Scale
+from simulations.benchmarks.many_sites import HEAD, RoundCost
 from simulations.benchmarks.private_steps import PrivacyBenchmark
 
 
@@ -29,7 +29,7 @@ def _throughput_table(benchmark: PrivacyBenchmark) -> Table:
     table = Table(
         title=f"Whole-cohort steps: {benchmark.num_patients} patients, {benchmark.num_lesions} lesions",
         caption="Heads read cached features. Baseline, without privacy: batched, as training does it, or one backward "
-        "pass per patient. Ratio: private steps in the time of one of the baseline. Way with *: what training chooses.",
+        "pass per patient. Ratio: private steps in the time of one of the baseline. *: the gradients training chooses.",
     )
     for name in ("network", "gradients", "baseline"):
         table.add_column(name)
@@ -78,7 +78,7 @@ def _ledger_table(benchmark: PrivacyBenchmark) -> Table:
     return table
 
 
-def print_scale(rows: Sequence[Scale], console: Console) -> None:
+def print_scale(rows: Sequence[RoundCost], console: Console) -> None:
     """Print one row per federation."""
     table = Table(title="One round without training, in one process")
     for name in ("network", "sites", "round [s]", "per site [ms]", "target [ms]", "peak memory [MiB]"):
