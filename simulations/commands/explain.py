@@ -23,7 +23,8 @@ def explain(
 
     from server.report.explanations import EXPLANATIONS_FOLDER
     from shared_model.system.terminal import log_to_stderr
-    from simulations.explanations.explain_run import FinishedRun, explain_run, print_checks
+    from simulations.explanations.explain_run import explain_run, print_checks
+    from simulations.explanations.finished_run import FinishedRun
 
     log_to_stderr()
     torch.set_num_threads(1)

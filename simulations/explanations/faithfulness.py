@@ -1,4 +1,4 @@
-"""Whether a map deserves trust: does it lie on the lesion, does the score hang on it, does it depend on the weights."""
+"""Tests of a saliency map: whether it lies on the lesion, the score depends on it, and it depends on the weights."""
 
 import copy
 from collections.abc import Callable
@@ -20,13 +20,13 @@ Score = Callable[[FloatArray], float]
 
 NUM_STEPS = 16
 _BLUR = 0.1
-"""Standard deviation of the blurred baseline, in sides of the image: fine structure is gone, brightness stays."""
+"""Standard deviation of the blurred baseline over the image's side: it removes fine structure and keeps brightness."""
 
 
 def energy_inside(heat: FloatArray, lesion: BoolArray) -> float | None:
     """Return the share of the map inside ``lesion`` (Wang et al. 2020, Score-CAM); None for an empty map.
 
-    A map without knowledge of the lesion gives ``lesion.mean()``.
+    A map that is the same everywhere gives ``lesion.mean()``.
     """
     total = float(heat.sum())
     return float(heat[lesion].sum()) / total if total > 0 else None
@@ -40,17 +40,18 @@ def points_inside(heat: FloatArray, lesion: BoolArray) -> bool | None:
 def deletion(score: Score, image: FloatArray, heat: FloatArray) -> float:
     """Return the mean score while the image is blurred, the hottest pixels first (Petsiuk et al. 2018, RISE).
 
-    Lower is better: what the map calls important was.
+    Lower is better: the score falls early where what the map calls important is important.
     """
-    return _replaced(score, image, _blurred(image), heat)
+    return _mean_score(score, image, _blurred(image), heat)
 
 
 def insertion(score: Score, image: FloatArray, heat: FloatArray) -> float:
     """Return the mean score while a blurred image gets sharp, the hottest pixels first; higher is better."""
-    return _replaced(score, _blurred(image), image, heat)
+    return _mean_score(score, _blurred(image), image, heat)
 
 
-def _replaced(score: Score, start: FloatArray, end: FloatArray, heat: FloatArray) -> float:
+def _mean_score(score: Score, start: FloatArray, end: FloatArray, heat: FloatArray) -> float:
+    """Return the mean score while ``start`` turns into ``end``, the hottest pixels first."""
     order = np.argsort(-heat, axis=None, kind="stable")
     scores = [score(start)]
     current = start.copy()

@@ -1,8 +1,8 @@
-"""What in a lesion's image and columns moved the network's score.
+"""Saliency maps and attributions: which pixels and columns of a lesion moved the network's score.
 
-Maps and attributions come from Captum (BSD-3-Clause), which takes networks of several inputs; pytorch-grad-cam brings
-another OpenCV that replaces the one used here. Grad-CAM++ stands here because Captum has none; its gradients and
-activations are Captum's.
+Maps and attributions come from Captum (BSD-3-Clause), which takes networks of several inputs; pytorch-grad-cam would
+install another OpenCV over the one used here. Captum has no Grad-CAM++, which is therefore computed here from Captum's
+gradients and activations.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ _IG_STEPS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class ModalityShare:
-    """The logit as the sum of a base and what each modality adds: Shapley values of being present."""
+    """The logit as the sum of a base and what each modality adds (Shapley values of the modalities)."""
 
     base: float
     """Logit with both missing."""
@@ -44,7 +44,7 @@ class ModalityShare:
 
 
 class LesionScorer(nn.Module):
-    """The pixels of one lesion to its logit, by the same path as in training, with gradients on the way.
+    """Scores one lesion from its pixels, by the same path as in training, so that gradients reach the pixels.
 
     A frozen encoder sees the eight orientations of the square and averages their features, so its input here is that
     orbit ``(8, 1, S, S)``; one that was trained sees ``(1, 1, S, S)``. Where the network reads the mean over the views
@@ -176,18 +176,18 @@ def column_attributions(
     def logit(clinical: Tensor) -> Tensor:
         rows = len(clinical)
         images = image.expand(rows, *image.shape[1:])
-        found: Tensor = scorer.network(images, torch.ones(rows, dtype=torch.bool), clinical)
-        return found
+        logits: Tensor = scorer.network(images, torch.ones(rows, dtype=torch.bool), clinical)
+        return logits
 
     entries = IntegratedGradients(logit).attribute(scorer.clinical, n_steps=_IG_STEPS)[0].detach().tolist()
-    found: dict[str, float] = {}
+    attributions: dict[str, float] = {}
     for column in columns:
-        found[column.name], entries = float(sum(entries[: column.width])), entries[column.width :]
-    return found
+        attributions[column.name], entries = float(sum(entries[: column.width])), entries[column.width :]
+    return attributions
 
 
 def modality_share(scorer: LesionScorer, pixels: Tensor) -> ModalityShare:
-    """Split the logit over the two modalities; the network knows what to do where one is missing."""
+    """Return how the logit splits over the two modalities; the network can be asked with each of them missing."""
     with torch.no_grad():
         image = scorer.image_input(scorer.orientations(pixels))
         nothing = torch.zeros_like(scorer.clinical)

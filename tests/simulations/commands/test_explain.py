@@ -10,7 +10,7 @@ from server.report.explanations import EXPLANATIONS_FOLDER, INDEX_FILE, read_exp
 from server.report.html_report import REPORT_FILE
 from server.results.document import read_results
 from simulations.commands.app import main
-from simulations.explanations.explain_run import FinishedRun
+from simulations.explanations.finished_run import FinishedRun
 
 pytestmark = pytest.mark.slow
 
@@ -58,11 +58,11 @@ def test_checks_are_of_all_lesions_and_both_methods(explained):
 
 def test_errors_come_first(explained):
     run = FinishedRun.open(explained)
-    kinds = [run.kind(row) for row in run.chosen(8)]
+    kinds = [run.outcome(row) for row in run.select_rows(8)]
     results = read_results(explained / "results.json").evidence.levels[0]
     assert kinds.count("missed cancer") >= min(2, results.fn)
     assert kinds.count("false alarm") >= min(2, results.fp)
-    assert len(set(run.chosen(8))) == 8
+    assert len(set(run.select_rows(8))) == 8
 
 
 def test_cut_regions_know_where_the_lesion_lies(run_smoke):

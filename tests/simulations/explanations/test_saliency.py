@@ -1,10 +1,12 @@
 """Maps and attributions against gradients taken by hand, and the laws in their docstrings."""
 
 import dataclasses
+from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from shared_model.config.choices import Backbone, Fusion, Modality
@@ -211,3 +213,63 @@ class TestModalityShare:
         assert modality_share(scorer, pixels).image_share is None
         assert not grad_cam(scorer, pixels).any()
         assert not grad_cam_plus_plus(scorer, pixels).any()
+
+
+class Halves(nn.Module):
+    """Makes two maps of an image: its left half, and its right one."""
+
+    def forward(self, images):
+        is_left = torch.arange(images.shape[-1]) < images.shape[-1] // 2
+        return torch.cat((images * is_left, images * ~is_left), dim=1)
+
+
+class AnalyticNetwork(nn.Module):
+    """A network whose logit is known: the left half speaks for malignancy, the right one against, or columns decide."""
+
+    reads_clinical = True
+
+    def __init__(self, *, image=1.0, clinical=0.0, both=0.0):
+        super().__init__()
+        self.image_encoder = nn.Sequential(OrderedDict(layer3=Halves()))
+        self.image, self.clinical, self.both = image, clinical, both
+
+    def forward(self, images, has_image, clinical):
+        left, right = self.image_encoder(images).mean(dim=(2, 3)).T
+        seen, known = has_image.float(), (clinical != 0).any(dim=1).float()
+        return seen * self.image * (left - right) + known * self.clinical * clinical[:, 0] + seen * known * self.both
+
+
+@pytest.fixture(scope="module")
+def halves(pixels):
+    """What the maps of ``AnalyticNetwork`` must be: the left half of the image, scaled to 1."""
+    left = pixels[0].numpy() * (np.arange(SIZE) < SIZE // 2)
+    return left / left.max()
+
+
+class TestAnalyticNetwork:
+    def scorer(self, **parts):
+        return LesionScorer(AnalyticNetwork(**parts), torch.tensor([2.0, -1.0]), frozen_encoder=None)
+
+    @pytest.mark.parametrize("method", [grad_cam, grad_cam_plus_plus])
+    def test_maps_show_the_half_that_speaks_for_malignancy_and_not_the_other(self, pixels, halves, method):
+        np.testing.assert_allclose(method(self.scorer(), pixels), halves, rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize("method", [grad_cam, grad_cam_plus_plus])
+    def test_maps_show_the_other_half_where_the_sign_changes(self, pixels, halves, method):
+        found = method(self.scorer(image=-1.0), pixels)
+        assert not found[:, : SIZE // 2].any()
+        right = pixels[0, :, SIZE // 2 :].numpy()
+        np.testing.assert_allclose(found[:, SIZE // 2 :], right / right.max(), rtol=0, atol=1e-5)
+
+    def test_columns_add_their_weight_times_entry(self, pixels):
+        first, second = (dataclasses.replace(column, values=()) for column in COLUMNS[:2])
+        parts = column_attributions(self.scorer(clinical=3.0), pixels, (first, second))
+        assert list(parts.values()) == [pytest.approx(3.0 * 2.0, rel=0.05), pytest.approx(0)]
+
+    @pytest.mark.parametrize(("clinical", "both"), [(0.0, 0.0), (3.0, 0.0), (3.0, 1.0), (-2.0, 0.5)])
+    def test_modalities_share_what_they_add_together(self, pixels, clinical, both):
+        share = modality_share(self.scorer(image=40.0, clinical=clinical, both=both), pixels)
+        left, right = (float(pixels[0, :, part].sum()) / SIZE**2 for part in (slice(SIZE // 2), slice(SIZE // 2, None)))
+        assert share.base == 0
+        assert share.image == pytest.approx(40.0 * (left - right) + both / 2, abs=1e-4)
+        assert share.clinical == pytest.approx(clinical * 2.0 + both / 2, abs=1e-4)
