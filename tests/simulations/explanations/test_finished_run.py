@@ -95,5 +95,5 @@ class TestRefuses:
     @pytest.mark.parametrize("content", ["[", "seed: 1", "- a"])
     def test_a_folder_with_another_configuration(self, tmp_path, content):
         (tmp_path / module.CONFIG_FILE).write_text(content)
-        with pytest.raises(ConfigError, match="Expected a finished run|In the configuration"):
+        with pytest.raises(ConfigError, match=r"Expected a finished run|In the configuration"):
             FinishedRun.open(tmp_path)
