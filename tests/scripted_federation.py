@@ -98,6 +98,7 @@ class SiteGrid(Grid):
     Attributes:
         connected: node ids, one set a poll, the last for good.
         refusals: pairs of round and node that answer with an error, by type of message.
+        reason: what a site says that refuses.
         change_update: called with site, round and update; returns the update that the site sends.
         requests: ``(message_type, site, request)`` in the order in which they were sent.
     """
@@ -108,10 +109,12 @@ class SiteGrid(Grid):
         *,
         refusals=(),
         evaluation_refusals=(),
+        reason="refused",
         change_update=lambda site, server_round, update: update,
     ):
         self.connected = list(connected)
         self.refusals = {MessageType.TRAIN: set(refusals), MessageType.EVALUATE: {*refusals, *evaluation_refusals}}
+        self.reason = reason
         self.change_update = change_update
         self.requests: list[tuple[str, str, Request]] = []
         self._answers: dict[str, Message] = {}
@@ -154,7 +157,7 @@ class SiteGrid(Grid):
         request, site = unpack_request(message.content), SITES[NODES.index(node)]
         self.requests.append((kind, site, request))
         if (request.server_round, node) in self.refusals[kind]:
-            return Message(Error(1000, "refused"), reply_to=message)
+            return Message(Error(1000, self.reason), reply_to=message)
         reply = self._train if kind == MessageType.TRAIN else self._evaluate
         return Message(reply(site, request), reply_to=message)
 

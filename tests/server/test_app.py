@@ -111,7 +111,14 @@ def test_a_second_attempt_goes_on_in_the_same_folder_and_log(overrides, tmp_path
     assert events_of(folder) == ["begun", "round", "round", "failed", "begun", "round", "round", "finished"]
 
 
-def test_what_a_site_says_cannot_break_the_log(overrides, tmp_path, monkeypatch):
+def test_what_a_site_says_cannot_break_the_log(overrides, tmp_path):
+    run(overrides, SiteGrid(refusals=[(2, 13)], reason="red:\x1b[31m bell:\x07 " + "x" * 1000))
+    (first, _) = (entry for entry in audit_of(tmp_path / "run") if entry["event"] == "refused")
+    assert first["reason"].startswith("node 13: red: [31m bell:  xxx")
+    assert len(first["reason"]) <= 200
+
+
+def test_an_error_of_many_lines_is_one_line_of_the_log(overrides, tmp_path, monkeypatch):
     def federate(grid, config, *, on_round):
         raise RoundError("node 11: first line\nsecond\tline \x1b[31m" + "x" * 1000)
 

@@ -40,6 +40,9 @@ class TestPrecisionRecall:
     def test_the_area_under_the_steps_is_the_average_precision(self):
         (axes,) = draw_precision_recall(COUNTS, None).axes
         recall, precision = line(axes, "average precision")
+        (steps,) = (each for each in axes.lines if str(each.get_label()).startswith("average precision"))
+        # Each step is as high as the point at its right end.
+        assert steps.get_drawstyle() == "steps-pre"
         area = np.sum(np.diff(recall) * precision[1:])
         assert area == pytest.approx(average_precision_score(LABELS, SCORES))
 

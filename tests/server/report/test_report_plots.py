@@ -42,8 +42,9 @@ def test_the_words_say_the_numbers(run, plots):
 
 def test_without_scores_there_are_rounds_alone(run):
     results = dataclasses.replace(run.results, evidence=None)
-    bare = dataclasses.replace(run, results=results, score_counts=None, roc_band=None, predictions=None)
-    assert [plot.title for plot in report_plots(bare)] == ["Rounds"]
+    for counts in (run.score_counts, None):
+        bare = dataclasses.replace(run, results=results, score_counts=counts, roc_band=None, predictions=None)
+        assert [plot.title for plot in report_plots(bare)] == ["Rounds"]
 
 
 def test_a_histogram_of_a_study_has_no_calibration_and_no_groups(run):
