@@ -7,7 +7,6 @@ import pytest
 
 from server.evaluation.estimates import ESTIMATE_LABELS
 from server.evaluation.predictions import UNKNOWN, Predictions
-from server.report.printed_numbers import format_interval, format_number
 from server.report.report_values import (
     NUM_WORST,
     estimate_rows,
@@ -18,7 +17,6 @@ from server.report.report_values import (
 )
 from server.report.stored_run import StoredRun
 from server.results.evidence import Level
-from shared_model.metrics.intervals import ConfidenceInterval
 
 CONFIGURATION = {
     "model": {"modality": "fusion", "fusion": "mid", "backbone": "small_cnn", "hidden_width": 4},
@@ -35,19 +33,6 @@ def cohort(labels, scores, **attributes):
     return Predictions(
         labels=np.array(labels), scores=np.array(scores), patients=np.arange(len(labels)), attributes=attributes
     )
-
-
-class TestNumbers:
-    @pytest.mark.parametrize(
-        ("value", "digits", "text"), [(0.8514, 3, "0.851"), (0.0, 3, "0.000"), (1 / 3, 1, "0.3"), (None, 3, "-")]
-    )
-    def test_number(self, value, digits, text):
-        assert format_number(value, digits) == text
-
-    def test_interval(self):
-        assert format_interval(ConfidenceInterval(low=0.70049, high=0.85)) == "0.700 to 0.850"
-        assert format_interval(ConfidenceInterval(low=0, high=1), digits=1) == "0.0 to 1.0"
-        assert format_interval(None) == "-"
 
 
 class TestEstimateRows:
