@@ -25,6 +25,17 @@ class Smoke:
         return ["preset=smoke", f"data.root={self.root}", f"data.cache_dir={self.cache}", f"run.dir={run_dir}", *more]
 
 
+@pytest.fixture
+def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave every picture empty: drawing takes half the time of a small run, and few tests look at one."""
+
+    def write(content: bytes) -> Callable[..., object]:
+        return lambda _canvas, stream, **_: stream.write(content)
+
+    monkeypatch.setattr("matplotlib.backends.backend_agg.FigureCanvasAgg.print_figure", write(b"\x89PNG"))
+    monkeypatch.setattr("matplotlib.backends.backend_svg.FigureCanvasSVG.print_svg", write(b"<svg/>"))
+
+
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Smoke:
     from simulations.run import main  # noqa: PLC0415, takes seconds, which the tests of single modules need not wait

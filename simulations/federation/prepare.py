@@ -1,7 +1,7 @@
 """Prepares the data of a simulated federation: phantom, partition, image cache, checks, and the server's own files."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -58,12 +58,13 @@ def prepare(config: ExperimentConfig, *, on_progress: Progress) -> PreparedFeder
     roster = read_roster(config.data)
     if roster is not None:
         table = restrict(table, {patient for patient, site in roster.items() if site in config.federation.sites})
-    _report_rejects(config, roster, table)
+    _write_site_files(config, roster, table)
+    check_rejects(table, config.data.max_reject_fraction)
     _check_sites(config, roster, table)
     lesions, table = load_lesions(table, config, report=lambda done, total: on_progress("images", done, total))
-    _report_rejects(config, roster, table)
+    _write_site_files(config, roster, table)
+    check_rejects(table, config.data.max_reject_fraction)
     _check_cohorts(config, roster, table)
-    _write_patient_counts(config, roster, table)
     config = _with_server_files(config, lesions, table.frame, roster)
     return PreparedFederation(
         config=config,
@@ -142,35 +143,17 @@ def _check_cohorts(config: ExperimentConfig, roster: Roster | None, table: Lesio
             raise type(error)(f"Site {site}: {error}") from error
 
 
-def _write_patient_counts(config: ExperimentConfig, roster: Roster | None, table: LesionTable) -> None:
-    """Write for every site how many patients and lesions it has in each role."""
+def _write_site_files(config: ExperimentConfig, roster: Roster | None, table: LesionTable) -> None:
+    """Write every site's rejected rows, and how many patients and lesions it has in each role."""
     roles = configured_roles(table.frame, config)
-    for site, site_table in _site_tables(config, roster, table):
+    for site in config.federation.sites:
+        site_table, folder = table, Path(config.run.dir) / "sites" / site
+        if roster is not None:
+            site_table = restrict(table, {patient for patient, home in roster.items() if home == site})
+        write_rejects(site_table, folder / "rejects.csv")
         groups = site_table.frame.groupby(site_table.frame["patient_id"].map(roles))["patient_id"]
         counts = pd.DataFrame({"patients": groups.nunique(), "lesions": groups.size()})
-        content = counts.rename_axis("role").reset_index().to_csv(index=False)
-        write_atomically(_site_folder(config, site) / "patients.csv", content.encode())
-
-
-def _report_rejects(config: ExperimentConfig, roster: Roster | None, table: LesionTable) -> None:
-    """Write every site's rejected rows, then stop if there are too many."""
-    for site, site_table in _site_tables(config, roster, table):
-        write_rejects(site_table, _site_folder(config, site) / "rejects.csv")
-    check_rejects(table, config.data.max_reject_fraction)
-
-
-def _site_tables(
-    config: ExperimentConfig, roster: Roster | None, table: LesionTable
-) -> Iterator[tuple[str, LesionTable]]:
-    for site in config.federation.sites:
-        if roster is None:
-            yield site, table
-        else:
-            yield site, restrict(table, {patient for patient, home in roster.items() if home == site})
-
-
-def _site_folder(config: ExperimentConfig, site: str) -> Path:
-    return Path(config.run.dir) / "sites" / site
+        write_atomically(folder / "patients.csv", counts.rename_axis("role").reset_index().to_csv(index=False).encode())
 
 
 def _with_server_files(

@@ -69,14 +69,28 @@ def copied(smoke, tmp_path):
 
 @pytest.fixture
 def real(smoke, copied, tmp_path):
-    """Overrides that use the copy as data of its own, with a cold cache of its own."""
+    """Overrides that use the copy as data of its own; the cache knows those images that no test has damaged."""
     return [
         "preset=smoke",
         "phantom.num_patients=null",
         f"data.root={copied}",
-        f"data.cache_dir={tmp_path / 'cache'}",
+        f"data.cache_dir={smoke.cache}",
         f"run.dir={tmp_path / 'run'}",
     ]
+
+
+@pytest.fixture(scope="module")
+def seeded(smoke, tmp_path_factory):
+    """Return the folder of a run with seeded noise that nothing disturbed; equal overrides are run once."""
+    folders = {}
+
+    def run(*overrides):
+        if overrides not in folders:
+            folders[overrides] = tmp_path_factory.mktemp("seeded") / "run"
+            assert main(smoke.overrides(folders[overrides], "privacy.noise=seeded", *overrides)) == 0
+        return folders[overrides]
+
+    return run
 
 
 class TestFinishedRun:
@@ -127,6 +141,7 @@ class TestFinishedRun:
         results = read_results(smoke.first / "results.json")
         assert all(site.num_patients_declared % 2 == 0 for site in results.sites)
 
+    @pytest.mark.usefixtures("blank_pictures")
     def test_a_second_run_reads_no_image(self, run_smoke, monkeypatch):
         monkeypatch.setattr(client.data.images, "read_image", lambda path: pytest.fail(f"read {path}"))
         run_smoke("seed=0")
@@ -135,9 +150,10 @@ class TestFinishedRun:
         assert "name a new folder" in one_line_error(capsys, *smoke.overrides(smoke.first))
 
 
+@pytest.mark.usefixtures("blank_pictures")
 class TestReproducibility:
-    def test_seeded_noise_gives_equal_parameters_and_says_that_it_protects_nobody(self, run_smoke):
-        first, second = (run_smoke("privacy.noise=seeded") for _ in range(2))
+    def test_seeded_noise_gives_equal_parameters_and_says_that_it_protects_nobody(self, seeded, run_smoke):
+        first, second = seeded(), run_smoke("privacy.noise=seeded")
         assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
         assert "nobody was protected" in read_results(first / "results.json").privacy.statement
 
@@ -188,6 +204,7 @@ class TestChoices:
         assert all(site.epsilon is None for site in results.sites)
 
 
+@pytest.mark.usefixtures("blank_pictures")
 class TestEvaluationBySites:
     """The server's own test scores are the truth that the sites' histograms are held against."""
 
@@ -236,6 +253,7 @@ def test_what_fails_at_a_site_stays_out_of_the_servers_words(smoke, tmp_path, mo
     assert DataError.public_reason in error
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_site_with_a_full_disk_takes_no_part_and_the_others_go_on(run_smoke, monkeypatch):
     reserve = Ledger.reserve
 
@@ -282,6 +300,7 @@ class TestBadConfiguration:
         )
 
 
+@pytest.mark.usefixtures("blank_pictures")
 class TestBadData:
     def test_missing_table(self, real, copied, capsys):
         (copied / "mass_case_description_train_set.csv").unlink()
@@ -331,14 +350,15 @@ class TestBadData:
         assert victim.name in rejects
 
 
+@pytest.mark.usefixtures("blank_pictures")
 class TestInterruption:
     @pytest.mark.parametrize("stop_after", [1, 2])
     @pytest.mark.parametrize("overrides", [[], ["strategy=fedadam", "evaluation.privacy=dp"]], ids=" ".join)
     def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(
-        self, smoke, run_smoke, tmp_path, monkeypatch, overrides, stop_after
+        self, smoke, seeded, tmp_path, monkeypatch, overrides, stop_after
     ):
+        whole, folder, rounds = seeded(*overrides), tmp_path / "killed", []
         overrides = ["privacy.noise=seeded", *overrides]
-        whole, folder, rounds = run_smoke(*overrides), tmp_path / "killed", []
         on_round = server.report.run_display.RunDisplay.on_round
 
         def interrupt(display, result):

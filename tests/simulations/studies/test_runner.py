@@ -1,6 +1,12 @@
-"""Runs in processes of their own: the same rows, and an orderly end of whatever goes wrong."""
+"""Runs in processes of their own: the same rows, and an orderly end of whatever goes wrong.
 
+A test that must not come too late holds the lock of one site's ledger: the site waits for it within the first round, so
+that the run can neither finish nor spend anything more.
+"""
+
+import contextlib
 import dataclasses
+import fcntl
 import multiprocessing
 import os
 import re
@@ -23,17 +29,20 @@ from simulations.studies.jobs import Job
 from simulations.studies.results import read_rows
 from simulations.studies.runner import default_workers, run_jobs
 
-SECONDS = 120
+SECONDS = 600
+"""How long anything is waited for; only a test that fails takes so long."""
+NO_DEADLINE = f"federation.round_timeout_seconds={SECONDS}"
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def job(smoke, tmp_path):
+def job(clinical_phantom, tmp_path):
     """Make a job with a folder of its own."""
 
     def make(name, *more):
         fixed = ("privacy.noise=seeded",) if "privacy=off" not in more else ()
-        return Job(name=name, config=compose(smoke.overrides(tmp_path / name, *fixed, *more)))
+        overrides = clinical_phantom.overrides(tmp_path / name, NO_DEADLINE, *fixed, *more)
+        return Job(name=name, config=compose(overrides))
 
     return make
 
@@ -41,7 +50,8 @@ def job(smoke, tmp_path):
 def elsewhere(job, folder):
     """Return the same run in another folder."""
     run = dataclasses.replace(job.config.run, dir=str(folder / job.name))
-    return dataclasses.replace(job, config=dataclasses.replace(job.config, run=run))
+    federation = dataclasses.replace(job.config.federation, ledger_dir=f"{run.dir}/ledgers")
+    return dataclasses.replace(job, config=dataclasses.replace(job.config, run=run, federation=federation))
 
 
 def run(jobs, num_workers):
@@ -58,9 +68,63 @@ def wait_for(condition, what):
         time.sleep(0.05)
 
 
+@contextlib.contextmanager
+def held(*run_folders, parent=None):
+    """Hold the runs in these folders within their first round, until all processes that run them are told to stop.
+
+    These are processes of ``parent``, or of this one.
+    """
+    with contextlib.ExitStack() as locks, contextlib.ExitStack() as watching:
+        for folder in run_folders:
+            lock = folder / "ledgers" / "MGH.sqlite.lock"
+            lock.parent.mkdir(parents=True)
+            fcntl.flock(locks.enter_context(lock.open("wb")), fcntl.LOCK_EX)
+        is_over = threading.Event()
+        watcher = threading.Thread(target=release_when_told, args=(locks, parent or os.getpid, is_over))
+        watcher.start()
+        watching.callback(watcher.join)
+        watching.callback(is_over.set)
+        yield
+
+
+def release_when_told(locks, parent, is_over):
+    had_workers = False
+    while not is_over.wait(0.05):
+        workers = workers_of(parent())
+        had_workers = had_workers or bool(workers)
+        if had_workers and all(map(ignores_sigterm, workers)):
+            locks.close()
+            return
+
+
+def workers_of(pid):
+    """Return the processes in which ``pid`` runs jobs."""
+    children = read_process(pid, f"task/{pid}/children").split()
+    return [child for child in children if "spawn_main" in read_process(child, "cmdline")]
+
+
+def ignores_sigterm(pid):
+    """Return whether a process has been told to stop: from then on it ignores that it is told again. Or it is gone."""
+    ignored = [line.split()[1] for line in read_process(pid, "status").splitlines() if line.startswith("SigIgn:")]
+    return not ignored or bool(int(ignored[0], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def read_process(pid, name):
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text()
+    except OSError:
+        return ""
+
+
+def is_under_way(run_folder):
+    """Return whether another site than the one that is held up has begun its ledger."""
+    return (run_folder / "ledgers" / "WFU.sqlite").exists()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("blank_pictures")
 def test_rows_do_not_depend_on_the_number_of_processes(job, tmp_path):
-    jobs = [job("a"), job("b", "privacy.target_epsilon=2"), job("c", "seed=1", "phantom.num_patients=null")]
+    jobs = [job("a"), job("b", "privacy.target_epsilon=2"), job("c", "seed=1")]
     assert run(jobs, 1) == ["a", "b", "c"]
     others = [elsewhere(one, tmp_path / "other") for one in jobs]
     assert sorted(run(others, 2)) == ["a", "b", "c"]
@@ -74,68 +138,76 @@ def test_rows_do_not_depend_on_the_number_of_processes(job, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("blank_pictures")
 class TestFailure:
     def test_of_a_run_is_named_and_stops_the_others(self, job, tmp_path):
         (tmp_path / "file").touch()
-        finished, bad = job("finished", "privacy=off"), job("bad", f"run.dir={tmp_path}/file/run")
-        endless = job("endless", "privacy=off", "training.num_rounds=100000")
-        assert run([finished], 2) == ["finished"]
+        finished, bad, endless = job("finished"), job("bad", f"run.dir={tmp_path}/file/run"), job("endless")
+        finished.folder.mkdir()
+        (finished.folder / "results.json").touch()
         done = []
         expected = rf"^bad: Expected run\.dir=.* To run it anew, remove {re.escape(str(bad.folder))}\.$"
-        with pytest.raises(ConfigError, match=expected):
+        with held(endless.folder), pytest.raises(ConfigError, match=expected):
             run_jobs([bad, finished, endless], num_workers=2, on_start=lambda _: None, on_done=done.append)
         assert done == [finished]
-        assert finished.is_finished
         assert not endless.is_finished
         assert not multiprocessing.active_children()
 
     def test_that_nobody_expected_keeps_its_traceback(self, job):
-        with pytest.raises(ValueError, match="null byte") as caught:
-            run([job("good"), Job(name="bad", config=elsewhere(job("bad"), Path("\0")).config)], 2)
+        good = job("good")
+        with held(good.folder), pytest.raises(ValueError, match="null byte") as caught:
+            run([good, Job(name="bad", config=elsewhere(job("bad"), Path("\0")).config)], 2)
         assert "in simulate" in str(caught.value.__cause__)
 
     def test_of_a_process_is_one_line_and_the_others_go_on(self, job):
-        jobs = [job(name, "privacy=off", "training.num_rounds=40") for name in ("a", "b")]
+        jobs = [job(name, "privacy=off") for name in ("a", "b")]
 
         def kill():
-            wait_for(lambda: all((one.folder / "checkpoint.safetensors").exists() for one in jobs), "two rounds")
+            wait_for(lambda: all(is_under_way(one.folder) for one in jobs), "both runs")
             os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
 
         killer = threading.Thread(target=kill)
         killer.start()
-        with pytest.raises(FederatedMammographyError, match=r"that of (a or b|b or a) was killed.* goes on"):
+        expected = r"that of (a or b|b or a) was killed.* goes on"
+        with held(*(one.folder for one in jobs)), pytest.raises(FederatedMammographyError, match=expected):
             run(jobs, 2)
         killer.join()
         assert not multiprocessing.active_children()
         assert not any(one.is_finished for one in jobs)
-        assert sorted(run(jobs, 2)) == ["a", "b"]
+        assert run(jobs, 1) == ["a", "b"]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("blank_pictures")
 @pytest.mark.parametrize("to_all", [True, False], ids=["to the group", "to the parent"])
-def test_an_interrupt_leaves_no_process_and_no_budget_spent_in_vain(smoke, tmp_path, to_all):
-    fixed = ("preset=smoke", f"data.root={smoke.root}", f"data.cache_dir={smoke.cache}", "training.num_rounds=20")
-    arguments = ["study", "cross-validation", *fixed, "--folds", "2", "--out", str(tmp_path), "--workers", "2"]
+def test_an_interrupt_leaves_no_process_and_no_budget_spent_in_vain(clinical_phantom, tmp_path, to_all):
+    fixed = clinical_phantom.overrides(Path("unused"), NO_DEADLINE)
+    fixed.remove("run.dir=unused")
+    arguments = ["study", "cross-validation", *fixed, "--folds", "2", "--out", str(tmp_path)]
+    folders = [tmp_path / "seed-0" / f"fold-{number}" for number in (1, 2)]
     process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-P", "-m", "simulations.commands", *arguments],
+        [sys.executable, "-P", "-m", "simulations.commands", *arguments, "--workers", "2"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
     )
-    with process:
-        wait_for(lambda: len(list(tmp_path.glob("*/*/checkpoint.safetensors"))) == 2, "two rounds")
+    # When the runs are told to stop, a site of each is within its round, which it then finishes.
+    with process, held(*folders, parent=lambda: process.pid):
+        wait_for(lambda: all(map(is_under_way, folders)), "both runs")
         (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 130
     assert said.splitlines() == ["interrupted; the same command goes on where this one stopped"]
     wait_for(lambda: not is_group(process.pid), "the end of the last process")
-    for path in tmp_path.rglob("*.sqlite"):
+    ledgers = list(tmp_path.rglob("*.sqlite"))
+    assert {path.parents[1].name for path in ledgers if path.stem == "MGH"} == {"fold-1", "fold-2"}
+    for path in ledgers:
         entries = [entry.content for entry in read_history(path).entries]
         assert count(entries, Reserved) == count(entries, Committed) > 0
     assert not list(tmp_path.rglob("results.json"))
-    assert main(arguments) == 0
+    assert main([*arguments, "--workers", "1"]) == 0
 
 
 def count(entries, kind):
@@ -151,10 +223,11 @@ def is_group(number):
     return True
 
 
-@pytest.mark.slow
-def test_what_is_finished_is_not_run_again(smoke, monkeypatch):
+def test_what_is_finished_is_not_run_again(job, monkeypatch):
     monkeypatch.setattr(study_runner, "simulate", None)
-    finished = Job(name="first", config=compose(smoke.overrides(smoke.first)))
+    finished = job("first")
+    finished.folder.mkdir()
+    (finished.folder / "results.json").touch()
     assert run([finished], 2) == ["first"]
 
 
