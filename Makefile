@@ -7,7 +7,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulate federation test test-fast chaos lint types format docs-tables sbom clean
+.PHONY: help setup simulate federation test test-fast nightly chaos lint types format docs-tables sbom clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ test: $(READY) ## Run all tests
 
 test-fast: $(READY) ## Run the tests that take less than five seconds each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not slow and not chaos' $(TESTS)
+
+nightly: $(READY) ## Try the privacy law on some 50,000 pairs of answers (an hour)
+	LAW_EXAMPLES=9000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/laws
 
 chaos: $(READY) ## Kill, hang and cut off real processes of a federation
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m chaos tests/simulations/federation/test_rehearsal.py

@@ -1,21 +1,36 @@
-"""The site's Flower app: parse, delegate, reply; of an error only its fixed public reason leaves the site."""
+"""The site's Flower app: parse, delegate, reply; of an error only its fixed public reason leaves the site.
+
+What the site's own audit log says about a request is left in the node's state, as the record ``AUDIT``; the process
+that called the app takes it from there (``client.deployment.supernode``), so that it leaves the site no more than the
+log does.
+"""
 
 import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.local_round import evaluate_locally, train_locally
+from client.privacy.audited_releases import (
+    AUDIT,
+    CONFIGURATION,
+    IS_BELOW_DECLARED,
+    REFUSED_KEY,
+    release_facts,
+)
+from client.privacy.ledger_entries import Purpose
 from client.site import Site, open_site
-from shared_model.errors import FederatedMammographyError
+from shared_model.config.fingerprints import config_fingerprint
+from shared_model.errors import FederatedMammographyError, PolicyError
 from shared_model.messages import (
     EvaluateReply,
     Request,
     TrainReply,
     pack_evaluate_reply,
     pack_train_reply,
+    request_digest,
     unpack_request,
 )
 
@@ -30,25 +45,47 @@ app = ClientApp()
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train privately for one round and reply with the update."""
-    return _reply(message, context, train_locally, pack_train_reply)
+    return _reply(message, context, Purpose.TRAINING, train_locally, pack_train_reply)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Score the site's validation and test lesions and reply with histograms."""
-    return _reply(message, context, evaluate_locally, pack_evaluate_reply)
+    return _reply(message, context, Purpose.EVALUATION, evaluate_locally, pack_evaluate_reply)
 
 
 def _reply(
-    message: Message, context: Context, answer: Callable[[Request, Site], Reply], pack: Callable[[Reply], RecordDict]
+    message: Message,
+    context: Context,
+    purpose: Purpose,
+    answer: Callable[[Request, Site], Reply],
+    pack: Callable[[Reply], RecordDict],
 ) -> Message:
+    facts = ConfigRecord()
+    context.state[AUDIT] = facts
     try:
         request = unpack_request(message.content)
+        facts[CONFIGURATION] = config_fingerprint(request.config)
         site = open_site(context.node_config, request.config)
-        return Message(pack(answer(request, site)), reply_to=message)
+        reply = Message(pack(answer(request, site)), reply_to=message)
+        _note(facts, request, site, purpose)
     except FederatedMammographyError as error:
         logger.error("Refused: %s", error)  # noqa: TRY400, one line is what the person at the site needs
+        facts[REFUSED_KEY] = (error.key if isinstance(error, PolicyError) else "") or type(error).__name__
         return Message(Error(code=_REFUSED, reason=error.public_reason), reply_to=message)
-    except Exception:  # the redaction wrapper: Flower would send the text of the exception
+    except Exception as error:  # the redaction wrapper: Flower would send the text of the exception
         logger.exception("Failed")
+        facts[REFUSED_KEY] = type(error).__name__
         return Message(Error(code=_REFUSED, reason=FederatedMammographyError.public_reason), reply_to=message)
+    return reply
+
+
+def _note(facts: ConfigRecord, request: Request, site: Site, purpose: Purpose) -> None:
+    """Write down what was released, and whether the site's own alarm goes off, which no reply shows."""
+    run = config_fingerprint(request.config)
+    history = site.ledger.history()
+    for name, value in release_facts(history, purpose=purpose, request=request_digest(request), run=run).items():
+        if value is not None:
+            facts[name] = value
+    if purpose is Purpose.TRAINING and site.is_below_declared():
+        facts[IS_BELOW_DECLARED] = True

@@ -1,17 +1,19 @@
 """One request answered at a site: train privately, or score held-out lesions.
 
-The order is the guarantee: check what can be checked, reserve the budget, only then read examples; record the reply,
-only then let it go.
+The order is the guarantee (the law of ``docs/privacy.md``): check what configuration and parameters alone can show;
+reserve the budget, which public facts alone decide; only then look at patients; record the reply; only then let it go.
+Nothing that depends on a patient decides before the reservation, and nothing raises for it after.
 """
 
 import logging
+from collections.abc import Callable, Iterable
 
 import torch
 
 from client.data.splits import Role
-from client.privacy.declared_size import declared_size
-from client.privacy.ledger import StoredReply
+from client.privacy.declared_size import rounded_down
 from client.privacy.ledger_entries import Purpose, Reserved, Unprotected
+from client.privacy.ledger_reservation import Reservation, StoredReply
 from client.site import Site
 from client.training.dp_sgd import LocalTraining, train_round
 from client.training.noise import NoiseGenerator
@@ -34,6 +36,7 @@ from shared_model.messages import (
 from shared_model.metrics.score_histogram import ScoreHistogram
 from shared_model.network import named_arrays
 from shared_model.network.fusion import FusionNet, build_network
+from shared_model.network.named_arrays import Parameters
 from shared_model.network.scoring import predict
 from shared_model.network.state import load_constants, load_trainable, trainable_state
 from shared_model.privacy.mechanism import Mechanism
@@ -51,34 +54,32 @@ def train_locally(request: Request, site: Site) -> TrainReply:
 
     Formal guarantee: with ``privacy=patient`` all updates that this site ever returned for the run of
     ``request.config`` together are (``privacy.target_epsilon``, ``privacy.delta``)-differentially private under adding
-    or removing one training patient, whatever rounds were asked for, repeated or crashed; over all runs the site's
-    policy holds. The other fields of the reply are declared facts, free of data but for the rounded cohort size. A
-    request that was answered before gets the same reply.
+    or removing one training patient, whatever rounds, parameters and constants were asked for, repeated or crashed;
+    over all runs the site's policy holds. Everything else that is observable, also whether there is a reply, depends on
+    requests and policy alone. A request that was answered before gets the same reply.
 
     Raises:
-        PrivacyError: the promise cannot be kept for this cohort, or policy, budget or ledger forbid it.
+        PrivacyError: the promise cannot be kept, or policy, budget or ledger forbid it.
         ProtocolError: the parameters do not fit the network, or the round lies beyond the last one.
-        DataError: the site's data cannot be used.
+        DataError: the site's files cannot be read.
     """
     config = request.config
     if not 1 <= request.server_round <= config.training.num_rounds:
         raise ProtocolError(f"Expected round {request.server_round} in [1, {config.training.num_rounds}].")
-    network = _network(request)
-    patients = site.data.patients(Role.TRAIN)
-    site.policy.require_patients(len(patients))
-    num_declared = declared_size(len(patients), config.privacy.cohort_rounding)
+    network = _network(request, site)
     if config.privacy.mode is PrivacyMode.OFF:
-        _note_unprotected(site, config, patients, purpose=Purpose.TRAINING)
-        return _train(request, site, network, plan=None, spent=None)
+        members = _note_unprotected(site, config, Role.TRAIN, purpose=Purpose.TRAINING)
+        training = LocalTraining(config=config.training, plan=None, proximal_mu=_proximal_mu(config))
+        return _train(request, site, network, training, members)
+    num_declared = site.num_declared()
     plan = PrivacyPlan.calibrate(config.privacy, config.training, num_declared)
     site.policy.require_noise(plan.noise_multiplier)
-    cohort = site.ledger.cohort(patients)
     release = Reserved(
         purpose=Purpose.TRAINING,
         run=config_fingerprint(config),
         server_round=request.server_round,
         request=request_digest(request),
-        cohort=cohort.fingerprint,
+        cohort="",
         num_patients_declared=num_declared,
         mechanism=plan.mechanism(1),
         delta=plan.delta,
@@ -86,12 +87,18 @@ def train_locally(request: Request, site: Site) -> TrainReply:
         max_grad_norm=plan.max_grad_norm,
         noise=_noise_source(config),
     )
-    reservation = site.ledger.reserve(release, cohort, site.policy.limits)
-    if isinstance(reservation, StoredReply):
-        return train_reply_from_bytes(reservation.content)
-    spent = PrivacySpent(epsilon=reservation.epsilon, delta=plan.delta, noise_multiplier=plan.noise_multiplier)
-    reply = _train(request, site, network, plan=plan, spent=spent)
-    site.ledger.commit(reservation, train_reply_to_bytes(reply))
+    granted = _reserve(site, release, Role.TRAIN, reply_bytes=_num_bytes(request.parameters))
+    if isinstance(granted, StoredReply):
+        return train_reply_from_bytes(granted.content)
+    training = LocalTraining(
+        config=config.training,
+        plan=plan,
+        proximal_mu=_proximal_mu(config),
+        max_magnitude=site.policy.max_magnitude,
+        max_seconds=site.policy.max_request_seconds,
+    )
+    reply = _train(request, site, network, training, granted.members, granted)
+    site.ledger.commit(granted, train_reply_to_bytes(reply))
     return reply
 
 
@@ -100,68 +107,77 @@ def evaluate_locally(request: Request, site: Site) -> EvaluateReply:
 
     Formal guarantee: with ``evaluation.privacy=dp`` all histograms that this site ever returned for the run together
     are (``evaluation.target_epsilon``, ``evaluation.delta``)-differentially private under adding or removing one test
-    or validation patient: that is one release, and a repeated request gets the same reply. With
-    ``evaluation.privacy=exact`` nothing is guaranteed, and the ledger says so.
+    or validation patient: that is one release, and a repeated request gets the same reply. Everything else that is
+    observable depends on requests and policy alone. With ``evaluation.privacy=exact`` nothing is guaranteed, and the
+    ledger says so.
 
     Raises:
         PrivacyError: policy, budget or ledger forbid it.
         ProtocolError: the parameters do not fit the network, or sites are to send nothing.
-        RoundError: a score is not finite.
-        DataError: the site's data cannot be used.
+        DataError: the site's files cannot be read.
     """
     evaluation = request.config.evaluation
     if evaluation.privacy is EvaluationPrivacy.NONE:
         raise ProtocolError("Expected no request to evaluate with evaluation.privacy=none.")
-    network = _network(request)
-    patients = site.data.patients(Role.TEST, Role.VALIDATION)
-    if patients:
-        site.policy.require_patients(len(patients))
+    network = _network(request, site)
     if evaluation.privacy is EvaluationPrivacy.DP:
-        return _evaluate_privately(request, site, network, patients)
-    if patients:
-        _note_unprotected(site, request.config, patients, purpose=Purpose.EVALUATION)
-    lesions = site.data.lesions
+        return _evaluate_privately(request, site, network)
+    members = _note_unprotected(site, request.config, Role.TEST, Role.VALIDATION, purpose=Purpose.EVALUATION)
+    data, takes_part = site.data, _is_among(members, site)
     return EvaluateReply(
         site=site.name,
         server_round=request.server_round,
-        test=_exact_histogram(network, lesions[Role.TEST], evaluation.num_bins),
-        validation=_exact_histogram(network, lesions[Role.VALIDATION], evaluation.num_bins),
+        test=_exact_histogram(network, data.lesions(Role.TEST, takes_part), evaluation.num_bins),
+        validation=_exact_histogram(network, data.lesions(Role.VALIDATION, takes_part), evaluation.num_bins),
     )
 
 
 def _train(
-    request: Request, site: Site, network: FusionNet, *, plan: PrivacyPlan | None, spent: PrivacySpent | None
+    request: Request,
+    site: Site,
+    network: FusionNet,
+    training: LocalTraining,
+    members: frozenset[bytes],
+    granted: Reservation | None = None,
 ) -> TrainReply:
-    config = request.config
-    facts = train_round(
-        network,
-        site.data.lesions[Role.TRAIN],
-        training=LocalTraining(config=config.training, plan=plan, proximal_mu=_proximal_mu(config)),
-        noise=_noise(config, site.name, "noise", request.server_round),
-    )
+    """Train on the lesions of ``members``, with the noise of what was granted; nothing raises for what the data are."""
+    plan = training.plan
+    lesions = site.data.lesions(Role.TRAIN, _is_among(members, site))
+    noise = _noise(granted, request, site.name, "noise", [lesions])
+    if plan is not None and len(members) < plan.num_patients_declared:
+        logger.error(
+            "Alarm: %d training patients, below declared_patients=%d, by which updates are scaled. The guarantee "
+            "holds, and the update is weaker than it could be: agree on another size with the coordinator.",
+            len(members),
+            plan.num_patients_declared,
+        )
+    facts = train_round(network, lesions, training=training, noise=noise)
     logger.info("Round %d: %s", request.server_round, facts)
-    num_patients = len(site.data.patients(Role.TRAIN))
+    spent = None
+    if plan is not None and granted is not None:
+        spent = PrivacySpent(epsilon=granted.epsilon, delta=plan.delta, noise_multiplier=plan.noise_multiplier)
     return TrainReply(
         site=site.name,
         server_round=request.server_round,
         update=named_arrays.difference(trainable_state(network), request.parameters),
-        num_patients_declared=declared_size(num_patients, config.privacy.cohort_rounding),
+        num_patients_declared=site.num_declared() if plan is None else plan.num_patients_declared,
         privacy=spent,
+        witness="" if granted is None else granted.witness,
+        previous_witness="" if granted is None else granted.previous_witness,
     )
 
 
-def _evaluate_privately(request: Request, site: Site, network: FusionNet, patients: list[str]) -> EvaluateReply:
+def _evaluate_privately(request: Request, site: Site, network: FusionNet) -> EvaluateReply:
     config, evaluation = request.config, request.config.evaluation
     noise_multiplier = evaluation_noise(evaluation)
     site.policy.require_noise(noise_multiplier)
-    cohort = site.ledger.cohort(patients)
     release = Reserved(
         purpose=Purpose.EVALUATION,
         run=config_fingerprint(config),
         server_round=request.server_round,
         request=request_digest(request),
-        cohort=cohort.fingerprint,
-        num_patients_declared=len(patients) // config.privacy.cohort_rounding * config.privacy.cohort_rounding,
+        cohort="",
+        num_patients_declared=0,
         mechanism=Mechanism(noise_multiplier=noise_multiplier, sampling_rate=1.0, num_steps=1),
         delta=evaluation.delta,
         target_epsilon=evaluation.target_epsilon,
@@ -169,50 +185,70 @@ def _evaluate_privately(request: Request, site: Site, network: FusionNet, patien
         max_grad_norm=1.0,
         noise=_noise_source(config),
     )
-    reservation = site.ledger.reserve(release, cohort, site.policy.limits)
-    if isinstance(reservation, StoredReply):
-        return evaluate_reply_from_bytes(reservation.content, evaluation=evaluation)
-    generator = _noise(config, site.name, "evaluation noise", request.server_round)
+    # Two roles, two classes, float64.
+    granted = _reserve(site, release, Role.TEST, Role.VALIDATION, reply_bytes=2 * 2 * 8 * evaluation.bins)
+    if isinstance(granted, StoredReply):
+        return evaluate_reply_from_bytes(granted.content, evaluation=evaluation)
+    data, takes_part = site.data, _is_among(granted.members, site)
+    lesions = {role: data.lesions(role, takes_part) for role in (Role.TEST, Role.VALIDATION)}
+    noise = _noise(granted, request, site.name, "evaluation noise", lesions.values())
     histograms = {
-        role: _noisy_histogram(site, network, role, noise_multiplier, generator, bins=evaluation.bins)
-        for role in (Role.TEST, Role.VALIDATION)
+        role: _noisy_histogram(network, part, noise_multiplier, noise, bins=evaluation.bins)
+        for role, part in lesions.items()
     }
     reply = EvaluateReply(
         site=site.name,
         server_round=request.server_round,
         test=histograms[Role.TEST],
         validation=histograms[Role.VALIDATION],
+        witness=granted.witness,
+        previous_witness=granted.previous_witness,
     )
-    site.ledger.commit(reservation, evaluate_reply_to_bytes(reply))
+    site.ledger.commit(granted, evaluate_reply_to_bytes(reply))
     return reply
 
 
+def _reserve(site: Site, release: Reserved, *roles: Role, reply_bytes: int) -> Reservation | StoredReply:
+    cohort = site.ledger.cohort(site.data.patients(*roles))
+    return site.ledger.reserve(release, cohort, site.policy.limits, reply_bytes=reply_bytes)
+
+
+def _is_among(members: frozenset[bytes], site: Site) -> Callable[[str], bool]:
+    """Return what tells whether a patient is one of ``members``."""
+    return lambda patient: site.ledger.pseudonym(patient) in members
+
+
+def _num_bytes(arrays: Parameters) -> int:
+    return sum(array.nbytes for array in arrays.values())
+
+
 def _exact_histogram(network: FusionNet, lesions: Lesions, num_bins: int) -> ScoreHistogram:
-    return ScoreHistogram.from_scores(lesions.labels.numpy(), predict(network, lesions), num_bins)
+    return ScoreHistogram.from_scores(lesions.labels.numpy(), predict(network, lesions, not_finite=0.0), num_bins)
 
 
 def _noisy_histogram(
-    site: Site, network: FusionNet, role: Role, std: float, generator: NoiseGenerator, *, bins: int
+    network: FusionNet, lesions: Lesions, std: float, noise: NoiseGenerator, *, bins: int
 ) -> PatientHistogram:
-    lesions = site.data.lesions[role]
     exact = PatientHistogram.from_scores(
-        lesions.labels.numpy(), predict(network, lesions), lesions.patients.numpy(), bins
+        lesions.labels.numpy(), predict(network, lesions, not_finite=0.0), lesions.patients.numpy(), bins
     )
-    return exact.with_noise(generator.normal((2, bins), std=std, dtype=torch.float64).numpy(), std)
+    return exact.with_noise(noise.normal((2, bins), std=std, dtype=torch.float64).numpy(), std)
 
 
-def _note_unprotected(site: Site, config: ExperimentConfig, patients: list[str], *, purpose: Purpose) -> None:
-    cohort, rounding = site.ledger.cohort(patients), config.privacy.cohort_rounding
+def _note_unprotected(site: Site, config: ExperimentConfig, *roles: Role, purpose: Purpose) -> frozenset[bytes]:
+    """Record that everything about the patients of ``roles`` is about to leave; return who of them take part."""
+    patients = site.data.patients(*roles)
     release = Unprotected(
         purpose=purpose,
         run=config_fingerprint(config),
-        cohort=cohort.fingerprint,
-        num_patients_declared=len(patients) // rounding * rounding,
+        cohort="",
+        num_patients_declared=rounded_down(len(patients), config.privacy.cohort_rounding),
     )
-    site.ledger.note_unprotected(release, cohort, site.policy.limits)
+    return site.ledger.note_unprotected(release, site.ledger.cohort(patients), site.policy.limits)
 
 
-def _network(request: Request) -> FusionNet:
+def _network(request: Request, site: Site) -> FusionNet:
+    """Return the configured network with the parameters and constants of the request, whose size is bounded."""
     config = request.config
     network = build_network(config.model, clinical_width(config.data.features), seed=config.seed)
     try:
@@ -220,6 +256,8 @@ def _network(request: Request) -> FusionNet:
         load_trainable(network, request.parameters)
     except ValueError as error:
         raise ProtocolError(f"Expected the parameters of the configured network: {error}") from error
+    site.policy.require_magnitude(request.parameters)
+    site.policy.require_magnitude(request.constants)
     return network
 
 
@@ -227,10 +265,21 @@ def _noise_source(config: ExperimentConfig) -> NoiseSource:
     return config.privacy.noise or NoiseSource.SECURE
 
 
-def _noise(config: ExperimentConfig, site: str, purpose: str, server_round: int) -> NoiseGenerator:
-    """Return secret randomness, or the reproducible one of a simulation, which protects nobody."""
-    if _noise_source(config) is NoiseSource.SECURE:
+def _noise(
+    granted: Reservation | None, request: Request, site: str, purpose: str, lesions: Iterable[Lesions]
+) -> NoiseGenerator:
+    """Return the secret randomness of a reservation, or the reproducible one of a simulation, which protects nobody.
+
+    Training without privacy draws none.
+    """
+    if granted is None:
         return NoiseGenerator.from_system_entropy()
+    if _noise_source(request.config) is NoiseSource.SECURE:
+        return NoiseGenerator.bound_to(granted.noise_key, (part.to_bytes() for part in lesions))
+    return _seeded_noise(request.config, site, purpose, request.server_round)
+
+
+def _seeded_noise(config: ExperimentConfig, site: str, purpose: str, server_round: int) -> NoiseGenerator:
     return NoiseGenerator.from_seed(derive_seed(config.seed, purpose, site, server_round))
 
 

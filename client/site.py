@@ -1,23 +1,31 @@
 """Which hospital this process is, where its files lie, and its patients' data."""
 
 import dataclasses
-from collections.abc import Mapping
+import logging
+import threading
+from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import pandas as pd
+import torch
 
-from client.data.dataset import configured_roles, load_lesions
-from client.data.splits import Role, check_cohort
-from client.data.tables.lesion_table import LesionTable, check_rejects
-from client.data.tables.site_table import site_table
+from client.data.dataset import load_all_lesions
+from client.data.network_inputs import purge_network_inputs
+from client.data.splits import Role, assign_roles, simulated_secret
+from client.data.tables.lesion_table import LesionTable
+from client.data.tables.site_table import restrict, site_table, table_state
+from client.privacy.declared_size import rounded_down
 from client.privacy.ledger import Ledger
+from client.privacy.ledger_creation import is_begun
 from client.privacy.policy import OPEN_POLICY, SitePolicy
 from shared_model.config.choices import DataSource
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.fingerprints import source_fingerprint
 from shared_model.data.lesions import Lesions
-from shared_model.errors import ConfigError
+from shared_model.errors import ConfigError, PolicyError, TableError
+
+logger = logging.getLogger(__name__)
 
 _PARTITION = "partition-id"
 _SITE, _LEDGER, _POLICY = "site", "ledger", "policy"
@@ -34,6 +42,15 @@ class SiteSettings:
     """The server's, with the site's own data folder, roster and cache."""
     ledger: Path
     policy: Path
+    is_simulated: bool = False
+
+    def load_policy(self) -> SitePolicy:
+        """Read the site's policy; a simulated one allows what its file does not mention.
+
+        Raises:
+            ConfigError: it cannot be read, or a key is wrong.
+        """
+        return SitePolicy.load(self.policy, defaults=OPEN_POLICY if self.is_simulated else None)
 
     @classmethod
     def from_node_config(cls, node_config: Mapping[str, object], config: ExperimentConfig) -> "SiteSettings":
@@ -80,6 +97,7 @@ class SiteSettings:
             config=config,
             ledger=simulated_ledger(config, site),
             policy=OPEN_POLICY if federation.site_policy is None else Path(federation.site_policy),
+            is_simulated=True,
         )
 
 
@@ -90,79 +108,155 @@ def simulated_ledger(config: ExperimentConfig, site: str) -> Path:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class SiteData:
-    """One site's patients; the tables are there at once, images are read when ``lesions`` is first asked for."""
+    """One site's patients; the tables are there at once, images are read when lesions are first asked for.
+
+    Nothing here is judged and nothing raises for what the data hold: rows and images that cannot be used were set
+    aside, and a cohort may be empty or of one class. Whether the data are fit for training is for preflight to say,
+    once, to the people at the site.
+    """
 
     config: ExperimentConfig
     table: LesionTable
+    """Without those who are forgotten."""
+    role_secret: bytes
+    validation_fraction: float
+    max_cache_bytes: float | None = None
+    is_cache_purged: bool = False
+    """Whether somebody is forgotten, so that the cache must hold nothing but what this table needs."""
 
     @cached_property
     def role_by_patient(self) -> "pd.Series[str]":
         """The role of every patient of the table."""
-        return configured_roles(self.table.frame, self.config)
+        return assign_roles(self.table.frame, secret=self.role_secret, validation_fraction=self.validation_fraction)
 
     def patients(self, *roles: Role) -> list[str]:
         """Return the identifiers of the patients with one of ``roles``, also of those whose images cannot be read."""
         return [str(patient) for patient, role in self.role_by_patient.items() if role in roles]
 
-    @cached_property
-    def lesions(self) -> Mapping[Role, Lesions]:
-        """Lesions by role.
+    def lesions(self, role: Role, takes_part: Callable[[str], bool] = lambda _: True) -> Lesions:
+        """Return the lesions of the patients of ``role`` who take part, possibly none."""
+        lesions, patients = self._all_lesions
+        chosen = {patient for patient in self.patients(role) if takes_part(patient)}
+        return lesions.select(torch.from_numpy(patients.isin(chosen).to_numpy(dtype=bool, copy=True)))
 
-        Raises:
-            DataError: images cannot be used, too many were rejected, or a class is missing.
-        """
-        lesions, table = load_lesions(self.table, self.config)
-        check_rejects(table, self.config.data.max_reject_fraction)
-        train = lesions[Role.TRAIN]
-        check_cohort(train.labels.numpy(), train.patients.numpy(), role=Role.TRAIN)
-        return lesions
+    @cached_property
+    def _all_lesions(self) -> "tuple[Lesions, pd.Series[str]]":
+        lesions, table = load_all_lesions(self.table, self.config, max_cache_bytes=self.max_cache_bytes)
+        if self.is_cache_purged:
+            self._purge_cache()
+        return lesions, table.frame["patient_id"]
+
+    def _purge_cache(self) -> None:
+        """Erase what a request that was under way when somebody was forgotten may have put there afterwards."""
+        try:
+            purge_network_inputs(self.table.frame, self.config)
+        except OSError:
+            # No reply may depend on it; the next load tries again.
+            logger.exception("The cached images of patients who are forgotten cannot be erased.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Site:
     """A hospital whose policy allows a request of this configuration."""
 
-    name: str
+    settings: SiteSettings
     policy: SitePolicy
     ledger: Ledger
-    data: SiteData
+
+    @property
+    def name(self) -> str:
+        """The hospital's name in the federation."""
+        return self.settings.site
+
+    @property
+    def data(self) -> SiteData:
+        """The hospital's patients as its files have them now, without those whom the ledger has forgotten.
+
+        The files are read again when a table has changed or somebody was forgotten.
+
+        Raises:
+            TableError: a file cannot be read. The server learns only that the site failed.
+            LedgerError: the ledger was changed or is damaged.
+        """
+        return _site_data(self.settings, self.policy, self.ledger)
+
+    def num_declared(self) -> int:
+        """Return the size of the training cohort that the site tells: the policy's constant.
+
+        A simulated site whose policy has none counts, rounded down to ``privacy.cohort_rounding``.
+        """
+        if self.policy.declared_patients is not None:
+            return self.policy.declared_patients
+        num_patients = len(self.data.patients(Role.TRAIN))
+        return max(1, rounded_down(num_patients, self.settings.config.privacy.cohort_rounding))
+
+    def is_below_declared(self) -> bool:
+        """Return whether fewer patients are trained on than the site's policy declares: for the site's own people."""
+        declared = self.policy.declared_patients
+        return declared is not None and len(self.data.patients(Role.TRAIN)) < declared
 
 
 def open_site(node_config: Mapping[str, object], config: ExperimentConfig) -> Site:
-    """Check the configuration against the site's policy; then open its ledger and read its tables.
+    """Check the configuration against the site's policy and open its ledger; no table is read.
 
     Raises:
         PolicyError: the site does not allow what the configuration asks for.
-        LedgerError: the ledger was changed, is damaged or cannot be written.
-        ConfigError, DataError: settings, policy or tables cannot be used.
+        LedgerError: there is no ledger, it was changed, is damaged or cannot be written.
+        ConfigError: settings or policy cannot be used.
     """
     settings = SiteSettings.from_node_config(node_config, config)
-    policy = SitePolicy.load(settings.policy)
+    policy = settings.load_policy()
     policy.require(config, source_fingerprint())
-    return Site(
-        name=settings.site,
-        policy=policy,
-        ledger=_open_ledger(settings.ledger),
-        data=load_site(settings.config, settings.site),
+    if policy.declared_patients is None and not settings.is_simulated:
+        message = "Expected declared_patients in the site's policy; fedmammo site init fills it in."
+        raise PolicyError(message, key="declared_patients")
+    return Site(settings=settings, policy=policy, ledger=_open_ledger(settings.ledger, settings.is_simulated))
+
+
+_DATA: dict[Path, tuple[Hashable, SiteData]] = {}
+"""By ledger the data that were asked for last: a server that asks for ever new configurations fills no memory."""
+_DATA_LOCK = threading.Lock()
+
+
+def _site_data(settings: SiteSettings, policy: SitePolicy, ledger: Ledger) -> SiteData:
+    config, forgotten = settings.config, ledger.history().forgotten
+    fraction = policy.validation_fraction
+    if fraction is None:
+        fraction = config.data.validation_fraction
+    secret = simulated_secret(config.seed) if settings.is_simulated else ledger.role_secret
+    key = (config, settings.site, secret, fraction, policy.max_cache_bytes, forgotten, table_state(config))
+    with _DATA_LOCK:
+        known = _DATA.get(settings.ledger)
+        if known is not None and known[0] == key:
+            return known[1]
+    table = _readable_table(config, settings.site)
+    data = SiteData(
+        config=config,
+        table=table if not forgotten else _without(table, ledger, forgotten),
+        role_secret=secret,
+        validation_fraction=fraction,
+        max_cache_bytes=policy.max_cache_bytes,
+        # Simulated sites share a cache.
+        is_cache_purged=bool(forgotten) and not settings.is_simulated,
     )
-
-
-@lru_cache(maxsize=64)
-def load_site(config: ExperimentConfig, site: str) -> SiteData:
-    """Return the data of ``site``; its tables are read once per process.
-
-    Raises:
-        DataError: tables cannot be used, too many rows were rejected, or a class is missing.
-        ConfigError: the data folder does not exist.
-    """
-    table = site_table(config, site)
-    check_rejects(table, config.data.max_reject_fraction)
-    data = SiteData(config=config, table=table)
-    train = table.frame[table.frame["patient_id"].map(data.role_by_patient) == Role.TRAIN]
-    check_cohort(train["label"].to_numpy(), train["patient_id"].to_numpy(), role=Role.TRAIN)
+    with _DATA_LOCK:
+        _DATA[settings.ledger] = (key, data)
     return data
 
 
-@lru_cache(maxsize=64)
-def _open_ledger(path: Path) -> Ledger:
-    return Ledger(path)
+def _without(table: LesionTable, ledger: Ledger, forgotten: frozenset[bytes]) -> LesionTable:
+    patients = {str(patient) for patient in table.frame["patient_id"]}
+    return restrict(table, {patient for patient in patients if ledger.pseudonym(patient) not in forgotten})
+
+
+def _readable_table(config: ExperimentConfig, site: str) -> LesionTable:
+    try:
+        return site_table(config, site)
+    except ConfigError as error:
+        # Where its files lie is the site's own affair, so that the server must not take it for its configuration.
+        raise TableError(str(error)) from error
+
+
+@lru_cache(maxsize=1024)
+def _open_ledger(path: Path, is_simulated: bool) -> Ledger:
+    return Ledger.create(path) if is_simulated and not is_begun(path) else Ledger(path)

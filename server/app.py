@@ -7,8 +7,10 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from server.federation.rounds import FinishedRound, federate
+from server.federation.witnesses import WITNESSES_FILE, read_witnesses, write_witnesses
 from server.report.run_folder import RunFolder
 from shared_model.config.composition import compose
+from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.fingerprints import config_fingerprint, source_fingerprint
 from shared_model.errors import ConfigError, FederatedMammographyError
 from shared_model.system.audit_log import AuditLog
@@ -29,19 +31,26 @@ def main(grid: Grid, context: Context) -> None:
     if not isinstance(overrides, str):
         raise ConfigError(f"Expected run configuration overrides={overrides!r} to be a string of Hydra overrides.")
     config = compose(shlex.split(overrides))
-    folder = RunFolder.open(config)
-    audit = AuditLog(folder.path / AUDIT_FILE)
+    with RunFolder.open(config) as folder:
+        _run(grid, config, folder)
+
+
+def _run(grid: Grid, config: ExperimentConfig, folder: RunFolder) -> None:
+    audit, witnesses = AuditLog(folder.path / AUDIT_FILE), folder.path.parent / WITNESSES_FILE
     audit.record("begun", config=config_fingerprint(config), source=source_fingerprint())
 
     def on_round(finished: FinishedRound) -> None:
-        """Log the round, and record in the audit log who took part and who was refused."""
+        """Log the round, and record in the audit log who took part, who was refused and what gives cause for doubt."""
         _log(finished)
         for failure in finished.failures:
             audit.record("refused", round=finished.server_round, reason=_printable(failure))
+        for warning in finished.warnings:
+            audit.record("warning", round=finished.server_round, reason=_printable(warning))
+        write_witnesses(witnesses, finished.witnesses)
         audit.record("round", round=finished.server_round, sites=finished.num_sites, epsilon=finished.epsilon)
 
     try:
-        folder.finish(federate(grid, config, on_round=on_round))
+        folder.finish(federate(grid, config, on_round=on_round, witnesses=read_witnesses(witnesses)))
     except FederatedMammographyError as error:
         folder.fail(str(error))
         audit.record("failed", reason=_printable(str(error)))

@@ -36,31 +36,21 @@ class ConfigError(FederatedMammographyError):
 class DataError(FederatedMammographyError):
     """A site's images or table cannot be used."""
 
-    public_reason: ClassVar[str] = "the site's data cannot be used"
-
 
 class DicomError(DataError):
     """One file is not a single-frame grey-scale image that we can read."""
-
-    public_reason: ClassVar[str] = "an image at the site cannot be read"
 
 
 class TableError(DataError):
     """A clinical table lacks a column or holds a value outside the vocabulary."""
 
-    public_reason: ClassVar[str] = "the site's clinical table cannot be used"
-
 
 class RejectLimitError(DataError):
     """More rows were rejected than the configuration accepts."""
 
-    public_reason: ClassVar[str] = "too many rows at the site were rejected"
-
 
 class CohortError(DataError):
     """A site has too few patients, or patients of one class only."""
-
-    public_reason: ClassVar[str] = "the site's cohort cannot be trained on"
 
 
 class PrivacyError(FederatedMammographyError):
@@ -73,6 +63,11 @@ class PolicyError(PrivacyError):
     """The site's policy does not allow what was asked."""
 
     public_reason: ClassVar[str] = "the site's policy does not allow it"
+
+    def __init__(self, message: str, *, key: str = "") -> None:
+        """Begin with ``message`` and the ``key`` of the policy or configuration that it is about, for the audit log."""
+        super().__init__(message)
+        self.key = key
 
 
 class BudgetError(PrivacyError):

@@ -7,6 +7,7 @@ that it is sent, so that a training can be computed a second way; its histograms
 import csv
 import dataclasses
 import functools
+import hashlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,8 +31,10 @@ from shared_model.messages import (
     unpack_request,
 )
 from shared_model.metrics.score_histogram import ScoreHistogram
+from shared_model.privacy.accounting import epsilon
 from shared_model.privacy.noise_calibration import evaluation_noise
 from shared_model.privacy.patient_histogram import PatientHistogram
+from shared_model.privacy.plan import PrivacyPlan
 from shared_model.vocabulary import FeaturePolicy, clinical_width
 
 NODES = (11, 12, 13)
@@ -44,6 +47,7 @@ OVERRIDES = (
     "data.root=.",
     "data.features=descriptors",
     "training.num_rounds=4",
+    "evaluation.privacy=exact",
     "evaluation.num_bins=50",
     "evaluation.bootstrap_resamples=100",
 )
@@ -76,6 +80,15 @@ def site_update(site: str, parameters: dict[str, np.ndarray]) -> dict[str, np.nd
     return update
 
 
+def spent_after(request: Request, num_patients: int, *, num_rounds: int | None = None) -> PrivacySpent | None:
+    """The price after ``num_rounds``, or after all rounds up to that of the request; None without privacy."""
+    if request.config.privacy.target_epsilon is None:
+        return None
+    plan = PrivacyPlan.calibrate(request.config.privacy, request.config.training, num_patients)
+    price = epsilon(plan.mechanism(num_rounds or request.server_round), plan.delta)
+    return PrivacySpent(epsilon=price, delta=plan.delta, noise_multiplier=plan.noise_multiplier)
+
+
 def site_histogram(site: str, request: Request) -> ScoreHistogram | PatientHistogram:
     """The site's lesions by a score of the first column and the first weight; without noise even where noise is due."""
     evaluation = request.config.evaluation
@@ -92,6 +105,33 @@ def site_histogram(site: str, request: Request) -> ScoreHistogram | PatientHisto
     )
 
 
+class Ledgers:
+    """What every site's ledger shows with its replies: a new witness for a new request, the same for the same."""
+
+    def __init__(self):
+        self._chains: dict[str, list[str]] = {}
+        self._shown: dict[tuple[str, str, int], tuple[str, str]] = {}
+        self._count = 0
+
+    def show(self, reply):
+        """Return the reply with its witness and the one before."""
+        key = (reply.site, type(reply).__name__, reply.server_round)
+        if key not in self._shown:
+            chain = self._chains.setdefault(reply.site, [])
+            self._count += 1
+            witness = hashlib.sha256(f"{key} {self._count}".encode()).hexdigest()
+            self._shown[key] = (witness, chain[-1] if chain else "")
+            chain.append(witness)
+        witness, previous = self._shown[key]
+        return dataclasses.replace(reply, witness=witness, previous_witness=previous)
+
+    def restore(self, site, num_reservations):
+        """Put the ledger of a site back to the time when it had so many reservations."""
+        forgotten = self._chains[site][num_reservations:]
+        self._shown = {key: links for key, links in self._shown.items() if links[0] not in forgotten}
+        del self._chains[site][num_reservations:]
+
+
 class SiteGrid(Grid):
     """Answers every message at once and keeps what was asked.
 
@@ -100,6 +140,7 @@ class SiteGrid(Grid):
         refusals: pairs of round and node that answer with an error, by type of message.
         reason: what a site says that refuses.
         change_update: called with site, round and update; returns the update that the site sends.
+        change_reply: called with every reply; returns the one that the site sends.
         requests: ``(message_type, site, request)`` in the order in which they were sent.
     """
 
@@ -111,11 +152,13 @@ class SiteGrid(Grid):
         evaluation_refusals=(),
         reason="refused",
         change_update=lambda site, server_round, update: update,
+        change_reply=lambda reply: reply,
     ):
         self.connected = list(connected)
         self.refusals = {MessageType.TRAIN: set(refusals), MessageType.EVALUATE: {*refusals, *evaluation_refusals}}
         self.reason = reason
         self.change_update = change_update
+        self.change_reply = change_reply
         self.requests: list[tuple[str, str, Request]] = []
         self._answers: dict[str, Message] = {}
 
@@ -163,27 +206,19 @@ class SiteGrid(Grid):
 
     def _train(self, site, request):
         update = self.change_update(site, request.server_round, site_update(site, request.parameters))
-        privacy = request.config.privacy
-        is_private = privacy.target_epsilon is not None
-        spent = is_private and PrivacySpent(
-            epsilon=request.server_round / 2, delta=privacy.delta, noise_multiplier=1.0 + SITES.index(site)
+        reply = TrainReply(
+            site=site,
+            server_round=request.server_round,
+            update=update,
+            num_patients_declared=NUM_PATIENTS[site],
+            privacy=spent_after(request, NUM_PATIENTS[site]),
         )
-        return pack_train_reply(
-            TrainReply(
-                site=site,
-                server_round=request.server_round,
-                update=update,
-                num_patients_declared=NUM_PATIENTS[site],
-                privacy=spent or None,
-            )
-        )
+        return pack_train_reply(self.change_reply(reply))
 
-    @staticmethod
-    def _evaluate(site, request):
+    def _evaluate(self, site, request):
         histogram = site_histogram(site, request)
-        return pack_evaluate_reply(
-            EvaluateReply(site=site, server_round=request.server_round, test=histogram, validation=histogram)
-        )
+        reply = EvaluateReply(site=site, server_round=request.server_round, test=histogram, validation=histogram)
+        return pack_evaluate_reply(self.change_reply(reply))
 
 
 @dataclasses.dataclass(frozen=True)

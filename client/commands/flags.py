@@ -1,4 +1,4 @@
-"""The flag that all commands of a hospital share."""
+"""The flags that commands of a hospital share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,3 +7,4 @@ import typer
 
 SitePath = Annotated[Path, typer.Option("--site", help="The hospital's settings, site.yaml.")]
 HERE = Path("site.yaml")
+NewFolder = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make; new or empty.")]

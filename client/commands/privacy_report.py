@@ -47,10 +47,18 @@ Head = Annotated[
     str | None,
     typer.Option(parser=_digest, metavar="DIGEST", help="Head of an earlier report, which the ledger must contain."),
 ]
+Audit = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Show this audit too, which fedmammo attack one-run --out has written."),
+]
 
 
-def privacy_report(site: SitePath = HERE, out: Out = None, delta: Delta = None, expect_head: Head = None) -> None:
+def privacy_report(
+    site: SitePath = HERE, out: Out = None, delta: Delta = None, expect_head: Head = None, audit: Audit = None
+) -> None:
     """Verify this hospital's ledger and say what its patients have spent of what its policy grants."""
+    import dataclasses
+
     from rich.console import Console
 
     from client.deployment.site_file import SiteFile
@@ -59,10 +67,15 @@ def privacy_report(site: SitePath = HERE, out: Out = None, delta: Delta = None, 
     from client.privacy.report.files import write_report
     from client.privacy.report.formats import print_report
     from shared_model.errors import LedgerError
+    from shared_model.privacy.one_run_bound import OneRunAudit
 
     settings = SiteFile.load(site)
     limits = SitePolicy.load(settings.policy).limits
-    report = report_on(settings.ledger, delta=delta, limits=limits, expect_head=expect_head)
+    report = report_on(
+        settings.ledger, delta=delta, limits=limits, expect_head=expect_head, audit_log=settings.audit_log
+    )
+    if audit is not None:
+        report = dataclasses.replace(report, one_run=OneRunAudit.load(audit))
     for path in out or ():
         write_report(report, path)
     if report.problem is not None:

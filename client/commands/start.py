@@ -1,28 +1,46 @@
 """``fedmammo site start``."""
 
+from typing import Annotated
+
+import typer
+
 from client.commands.flags import HERE, SitePath
 from client.commands.preflight import preflight
 
+AcceptSpellings = Annotated[
+    bool,
+    typer.Option(
+        "--accept-spellings", help="Patients whose identifiers are spelt in another way than before are the same."
+    ),
+]
 
-def start(site: SitePath = HERE) -> None:
+
+def start(site: SitePath = HERE, accept_spellings: AcceptSpellings = False) -> None:
     """Answer the coordinator's requests until Ctrl-C; begins only if preflight finds nothing wrong."""
-    preflight(site)
-
-    import logging
-
-    import torch
-    from rich.console import Console
-
-    from client.app import app
+    from client.deployment.own_patients import remember_spellings
     from client.deployment.site_file import SiteFile
-    from client.deployment.supernode import serve
-    from shared_model.system.processes import stop_on_signals
-    from shared_model.system.terminal import log_to_stderr
+    from client.deployment.state_lock import state_locked
 
-    log_to_stderr(logging.INFO)
-    # It would log every poll.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    torch.set_num_threads(1)
     settings = SiteFile.load(site)
-    Console().print(f"{settings.site} answers {settings.server}; stop with Ctrl-C.", highlight=False, soft_wrap=True)
-    serve(settings, app, stop=stop_on_signals())
+    with state_locked(settings.state_dir):
+        if accept_spellings:
+            remember_spellings(settings)
+        preflight(site)
+
+        import logging
+
+        import torch
+        from rich.console import Console
+
+        from client.app import app
+        from client.deployment.supernode import serve
+        from shared_model.system.processes import stop_on_signals
+        from shared_model.system.terminal import log_to_stderr
+
+        log_to_stderr(logging.INFO)
+        # It would log every poll.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+        torch.set_num_threads(1)
+        console = Console()
+        console.print(f"{settings.site} answers {settings.server}; stop with Ctrl-C.", highlight=False, soft_wrap=True)
+        serve(settings, app, stop=stop_on_signals())

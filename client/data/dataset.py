@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from client.data.network_inputs import Progress, load_network_inputs
-from client.data.splits import Role, assign_roles
 from client.data.tables.clinical_encoding import encode_clinical
 from client.data.tables.lesion_table import REJECT_COLUMNS, LesionTable
 from client.data.view_average import average_views
@@ -22,41 +21,25 @@ def _no_progress(_done: int, _total: int) -> None:
     """Show nothing."""
 
 
-def configured_roles(frame: pd.DataFrame, config: ExperimentConfig) -> "pd.Series[str]":
-    """Return the role of every patient of ``frame``, by the fractions and the seed of ``config``; see ``assign_roles``.
-
-    Raises:
-        ValueError: as ``assign_roles``.
-    """
-    data = config.data
-    return assign_roles(
-        frame, public_fraction=data.public_fraction, validation_fraction=data.validation_fraction, seed=config.seed
-    )
-
-
-def load_lesions(
-    table: LesionTable, config: ExperimentConfig, *, report: Progress = _no_progress
-) -> tuple[dict[Role, Lesions], LesionTable]:
-    """Turn the table into tensors by role; rows whose image cannot be read move to the rejects.
-
-    Returns:
-        Lesions by role (every role is present, possibly empty), and the table with its rejects completed.
-    """
-    lesions, table = load_all_lesions(table, config, report=report)
-    role_of_row = table.frame["patient_id"].map(configured_roles(table.frame, config))
-    by_role = {role: lesions.select(torch.from_numpy((role_of_row == role).to_numpy(dtype=bool))) for role in Role}
-    return by_role, table
-
-
 def load_all_lesions(
-    table: LesionTable, config: ExperimentConfig, *, report: Progress = _no_progress
+    table: LesionTable,
+    config: ExperimentConfig,
+    *,
+    report: Progress = _no_progress,
+    max_cache_bytes: float | None = None,
 ) -> tuple[Lesions, LesionTable]:
     """Turn the table into tensors; rows whose image cannot be read move to the rejects.
+
+    Args:
+        table: of the site.
+        config: says what the network reads of an image, and where the cache lies.
+        report: told of the progress.
+        max_cache_bytes: quota of the cached images; None sets none.
 
     Returns:
         The lesions in the order of the returned table, whose rejects are complete.
     """
-    inputs = load_network_inputs(table.frame, config, report)
+    inputs = load_network_inputs(table.frame, config, report, max_cache_bytes=max_cache_bytes)
     is_kept = np.array([row not in inputs.problems for row in range(len(table.frame))], dtype=bool)
     if inputs.problems:
         table = _reject(table, inputs.problems, is_kept)
@@ -94,4 +77,6 @@ def _reject(table: LesionTable, problems: Mapping[int, str], is_kept: npt.NDArra
         frame=table.frame[is_kept].reset_index(drop=True),
         rejects=pd.concat([table.rejects, rejects], ignore_index=True),
         excluded=table.excluded,
+        respelt=table.respelt,
+        contested=table.contested,
     )

@@ -1,17 +1,19 @@
-"""The role of every patient (training, validation, test or public), and whether a role's patients can be used."""
+"""The role of every patient (training, validation, test), and whether a role's patients can be used.
 
+Roles belong to the site. A server that could choose them, by a seed or a fraction, would choose whose absence it sees.
+"""
+
+import hashlib
+import hmac
 from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from client.identifiers import folded_or_none
 from shared_model.errors import CohortError
-from shared_model.system.seeding import derive_seed
 from shared_model.vocabulary import Split
-
-_HASH_BITS = 63
-_FLOAT_BITS = 53
 
 
 class Role(StrEnum):
@@ -23,64 +25,51 @@ class Role(StrEnum):
     TEST = "test"
     """The official test split."""
     PUBLIC = "public"
-    """Declared public and withdrawn from every site's training."""
+    """Dealt to nobody: a simulation declares some patients public before any site sees them."""
 
 
-def patient_position(patient_id: str, seed: int) -> float:
-    """Return the patient's fixed position in [0, 1), uniform over patients for a random ``seed``.
-
-    >>> round(patient_position("P_00001", seed=0), 3)
-    0.511
-    """
-    # The head of the 63-bit hash that a float holds exactly, so that rounding cannot reach 1.
-    return (derive_seed(seed, "role", patient_id) >> (_HASH_BITS - _FLOAT_BITS)) / 2.0**_FLOAT_BITS
+def simulated_secret(seed: int) -> bytes:
+    """Return the secret of simulated sites, which protects nobody."""
+    return hashlib.sha256(f"roles of simulated sites, seed {seed}".encode()).digest()
 
 
-def _role(position: float, public_fraction: float, validation_fraction: float) -> Role:
-    if position < public_fraction:
-        return Role.PUBLIC
-    return Role.VALIDATION if position < public_fraction + validation_fraction else Role.TRAIN
-
-
-def assign_roles(
-    frame: pd.DataFrame, *, public_fraction: float, validation_fraction: float, seed: int
-) -> "pd.Series[str]":
+def assign_roles(frame: pd.DataFrame, *, secret: bytes, validation_fraction: float) -> "pd.Series[str]":
     """Assign a role to every patient.
 
-    Patients of the official test split are ``TEST``. Any other patient's role depends on the seed and the patient's
-    identifier alone: a keyed hash in [0, 1) is compared with the fractions, instead of cutting a shuffled list. So a
-    patient who is added or removed changes nobody else's role. A site's ledger relies on that: it counts the budget of
-    a training cohort, and patients who changed their role between runs would escape the count. The price is that the
-    fractions hold on average only, with a standard deviation of ``sqrt(f (1 - f) / N)``.
+    A patient with a row in the official test split is ``TEST``. Any other patient's role depends on the secret and the
+    patient's folded identifier alone: a keyed hash (HMAC-SHA256) in [0, 1) is compared with the fraction. So a patient
+    who is added or removed changes nobody else's role, and nobody without the secret can tell or choose a role. The
+    fraction holds on average only, with a standard deviation of ``sqrt(f (1 - f) / N)``.
 
     Args:
         frame: columns ``patient_id`` and ``split``, as in ``LesionTable.frame``.
-        public_fraction: expected share of public patients among those not in the test split, in [0, 1].
-        validation_fraction: the same for validation patients; the two add up to 1 at most.
-        seed: root seed; every site must use the same to agree on who is public.
+        secret: of the site, 32 bytes.
+        validation_fraction: expected share of validation patients among those not in the test split, in [0, 1].
 
     Returns:
         ``Role`` indexed by ``patient_id``, in order of first appearance.
 
     Raises:
-        ValueError: a fraction is out of bounds, or a patient is in both splits.
+        ValueError: the fraction is out of bounds.
     """
     # Written so that NaN fails.
-    if not (public_fraction >= 0 and validation_fraction >= 0 and public_fraction + validation_fraction <= 1):
-        raise ValueError(
-            f"Expected public_fraction={public_fraction} >= 0 and validation_fraction={validation_fraction} >= 0 "
-            "with a sum <= 1."
-        )
-    splits = frame[["patient_id", "split"]].drop_duplicates()
-    if num_twice := int(splits["patient_id"].duplicated().sum()):
-        raise ValueError(f"Expected every patient in one split, got {num_twice} in both.")
-    roles = {
-        str(patient): Role.TEST
-        if split == Split.TEST
-        else _role(patient_position(str(patient), seed), public_fraction, validation_fraction)
-        for patient, split in zip(splits["patient_id"], splits["split"], strict=True)
-    }
+    if not 0 <= validation_fraction <= 1:
+        raise ValueError(f"Expected validation_fraction={validation_fraction} in [0, 1].")
+    roles: dict[str, Role] = {}
+    for patient, split in frame[["patient_id", "split"]].drop_duplicates().itertuples(index=False):
+        if split == Split.TEST:
+            roles[str(patient)] = Role.TEST
+        elif str(patient) not in roles:
+            is_kept = _position(str(patient), secret) < validation_fraction
+            roles[str(patient)] = Role.VALIDATION if is_kept else Role.TRAIN
     return pd.Series(list(roles.values()), index=pd.Index(list(roles), name="patient_id"), name="role", dtype=object)
+
+
+def _position(patient: str, secret: bytes) -> float:
+    """Return the patient's position in [0, 1)."""
+    digest = hmac.digest(secret, (folded_or_none(patient) or patient).encode("utf-8", "surrogatepass"), "sha256")
+    # The 53 bits that a float holds exactly, so that rounding cannot reach 1.
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2.0**53
 
 
 def check_cohort(labels: npt.ArrayLike, patients: npt.ArrayLike, *, role: Role) -> None:

@@ -5,20 +5,22 @@ import shutil
 import ssl
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from enum import StrEnum
 from http.client import HTTPException, HTTPSConnection
 from importlib.metadata import version
 
-from client.data.tables.lesion_table import check_rejects
-from client.data.tables.site_table import site_table
+from client.deployment.arithmetic_check import check_arithmetic
+from client.deployment.checks import Check, Status, guarded
+from client.deployment.ledger_checks import check_identity, check_ledger, check_rollback
+from client.deployment.patient_checks import (
+    check_declared_size,
+    check_identifiers,
+    check_tables,
+    check_training_patients,
+)
 from client.deployment.site_file import SiteFile
-from client.privacy.ledger import Ledger
 from client.privacy.policy import SitePolicy
-from client.site import SiteSettings
-from shared_model.config.composition import compose
 from shared_model.config.fingerprints import source_fingerprint
 from shared_model.errors import FederatedMammographyError
 from shared_model.system.audit_log import verify
@@ -29,32 +31,25 @@ _MIN_FREE_BYTES = 2**30
 _TIMEOUT_SECONDS = 10.0
 
 
-class Status(StrEnum):
-    """How a check went."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One line of the table."""
-
-    name: str
-    status: Status
-    detail: str
-    remedy: str = ""
-    """What to do; empty where all is well."""
+_SPELLING = (
+    "spell them as before; where a new spelling must stay and you have seen that they are the same patients: fedmammo "
+    "site start --accept-spellings"
+)
 
 
 def preflight(site: SiteFile) -> list[Check]:
     """Return every check; a site whose checks include a failed one must not start."""
     checks = [
-        _guarded(name, check, site, remedy)
+        guarded(name, check, site, remedy)
         for name, check, remedy in (
-            ("data", _data, "correct data_root, data_source or roster in site.yaml, or the rows that are named"),
-            ("ledger", _ledger, "restore the ledger and the files beside it from one backup"),
+            ("data", check_tables, "correct data_root, data_source or roster in site.yaml, or the rows that are named"),
+            ("ledger", check_ledger, "find out who changed or moved it; a copy of an earlier day grants too much"),
+            ("ledger identity", check_identity, "correct the path of the ledger in site.yaml"),
+            ("rollback", check_rollback, "fedmammo site ledger recover enters what is lost as spent"),
+            ("identifiers", check_identifiers, _SPELLING),
+            ("training patients", check_training_patients, "do not take part with so few; or set the policy's limit"),
+            ("declared size", check_declared_size, "set declared_patients of the policy, together with a new run"),
+            ("arithmetic", check_arithmetic, "nothing; another version of torch or of the processor may be faster"),
             ("policy", _policy, "correct the policy file; configs/site_policy/hospital.yaml is one to copy"),
             ("bundles", _bundles, "add the digest that the coordinator publishes, once you have approved the code"),
             ("private key", _key, "let only the owner of this process read it: chmod 600"),
@@ -63,31 +58,6 @@ def preflight(site: SiteFile) -> list[Check]:
         )
     ]
     return [*checks, *_server(site), _versions()]
-
-
-def may_start(checks: Sequence[Check]) -> bool:
-    """Return whether no check failed."""
-    return all(check.status is not Status.FAILED for check in checks)
-
-
-def _guarded(name: str, check: Callable[[SiteFile], str], site: SiteFile, remedy: str) -> Check:
-    try:
-        return Check(name=name, status=Status.OK, detail=check(site))
-    except (FederatedMammographyError, OSError) as error:
-        return Check(name=name, status=Status.FAILED, detail=str(error), remedy=remedy)
-
-
-def _data(site: SiteFile) -> str:
-    config = compose([f"federation.sites=[{site.site}]", "federation.min_sites=1"])
-    settings = SiteSettings.from_node_config(site.node_config, config)
-    table = site_table(settings.config, settings.site)
-    check_rejects(table, config.data.max_reject_fraction)
-    num_patients = table.frame["patient_id"].nunique()
-    return f"{num_patients} patients, {len(table.frame)} lesion views, {len(table.rejects)} rows rejected"
-
-
-def _ledger(site: SiteFile) -> str:
-    return f"{len(Ledger(site.ledger).history().entries)} entries verified"
 
 
 def _policy(site: SiteFile) -> str:

@@ -83,14 +83,24 @@ class SiteFile:
             "data-source": str(self.data_source),
             "ledger": str(self.ledger),
             "policy": str(self.policy),
-            "cache-dir": str(self.state_dir / "cache"),
+            "cache-dir": str(self.cache),
         }
         return settings | ({} if self.roster is None else {"roster": self.roster})
+
+    @property
+    def cache(self) -> Path:
+        """The folder of the cached images."""
+        return self.state_dir / "cache"
 
     @property
     def audit_log(self) -> Path:
         """What this process was asked and what it answered."""
         return self.state_dir / "audit.jsonl"
+
+    @property
+    def ledger_identity(self) -> Path:
+        """The name of the ledger that this site began; see ``client.deployment.ledger_identity``."""
+        return self.state_dir / "ledger_identity"
 
     def approved(self) -> frozenset[str]:
         """Read the approved bundles' SHA-256 digests, hexadecimal.

@@ -2,10 +2,10 @@
 
 Flower would run whatever code the coordinator sends. Here the SuperNode only carries messages: it runs as a child with
 Flower's own process isolation, and this process takes each request from it. The received bundle is never unpacked; its
-digest must be on the hospital's list, and the hospital's own installed ``client.app`` answers.
+digest must be on the hospital's list, and the hospital's own installed ``client.app`` answers, at the front desk
+(``client.deployment.desk``).
 """
 
-import hashlib
 import logging
 import secrets
 import sys
@@ -14,7 +14,6 @@ import time
 from contextlib import suppress
 
 import httpx
-from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from flwr.common.constant import SubStatus
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
@@ -29,16 +28,16 @@ from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+from client.deployment.desk import Desk
+from client.deployment.own_patients import remember_spellings
 from client.deployment.site_file import SiteFile
-from shared_model.errors import FederatedMammographyError, PolicyError
+from shared_model.errors import FederatedMammographyError
 from shared_model.system import processes
-from shared_model.system.audit_log import AuditLog, Fact
 from shared_model.system.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
 _LOG = "supernode.log"
-_REFUSED = 1000
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 _POLL_SECONDS, _HEARTBEAT_SECONDS = 0.5, 20.0
 _MAX_TRIES = 3
@@ -56,16 +55,20 @@ def serve(site: SiteFile, app: ClientApp, *, stop: threading.Event) -> None:
     is then started again, after a pause that doubles from two seconds up to a minute.
 
     Raises:
-        ConfigError: the approved bundles cannot be read.
+        ConfigError, TableError: the approved bundles, the policy, the tables or the audit log cannot be read.
+        LedgerError: the ledger cannot be used.
         OSError: the state folder cannot be written.
     """
     site.approved()
     site.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # So that the next start knows today's new patients.
+    remember_spellings(site)
+    desk = Desk.open(site, app)
     pause = _FIRST_PAUSE_SECONDS
     while not stop.is_set():
         started = time.monotonic()
         with _SuperNode.start(site) as node:
-            node.serve(app, stop=stop)
+            node.serve(desk, stop=stop)
         if time.monotonic() - started > _STABLE_SECONDS:
             pause = _FIRST_PAUSE_SECONDS
         if not stop.is_set():
@@ -73,30 +76,6 @@ def serve(site: SiteFile, app: ClientApp, *, stop: threading.Event) -> None:
             logger.warning("The SuperNode ended; see %s. Another is started in %.0f s.", log, pause)
             stop.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-
-
-def answer(app: ClientApp, message: Message, context: Context, bundle: bytes, approved: frozenset[str]) -> Message:
-    """Return the reply of ``app``, or a refusal with the fixed public reason where ``bundle`` is not approved."""
-    digest = hashlib.sha256(bundle).hexdigest()
-    if digest not in approved:
-        logger.error("Refused: bundle %s is not on the list of approved bundles.", digest)
-        return _refusal(message, PolicyError)
-    try:
-        return app(message, context)
-    except Exception:  # a message of a kind that the app has no function for; its text stays here
-        logger.exception("Failed")
-        return _refusal(message, FederatedMammographyError)
-
-
-def num_bytes(message: Message) -> int:
-    """Return the size of the arrays of ``message``; its other facts are a few hundred bytes."""
-    if not message.has_content():
-        return 0
-    return sum(len(array.data) for record in message.content.array_records.values() for array in record.values())
-
-
-def _refusal(message: Message, kind: type[FederatedMammographyError]) -> Message:
-    return Message(Error(code=_REFUSED, reason=kind.public_reason), reply_to=message)
 
 
 class _SuperNode:
@@ -107,7 +86,6 @@ class _SuperNode:
         self._process = process
         self._port = port
         self._secret = secret
-        self._audit = AuditLog(site.audit_log)
 
     @classmethod
     def start(cls, site: SiteFile) -> "_SuperNode":
@@ -139,7 +117,7 @@ class _SuperNode:
     def __exit__(self, *_: object) -> None:
         processes.stop_process(self._process)
 
-    def serve(self, app: ClientApp, *, stop: threading.Event) -> None:
+    def serve(self, desk: Desk, *, stop: threading.Event) -> None:
         """Answer until ``stop`` is set or the SuperNode ends."""
         if not processes.wait_for_port(self._port, self._process, seconds=_START_SECONDS, stop=stop):
             return
@@ -152,44 +130,37 @@ class _SuperNode:
                     logger.warning("The SuperNode did not take part: %s", error)
                 else:
                     if acquired.HasField("task") and acquired.token:
-                        if not self._has_answered(app, acquired.token):
+                        if not self._has_answered(desk, acquired.token, stop):
                             return
                         continue
                 stop.wait(_POLL_SECONDS)
         finally:
             tasks.close()
 
-    def _has_answered(self, app: ClientApp, token: str) -> bool:
+    def _has_answered(self, desk: Desk, token: str, stop: threading.Event) -> bool:
         """Answer one task and return whether the SuperNode took the reply; if not, it would wait for it for ever."""
         try:
-            self._answer_one(app, token)
+            return self._answer_one(desk, token, stop)
         except (OSError, FederatedMammographyError):
             raise  # the audit log or the list of approved bundles: an operator must look
         except Exception as error:  # noqa: BLE001, Flower raises plain exceptions too
             logger.warning("The SuperNode did not take the reply: %s", error)
             return False
-        return True
 
-    def _answer_one(self, app: ClientApp, token: str) -> None:
+    def _answer_one(self, desk: Desk, token: str, stop: threading.Event) -> bool:
+        started = time.monotonic()
         client, done = self._client(RuntimeTokenHttpInterceptor(token)), threading.Event()
         heartbeat = threading.Thread(target=_beat, args=(self._client(RuntimeTokenHttpInterceptor(token)), done))
         heartbeat.start()
         try:
             message, context, run, bundle = pull_task_input(client)
             context.node_config = dict(self._site.node_config)
-            facts: dict[str, Fact] = {
-                "run": str(run.run_id),
-                "round": message.metadata.group_id,
-                "kind": message.metadata.message_type,
-            }
-            digest = hashlib.sha256(bundle.content).hexdigest()
-            self._audit.record("asked", **facts, bundle=digest, bytes_in=num_bytes(message))
-            reply = answer(app, message, context, bundle.content, self._site.approved())
-            outcome = reply.error.reason if reply.has_error() else "answered"
-            # On disk before it leaves.
-            self._audit.record("reply", **facts, outcome=outcome, bytes_out=num_bytes(reply))
+            reply = desk.answer(message, context, run_id=str(run.run_id), bundle=bundle.content)
+            if stop.wait(desk.seconds_to_wait(time.monotonic() - started)):
+                return False
             push_message(client, reply, context)
             push_task_output(client, context, SubStatus.COMPLETED, "")
+            return True
         finally:
             done.set()
             heartbeat.join()

@@ -1,6 +1,15 @@
-"""The declared size: the number of patients that a site tells the server, rounded down instead of exact."""
+"""The size of its training cohort that a site tells: a constant that it chose once, at most the true count then."""
 
 from shared_model.errors import PrivacyError
+
+
+def rounded_down(num_patients: int, multiple: int) -> int:
+    """Return the largest multiple of ``multiple`` >= 1 that is at most ``num_patients``.
+
+    >>> rounded_down(37, 10)
+    30
+    """
+    return num_patients - num_patients % multiple
 
 
 def declared_size(num_patients: int, rounding: int) -> int:
@@ -17,4 +26,4 @@ def declared_size(num_patients: int, rounding: int) -> int:
         raise ValueError(f"Expected rounding={rounding} >= 1.")
     if num_patients < rounding:
         raise PrivacyError(f"Expected num_patients={num_patients} >= cohort_rounding={rounding}.")
-    return num_patients - num_patients % rounding
+    return rounded_down(num_patients, rounding)

@@ -1,113 +1,93 @@
 """What a site has spent of its patients' privacy, on its own disk: reserve before, commit after, never refund.
 
 Four files belong together: the ledger itself (SQLite), and beside it ``.key`` (the secret behind the pseudonyms),
-``.head`` (the last entry's digest, so that a ledger cut short is noticed) and ``.lock`` (one writer at a time).
+``.head`` (the last entry's digest, so that a ledger cut short is noticed) and ``.lock`` (one writer at a time). A
+fifth, ``.space``, holds disk space for the next reply.
+
+A ledger is created once, by ``Ledger.create``; opening never creates one, since an empty ledger grants everything.
 
 The order of writes is the guarantee. A reservation is on disk, flushed, before training reads an example; a reply is
-on disk before it leaves. So after a crash at any point the budget counts as spent, whether or not a reply had left;
-nothing that was released is ever forgotten. Who can write all four files can write another history; a signed report
+on disk before it leaves. After a crash at any point what was reserved counts as spent, and the same request gets the
+same reply: the stored one, or one made again with the key of the noise that the reservation keeps until its reply is
+stored. So a crash costs nothing and changes nothing. Who can write all files can write another history; a signed report
 that names the head shows it.
 
 A process verifies the chain when it opens the ledger, and whenever the file is not as it left it.
 """
 
+import dataclasses
 import hashlib
-import os
-import sqlite3
-import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 from client.privacy import ledger_database as database
-from client.privacy.ledger_entries import (
-    FORMAT,
-    CohortAdded,
-    Committed,
-    Content,
-    Opened,
-    Reserved,
-    Unprotected,
-    parse_entry,
-    to_row,
-)
-from client.privacy.ledger_history import History, Limits, epsilon_within_budget
-from client.privacy.pseudonyms import Cohort, SiteKey
-from shared_model.errors import BudgetError, LedgerError, ProtocolError
-from shared_model.system.hash_chain import FIRST_PREVIOUS
+from client.privacy import ledger_files as files
+from client.privacy.audited_releases import LostRelease
+from client.privacy.ledger_copies import copy_ledger, move_ledger
+from client.privacy.ledger_creation import create_ledger, load_key
+from client.privacy.ledger_entries import Committed, Forgotten, Opened, Reserved, Unprotected
+from client.privacy.ledger_history import History, Limits
+from client.privacy.ledger_patients import Recognition, recognise
+from client.privacy.ledger_recovery import enter_lost
+from client.privacy.ledger_reservation import Reservation, StoredReply, make_reservation, read_reservation, stored_reply
+from client.privacy.ledger_store import LedgerStore
+from client.privacy.pseudonyms import Cohort
+from shared_model.errors import BudgetError, LedgerError
 
-
-@dataclass(frozen=True, kw_only=True)
-class Reservation:
-    """Permission to make one release, whose budget is spent already."""
-
-    sequence: int
-    epsilon: float
-    """What the cohort has spent with it, at the release's delta, earlier runs included."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredReply:
-    """The same request was answered before."""
-
-    content: bytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class _LastState:
-    """What this process left on disk: what nobody touched since need not be verified again."""
-
-    file: tuple[int, ...]
-    history: History
-
-
-@dataclass(kw_only=True)
-class _Transaction:
-    """An open transaction and the history as it will be if it commits."""
-
-    connection: sqlite3.Connection
-    history: History
-
-    def append(self, contents: Iterable[Content], cohort: Cohort | None = None) -> int:
-        """Add entries, and the members of ``cohort`` with its first; return the last entry's sequence number."""
-        head = self.history.head
-        sequence, previous = (head.sequence, head.digest) if head else (0, FIRST_PREVIOUS)
-        for content in contents:
-            sequence += 1
-            row = to_row(content, sequence=sequence, time=datetime.now(UTC), previous=previous)
-            database.insert_entry(self.connection, row)
-            members = dict(self.history.members)
-            if isinstance(content, CohortAdded) and cohort is not None:
-                members[cohort.fingerprint] = cohort.members
-                database.insert_members(self.connection, cohort)
-            self.history = History(entries=(*self.history.entries, parse_entry(row)), members=members)
-            previous = row.digest
-        return sequence
+_SPACE_MARGIN = 2**18
+"""Bytes that an entry, its index and the head may take beside the reply and the journal, which may be as large: it
+keeps the oldest reply while the newest takes its place."""
 
 
 class Ledger:
-    """The ledger at ``path``; created with its key where there is none."""
+    """The ledger at ``path``, which ``create`` has made."""
 
     def __init__(self, path: Path) -> None:
         """Open and verify.
 
         Raises:
-            LedgerError: it was changed, is damaged, belongs to another key, or cannot be written.
+            LedgerError: there is none, it was changed, is damaged, belongs to another key, or cannot be written.
         """
         self.path = path
-        self._last_state: _LastState | None = None
-        with database.locked(self.path):
-            self._key = self._create() if self._is_new() else self._load_key()
-            with self._transaction() as transaction:
-                opened = transaction.history.entries[0].content
-            if not isinstance(opened, Opened) or opened.key_check != self._key.check:
-                raise LedgerError(f"Expected the key beside {path} that the ledger was begun with, found another.")
+        if not path.exists():
+            raise LedgerError(
+                f"Expected a ledger at {path}. If this site has one, correct its path or get it back; a site that "
+                "never took part begins one: fedmammo site init."
+            )
+        with files.locked(path):
+            self._key = load_key(path)
+        self._store = LedgerStore(path)
+        if _opened(self.history()).key_check != self._key.check:
+            raise LedgerError(f"Expected the key beside {path} that the ledger was begun with, found another.")
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Begin a ledger at ``path``, with a key of its own, and open it; finish a creation that a crash cut short.
+
+        Raises:
+            LedgerError: there is a ledger already, or a part of one; or it cannot be written.
+        """
+        create_ledger(path)
+        return cls(path)
+
+    @property
+    def name(self) -> str:
+        """The random name that the ledger was begun with."""
+        return _opened(self.history()).ledger
+
+    @property
+    def role_secret(self) -> bytes:
+        """The secret that decides which patients are kept for validation; see ``client.data.splits``."""
+        return self._key.role_secret
 
     def cohort(self, patients: Iterable[str]) -> Cohort:
         """Return the cohort of the patients with these identifiers."""
         return self._key.cohort(patients)
+
+    def pseudonym(self, patient: str) -> bytes:
+        """Return the pseudonym of one patient."""
+        return self._key.pseudonym(patient)
 
     def history(self) -> History:
         """Return the verified history.
@@ -115,36 +95,47 @@ class Ledger:
         Raises:
             LedgerError: the ledger was changed or is damaged.
         """
-        with database.locked(self.path), self._transaction() as transaction:
+        with self._store.transaction() as transaction:
             return transaction.history
 
-    def reserve(self, release: Reserved, cohort: Cohort, limits: Limits) -> Reservation | StoredReply:
+    def reserve(
+        self, release: Reserved, cohort: Cohort, limits: Limits, *, reply_bytes: int
+    ) -> Reservation | StoredReply:
         """Take the budget of ``release``, or return what the same request was answered before.
 
         Formal guarantee: over all reservations of this ledger that returned, for every patient, the composition of
-        those made on cohorts with that patient is at most ``limits.max_epsilon`` at ``limits.max_delta``; and of
-        those of one run and purpose at most the run's ``target_epsilon`` at its ``delta``.
+        those in which she takes part is at most ``limits.max_epsilon`` at ``limits.max_delta``; and of those of one
+        run and purpose at most the run's ``target_epsilon`` at its ``delta``. Whether this returns or raises, and what,
+        depends on earlier requests and not on who the patients are; ``Reservation.members`` does, and stays here.
+
+        A request that was reserved and, after a crash, never answered gets the same reservation again: the same noise,
+        the same patients, no new cost.
 
         Args:
-            release: ``cohort`` must be ``cohort.fingerprint``.
+            release: its cohort is replaced by that of the patients who take part.
             cohort: the patients whom the release may concern.
             limits: the site's own.
+            reply_bytes: space that the reply will need; it is taken from the disk before the budget.
 
         Raises:
             BudgetError: not enough is left; the message says how much. Nothing is spent.
             ProtocolError: the request was answered so long ago that the reply is no longer kept.
-            LedgerError: the ledger was changed, is damaged or cannot be written.
+            LedgerError: the ledger was changed, is damaged or cannot be written; or the disk has no space for the
+                reply. Nothing is spent.
         """
-        if release.cohort != cohort.fingerprint:
-            raise ValueError("Expected release.cohort to be the cohort's fingerprint.")
-        with database.locked(self.path), self._transaction() as transaction:
-            history = transaction.history
-            answered = history.committed(release.request, release.cohort)
-            if answered is not None:
-                return _stored_reply(transaction.connection, answered)
-            total = epsilon_within_budget(history.releases(cohort.members), release, limits)
-            sequence = transaction.append([*_introduction(history, cohort), release], cohort)
-        return Reservation(sequence=sequence, epsilon=total)
+        try:
+            with self._store.transaction() as transaction:
+                answered = stored_reply(transaction, release)
+                if answered is not None:
+                    return answered
+                files.take_space(self.path, 2 * reply_bytes + _SPACE_MARGIN)
+                sequence = transaction.history.reserved(release.purpose, release.request)
+                if sequence is None:
+                    sequence = make_reservation(transaction, release, cohort, limits)
+                return read_reservation(transaction, sequence, self._key)
+        except BaseException:
+            files.free_space(self.path)
+            raise
 
     def commit(self, reservation: Reservation, reply: bytes) -> None:
         """Record that ``reply`` is about to leave the site for ``reservation``; only then may it leave.
@@ -152,100 +143,108 @@ class Ledger:
         Raises:
             LedgerError: the ledger was changed, is damaged or cannot be written.
         """
-        with database.locked(self.path), self._transaction() as transaction:
+        with self._store.transaction() as transaction:
+            if database.read_noise_key(transaction.connection, reservation.sequence) != reservation.noise_key:
+                # Two replies under one key would show the difference of what they are made of.
+                raise LedgerError(f"Expected reservation {reservation.sequence} to be open; it was answered already.")
+            files.free_space(self.path)
             database.insert_reply(transaction.connection, reservation.sequence, reply)
+            database.delete_noise_key(transaction.connection, reservation.sequence)
             digest = hashlib.sha256(reply).hexdigest()
-            transaction.append([Committed(reservation=reservation.sequence, reply=digest)])
+            transaction.append(Committed(reservation=reservation.sequence, reply=digest))
 
-    def note_unprotected(self, release: Unprotected, cohort: Cohort, limits: Limits) -> None:
-        """Record, once per run and purpose, that ``release`` reveals the cohort without bound.
+    def note_unprotected(self, release: Unprotected, cohort: Cohort, limits: Limits) -> frozenset[bytes]:
+        """Record, once per run and purpose, that ``release`` reveals without bound those of the cohort who take part.
+
+        Returns:
+            Their pseudonyms: of the cohort those who are not forgotten.
 
         Raises:
             BudgetError: the site grants a bounded budget only.
             LedgerError: the ledger was changed, is damaged or cannot be written.
         """
-        if release.cohort != cohort.fingerprint:
-            raise ValueError("Expected release.cohort to be the cohort's fingerprint.")
         if limits.max_epsilon is not None:
             raise BudgetError(f"Expected a private release, as the site grants epsilon {limits.max_epsilon:g} in all.")
-        with database.locked(self.path), self._transaction() as transaction:
+        with self._store.transaction() as transaction:
             history = transaction.history
-            if all(entry.content != release for entry in history.entries):
-                transaction.append([*_introduction(history, cohort), release], cohort)
+            taking_part = Cohort.from_pseudonyms(cohort.members - history.forgotten)
+            entry = dataclasses.replace(release, cohort=taking_part.fingerprint)
+            if all(earlier.content != entry for earlier in history.entries):
+                transaction.append_about(entry, taking_part)
+            return taking_part.members
 
-    def _is_new(self) -> bool:
-        """Return whether nothing was ever recorded; a creation that a crash cut short has recorded nothing."""
-        if self.path.exists() and database.has_tables(self.path):
-            return False
-        for path in (database.head_path(self.path), database.key_path(self.path)):
-            if path.exists():
-                raise LedgerError(f"Expected the ledger {self.path} beside {path.name}; restore it from a backup.")
-        return True
+    def forget(self, patient: str) -> bool:
+        """Let a patient take part no longer, from the next request on; return whether the ledger knew her.
 
-    def _create(self) -> SiteKey:
-        # The key gets its name last, so that a key without a ledger always means a lost ledger.
-        path = _new_key_path(self.path)
-        with database.as_ledger_error(self.path):
-            key = SiteKey.load(path) if path.exists() else SiteKey.create(path)
-            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
-        with self._transaction(is_new=True) as transaction:
-            database.create_tables(transaction.connection)
-            transaction.append([Opened(ledger=uuid.uuid4().hex, key_check=key.check, format=FORMAT)])
-        return self._load_key()
+        Raises:
+            LedgerError: the ledger was changed, is damaged or cannot be written.
+            ValueError: the identifier names nobody.
+        """
+        pseudonym = self._key.pseudonym(patient)
+        with self._store.transaction() as transaction:
+            if pseudonym not in transaction.history.forgotten:
+                transaction.append(Forgotten(patient=pseudonym.hex()))
+            return pseudonym in transaction.history.known
 
-    def _load_key(self) -> SiteKey:
-        path, new = database.key_path(self.path), _new_key_path(self.path)
-        with database.as_ledger_error(self.path):
-            if new.exists() and not path.exists():
-                new.replace(path)
-            return SiteKey.load(path)
+    def back_up(self, folder: Path) -> Path:
+        """Copy the ledger, its head and its key to a new folder, and return where the copy lies.
 
-    @contextmanager
-    def _transaction(self, *, is_new: bool = False) -> Iterator[_Transaction]:
-        """Verify; in the end commit, then move the head forward. An error rolls back."""
-        with database.as_ledger_error(self.path):
-            with closing(database.connect(self.path, mode="rw")) as connection:
-                database.begin(connection)
-                try:
-                    history = History(entries=(), members={}) if is_new else self._verified(connection)
-                    transaction = _Transaction(connection=connection, history=history)
-                    yield transaction
-                except BaseException:
-                    connection.rollback()
-                    raise
-                connection.commit()
-                if transaction.history.head is not None:
-                    database.write_head(self.path, transaction.history.head)
-            self._last_state = _LastState(file=database.file_state(self.path), history=transaction.history)
+        What is released afterwards is not in the copy: in its place it would grant that once more.
 
-    def _verified(self, connection: sqlite3.Connection) -> History:
-        last = self._last_state
-        if (
-            last is not None
-            and last.file == database.file_state(self.path)
-            and database.ends_with(connection, last.history)
-        ):
-            database.check_head(database.read_head(self.path), last.history.entries, self.path)
-            return last.history
-        history = database.verified_history(connection, self.path)
-        if last is not None and history.entries[: len(last.history.entries)] != last.history.entries:
-            raise LedgerError(f"Expected the ledger {self.path} to go on from what this process left: it was replaced.")
-        return history
+        Raises:
+            LedgerError: the folder is in use, the ledger was changed or is damaged, or a file cannot be written.
+        """
+        with self._store.transaction():
+            return copy_ledger(self.path, folder)
+
+    def move_to(self, folder: Path) -> Path:
+        """Retire the ledger here and let it go on in a new folder; see ``ledger_copies``.
+
+        Raises:
+            LedgerError: the folder is in use, the ledger was changed, is damaged or retired, or a file cannot be
+                written.
+        """
+        return move_ledger(self._store, folder)
+
+    def enter_lost(
+        self, releases: Iterable[LostRelease], *, forgotten: Iterable[bytes], patients: Iterable[str]
+    ) -> None:
+        """Enter what a ledger that was rolled back has lost; see ``ledger_recovery``.
+
+        ``forgotten`` are pseudonyms, ``patients`` the identifiers of all patients of today.
+
+        Raises:
+            LedgerError: the ledger was changed, is damaged or retired, or cannot be written.
+        """
+        today = frozenset(map(self._key.pseudonym, patients))
+        with self._store.transaction() as transaction:
+            enter_lost(transaction, releases, forgotten=forgotten, patients=today)
+
+    def recognise(self, patients: Iterable[str]) -> Recognition:
+        """Return how many of ``patients`` the ledger knows, and under the same spelling.
+
+        Raises:
+            LedgerError: the ledger was changed or is damaged.
+            ValueError: an identifier names nobody.
+        """
+        with self._store.transaction() as transaction:
+            spellings = database.read_spellings(transaction.connection)
+        return recognise(patients, self._key, transaction.history, spellings)
+
+    def remember_spellings(self, patients: Iterable[str]) -> None:
+        """Remember how the identifiers of ``patients`` are spelt.
+
+        Raises:
+            LedgerError: the ledger was changed, is damaged or cannot be written.
+            ValueError: an identifier names nobody.
+        """
+        spellings = {self._key.pseudonym(patient): self._key.spelling(patient) for patient in patients}
+        with self._store.transaction() as transaction:
+            database.insert_spellings(transaction.connection, spellings)
 
 
-def _new_key_path(path: Path) -> Path:
-    return path.with_name(path.name + ".key.new")
-
-
-def _introduction(history: History, cohort: Cohort) -> list[Content]:
-    """Return the entry that a cohort's first release needs before it."""
-    if cohort.fingerprint in history.members:
-        return []
-    return [CohortAdded(cohort=cohort.fingerprint, num_patients=len(cohort.members))]
-
-
-def _stored_reply(connection: sqlite3.Connection, answered: Committed) -> StoredReply:
-    content = database.read_reply(connection, answered.reservation, answered.reply)
-    if content is None:
-        raise ProtocolError("Expected a request that is new or recent; the reply to this one is no longer kept.")
-    return StoredReply(content=content)
+def _opened(history: History) -> Opened:
+    opened = history.entries[0].content
+    if not isinstance(opened, Opened):
+        raise LedgerError("Expected ledger entry 1 to open the ledger.")
+    return opened

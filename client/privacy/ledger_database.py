@@ -1,27 +1,24 @@
-"""The files of a ledger: a SQLite database, and beside it the head, the key and the lock.
+"""A ledger's database: SQLite tables of entries, cohorts, replies, and the keys of noise that was not yet released."""
 
-The head is a small file with number and digest of the last entry. The chain alone cannot show that its end was cut
-off; the head can.
-"""
-
-import fcntl
 import hashlib
-import json
-import os
+import shutil
 import sqlite3
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from client.privacy.ledger_entries import Entry, Row, read_entries
+from client.privacy.ledger_entries import CohortAdded, Row, read_entries
+from client.privacy.ledger_files import as_ledger_error, check_head, read_head, read_locked
 from client.privacy.ledger_history import History
 from client.privacy.pseudonyms import Cohort
 from shared_model.errors import LedgerError
-from shared_model.system.files import write_atomically
 
 MAX_REPLY_BYTES = 64 * 2**20
 """Replies kept for being sent again; the newest always is."""
 _LOCK_SECONDS = 30.0
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+"""A rollback journal that is in force begins with it (SQLite file format, 3)."""
 _SCHEMA = """
 CREATE TABLE entries (
     sequence INTEGER PRIMARY KEY, time TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, previous TEXT NOT NULL,
@@ -31,6 +28,10 @@ CREATE TABLE members (
     cohort TEXT NOT NULL, pseudonym BLOB NOT NULL, PRIMARY KEY (cohort, pseudonym)
 ) WITHOUT ROWID;
 CREATE TABLE replies (reservation INTEGER PRIMARY KEY, content BLOB NOT NULL);
+CREATE TABLE pending (reservation INTEGER PRIMARY KEY, noise_key BLOB NOT NULL);
+CREATE TABLE spellings (
+    pseudonym BLOB NOT NULL, spelling BLOB NOT NULL, PRIMARY KEY (pseudonym, spelling)
+) WITHOUT ROWID;
 """
 _COLUMNS = ("sequence", "time", "kind", "body", "previous", "digest")
 # SQLite keeps whatever type was written; the casts let a foreign one fail the digest like any other change.
@@ -49,38 +50,31 @@ def read_history(path: Path) -> History:
     """
     if not path.is_file():
         raise LedgerError(f"Expected a ledger at {path}.")
-    with as_ledger_error(path), closing(connect(path, mode="ro")) as connection:
+    with as_ledger_error(path), _readable(path) as readable, closing(connect(readable, mode="ro")) as connection:
         # Entries and members must come from one moment: a client may be writing.
         connection.execute("BEGIN")
         return verified_history(connection, path)
 
 
 @contextmanager
-def as_ledger_error(path: Path) -> Iterator[None]:
-    """Turn errors of the disk and of SQLite into ``LedgerError``."""
+def _readable(path: Path) -> Iterator[Path]:
+    """Yield the ledger, or a copy of it where a crash left a transaction half-way, which only a writer may undo."""
+    journal = path.with_name(path.name + "-journal")
     try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise LedgerError(f"Expected a ledger at {path} that can be read and written: {error}") from error
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep other processes and threads out of the ledger at ``path``; waits until they are gone.
-
-    Raises:
-        LedgerError: the lock file cannot be written.
-    """
-    with as_ledger_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        with as_ledger_error(path):
-            # The kernel drops the lock with the process, so that a crash leaves none behind.
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+        is_half_way = journal.read_bytes()[:8] == _JOURNAL_MAGIC
+    except FileNotFoundError:
+        is_half_way = False
+    if not is_half_way:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(folder) / path.name
+        with read_locked(path):
+            for source in (path, journal):
+                shutil.copyfile(source, copied.with_name(source.name))
+        with closing(connect(copied, mode="rw")) as connection:
+            connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        yield copied
 
 
 def connect(path: Path, *, mode: str) -> sqlite3.Connection:
@@ -91,10 +85,12 @@ def connect(path: Path, *, mode: str) -> sqlite3.Connection:
 
 def begin(connection: sqlite3.Connection) -> None:
     """Begin a transaction that survives a power cut once it has been committed."""
-    # PERSIST flushes the emptied journal as well, which DELETE does only with a flush of the folder (SQLite's
-    # zeroJournalHdr).
-    connection.execute("PRAGMA journal_mode = PERSIST")
+    # TRUNCATE flushes the emptied journal (SQLite's pager_end_transaction) and leaves none of its bytes. PERSIST is as
+    # durable with as many flushes, but its journal would still hold a noise key that this transaction deletes.
+    connection.execute("PRAGMA journal_mode = TRUNCATE")
     connection.execute("PRAGMA synchronous = EXTRA")
+    # Nor may the key linger in a free page of the database.
+    connection.execute("PRAGMA secure_delete = ON")
     connection.execute("BEGIN IMMEDIATE")
 
 
@@ -139,6 +135,37 @@ def insert_reply(connection: sqlite3.Connection, reservation: int, reply: bytes)
             connection.execute("DELETE FROM replies WHERE reservation = ?", (number,))
 
 
+def insert_noise_key(connection: sqlite3.Connection, reservation: int, noise_key: bytes) -> None:
+    """Keep the key of a reservation's noise until its reply is stored."""
+    connection.execute("INSERT INTO pending VALUES (?, ?)", (reservation, noise_key))
+
+
+def read_noise_key(connection: sqlite3.Connection, reservation: int) -> bytes | None:
+    """Return the key of a reservation that no reply was stored for; None if there is none."""
+    row = connection.execute("SELECT noise_key FROM pending WHERE reservation = ?", (reservation,)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def delete_noise_key(connection: sqlite3.Connection, reservation: int) -> None:
+    """Forget the key: from here on nobody can compute the noise again."""
+    connection.execute("DELETE FROM pending WHERE reservation = ?", (reservation,))
+
+
+def insert_spellings(connection: sqlite3.Connection, spellings: Mapping[bytes, bytes]) -> None:
+    """Remember how identifiers were spelt, by pseudonym."""
+    connection.executemany("INSERT OR IGNORE INTO spellings VALUES (?, ?)", sorted(spellings.items()))
+
+
+def read_spellings(connection: sqlite3.Connection) -> dict[bytes, set[bytes]]:
+    """Return every spelling seen, by pseudonym."""
+    spellings: dict[bytes, set[bytes]] = {}
+    for pseudonym, spelling in connection.execute(
+        "SELECT CAST(pseudonym AS BLOB), CAST(spelling AS BLOB) FROM spellings"
+    ):
+        spellings.setdefault(pseudonym, set()).add(spelling)
+    return spellings
+
+
 def read_reply(connection: sqlite3.Connection, reservation: int, digest: str) -> bytes | None:
     """Return the reply of a reservation; None if it is no longer kept.
 
@@ -164,7 +191,8 @@ def verified_history(connection: sqlite3.Connection, path: Path) -> History:
     head = read_head(path)
     entries = read_entries([Row(**dict(zip(_COLUMNS, row, strict=True))) for row in connection.execute(_ENTRIES)])
     check_head(head, entries, path)
-    members: dict[str, set[bytes]] = {}
+    # Nobody is a cohort too, and has no row.
+    members: dict[str, set[bytes]] = {c.cohort: set() for e in entries if isinstance(c := e.content, CohortAdded)}
     for cohort, pseudonym in connection.execute(_MEMBERS):
         members.setdefault(cohort, set()).add(pseudonym)
     return History(entries=entries, members={cohort: frozenset(pseudonyms) for cohort, pseudonyms in members.items()})
@@ -174,59 +202,3 @@ def ends_with(connection: sqlite3.Connection, history: History) -> bool:
     """Return whether nobody appended an entry since ``history``, which is all that a ledger's writers ever do."""
     last = connection.execute("SELECT sequence, digest FROM entries ORDER BY sequence DESC LIMIT 1").fetchone()
     return history.head is not None and last == (history.head.sequence, history.head.digest)
-
-
-def file_state(path: Path) -> tuple[int, ...]:
-    """Return what changes when somebody writes to the file; its clock is too coarse to tell quick writers apart."""
-    state = path.stat()
-    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
-
-
-def read_head(path: Path) -> tuple[int, str] | None:
-    """Return number and digest of the last entry, as the file beside the ledger at ``path`` has it; None without one.
-
-    Raises:
-        LedgerError: the file holds something else.
-    """
-    try:
-        values = json.loads(head_path(path).read_bytes())
-        return int(values["sequence"]), str(values["digest"])
-    except FileNotFoundError:
-        return None
-    except (KeyError, TypeError, ValueError) as error:
-        raise LedgerError(f"Expected sequence and digest in {head_path(path)}: {error}") from error
-
-
-def write_head(path: Path, last: Entry) -> None:
-    """Move the head forward to the entry ``last``, if it is not there already."""
-    if read_head(path) != (last.sequence, last.digest):
-        write_atomically(head_path(path), json.dumps({"sequence": last.sequence, "digest": last.digest}).encode())
-
-
-def check_head(head: tuple[int, str] | None, entries: tuple[Entry, ...], path: Path) -> None:
-    """Check that the last known entry is still there; younger ones may follow, if a crash kept the head behind.
-
-    Raises:
-        LedgerError: it is not, there are no entries, or the head is lost.
-    """
-    if not entries:
-        raise LedgerError(f"Expected entries in the ledger {path}, found none.")
-    if head is None:
-        if len(entries) > 1:
-            raise LedgerError(f"Expected the file {head_path(path)} beside the ledger; restore it from a backup.")
-        return
-    sequence, digest = head
-    if not 1 <= sequence <= len(entries) or entries[sequence - 1].digest != digest:
-        raise LedgerError(
-            f"Expected entry {sequence} of the ledger {path} as its head has it: the ledger was cut short or replaced."
-        )
-
-
-def head_path(path: Path) -> Path:
-    """Return where the head of the ledger at ``path`` lies."""
-    return path.with_name(path.name + ".head")
-
-
-def key_path(path: Path) -> Path:
-    """Return where the key of the ledger at ``path`` lies."""
-    return path.with_name(path.name + ".key")

@@ -16,8 +16,8 @@ from shared_model.system.checked import build, checked
 from shared_model.system.documents import from_json
 from shared_model.system.hash_chain import Link, digest_of, first_broken
 
-FORMAT = 1
-"""Raised whenever an entry changes its meaning."""
+FORMAT = 2
+"""Raised whenever an entry changes its meaning. 1 knew patients by the spelling of their identifiers."""
 
 
 class Purpose(StrEnum):
@@ -89,13 +89,31 @@ class Unprotected:
     num_patients_declared: int
 
 
-Content = Opened | CohortAdded | Reserved | Committed | Unprotected
+@checked()
+class Forgotten:
+    """A patient takes part no longer; what she has spent stays spent."""
+
+    patient: str
+    """Pseudonym, hexadecimal."""
+
+
+@checked()
+class Retired:
+    """The ledger goes on elsewhere: always the last entry here."""
+
+    successor: str
+    """For a person: where it went."""
+
+
+Content = Opened | CohortAdded | Reserved | Committed | Unprotected | Forgotten | Retired
 _KINDS: dict[str, type[Content]] = {
     "opened": Opened,
     "cohort": CohortAdded,
     "reserved": Reserved,
     "committed": Committed,
     "unprotected": Unprotected,
+    "forgotten": Forgotten,
+    "retired": Retired,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
@@ -178,5 +196,8 @@ def parse_entry(row: Row) -> Entry:
     except (ConfigError, ValueError) as error:
         raise LedgerError(f"Expected ledger entry {row.sequence} to be readable: {error}") from error
     if isinstance(content, Opened) and content.format != FORMAT:
-        raise LedgerError(f"Expected a ledger of format={content.format} == {FORMAT}.")
+        raise LedgerError(
+            f"Expected a ledger of format={content.format} == {FORMAT}. Install the version that began it, or keep the "
+            "file and begin a new ledger with fedmammo site init."
+        )
     return Entry(sequence=row.sequence, time=time, content=content, digest=row.digest)

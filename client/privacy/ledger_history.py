@@ -4,7 +4,16 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-from client.privacy.ledger_entries import CohortAdded, Committed, Entry, Reserved, Unprotected
+from client.privacy.ledger_entries import (
+    CohortAdded,
+    Committed,
+    Entry,
+    Forgotten,
+    Purpose,
+    Reserved,
+    Retired,
+    Unprotected,
+)
 from client.privacy.pseudonyms import Cohort
 from shared_model.errors import BudgetError, LedgerError
 from shared_model.privacy.accounting import epsilon
@@ -47,6 +56,27 @@ class History:
         """The last entry; None when there is none."""
         return self.entries[-1] if self.entries else None
 
+    @property
+    def forgotten(self) -> frozenset[bytes]:
+        """Pseudonyms of the patients who take part no longer."""
+        contents = (entry.content for entry in self.entries)
+        return frozenset(bytes.fromhex(content.patient) for content in contents if isinstance(content, Forgotten))
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether the ledger goes on elsewhere."""
+        return self.head is not None and isinstance(self.head.content, Retired)
+
+    @property
+    def known(self) -> frozenset[bytes]:
+        """Pseudonyms of all patients of all cohorts."""
+        return frozenset[bytes]().union(*self.members.values())
+
+    @property
+    def has_releases(self) -> bool:
+        """Whether anything was ever released, or reserved for it."""
+        return any(isinstance(entry.content, Reserved | Unprotected) for entry in self.entries)
+
     def overlapping(self, members: frozenset[bytes]) -> frozenset[str]:
         """Return the cohorts that share at least one patient with ``members``."""
         return frozenset(name for name, others in self.members.items() if not members.isdisjoint(others))
@@ -61,17 +91,33 @@ class History:
         contents = (entry.content for entry in self.entries)
         return tuple(c for c in contents if isinstance(c, Reserved | Unprotected) and c.cohort in cohorts)
 
-    def committed(self, request: str, cohort: str) -> Committed | None:
-        """Return the release that answered ``request`` about ``cohort``, if it was made."""
-        reservations = {
-            entry.sequence
-            for entry in self.entries
-            if isinstance(entry.content, Reserved)
-            and entry.content.request == request
-            and entry.content.cohort == cohort
-        }
+    def releases_for(self, purpose: Purpose, *, before: int | None = None) -> tuple[Reserved | Unprotected, ...]:
+        """Return every release for ``purpose``, about whomever, in order: no patient decides what is here.
+
+        Args:
+            purpose: of the releases.
+            before: number of the entry before which they were made; None takes all.
+        """
+        contents = (entry.content for entry in self.entries[: None if before is None else before - 1])
+        return tuple(c for c in contents if isinstance(c, Reserved | Unprotected) and c.purpose is purpose)
+
+    def reserved(self, purpose: Purpose, request: str) -> int | None:
+        """Return the number of the entry that reserved for ``request``, whatever its cohort; None without one."""
+        for entry in self.entries:
+            content = entry.content
+            if isinstance(content, Reserved) and (content.purpose, content.request) == (purpose, request):
+                return entry.sequence
+        return None
+
+    def committed(self, reservation: int) -> Committed | None:
+        """Return the release that was made of a reservation, if it was."""
         contents = (entry.content for entry in self.entries)
-        return next((c for c in contents if isinstance(c, Committed) and c.reservation in reservations), None)
+        return next((c for c in contents if isinstance(c, Committed) and c.reservation == reservation), None)
+
+    def reservation_before(self, reservation: int) -> Entry | None:
+        """Return the entry of the reservation before this one."""
+        earlier = (entry for entry in self.entries[: reservation - 1] if isinstance(entry.content, Reserved))
+        return next(reversed(tuple(earlier)), None)
 
 
 def composed_epsilon(releases: Sequence[Reserved | Unprotected], delta: float) -> float:
@@ -85,24 +131,60 @@ def composed_epsilon(releases: Sequence[Reserved | Unprotected], delta: float) -
     return epsilon([release.mechanism for release in releases if isinstance(release, Reserved)], delta)
 
 
-def epsilon_within_budget(spent: Sequence[Reserved | Unprotected], release: Reserved, limits: Limits) -> float:
-    """Return the epsilon of ``spent`` and ``release`` together, at the release's delta.
+def run_epsilon(past: Sequence[Reserved | Unprotected], release: Reserved) -> float:
+    """Return what the run of ``release`` costs with it, at its delta: the run's own price, about whomever it was."""
+    return composed_epsilon([*(each for each in past if each.run == release.run), release], release.delta)
+
+
+def require_budget(past: Sequence[Reserved | Unprotected], release: Reserved, limits: Limits) -> None:
+    """Check that the run keeps its promise, and that the site grants a patient of all these releases one more.
+
+    No patient has a say in this: a refusal that followed the members of a cohort would tell whether two cohorts share
+    somebody.
+
+    Args:
+        past: all earlier releases for the purpose of ``release``, whatever their cohort.
+        release: the new one.
+        limits: the site's.
 
     Raises:
         BudgetError: the run would break its promise, or the site's limit would be passed; the message says by how much.
     """
-    same_run = [past for past in spent if past.run == release.run and past.purpose == release.purpose]
-    in_run = composed_epsilon([*same_run, release], release.delta)
+    in_run = run_epsilon(past, release)
     if not in_run <= release.target_epsilon:
         raise BudgetError(
-            f"Expected this run to keep its promise of epsilon {release.target_epsilon:g}: it would reach {in_run:.3f} "
-            f"with {len(same_run) + 1} releases."
+            f"Expected this run to keep its promise of epsilon {release.target_epsilon:g}: it would reach {in_run:.3f}."
         )
     if limits.max_epsilon is not None:
-        before, after = (composed_epsilon(part, limits.max_delta) for part in (spent, [*spent, release]))
+        before, after = (composed_epsilon(part, limits.max_delta) for part in (past, [*past, release]))
         if not after <= limits.max_epsilon:
             raise BudgetError(
-                f"Expected epsilon {after:.3f} <= {limits.max_epsilon:g} at delta {limits.max_delta:g}: these patients "
-                f"have spent {before:.3f}, {max(0.0, limits.max_epsilon - before):.3f} is left."
+                f"Expected epsilon {after:.3f} <= {limits.max_epsilon:g} at delta {limits.max_delta:g}: for "
+                f"{release.purpose} this site has spent {before:.3f}, {max(0.0, limits.max_epsilon - before):.3f} is "
+                "left."
             )
-    return composed_epsilon([*spent, release], release.delta)
+
+
+def who_can_afford(history: History, members: frozenset[bytes], release: Reserved, limits: Limits) -> frozenset[bytes]:
+    """Return those of ``members`` whose own spending, over all purposes, stays within the limit with ``release``.
+
+    The others are left out of it and nobody outside learns of it. Whether a patient is left out depends on her own
+    releases alone, so that two cohorts that differ by one patient still differ by one patient at most (an individual
+    privacy filter: Feldman and Zrnic 2021, arXiv 2008.11193).
+    """
+    if limits.max_epsilon is None:
+        return members
+    releases = [(e.content, e.content.cohort) for e in history.entries if isinstance(e.content, Reserved | Unprotected)]
+    everything = [*(past for past, _ in releases), release]
+    if composed_epsilon(everything, limits.max_delta) <= limits.max_epsilon:
+        return members
+    by_cohorts: dict[frozenset[str], set[bytes]] = {}
+    for member in members:
+        cohorts = frozenset(name for name, others in history.members.items() if member in others)
+        by_cohorts.setdefault(cohorts, set()).add(member)
+    able: set[bytes] = set()
+    for cohorts, same in by_cohorts.items():
+        own = [past for past, cohort in releases if cohort in cohorts]
+        if composed_epsilon([*own, release], limits.max_delta) <= limits.max_epsilon:
+            able |= same
+    return frozenset(able)

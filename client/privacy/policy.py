@@ -1,7 +1,8 @@
 """What a site allows, whatever the server asks: limits in a small file of the site's own.
 
-The server's configuration is checked against it before any data are read. A refusal tells the server one fixed reason;
-which limit was passed stands in the site's own log.
+A request is checked against it before any data are read, by the configuration and the parameters alone, so that a
+refusal says nothing about a patient. It tells the server one fixed reason; which limit was passed stands in the site's
+own log.
 """
 
 import json
@@ -10,26 +11,30 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from annotated_types import Interval
+from numpy.typing import NDArray
 
 from client.privacy.ledger_history import Limits
-from shared_model.config.bounds import Count, NotNegative, Positive
-from shared_model.config.choices import Backbone, EvaluationPrivacy, NoiseSource, PrivacyMode
+from shared_model.config.bounds import Count, Fraction, NotNegative, Positive
+from shared_model.config.choices import Backbone, EvaluationPrivacy, NoiseSource, PrivacyMode, Views
 from shared_model.config.composition import CONFIG_FOLDER
 from shared_model.config.experiment import ExperimentConfig, config_keys
 from shared_model.errors import PolicyError
 from shared_model.system.checked import checked, require
 from shared_model.system.documents import load_yaml
 from shared_model.system.sentences import nearest
-from shared_model.vocabulary import FeaturePolicy
+from shared_model.vocabulary import FeaturePolicy, LesionType
 
+HOSPITAL_POLICY = CONFIG_FOLDER / "site_policy" / "hospital.yaml"
+"""What the kits ship."""
 OPEN_POLICY = CONFIG_FOLDER / "site_policy" / "open.yaml"
 """Allows everything: for simulations only."""
 
 
 @checked()
 class SitePolicy:
-    """The site's limits; all keys must be in the file, so that none is forgotten.
+    """The site's limits; a key that the file lacks has the value of the policy that the kits ship.
 
     Raises:
         ConfigError: a limit is out of bounds, or ``fields`` names a key that no configuration has.
@@ -45,9 +50,37 @@ class SitePolicy:
     """A looser clip is refused."""
     max_rounds: Count
     min_patients: Count
-    """With fewer training patients, or fewer evaluation patients to report on, nothing leaves."""
+    """With fewer training patients the site's process does not start; no request is refused for it."""
     min_cohort_rounding: Count
-    """Coarseness of the cohort size that the site declares."""
+    """``fedmammo site init`` declares a multiple of it."""
+    declared_patients: Count | None
+    """The size of its training cohort that the site tells, a constant: at most the true one when it was set. Null is
+    for simulations, whose sites count; a deployed site with null answers nobody."""
+    validation_fraction: Annotated[float, Interval(ge=0, le=0.5)] | None
+    """Share of the training patients kept for choosing the threshold; null follows the configuration."""
+    lesion_types: tuple[LesionType, ...] | None
+    """Whose lesions take part: the only types that may be asked for. Null follows the configuration."""
+    views: Views | None
+    """The only value of ``data.views`` that may be asked for; null follows the configuration."""
+    max_reject_fraction: Fraction
+    """With a larger share of unusable rows the site's process does not start; no request is refused for it."""
+    max_bins: Count
+    """Most bins of a score histogram."""
+    max_local_steps: Count
+    min_sampling_rate: Fraction
+    max_learning_rate: Positive
+    max_image_size: Count
+    """Pixels a side."""
+    max_magnitude: Positive
+    """Largest absolute entry of the parameters and constants of a request."""
+    max_request_seconds: Positive | None
+    """Training stops after the step in which this is passed; what was reserved stays spent."""
+    max_cache_bytes: Positive | None
+    """Of the cached images; the least recently used go first."""
+    max_refusals_per_day: Count | None
+    """After so many refused requests in a day the site answers nothing until the next."""
+    reply_grid_seconds: Positive | None
+    """Replies leave at whole multiples of this after the request came, which hides most of what their time tells."""
     privacy: tuple[PrivacyMode, ...]
     noise: tuple[NoiseSource, ...]
     evaluation: tuple[EvaluationPrivacy, ...]
@@ -65,13 +98,13 @@ class SitePolicy:
             require(key in config_keys(), expectation, fields=key)
 
     @classmethod
-    def load(cls, path: Path) -> "SitePolicy":
-        """Read the file.
+    def load(cls, path: Path, *, defaults: Path | None = None) -> "SitePolicy":
+        """Read the file; keys that it lacks come from ``defaults``, or else from ``HOSPITAL_POLICY``.
 
         Raises:
             ConfigError: it cannot be read, or a key is unknown, missing or out of bounds.
         """
-        return load_yaml(cls, path, what="the site policy")
+        return load_yaml(cls, path, what="the site policy", defaults=defaults or HOSPITAL_POLICY)
 
     @property
     def limits(self) -> Limits:
@@ -86,16 +119,7 @@ class SitePolicy:
         """
         for key, value, is_allowed, allowed in self._checks(config, source_fingerprint):
             if not is_allowed:
-                raise PolicyError(f"Expected {key}={value} to be {allowed}, as this site's policy has it.")
-
-    def require_patients(self, num_patients: int) -> None:
-        """Check the size of a cohort about which something is to leave.
-
-        Raises:
-            PolicyError: there are too few.
-        """
-        if num_patients < self.min_patients:
-            raise PolicyError(f"Expected at least {self.min_patients} patients for anything to leave the site.")
+                raise PolicyError(f"Expected {key}={value} to be {allowed}, as this site's policy has it.", key=key)
 
     def require_noise(self, noise_multiplier: float) -> None:
         """Check the noise of one step.
@@ -104,7 +128,8 @@ class SitePolicy:
             PolicyError: there is too little.
         """
         if not noise_multiplier >= self.min_noise_multiplier:
-            raise PolicyError(f"Expected noise_multiplier={noise_multiplier:g} >= {self.min_noise_multiplier:g}.")
+            message = f"Expected noise_multiplier={noise_multiplier:g} >= {self.min_noise_multiplier:g}."
+            raise PolicyError(message, key="min_noise_multiplier")
 
     def _checks(self, config: ExperimentConfig, source_fingerprint: str) -> Iterator[tuple[str, object, bool, object]]:
         approved, privacy, evaluation = self.source_fingerprints, config.privacy, config.evaluation
@@ -117,27 +142,65 @@ class SitePolicy:
             ("model.backbone", config.model.backbone, self.backbones),
         ):
             yield key, choice, choice in choices, f"one of {', '.join(choices)}"
-        rounds = config.training.num_rounds
-        yield "training.num_rounds", rounds, rounds <= self.max_rounds, f"<= {self.max_rounds}"
+        yield from self._cohort_checks(config)
+        yield from self._cost_checks(config)
         if privacy.mode is PrivacyMode.PATIENT:
             yield from self._promise_checks(config)
         if evaluation.privacy is EvaluationPrivacy.DP:
             yield "evaluation.delta", evaluation.delta, evaluation.delta <= self.max_delta, f"<= {self.max_delta:g}"
+            yield "evaluation.dp_num_bins", evaluation.dp_num_bins, evaluation.dp_num_bins <= self.max_bins, self._bins
             yield from self._epsilon_check("evaluation.target_epsilon", evaluation.target_epsilon)
         plain = json.loads(config.to_json())
         for key, values in self.fields.items():
             value = _value_at(plain, key)
             yield key, value, value in values, f"one of {list(values)}"
 
+    @property
+    def _bins(self) -> str:
+        return f"<= {self.max_bins}"
+
+    def _cohort_checks(self, config: ExperimentConfig) -> Iterator[tuple[str, object, bool, object]]:
+        types, views = config.data.lesion_types, config.data.views
+        if self.lesion_types is not None:
+            is_same = set(types) == set(self.lesion_types)
+            yield "data.lesion_types", ", ".join(types), is_same, ", ".join(self.lesion_types)
+        if self.views is not None:
+            yield "data.views", views, views is self.views, self.views
+        if config.evaluation.privacy is EvaluationPrivacy.EXACT:
+            bins = config.evaluation.num_bins
+            yield "evaluation.num_bins", bins, bins <= self.max_bins, self._bins
+
+    def _cost_checks(self, config: ExperimentConfig) -> Iterator[tuple[str, object, bool, object]]:
+        training, size = config.training, config.data.image.size
+        for key, value, largest in (
+            ("training.num_rounds", training.num_rounds, self.max_rounds),
+            ("training.local_steps", training.local_steps, self.max_local_steps),
+            ("training.learning_rate", training.learning_rate, self.max_learning_rate),
+            ("data.image.size", size, self.max_image_size),
+        ):
+            yield key, value, value <= largest, f"<= {largest:g}"
+        rate = training.sampling_rate
+        yield "training.sampling_rate", rate, rate >= self.min_sampling_rate, f">= {self.min_sampling_rate:g}"
+
+    def require_magnitude(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        """Check the parameters or constants of a request: large ones would magnify what rounding leaves.
+
+        Raises:
+            PolicyError: an entry is not finite, or its absolute value is too large.
+        """
+        for name, array in arrays.items():
+            # Written so that NaN fails.
+            if array.size and not float(np.abs(array).max()) <= self.max_magnitude:
+                message = f"Expected {name} of absolute values <= {self.max_magnitude:g}."
+                raise PolicyError(message, key="max_magnitude")
+
     def _promise_checks(self, config: ExperimentConfig) -> Iterator[tuple[str, object, bool, object]]:
-        privacy, rounding = config.privacy, config.privacy.cohort_rounding
+        privacy = config.privacy
         # Null would have been refused by the configuration; infinity makes sure that it is refused here too.
         delta, norm = privacy.delta or math.inf, privacy.max_grad_norm or math.inf
         yield "privacy.noise", privacy.noise, privacy.noise in self.noise, f"one of {', '.join(self.noise)}"
         yield "privacy.delta", delta, delta <= self.max_delta, f"<= {self.max_delta:g}"
         yield "privacy.max_grad_norm", norm, norm <= self.max_grad_norm, f"<= {self.max_grad_norm:g}"
-        minimum = self.min_cohort_rounding
-        yield "privacy.cohort_rounding", rounding, rounding >= minimum, f">= {minimum}"
         yield from self._epsilon_check("privacy.target_epsilon", privacy.target_epsilon or math.inf)
 
     def _epsilon_check(self, key: str, value: float) -> Iterator[tuple[str, object, bool, object]]:

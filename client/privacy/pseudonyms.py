@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.identifiers import fold_identifier
 from shared_model.errors import LedgerError
 from shared_model.system.files import write_atomically
 
@@ -26,6 +27,7 @@ class Cohort:
     fingerprint: str
     """SHA-256 over the sorted pseudonyms, hexadecimal: equal for the same patients at the same site, only there."""
     members: frozenset[bytes]
+    """A member may be known by several spellings of the identifier: there is one pseudonym for all of them."""
 
     @classmethod
     def from_pseudonyms(cls, members: Iterable[bytes]) -> "Cohort":
@@ -73,11 +75,34 @@ class SiteKey:
         """Hexadecimal; tells whether a ledger belongs to this key, and nothing about the key."""
         return self._keyed(b"ledger", b"").hex()
 
+    def pseudonym(self, patient: str) -> bytes:
+        """Return the pseudonym, 16 bytes, of all spellings of an identifier.
+
+        Raises:
+            ValueError: it names nobody; see ``fold_identifier``.
+        """
+        return self._keyed(b"patient", fold_identifier(patient).encode())[:_PSEUDONYM_BYTES]
+
+    def spelling(self, patient: str) -> bytes:
+        """Return what tells this spelling of an identifier from others, 16 bytes."""
+        return self._keyed(b"spelling", patient.strip().encode("utf-8", "surrogatepass"))[:_PSEUDONYM_BYTES]
+
     def cohort(self, patients: Iterable[str]) -> Cohort:
-        """Return the cohort of the patients with these identifiers."""
-        return Cohort.from_pseudonyms(
-            self._keyed(b"patient", patient.encode())[:_PSEUDONYM_BYTES] for patient in patients
-        )
+        """Return the cohort of the patients with these identifiers.
+
+        Raises:
+            ValueError: one names nobody.
+        """
+        return Cohort.from_pseudonyms(map(self.pseudonym, patients))
+
+    def witness(self, digest: str) -> str:
+        """Return the keyed digest, hexadecimal, by which an outsider recognises a ledger's head and learns nothing."""
+        return self._keyed(b"witness", digest.encode()).hex()
+
+    @property
+    def role_secret(self) -> bytes:
+        """The secret, 32 bytes, that decides which patients are kept for validation."""
+        return self._keyed(b"roles", b"")
 
     def _keyed(self, purpose: bytes, content: bytes) -> bytes:
         return hmac.digest(self._secret, purpose + b"\0" + content, "sha256")

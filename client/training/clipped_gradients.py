@@ -8,11 +8,13 @@ Three methods compute the same sum: ghost norms, per record, per patient. ``grad
 
 Formal guarantee of every method: adding or removing one patient moves the sum by at most ``max_grad_norm`` times
 ``1 + 1e-6``, if each patient's float32 forward and backward pass gives the same numbers whoever else is in the batch.
-Lengths, factors and sums are float64, and lengths are rounded up. Torch keeps that condition up to the last bit only,
-which can change with the size of the batch; ``dp_sgd.ROUNDING_MARGIN`` pays for it with a little more noise. The method
-per patient always keeps it, as every patient has a pass of its own.
+Lengths, factors and sums are float64, and lengths are rounded up. Torch keeps that condition where all batches have the
+same number of rows (``patients.LesionsByPatient.batches``) and a layer with one output adds up row by row
+(``shared_model.network.heads``); ``row_independence`` tries it on the machine at hand. The method per patient keeps it
+by itself, as every patient has a pass of its own.
 """
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -60,18 +62,28 @@ def sum_by_ghost_norms(
     """
     products = outer_products(model, lambda: summed_loss(model, batch, config), num_lesions=len(batch.labels))
     squares = torch.stack([product.squared_lengths(batch.sizes) for product in products]).sum(0)
-    factors, num_rejected = _clip_factors(squares, max_grad_norm)
+    factors, num_rejected = _clip_factors(squares, max_grad_norm, batch.num_empty_rows)
     total: dict[Tensor, Tensor] = {}
     for product in products:
         total |= product.summed(factors[batch.patient_of_lesion])
     return ClippedSum(tuple(total[parameter] for parameter in trainable_parameters(model)), num_rejected)
 
 
-def sum_by_record(model: nn.Module, batch: PatientBatch, config: TrainingConfig, max_grad_norm: float) -> ClippedSum:
-    """Return the clipped sum from the gradients of all lesions, computed in one call.
+def ghost_terms(model: nn.Module, batch: PatientBatch, config: TrainingConfig) -> list[Tensor]:
+    """Return what ghost norms are made of: of every linear layer its inputs and the gradients of its outputs, by row.
 
     Raises:
-        RuntimeError: torch cannot vectorise ``model``, for example because it indexes by a mask or draws at random.
+        RuntimeError: as ``sum_by_ghost_norms``.
+    """
+    products = outer_products(model, lambda: summed_loss(model, batch, config), num_lesions=len(batch.labels))
+    return [values for product in products for values in (product.inputs, product.gradients)]
+
+
+def record_gradients(model: nn.Module, batch: PatientBatch, config: TrainingConfig) -> list[Tensor]:
+    """Return the gradient of every lesion's weighted loss: a tensor ``(N, ...)`` per trainable parameter.
+
+    Raises:
+        RuntimeError: as ``sum_by_record``.
     """
     trainable = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
 
@@ -82,14 +94,23 @@ def sum_by_record(model: nn.Module, batch: PatientBatch, config: TrainingConfig,
 
     in_dims = (None, *(0 for _ in range(2 + len(batch.inputs))))
     by_record = vmap(grad(loss), in_dims=in_dims)(trainable, batch.weights, batch.labels, *batch.inputs)
+    return [by_record[name] for name in trainable]
+
+
+def sum_by_record(model: nn.Module, batch: PatientBatch, config: TrainingConfig, max_grad_norm: float) -> ClippedSum:
+    """Return the clipped sum from the gradients of all lesions, computed in one call.
+
+    Raises:
+        RuntimeError: torch cannot vectorise ``model``, for example because it indexes by a mask or draws at random.
+    """
     by_patient = [
         values.new_zeros(len(batch.sizes), *values.shape[1:]).index_add_(0, batch.patient_of_lesion, values)
-        for values in (by_record[name] for name in trainable)
+        for values in record_gradients(model, batch, config)
     ]
     lengths = [
         torch.linalg.vector_norm(values.unsqueeze(1).flatten(1), dim=1, dtype=torch.float64) for values in by_patient
     ]
-    factors, num_rejected = _clip_factors(torch.stack(lengths).square().sum(0), max_grad_norm)
+    factors, num_rejected = _clip_factors(torch.stack(lengths).square().sum(0), max_grad_norm, batch.num_empty_rows)
     return ClippedSum(tuple(_weighted_sum(factors, values) for values in by_patient), num_rejected)
 
 
@@ -98,7 +119,8 @@ def sum_by_patient(model: nn.Module, batch: PatientBatch, config: TrainingConfig
     parameters = trainable_parameters(model)
     total = zero_gradients(parameters)
     num_rejected = 0
-    for patient in batch.single_patients():
+    patients = itertools.islice(batch.single_patients(), len(batch.sizes) - batch.num_empty_rows)
+    for patient in patients:
         gradients = torch.autograd.grad(summed_loss(model, patient, config), parameters, materialize_grads=True)
         lengths = torch.stack([torch.linalg.vector_norm(values, dtype=torch.float64) for values in gradients])
         factors, is_rejected = _clip_factors(lengths.square().sum().view(1), max_grad_norm)
@@ -114,10 +136,12 @@ def zero_gradients(parameters: list[nn.Parameter]) -> Gradients:
     return tuple(torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters)
 
 
-def _clip_factors(squares: Tensor, max_grad_norm: float) -> tuple[Tensor, int]:
+def _clip_factors(squares: Tensor, max_grad_norm: float, num_empty_rows: int = 0) -> tuple[Tensor, int]:
     """Return the factor of each patient, 0 where the squared length ``(P,)`` is not finite, and how many those are."""
     is_rejected = ~torch.isfinite(squares)
+    is_rejected[len(squares) - num_empty_rows :] = False
     factors = (max_grad_norm / squares.sqrt()).clamp(max=1)
+    factors[len(squares) - num_empty_rows :] = 0
     return factors.masked_fill(is_rejected, 0), int(is_rejected.sum())
 
 

@@ -6,6 +6,7 @@ example). However many lesions a patient has, the sum moves by at most ``max_gra
 """
 
 import dataclasses
+import time
 from collections.abc import Callable
 
 import torch
@@ -43,6 +44,10 @@ class LocalTraining:
     """None trains without clipping and noise: for comparison only."""
     proximal_mu: float = 0.0
     """Pull towards the parameters at the start of the round (Li et al. 2020, Eq. 2)."""
+    max_magnitude: float | None = None
+    """Parameters are held within +- this between private steps; null sets no bound."""
+    max_seconds: float | None = None
+    """Most time for the steps of a round; null sets no limit."""
     gradient_method: GradientMethod | None = None
     """How to compute the clipped sum, to compare the methods; None chooses the fastest that works for the model."""
 
@@ -154,7 +159,10 @@ def train_round(
         optimizer.attach_step_hook(lambda _: pull())
     source = _source(model, by_patient, training)
     num_draws = num_rejected = 0
+    started = time.monotonic()
     for _ in range(config.local_steps):
+        if training.max_seconds is not None and time.monotonic() - started > training.max_seconds:
+            raise PrivacyError(f"Expected a round of at most {training.max_seconds:g} s, as the site's policy has it.")
         drawn = draw_patients(by_patient, config.sampling_rate, noise).to(lesions.labels.device)
         usable = drawn[by_patient.is_finite[drawn]]
         if plan is None or optimizer is None:
@@ -166,6 +174,7 @@ def train_round(
         else:
             total, rejected = source.clipped_sum(usable, plan.max_grad_norm)
             optimizer.release(total)
+            _hold_within(parameters, training.max_magnitude)
         num_draws += len(drawn)
         num_rejected += len(drawn) - len(usable) + rejected
     sgd.zero_grad(set_to_none=True)
@@ -180,6 +189,14 @@ def _source(model: nn.Module, by_patient: LesionsByPatient, training: LocalTrain
     elif method is None:
         method = choose_gradient_method(model, by_patient, training.config)
     return GradientSource(model=model, by_patient=by_patient, config=training.config, method=method)
+
+
+def _hold_within(parameters: list[nn.Parameter], max_magnitude: float | None) -> None:
+    """Clamp the parameters: they have their noise already, so this costs nothing."""
+    if max_magnitude is not None:
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.nan_to_num_(0.0).clamp_(-max_magnitude, max_magnitude)
 
 
 def _proximal_pull(parameters: list[nn.Parameter], proximal_mu: float) -> Callable[[], None]:

@@ -18,6 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from shared_model.network.heads import RowwiseLinear
+
 _BLOCK = 128
 """Rows converted to float64 at once: few enough to stay in the processor's cache."""
 
@@ -147,8 +149,8 @@ def _linear_layers(model: nn.Module) -> list[nn.Linear]:
         parameters = {id(parameter) for parameter in module.parameters(recurse=False) if parameter.requires_grad}
         if not parameters:
             continue
-        # Not a subclass, whose forward may do anything with the weights.
-        if type(module) is not nn.Linear:
+        # Not just any subclass, whose forward may do anything with the weights.
+        if type(module) not in (nn.Linear, RowwiseLinear):
             raise RuntimeError(f"Expected {name or 'the model'} to be a linear layer, got {type(module).__name__}.")
         if parameters & seen:
             raise RuntimeError(f"Expected {name} to share no parameter with another layer.")

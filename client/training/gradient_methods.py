@@ -1,12 +1,13 @@
 """Which of the three methods computes the clipped sum, and how many lesions go through the network in one pass.
 
-All methods return the same sum; they differ in speed, memory, and in the modules that they work with.
+All methods return the same sum; they differ in speed, memory, and in the modules that they work with. Neither choice
+looks at a patient: the method follows from the module, the number of rows of a pass from the shape of its inputs.
 """
 
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from client.training.clipped_gradients import (
     ClippedSum,
+    ghost_terms,
+    record_gradients,
     sum_by_ghost_norms,
     sum_by_patient,
     sum_by_record,
@@ -23,9 +26,13 @@ from client.training.clipped_gradients import (
 from client.training.patient_loss import summed_loss
 from client.training.patients import LesionsByPatient, PatientBatch
 from shared_model.config.site_sections import TrainingConfig
+from shared_model.data.lesions import Lesions
+from shared_model.network.row_independence import layer_outputs, positions_agree, with_invented_numbers
 
 logger = logging.getLogger(__name__)
 
+ROWS_PER_PASS = 256
+"""Rows of one pass, where inputs are cached features; a multiple of every kernel's block of rows."""
 BYTES_PER_PASS = 32 * 2**20
 """Most memory that one pass takes beside the network, where inputs are cached features."""
 PIXELS_PER_PASS = {"cpu": 2**17, "cuda": 2**21}
@@ -54,18 +61,26 @@ _SUMS: dict[GradientMethod, Callable[[nn.Module, PatientBatch, TrainingConfig, f
 }
 
 
+RECORD_TERMS: dict[GradientMethod, Callable[[nn.Module, PatientBatch, TrainingConfig], Sequence[Tensor]]] = {
+    GradientMethod.GHOST: ghost_terms,
+    GradientMethod.RECORD: record_gradients,
+}
+"""What a method computes of every lesion, one row each, before patients are added up."""
+
+
 def choose_gradient_method(model: nn.Module, by_patient: LesionsByPatient, config: TrainingConfig) -> GradientMethod:
     """Return the fastest method that works for ``model``, as the privacy benchmark measured them.
 
     For cached features that is ``GHOST``, for small images on small networks ``RECORD``; where it does not work, the
-    next in the order of ``GradientMethod``. Each is tried on the first two patients with finite inputs.
+    next in the order of ``GradientMethod``. Each is tried on two invented patients, never on real ones: methods differ
+    in their last bits, so a choice that followed a patient would change the others' sum.
     """
-    trial = torch.nonzero(by_patient.is_finite).squeeze(1)[:2]
-    for method in _candidates(model, by_patient) if len(trial) else ():
+    for method in _candidates(model, by_patient):
         try:
-            batch = by_patient.batch(trial)
+            batch = _invented_patients(by_patient.lesions)
             _require_lesions_apart(model, batch)
             _SUMS[method](model, batch, config, 1.0)
+            _require_positions_agree(model, by_patient, config, method)
         except RuntimeError as error:
             logger.info("Gradients are not computed by the method %s: %s", method, error)
         else:
@@ -78,8 +93,30 @@ def _candidates(model: nn.Module, by_patient: LesionsByPatient) -> tuple[Gradien
     if images.ndim == 2:
         return GradientMethod.GHOST, GradientMethod.RECORD
     num_parameters = sum(parameter.numel() for parameter in trainable_parameters(model))
-    is_small = images[:1].numel() <= RECORD_PIXELS and num_parameters <= RECORD_PARAMETERS
+    is_small = _num_values(images) <= RECORD_PIXELS and num_parameters <= RECORD_PARAMETERS
     return (GradientMethod.RECORD,) if is_small else ()
+
+
+def _num_values(rows: Tensor) -> int:
+    """Return the number of values of a row, also where there is none: an empty cohort is computed like any other."""
+    return math.prod(rows.shape[1:])
+
+
+def _invented_patients(lesions: Lesions) -> PatientBatch:
+    """Return two patients, with two lesions and one, of the shapes of ``lesions``."""
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(values: Tensor) -> Tensor:
+        return torch.rand((3, *values.shape[1:]), generator=generator).to(values)
+
+    device = lesions.labels.device
+    return PatientBatch(
+        images=noise(lesions.images),
+        has_image=torch.ones(3, dtype=torch.bool, device=device),
+        clinical=noise(lesions.clinical),
+        labels=torch.tensor([0.0, 1.0, 1.0], device=device),
+        sizes=torch.tensor([2, 1], device=device),
+    )
 
 
 def _require_lesions_apart(model: nn.Module, batch: PatientBatch) -> None:
@@ -95,6 +132,31 @@ def _require_lesions_apart(model: nn.Module, batch: PatientBatch) -> None:
     for several, one in zip(in_batch, alone, strict=True):
         if not torch.allclose(several[:1], one, rtol=1e-3, atol=1e-4, equal_nan=True):
             raise RuntimeError("Expected a lesion's logit not to depend on other lesions in the batch.")
+
+
+def _require_positions_agree(
+    model: nn.Module, by_patient: LesionsByPatient, config: TrainingConfig, method: GradientMethod
+) -> None:
+    """Refuse a method that gives a patient other numbers elsewhere in the batch, on this machine and for these shapes.
+
+    Raises:
+        RuntimeError: one of the method's terms differs between positions, if only in its last bit.
+    """
+    num_rows = GradientSource(model=model, by_patient=by_patient, config=config, method=method).rows_per_pass
+    terms, invented = RECORD_TERMS[method], with_invented_numbers(model)
+    lesions = _invented_patients(by_patient.lesions)
+    inputs = [values[:1].expand(num_rows, *values.shape[1:]) for values in lesions.inputs]
+    for label in (0.0, 1.0):
+        labels = torch.full((num_rows,), label, device=lesions.labels.device)
+
+        def compute(rows: Sequence[Tensor], labels: Tensor = labels) -> Sequence[Tensor]:
+            images, has_image, clinical = rows
+            sizes = torch.ones(num_rows, dtype=torch.int64, device=labels.device)
+            batch = PatientBatch(images=images, has_image=has_image, clinical=clinical, labels=labels, sizes=sizes)
+            return [*layer_outputs(invented, rows), *terms(invented, batch, config)]
+
+        if not positions_agree(compute, inputs):
+            raise RuntimeError("Expected a row to give the same numbers at every position of the batch.")
 
 
 def _what_layers_read(model: nn.Module, inputs: Iterable[Tensor]) -> list[Tensor]:
@@ -126,7 +188,7 @@ class GradientSource:
         """Return the clipped sum over ``patients`` (indices, possibly none)."""
         total = zero_gradients(trainable_parameters(self.model))
         num_rejected = 0
-        for batch in self.by_patient.batches(patients, num_lesions=self._lesions_per_pass()):
+        for batch in self.by_patient.batches(patients, num_rows=self.rows_per_pass):
             part = _SUMS[self.method](self.model, batch, self.config, max_grad_norm)
             total = tuple(entry + values for entry, values in zip(total, part.gradients, strict=True))
             num_rejected += part.num_rejected
@@ -136,7 +198,7 @@ class GradientSource:
         """Return the sum without clipping, by few backward passes if all of the gradients are finite."""
         parameters = trainable_parameters(self.model)
         total = zero_gradients(parameters)
-        for batch in self.by_patient.batches(patients, num_lesions=self._lesions_per_pass()):
+        for batch in self.by_patient.batches(patients, num_rows=self.rows_per_pass):
             loss = summed_loss(self.model, batch, self.config)
             gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
             total = tuple(entry + values for entry, values in zip(total, gradients, strict=True))
@@ -144,11 +206,13 @@ class GradientSource:
             return ClippedSum(total, 0)
         return self.clipped_sum(patients, math.inf)
 
-    def _lesions_per_pass(self) -> int:
+    @property
+    def rows_per_pass(self) -> int:
+        """Rows of every pass, however many patients there are."""
         images, clinical = self.by_patient.lesions.images, self.by_patient.lesions.clinical
         if images.ndim > 2:
-            return max(1, PIXELS_PER_PASS[images.device.type] // images[:1].numel())
-        num_values = 4 * (images[:1].numel() + clinical[:1].numel() + 1)
+            return max(1, PIXELS_PER_PASS[images.device.type] // _num_values(images))
+        num_values = 4 * (_num_values(images) + _num_values(clinical) + 1)
         if self.method is GradientMethod.RECORD:
             num_values += 2 * sum(parameter.numel() for parameter in trainable_parameters(self.model))
-        return max(1, BYTES_PER_PASS // (4 * num_values))
+        return max(1, min(ROWS_PER_PASS, BYTES_PER_PASS // (4 * num_values)))

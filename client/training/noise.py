@@ -5,9 +5,10 @@ generators can be rewound from their output, so the numbers come from the keystr
 """
 
 import hashlib
+import hmac
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import numpy as np
@@ -41,6 +42,23 @@ class NoiseGenerator:
     def from_system_entropy(cls) -> Self:
         """Return a generator whose key comes from the operating system and is kept nowhere else."""
         return cls(os.urandom(_KEY_BYTES))
+
+    @classmethod
+    def bound_to(cls, key: bytes, contents: Iterable[bytes]) -> Self:
+        """Return the generator of ``key`` for these contents alone; for others it is an independent one.
+
+        Two sums under one noise would show their difference exactly. So a key that comes up again when the data have
+        changed, as in a ledger that was restored from a backup, gives another noise; with the same data, the same.
+
+        Raises:
+            ValueError: ``key`` has not 32 bytes.
+        """
+        if len(key) != _KEY_BYTES:
+            raise ValueError(f"Expected a key of length={len(key)} == {_KEY_BYTES}.")
+        digest = hashlib.sha256()
+        for content in contents:
+            digest.update(hashlib.sha256(content).digest())
+        return cls(hmac.digest(key, digest.digest(), "sha256"))
 
     @classmethod
     def from_seed(cls, seed: int) -> Self:

@@ -1,7 +1,12 @@
-"""A site's lesions grouped by patient, the unit of privacy: a patient's lesions are always computed together."""
+"""A site's lesions grouped by patient, the unit of privacy: a patient's lesions are always computed together.
+
+Batches have a fixed number of rows, filled up with empty ones. A library of linear algebra chooses its order of
+summation by the shape of a matrix; if the shape followed the number of patients, the last bits of one patient's result
+would tell whether another is there, and a coordinator can choose parameters that turn last bits into whole gradients.
+"""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 import torch
@@ -12,14 +17,16 @@ from shared_model.data.lesions import Lesions
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class PatientBatch:
-    """All ``N`` lesions of ``P`` patients, one patient after the other."""
+    """All ``N`` lesions of ``P`` patients, one patient after the other; the last rows may be empty ones."""
 
     images: Tensor
     has_image: Tensor
     clinical: Tensor
     labels: Tensor
     sizes: Tensor
-    """``(P,)``, int64: each patient's number of lesions, at least 1."""
+    """``(P,)``, int64: each patient's number of lesions, at least 1; an empty row counts as a patient of one lesion."""
+    num_empty_rows: int = 0
+    """They are the last ones, are zero throughout, and weigh nothing."""
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -33,15 +40,34 @@ class PatientBatch:
 
     @property
     def weights(self) -> Tensor:
-        """``(N,)``, float32: 1 / (the patient's number of lesions)."""
-        return 1 / self.sizes[self.patient_of_lesion]
+        """``(N,)``, float32: 1 / (the patient's number of lesions); 0 for empty rows."""
+        weights = 1 / self.sizes[self.patient_of_lesion]
+        weights[len(weights) - self.num_empty_rows :] = 0
+        return weights
 
     def single_patients(self) -> Iterator["PatientBatch"]:
-        """Yield a batch for each patient."""
+        """Yield a batch for each patient, each in memory of its own: kernels may choose by a row's address too."""
         sizes = self.sizes.tolist()
         columns = (values.split(sizes) for values in (*self.inputs, self.labels))  # type: ignore[no-untyped-call]
-        for size, images, has_image, clinical, labels in zip(self.sizes, *columns, strict=True):
+        for size, *parts in zip(self.sizes, *columns, strict=True):
+            images, has_image, clinical, labels = (values.clone() for values in parts)
             yield PatientBatch(images=images, has_image=has_image, clinical=clinical, labels=labels, sizes=size.view(1))
+
+    def filled_up(self, num_rows: int) -> "PatientBatch":
+        """Return the batch with empty rows up to the next multiple of ``num_rows``."""
+        num_empty = -len(self.labels) % num_rows
+
+        def longer(values: Tensor) -> Tensor:
+            return torch.cat((values, values.new_zeros(num_empty, *values.shape[1:])))
+
+        return PatientBatch(
+            images=longer(self.images),
+            has_image=longer(self.has_image),
+            clinical=longer(self.clinical),
+            labels=longer(self.labels),
+            sizes=torch.cat((self.sizes, self.sizes.new_ones(num_empty))),
+            num_empty_rows=num_empty,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,12 +106,23 @@ class LesionsByPatient:
             sizes=sizes,
         )
 
-    def batches(self, patients: Tensor, *, num_lesions: int) -> Iterator[PatientBatch]:
-        """Yield ``patients`` (indices) in batches of about ``num_lesions`` >= 1 lesions.
+    def batches(self, patients: Tensor, *, num_rows: int) -> Iterator[PatientBatch]:
+        """Yield ``patients`` (indices) in batches of ``num_rows`` rows, the missing ones empty.
 
-        No patient is split: a batch has fewer than ``num_lesions`` plus the size of one of its patients.
+        No patient is split: one with more than ``num_rows`` lesions has a batch of a multiple of ``num_rows`` rows to
+        herself, so that no batch's shape depends on others.
         """
-        part = (torch.cumsum(self.sizes[patients], 0) - 1) // num_lesions
-        _, counts = torch.unique_consecutive(part, return_counts=True)
-        for indices in patients.split(counts.tolist()):  # type: ignore[no-untyped-call]
-            yield self.batch(indices)
+        for indices in _packed(self.sizes[patients].tolist(), num_rows):
+            yield self.batch(patients[indices]).filled_up(num_rows)
+
+
+def _packed(sizes: Sequence[int], num_rows: int) -> Iterator[slice]:
+    """Yield runs of patients whose lesions fit into ``num_rows``; a larger patient is a run of one."""
+    start = filled = 0
+    for position, size in enumerate(sizes):
+        if position > start and filled + size > num_rows:
+            yield slice(start, position)
+            start, filled = position, 0
+        filled += size
+    if start < len(sizes):
+        yield slice(start, len(sizes))

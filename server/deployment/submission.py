@@ -11,6 +11,7 @@ from server.deployment.kit import ServerKit
 from server.deployment.superlink import submit_run
 from server.report.html_report import write_report
 from server.report.run_display import RunDisplay, print_results
+from server.report.run_folder import require_nobody_in
 from server.results.document import RESULTS_FILE
 from shared_model.config.composition import compose
 from shared_model.config.overrides import override
@@ -54,13 +55,14 @@ def submit_and_follow(kit: ServerKit, overrides: Sequence[str], console: Console
     """Submit a run, show its rounds and results, and write its report.
 
     Raises:
-        ConfigError: an override is wrong, or the run folder holds the results of another run.
+        ConfigError: an override is wrong, or the run folder holds the results of another run, or a run that goes on.
         RoundError: the SuperLink refused, or the run ended without results.
     """
     config = compose(overrides)
     folder = Path(config.run.dir)
     if (folder / RESULTS_FILE).exists():
         raise ConfigError(f"Expected run.dir={folder} without the results of another run; name a new folder.")
+    require_nobody_in(folder)
     write_atomically(folder / _OVERRIDES_FILE, json.dumps(overrides).encode())
     run_id = submit_run(kit, overrides)
     console.print(f"Run {run_id} in {folder}", highlight=False, soft_wrap=True)

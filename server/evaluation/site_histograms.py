@@ -53,13 +53,15 @@ def histogram_auroc(histogram: Histogram) -> HistogramAuroc | None:
 
 
 def operating_threshold(histogram: Histogram, target_sensitivity: float) -> float | None:
-    """Return a bin edge that reaches the sensitivity on these patients; None where noise hides the malignant ones.
+    """Return a bin edge that reaches the sensitivity on these patients; None without any, or where noise hides them.
 
     Raises:
-        CohortError: an exact histogram without a malignant lesion.
+        CohortError: an exact histogram of benign lesions alone.
     """
     if isinstance(histogram, PatientHistogram):
         return noisy_histograms.threshold_for_sensitivity(histogram, target_sensitivity)
+    if not histogram.num_lesions:
+        return None
     if not histogram.positives.any():
         raise CohortError("Expected a malignant lesion among the sites' validation patients, got none.")
     return exact_histograms.threshold_for_sensitivity(histogram, target_sensitivity)

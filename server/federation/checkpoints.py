@@ -16,6 +16,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from server.federation.server_optimizer import ServerState
+from server.federation.witnesses import Link, Witnesses
 from server.results.document import RoundResult
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.fingerprints import config_fingerprint, source_fingerprint
@@ -43,9 +44,9 @@ class SiteState:
     """What the server knows of a site after a round."""
 
     num_patients_declared: int
-    """Training patients, rounded down by the site."""
+    """A constant of the site's policy."""
     privacy: PrivacySpent | None
-    """Spent up to this round; None when privacy is off."""
+    """The run's price at this site up to this round; None when privacy is off."""
     test: Histogram | None
     """Scores of the site's test lesions; None before its first evaluation."""
 
@@ -59,6 +60,8 @@ class Checkpoint:
     """All finished rounds, from the first."""
     sites: Mapping[str, SiteState]
     """By site, for every site that has answered so far."""
+    witnesses: Witnesses
+    """All that sites have shown of their ledgers."""
 
 
 @checked()
@@ -93,6 +96,7 @@ class _Facts:
     num_averaged: int
     rounds: tuple[RoundResult, ...]
     sites: Mapping[str, _SiteFacts]
+    witnesses: Mapping[str, tuple[Link, ...]]
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, config: ExperimentConfig) -> None:
@@ -112,6 +116,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, config: ExperimentCon
         num_averaged=checkpoint.state.num_averaged,
         rounds=checkpoint.rounds,
         sites={site: _site_facts(site_state) for site, site_state in checkpoint.sites.items()},
+        witnesses=checkpoint.witnesses,
     )
     content = to_safetensors(arrays, {_FACTS_KEY: json.dumps(dataclasses.asdict(facts))})
     write_atomically(folder / CHECKPOINT_FILE, content)
@@ -161,6 +166,7 @@ def _checkpoint_from_facts(facts: _Facts, arrays: Mapping[str, NDArray[np.generi
         state=ServerState(**parameter_sets, num_averaged=facts.num_averaged),  # type: ignore[arg-type]
         rounds=facts.rounds,
         sites=sites,
+        witnesses=facts.witnesses,
     )
 
 

@@ -77,7 +77,14 @@ def wait_for_sites(grid: Grid, federation: FederationConfig, *, for_all: bool) -
         time.sleep(_POLL_SECONDS)
 
 
-def train(grid: Grid, request: Request, nodes: Sequence[int], *, aggregator: Aggregator) -> Exchange[TrainReply]:
+def train(
+    grid: Grid,
+    request: Request,
+    nodes: Sequence[int],
+    *,
+    aggregator: Aggregator,
+    check: Callable[[TrainReply], None] = lambda _: None,
+) -> Exchange[TrainReply]:
     """Ask every site for an update of ``request.parameters``.
 
     Args:
@@ -86,6 +93,7 @@ def train(grid: Grid, request: Request, nodes: Sequence[int], *, aggregator: Agg
         nodes: Flower's ids of the sites' connections.
         aggregator: takes the update of every valid reply as it arrives; the replies returned have empty updates, so
             that a thousand of them fit the memory.
+        check: called with every well-formed reply of a site; a ``ProtocolError`` that it raises refuses the reply.
 
     Raises:
         RoundError: fewer than ``federation.min_sites`` valid updates came before the deadline.
@@ -96,9 +104,8 @@ def train(grid: Grid, request: Request, nodes: Sequence[int], *, aggregator: Agg
         aggregator.add(reply.update, site=reply.site, num_patients=reply.num_patients_declared)
         return replace(reply, update={})
 
-    return _exchange(
-        grid, request, nodes, message_type=MessageType.TRAIN, reader=_Reader(unpack=unpack_train_reply, accept=accept)
-    )
+    reader = _Reader(unpack=unpack_train_reply, check=check, accept=accept)
+    return _exchange(grid, request, nodes, message_type=MessageType.TRAIN, reader=reader)
 
 
 def evaluate(grid: Grid, request: Request, nodes: Sequence[int]) -> Exchange[EvaluateReply]:
@@ -113,13 +120,8 @@ def evaluate(grid: Grid, request: Request, nodes: Sequence[int]) -> Exchange[Eva
         """Read a reply with the kind of histogram that was asked for."""
         return unpack_evaluate_reply(content, evaluation=evaluation)
 
-    return _exchange(
-        grid,
-        request,
-        nodes,
-        message_type=MessageType.EVALUATE,
-        reader=_Reader(unpack=unpack, accept=lambda reply: reply),
-    )
+    reader = _Reader(unpack=unpack, check=lambda _: None, accept=lambda reply: reply)
+    return _exchange(grid, request, nodes, message_type=MessageType.EVALUATE, reader=reader)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +130,8 @@ class _Reader(Generic[Reply]):
 
     unpack: Callable[[RecordDict], Reply]
     """Message content to reply; raises ``ProtocolError`` for anything else."""
+    check: Callable[[Reply], None]
+    """Called with a reply that fits the request; raises ``ProtocolError`` to refuse it."""
     accept: Callable[[Reply], Reply]
     """Called with a reply that has passed every check; returns the part that is kept."""
 
@@ -217,6 +221,7 @@ def _read_answers(
     for answer in answers:
         try:
             reply = _read_answer(answer, request, reader.unpack)
+            reader.check(reply)
             if reply.site in replies:
                 failures.append(f"node {answer.metadata.src_node_id}: a second reply of site {reply.site}")
                 continue

@@ -13,8 +13,10 @@ from server.evaluation.site_histograms import sum_histograms
 from server.federation import exchange
 from server.federation.aggregation import new_aggregator
 from server.federation.checkpoints import Checkpoint, SiteState, read_checkpoint, write_checkpoint
+from server.federation.claims import check_claims
 from server.federation.exchange import Exchange
 from server.federation.server_optimizer import ServerState, apply_update
+from server.federation.witnesses import Witnesses, joined, observe
 from server.results.document import RoundResult
 from shared_model.config.choices import EvaluationPrivacy
 from shared_model.config.experiment import ExperimentConfig
@@ -36,11 +38,15 @@ class FinishedRound:
     """Sites whose update was aggregated."""
     failures: tuple[str, ...]
     """Why other sites gave no valid reply."""
+    warnings: tuple[str, ...]
+    """Sites whose ledger does not continue from what it showed before."""
+    witnesses: Witnesses
+    """All that sites have shown of their ledgers so far."""
     seconds: float
 
     @property
     def epsilon(self) -> float | None:
-        """The largest epsilon that any site has spent; None when privacy is off."""
+        """The largest price of the run so far at any site; None when privacy is off."""
         spent = [site.privacy.epsilon for site in self.sites.values() if site.privacy is not None]
         return max(spent, default=None)
 
@@ -57,6 +63,7 @@ class FinishedRound:
             epsilon=self.epsilon,
             num_sites=self.num_sites,
             failures=len(self.failures),
+            warnings=self.warnings,
             seconds=round(self.seconds, 3),
         )
 
@@ -77,7 +84,9 @@ class FinishedTraining:
     last: FinishedRound
 
 
-def federate(grid: Grid, config: ExperimentConfig, *, on_round: RoundCallback) -> FinishedTraining:
+def federate(
+    grid: Grid, config: ExperimentConfig, *, on_round: RoundCallback, witnesses: Witnesses | None = None
+) -> FinishedTraining:
     """Train for ``config.training.num_rounds`` rounds and return the final network.
 
     After every round but the last a checkpoint is written to ``config.run.dir``. A run that finds a checkpoint there
@@ -87,6 +96,7 @@ def federate(grid: Grid, config: ExperimentConfig, *, on_round: RoundCallback) -
         grid: reaches the sites.
         config: the experiment; sites receive it with every request and check it.
         on_round: called with every finished round, after its checkpoint is written.
+        witnesses: what earlier runs have seen of the sites' ledgers.
 
     Raises:
         RoundError: too few sites, too few valid replies, or parameters that are not finite.
@@ -96,7 +106,9 @@ def federate(grid: Grid, config: ExperimentConfig, *, on_round: RoundCallback) -
     model, folder = GlobalModel.from_config(config), Path(config.run.dir)
     checkpoint = read_checkpoint(folder, config)
     if checkpoint is None:
-        checkpoint = Checkpoint(state=ServerState.from_parameters(model.initial_parameters), rounds=(), sites={})
+        state = ServerState.from_parameters(model.initial_parameters)
+        checkpoint = Checkpoint(state=state, rounds=(), sites={}, witnesses={})
+    seen = joined(witnesses or {}, checkpoint.witnesses)
     first_round = len(checkpoint.rounds) + 1
     for server_round in range(first_round, config.training.num_rounds + 1):
         started = time.monotonic()
@@ -107,27 +119,46 @@ def federate(grid: Grid, config: ExperimentConfig, *, on_round: RoundCallback) -
         parameters = checkpoint.state.parameters
         request = Request(config=config, server_round=server_round, parameters=parameters, constants=model.constants)
         aggregator = new_aggregator(config.strategy)
-        trained = exchange.train(grid, request, nodes, aggregator=aggregator)
+        claims = _Claims(request=request, sites=checkpoint.sites)
+        trained = exchange.train(grid, request, nodes, aggregator=aggregator, check=claims.check)
         state = _apply(checkpoint.state, aggregator.result(), request)
         if server_round == config.training.num_rounds:
             state = dataclasses.replace(state, average=model.rescale_scores(state.average))
         evaluated = _evaluate_at_sites(grid, dataclasses.replace(request, parameters=state.average), nodes)
         sites = _update_sites(checkpoint.sites, trained, evaluated)
+        seen, warnings = observe(seen, [*claims.made, *evaluated.replies])
         finished = FinishedRound(
             server_round=server_round,
             metrics=_evaluate(model, state.average, evaluated.replies),
             sites=sites,
             num_sites=len(trained.replies),
             failures=trained.failures + evaluated.failures,
+            warnings=warnings,
+            witnesses=seen,
             seconds=time.monotonic() - started,
         )
-        checkpoint = Checkpoint(state=state, rounds=(*checkpoint.rounds, finished.result), sites=sites)
+        rounds = (*checkpoint.rounds, finished.result)
+        checkpoint = Checkpoint(state=state, rounds=rounds, sites=sites, witnesses=seen)
         if server_round < config.training.num_rounds:
             write_checkpoint(folder, checkpoint, config)
         on_round(finished)
     return FinishedTraining(
         parameters=checkpoint.state.average, constants=model.constants, rounds=checkpoint.rounds, last=finished
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Claims:
+    """Checks what sites claim, and keeps it: a refused reply too is a witness of its site's ledger."""
+
+    request: Request
+    sites: Mapping[str, SiteState]
+    made: list[TrainReply] = dataclasses.field(default_factory=list)
+
+    def check(self, reply: TrainReply) -> None:
+        """Keep what the reply says and refuse one that cannot be so; see ``check_claims``."""
+        self.made.append(dataclasses.replace(reply, update={}))
+        check_claims(reply, self.request, self.sites.get(reply.site))
 
 
 def _apply(state: ServerState, update: Parameters, request: Request) -> ServerState:

@@ -71,10 +71,12 @@ class RunDisplay:
             self._live.update(Group(self._rounds, self._progress))
         else:
             self.print_line("  ".join(f"{name} {cell}" for name, cell in zip(_COLUMNS, cells, strict=True)))
+        for warning in result.warnings:
+            self.print_line(f"warning: {warning}")
 
     def print_line(self, line: str) -> None:
         """Show one line, on a terminal above the table."""
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _rounds_table() -> Table:
@@ -101,7 +103,7 @@ def print_results(results: Results, config: ExperimentConfig, console: Console) 
         table.add_row(name, format_number(value), format_interval(interval))
     table.add_row("threshold", format_number(final.threshold), MISSING)
     console.print(table)
-    sites = Table(title="Sites")
+    sites = Table(title="Sites in this run")
     for name in ("site", "patients (declared)", "epsilon", "delta", "noise multiplier", "test AUC"):
         sites.add_column(name, justify="left" if name == "site" else "right")
     for site in results.sites:
@@ -114,6 +116,10 @@ def print_results(results: Results, config: ExperimentConfig, console: Console) 
             format_number(site.auroc),
         )
     console.print(sites)
+    for entry in results.rounds:
+        for warning in entry.warnings:
+            line = f"Warning: in round {entry.round} {warning}."
+            console.print(line, style="bold red", highlight=False, markup=False, soft_wrap=True)
     console.print(results.privacy.statement, highlight=False, soft_wrap=True)
     if config.privacy.mode is PrivacyMode.PATIENT:
         console.print(f"Note: {results.privacy.evaluation}.", highlight=False, soft_wrap=True)

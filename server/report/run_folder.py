@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import yaml
 
@@ -32,6 +34,7 @@ from shared_model.metrics.counts import ClassCounts
 from shared_model.metrics.roc import roc_curve
 from shared_model.network.named_arrays import to_safetensors
 from shared_model.system.files import write_atomically
+from shared_model.system.process_lock import ProcessLock
 
 CONFIG_FILE = "config.yaml"
 """The composed configuration."""
@@ -40,43 +43,70 @@ MODEL_FILE = "model.safetensors"
 ROC_FILE, ROUNDS_FILE = "roc.png", "rounds.png"
 FAILURE_FILE = "failure.txt"
 """Why the run ended without results; removed when it is resumed."""
+LOCK_FILE = "run.lock"
+"""There while the run goes on: names the process that works in the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """The folder of a run that has begun."""
+    """The folder of a run that has begun, in which no other process works until it is finished or closed."""
 
     path: Path
     config: ExperimentConfig
     started: datetime
     started_clock: float
     """Of ``time.monotonic``, in seconds."""
+    lock: ProcessLock
 
     @classmethod
     def open(cls, config: ExperimentConfig) -> "RunFolder":
         """Create the folder ``config.run.dir``, or take the one of an unfinished run, and write the configuration.
 
         Raises:
-            ConfigError: the folder already holds a finished run, or cannot be written.
+            ConfigError: the folder already holds a finished run, another process works in it, or it cannot be written.
         """
         path = Path(config.run.dir)
-        if (path / RESULTS_FILE).exists():
-            raise ConfigError(f"Expected run.dir={path} without the results of another run; name a new folder.")
+        _require_no_results(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            write_atomically(path / CONFIG_FILE, _to_yaml(config))
-            (path / FAILURE_FILE).unlink(missing_ok=True)
+            lock = ProcessLock.take(path / LOCK_FILE)
+            try:
+                # Another run may have ended between the first look and the lock.
+                _require_no_results(path)
+                write_atomically(path / CONFIG_FILE, _to_yaml(config))
+                (path / FAILURE_FILE).unlink(missing_ok=True)
+            except BaseException:
+                lock.release()
+                raise
         except OSError as error:
             raise ConfigError(f"Expected run.dir={path} to be a folder that can be written: {error}.") from error
-        return cls(path=path, config=config, started=datetime.now(UTC), started_clock=time.monotonic())
+        return cls(path=path, config=config, started=datetime.now(UTC), started_clock=time.monotonic(), lock=lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.lock.release()
 
     def finish(self, training: FinishedTraining) -> Results:
         """Write the model, the test lesions, the plots and, last, the results; then remove the checkpoint.
+
+        Either way this process leaves the folder to others.
 
         Raises:
             RoundError: the last round was not evaluated.
             DataError: the server's test lesions cannot be read.
         """
+        with self:
+            return self._finish(training)
+
+    def fail(self, reason: str) -> None:
+        """Leave ``reason``, one line, for whoever follows the run from another process."""
+        write_atomically(self.path / FAILURE_FILE, reason.encode())
+
+    def _finish(self, training: FinishedTraining) -> Results:
         metrics = final_metrics(training)
         predictions = self._read_predictions(metrics)
         counts = score_counts(metrics, predictions)
@@ -92,10 +122,6 @@ class RunFolder:
         write_results(results, self.path / RESULTS_FILE)
         remove_checkpoint(self.path)
         return results
-
-    def fail(self, reason: str) -> None:
-        """Leave ``reason``, one line, for whoever follows the run from another process."""
-        write_atomically(self.path / FAILURE_FILE, reason.encode())
 
     def _read_predictions(self, metrics: GlobalMetrics) -> Predictions | None:
         if self.config.evaluation.holdout is None or metrics.scores is None:
@@ -123,6 +149,21 @@ class RunFolder:
             finished=finished.isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - self.started_clock, 3),
         )
+
+
+def require_nobody_in(path: Path) -> None:
+    """Check that no run goes on in the folder at ``path``, which need not exist.
+
+    Raises:
+        ConfigError: one does; the message names its process.
+    """
+    if (path / LOCK_FILE).exists():
+        ProcessLock.take(path / LOCK_FILE).release()
+
+
+def _require_no_results(path: Path) -> None:
+    if (path / RESULTS_FILE).exists():
+        raise ConfigError(f"Expected run.dir={path} without the results of another run; name a new folder.")
 
 
 def _to_yaml(config: ExperimentConfig) -> bytes:

@@ -25,6 +25,7 @@ from shared_model.errors import RoundError
 from shared_model.messages import Histogram
 from shared_model.metrics.counts import ClassCounts
 from shared_model.metrics.intervals import ConfidenceInterval
+from shared_model.metrics.roc import auroc_from_counts
 from shared_model.metrics.score_histogram import ScoreHistogram
 
 
@@ -50,7 +51,7 @@ def results_from_training(
         final=_final_result(metrics, config, predictions, evidence),
         evidence=evidence,
         rounds=training.rounds,
-        sites=tuple(_site_result(name, site) for name, site in training.last.sites.items()),
+        sites=tuple(_site_result(name, site, predictions) for name, site in training.last.sites.items()),
         privacy=_privacy_result(config),
         provenance=provenance,
     )
@@ -127,17 +128,28 @@ def _final_result(
     )
 
 
-def _site_result(name: str, site: SiteState) -> SiteResult:
-    privacy, site_auroc = site.privacy, None if site.test is None else histogram_auroc(site.test)
+def _site_result(name: str, site: SiteState, predictions: Predictions | None) -> SiteResult:
+    privacy = site.privacy
+    auroc, num_test_lesions = _site_test(name, site, predictions)
     return SiteResult(
         site=name,
         num_patients_declared=site.num_patients_declared,
         epsilon=None if privacy is None else privacy.epsilon,
         delta=None if privacy is None else privacy.delta,
         noise_multiplier=None if privacy is None else privacy.noise_multiplier,
-        auroc=None if site_auroc is None else site_auroc.value,
-        num_test_lesions=_num_lesions(site.test),
+        auroc=auroc,
+        num_test_lesions=num_test_lesions,
     )
+
+
+def _site_test(name: str, site: SiteState, predictions: Predictions | None) -> tuple[float | None, int | None]:
+    """Return AUROC and number of the site's test lesions: of the server's own, where it knows whose they are."""
+    homes = None if predictions is None else predictions.attributes.get("site")
+    if predictions is not None and homes is not None:
+        own = predictions.select(np.array(homes) == name)
+        return (None if own.counts is None else auroc_from_counts(own.counts)), len(own.labels)
+    found = None if site.test is None else histogram_auroc(site.test)
+    return (None if found is None else found.value), _num_lesions(site.test)
 
 
 def _num_lesions(histogram: Histogram | None) -> int | None:

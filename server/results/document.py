@@ -18,7 +18,7 @@ from shared_model.system.checked import build, checked, require, rule
 from shared_model.system.documents import from_json, to_json
 from shared_model.system.files import write_atomically
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised whenever a key is added, removed or changes its meaning."""
 RESULTS_FILE = "results.json"
 """Name of the document in the run's folder."""
@@ -116,11 +116,13 @@ class RoundResult:
     threshold: Fraction | None
     """This round's own operating threshold, in [0, 1]; null when the round was not evaluated."""
     epsilon: NotNegative | None
-    """The largest that any site has spent up to this round; null when privacy is off."""
+    """The largest price of the run at any site up to this round; null when privacy is off."""
     num_sites: Size
     """Sites whose update was aggregated."""
     failures: Size
     """Sites that were asked and gave no valid reply."""
+    warnings: tuple[Text, ...]
+    """Sites whose ledger did not continue from what it had shown before."""
     seconds: NotNegative
 
 
@@ -130,17 +132,19 @@ class SiteResult:
 
     site: Text
     num_patients_declared: Size
-    """The training cohort as the site declares it: rounded down."""
+    """The size of its training cohort that the site tells: a constant of its policy, and not a count."""
     epsilon: NotNegative | None
-    """What the site's ledger holds after the run, earlier runs on the cohort included; null when privacy is off."""
+    """The price of this run alone: what it costs a patient who takes part in all of it; null when privacy is off. What
+    patients have spent over all runs stands in the site's own report."""
     delta: Fraction | None
     """In [0, 1]; null when privacy is off."""
     noise_multiplier: NotNegative | None
     """>= 0; null when privacy is off."""
     auroc: Fraction | None
-    """Of the site's own test lesions, in [0, 1]; null without test lesions of both classes."""
+    """In [0, 1], of the site's patients among the server's own test lesions, where these name their sites, and else of
+    the site's histogram; null without test lesions of both classes, or where noise hides them."""
     num_test_lesions: Size | None
-    """What the site's exact histogram counts, hence no further disclosure; null when the site sent none."""
+    """What ``auroc`` is of; null for a noisy histogram and for none."""
 
 
 @checked(error=ValueError)

@@ -37,7 +37,16 @@ def composed(folder: Path, overrides: Sequence[str]) -> object:
         return OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise ConfigError(f"Expected a value for {error.full_key}, for example {error.full_key}=...") from error
-    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+    # Hydra asserts what it holds for impossible, and some overrides are.
+    except (
+        HydraException,
+        OmegaConfBaseException,
+        AssertionError,
+        AttributeError,
+        OSError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ConfigError(f"Expected overrides that fit together, got {' '.join(overrides)}.") from error
 
 

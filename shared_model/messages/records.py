@@ -4,6 +4,9 @@ Everything that arrives is checked against what was expected before any other co
 finite values, ranges. ``checked_values`` holds those checks.
 """
 
+import re
+from collections.abc import Mapping
+
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from shared_model.config.choices import EvaluationPrivacy
@@ -38,6 +41,7 @@ _PARAMETERS = "parameters"
 _CONSTANTS = "constants"
 _UPDATE = "update"
 _HISTOGRAMS = "histograms"
+_WITNESS = re.compile(r"(?:[0-9a-f]{64})?")
 
 
 def pack_request(request: Request) -> RecordDict:
@@ -82,6 +86,7 @@ def pack_train_reply(reply: TrainReply) -> RecordDict:
         "site": reply.site,
         "server-round": reply.server_round,
         "num-patients-declared": reply.num_patients_declared,
+        **_witnesses(reply),
     }
     if reply.privacy is not None:
         facts |= {
@@ -112,12 +117,25 @@ def unpack_train_reply(content: RecordDict) -> TrainReply:
         update=read_parameters(content, _UPDATE),
         num_patients_declared=read_scalar(facts, "num-patients-declared", int, low=1, high=MAX_PATIENTS),
         privacy=privacy,
+        witness=_read_witness(facts, "witness"),
+        previous_witness=_read_witness(facts, "previous-witness"),
     )
+
+
+def _witnesses(reply: TrainReply | EvaluateReply) -> dict[str, str]:
+    return {"witness": reply.witness, "previous-witness": reply.previous_witness}
+
+
+def _read_witness(facts: Mapping[str, object], key: str) -> str:
+    value = read_scalar(facts, key, str)
+    if _WITNESS.fullmatch(value) is None:
+        raise ProtocolError(f"Expected {key} to be empty or 64 hexadecimal digits.")
+    return value
 
 
 def pack_evaluate_reply(reply: EvaluateReply) -> RecordDict:
     """Translate an evaluate reply to Flower records."""
-    facts = ConfigRecord({"site": reply.site, "server-round": reply.server_round})
+    facts = ConfigRecord({"site": reply.site, "server-round": reply.server_round, **_witnesses(reply)})
     arrays = ArrayRecord({name: Array(counts) for name, counts in reply.arrays().items()})
     return RecordDict({FACTS: facts, _HISTOGRAMS: arrays})
 
@@ -138,6 +156,8 @@ def unpack_evaluate_reply(content: RecordDict, *, evaluation: EvaluationConfig) 
         server_round=read_scalar(facts, "server-round", int, low=0),
         test=histograms["test"],
         validation=histograms["validation"],
+        witness=_read_witness(facts, "witness"),
+        previous_witness=_read_witness(facts, "previous-witness"),
     )
 
 

@@ -36,6 +36,8 @@ def train_reply_to_bytes(reply: TrainReply) -> bytes:
         "site": reply.site,
         "server_round": reply.server_round,
         "num_patients_declared": reply.num_patients_declared,
+        "witness": reply.witness,
+        "previous_witness": reply.previous_witness,
         "privacy": None if reply.privacy is None else dataclasses.asdict(reply.privacy),
         # The file holds arrays sorted by name; a reply has them in the network's order.
         "names": list(reply.update),
@@ -52,7 +54,12 @@ def train_reply_from_bytes(content: bytes) -> TrainReply:
 
 def evaluate_reply_to_bytes(reply: EvaluateReply) -> bytes:
     """Return a reply with noisy histograms as the content of a safetensors file, for the site's own disk."""
-    facts = {"site": reply.site, "server_round": reply.server_round}
+    facts = {
+        "site": reply.site,
+        "server_round": reply.server_round,
+        "witness": reply.witness,
+        "previous_witness": reply.previous_witness,
+    }
     return to_safetensors(reply.arrays(), {_FACTS: json.dumps(facts)})
 
 

@@ -33,9 +33,13 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class PrivacySpent:
-    """What a site has spent, including this round; it does not depend on patients, so it may be sent."""
+    """The public price of a run: what it costs a patient who takes part in all of it.
+
+    No patient decides over it; what each has spent over all runs stays at the site.
+    """
 
     epsilon: float
+    """Of the run's releases so far, this one included."""
     delta: float
     noise_multiplier: float
 
@@ -48,9 +52,13 @@ class TrainReply:
     server_round: int
     update: Parameters
     num_patients_declared: int
-    """What the site declares: a rounded number, not the exact count."""
+    """A constant of the site's policy, and not a count."""
     privacy: PrivacySpent | None
     """None when the site trained without privacy."""
+    witness: str = ""
+    """Keyed digest of the site's ledger after the reservation for this reply; empty without privacy."""
+    previous_witness: str = ""
+    """The witness of the reservation before it; a ledger that was put back to an older state repeats one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +69,9 @@ class EvaluateReply:
     server_round: int
     test: Histogram
     validation: Histogram
+    witness: str = ""
+    """As in ``TrainReply``; empty for exact histograms."""
+    previous_witness: str = ""
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return the counts of each role and class, by names such as ``test-negatives``."""

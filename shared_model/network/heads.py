@@ -7,6 +7,8 @@ flow depends on data, so that ``torch.func.vmap`` may map over patients.
 import torch
 from torch import Tensor, nn
 
+from shared_model.network.standardisation import rowwise_product
+
 BIAS_INPUT = 0.1
 """The constant that the bias is multiplied by.
 
@@ -27,7 +29,16 @@ def _embedding(width: int, hidden_width: int) -> tuple[nn.Module, int]:
     """
     if hidden_width == 0:
         return nn.Identity(), width
-    return nn.Sequential(nn.Linear(width, hidden_width), nn.Tanh()), hidden_width
+    return nn.Sequential(RowwiseLinear(width, hidden_width), nn.Tanh()), hidden_width
+
+
+class RowwiseLinear(nn.Linear):
+    """A linear layer in whose output a row does not depend on its position in the batch; see ``rowwise_product``."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Map ``(N, in_features)`` to ``(N, out_features)``."""
+        products = rowwise_product(vectors, self.weight)
+        return products if self.bias is None else products + self.bias
 
 
 class LogitLayer(nn.Module):
@@ -35,7 +46,7 @@ class LogitLayer(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(width + 1, 1, bias=False)
+        self.linear = RowwiseLinear(width + 1, 1, bias=False)
         nn.init.zeros_(self.linear.weight)
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -91,7 +102,7 @@ class MidHead(nn.Module):
         super().__init__()
         self.image_embedding, image_width = _embedding(image_width, hidden_width)
         self.clinical_embedding, clinical_width = _embedding(clinical_width, hidden_width)
-        self.modulation = nn.Linear(clinical_width, 2 * image_width, bias=False)
+        self.modulation = RowwiseLinear(clinical_width, 2 * image_width, bias=False)
         nn.init.zeros_(self.modulation.weight)
         self.output = LogitLayer(image_width + clinical_width)
 

@@ -25,6 +25,22 @@ class FeatureConstants:
     """``(D, K)``, float32."""
 
 
+def rowwise_product(vectors: Tensor, weight: Tensor) -> Tensor:
+    """Return ``vectors @ weight.T``, in which, bit for bit, a row does not depend on its position in the batch.
+
+    Libraries of linear algebra add up the last rows of a batch in another order where ``weight`` has few rows. One
+    output is added up row by row here, and several have the rows of the batch as the columns of a product, which their
+    kernels treat alike; ``row_independence`` tries that on the machine at hand.
+
+    Args:
+        vectors: ``(N, in_features)``.
+        weight: ``(out_features, in_features)``.
+    """
+    if len(weight) == 1:
+        return (vectors.unsqueeze(-2) * weight).sum(-1)
+    return (weight @ vectors.mT).mT
+
+
 def unit_length(vectors: Tensor) -> Tensor:
     """Divide ``(N, D)`` by its row lengths; rows shorter than ``MIN_LENGTH`` are divided by ``MIN_LENGTH`` instead."""
     lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
@@ -62,4 +78,4 @@ class Standardisation(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map features ``(N, D)`` to ``(N, K)``; errors as ``constants``."""
         mean, projection = self.constants()
-        return (features - mean) @ projection
+        return rowwise_product(features - mean, projection.mT)

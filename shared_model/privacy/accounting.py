@@ -20,6 +20,9 @@ _NEARLY_ALL = 1 - 1e-6
 _ROOT_TOLERANCE = 1e-9
 """Added to the closed form, whose root is found to 1e-12, so that rounding cannot put it below the true epsilon."""
 
+_ROUNDING = 1e-12
+"""More than a handful of roundings in float64 can take off."""
+
 
 def epsilon(mechanisms: Mechanism | Sequence[Mechanism], delta: float) -> float:
     """Return the epsilon of record at ``delta``: never below the true one, for one mechanism at most 0.1 % above it.
@@ -53,6 +56,19 @@ def coarse_epsilon(mechanism: Mechanism, delta: float) -> float:
         return epsilon(mechanism, delta)
     require_delta(delta)
     return _epsilon_pld((mechanism,), delta, grid_factor=4)
+
+
+def gaussian_mu(mechanisms: Mechanism | Sequence[Mechanism]) -> float | None:
+    """Return the mu of Gaussian differential privacy, rounded up; None where a step samples its patients.
+
+    To tell from all steps together whether a patient took part is exactly as hard as to tell one draw of N(0, 1) from
+    one of N(mu, 1), at every delta at once (Dong, Roth and Su 2022). Steps on the whole cohort compose by
+    mu^2 = sum of 1 / noise_multiplier^2 (their Corollary 3.3); none at all gives 0.
+    """
+    parts = merge((mechanisms,) if isinstance(mechanisms, Mechanism) else mechanisms)
+    if any(part.sampling_rate <= _NEARLY_ALL for part in parts):
+        return None
+    return (1 + _ROUNDING) * math.fsum(1 / part.noise_multiplier for part in parts)
 
 
 def merge(mechanisms: Sequence[Mechanism]) -> tuple[Mechanism, ...]:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +23,17 @@ _MAX_TEXT = 200
 _BLOCK = 4096
 _NAME = re.compile(r"[a-z][a-z_]{0,39}")
 _KEYS = {"sequence", "time", "event", "facts", "previous", "digest"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a verified log."""
+
+    sequence: int
+    """From 1."""
+    time: datetime
+    event: str
+    facts: Mapping[str, Fact]
 
 
 class AuditLog:
@@ -102,22 +114,45 @@ def _tail(file: int) -> bytes:
     return tail
 
 
+def read(path: Path) -> tuple[Line, ...]:
+    """Check the whole chain and return the lines, none where there is no such file yet.
+
+    Raises:
+        ConfigError: naming the first line that was edited, moved or is missing; or the file cannot be read.
+    """
+    return tuple(_understood(line, path) for line in _verified(path)) if path.exists() else ()
+
+
 def verify(path: Path) -> int:
     """Check the whole chain and return the number of lines.
 
     Raises:
         ConfigError: naming the first line that was edited, moved or is missing; or the file cannot be read.
     """
+    return len(_verified(path))
+
+
+def _verified(path: Path) -> list[dict[str, object]]:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"Expected an audit log in {path}: {error}") from error
-    lines = content.splitlines()
-    parsed = (_parsed(text, path, str(number)) for number, text in enumerate(lines, start=1))
+    parsed = [_parsed(text, path, str(number)) for number, text in enumerate(content.splitlines(), start=1)]
     number = first_broken(map(_link, parsed))
     if number is not None:
         raise ConfigError(f"Expected line {number} of {path} as it was written: it was changed, or one is missing.")
-    return len(lines)
+    return parsed
+
+
+def _understood(line: Mapping[str, object], path: Path) -> Line:
+    sequence, facts = int(str(line["sequence"])), line["facts"]
+    try:
+        time = datetime.fromisoformat(str(line["time"]))
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None or not isinstance(facts, dict):
+        raise ConfigError(f"Expected line {sequence} of {path} to be one of an audit log.")
+    return Line(sequence=sequence, time=time, event=str(line["event"]), facts=facts)
 
 
 def head(path: Path) -> str:

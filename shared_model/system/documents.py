@@ -35,25 +35,33 @@ def to_json(value: object) -> str:
     return json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def load_yaml(kind: type[T], path: Path, *, what: str) -> T:
+def load_yaml(kind: type[T], path: Path, *, what: str, defaults: Path | None = None) -> T:
     """Read the checked dataclass ``kind`` from a YAML file.
 
     Args:
         kind: its fields are the keys of the file.
         path: of the file.
         what: is in the file, for the message; for example ``the site policy``.
+        defaults: a file of the same kind, whose values stand where ``path`` lacks a key.
 
     Raises:
         ConfigError: the file cannot be read, is no YAML, or a key is repeated, unknown, missing or wrong.
     """
     try:
-        return build(kind, yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader))  # noqa: S506, a safe loader
+        values = _plain_yaml(path)
+        if defaults is not None and isinstance(values, dict):
+            values = {**dict(_plain_yaml(defaults)), **values}
+        return build(kind, values)
     except ConfigError as error:
         raise ConfigError(f"In {what} {path}: {error}") from error
     except OSError as error:
         raise ConfigError(f"Expected {what} {path}: {error.strerror}.") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"Expected {what} {path} to be a YAML file: {' '.join(str(error).split())}") from error
+
+
+def _plain_yaml(path: Path) -> Any:  # noqa: ANN401, whatever the file holds
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506, a safe loader
 
 
 class _Loader(yaml.SafeLoader):

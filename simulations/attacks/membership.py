@@ -14,14 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client.training.clipped_gradients import trainable_parameters
-from client.training.dp_sgd import LocalTraining, train_round
+from client.training.dp_sgd import LocalTraining
 from client.training.gradient_methods import GradientMethod
 from client.training.noise import NoiseGenerator
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.network.fusion import FusionNet, build_network
-from shared_model.network.state import load_trainable, trainable_state
 from shared_model.privacy.accounting import epsilon
 from shared_model.privacy.plan import PrivacyPlan
 from shared_model.system.seeding import derive_seed
@@ -29,6 +27,7 @@ from shared_model.vocabulary import clinical_width
 from simulations.attacks.canary import NUM_OTHERS, audited_config, lesions_with_canary
 from simulations.attacks.epsilon_bounds import epsilon_lower_bounds
 from simulations.attacks.faults import Fault, with_fault
+from simulations.attacks.observed_updates import observed_update
 
 CONFIDENCE = 0.95
 """That all bounds of one audit hold together."""
@@ -197,26 +196,12 @@ class _Attack:
         return sum(self._score_of_round(lesions, noise) for _ in range(self.plan.num_rounds))
 
     def _score_of_round(self, lesions: Lesions, noise: NoiseGenerator) -> float:
-        update = _update(self.network, lesions, self.training, noise)
+        update = observed_update(self.network, lesions, self.training, noise)
         projection = self.scale * float(self.direction @ update)
         exponent = (self.signal * projection - self.signal**2 / 2) / self.plan.noise_multiplier**2
         rate = self.plan.sampling_rate
         # The logarithm of 1 - rate + rate * exp(exponent).
         return float(np.logaddexp(exponent + math.log(rate), math.log1p(-rate))) if rate < 1 else exponent
-
-
-def _update(network: FusionNet, lesions: Lesions, training: LocalTraining, noise: NoiseGenerator) -> Tensor:
-    """Train from the present parameters, put them back, and return old minus new ``(P,)``, float64."""
-    start = trainable_state(network)
-    before = _flat(network)
-    train_round(network, lesions, training=training, noise=noise)
-    after = _flat(network)
-    load_trainable(network, start)
-    return before - after
-
-
-def _flat(network: FusionNet) -> Tensor:
-    return torch.cat([parameter.detach().double().flatten() for parameter in trainable_parameters(network)])
 
 
 def _direction(network: FusionNet, lesions: Lesions, training: LocalTraining) -> tuple[Tensor, float]:
@@ -226,7 +211,7 @@ def _direction(network: FusionNet, lesions: Lesions, training: LocalTraining) ->
     """
     # Without privacy, one step on one patient is the patient's gradient times the learning rate.
     gradients = [
-        _update(network, lesions.select(lesions.patients == patient), training, NoiseGenerator.from_seed(0))
+        observed_update(network, lesions.select(lesions.patients == patient), training, NoiseGenerator.from_seed(0))
         for patient in range(lesions.num_patients)
     ]
     canary = gradients[0] / gradients[0].norm()

@@ -8,6 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from client.privacy.report.formats import shown_least
+from shared_model.privacy.one_run_bound import OneRunAudit
 from shared_model.system.files import write_atomically
 from simulations.attacks.faults import Fault
 from simulations.attacks.inversion import FeatureRecovery, Inversion
@@ -46,6 +48,23 @@ def _name(audit: Audit) -> str:
         return f"FAULT: {audit.fault}"
     sampling = f", sampling rate {audit.sampling_rate:g}" if audit.sampling_rate < 1 else ""
     return f"{audit.gradient_method} gradients{sampling}"
+
+
+def print_one_run(audit: OneRunAudit, console: Console) -> None:
+    """Print what was guessed in one run, and the bound on epsilon that follows."""
+    table = Table(
+        title=f"Audit in one run of {audit.num_rounds} rounds, at delta {audit.delta:g}",
+        caption=f"Least epsilon: so many right guesses prove at least this, with {audit.confidence:.0%} confidence.",
+    )
+    for name in ("canaries", "guesses", "right", "least epsilon", "claimed", "claim"):
+        table.add_column(name, justify="left" if name == "claim" else "right")
+    table.add_row(
+        *(str(count) for count in (audit.num_canaries, audit.num_guesses, audit.num_right)),
+        shown_least(audit.least_epsilon),
+        f"{audit.claimed_epsilon:.2f}",
+        "BROKEN" if audit.is_violated else "stands",
+    )
+    console.print(table)
 
 
 def print_inversions(found: Sequence[Inversion], recovery: FeatureRecovery, console: Console) -> None:

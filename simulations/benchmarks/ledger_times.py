@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from client.privacy.ledger import Ledger, Reservation
+from client.privacy.ledger import Ledger
 from client.privacy.ledger_entries import Purpose, Reserved
 from client.privacy.ledger_history import Limits
+from client.privacy.ledger_reservation import Reservation
 from client.privacy.pseudonyms import Cohort
 from shared_model.config.choices import NoiseSource
 from shared_model.privacy.mechanism import Mechanism
@@ -40,11 +41,11 @@ def measure_ledgers(num_patients: int, num_repeats: int) -> Iterator[LedgerTimes
     for num_earlier in (0, _MANY_RELEASES):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "ledger.sqlite"
-            ledger, rounds = Ledger(path), itertools.count()
+            ledger, rounds = Ledger.create(path), itertools.count()
             cohort = ledger.cohort(str(patient) for patient in range(num_patients))
 
             def play_round(ledger: Ledger = ledger, cohort: Cohort = cohort, rounds: Iterator[int] = rounds) -> None:
-                granted = ledger.reserve(_release(cohort, next(rounds)), cohort, _NO_LIMIT)
+                granted = ledger.reserve(_release(cohort, next(rounds)), cohort, _NO_LIMIT, reply_bytes=_REPLY_BYTES)
                 if isinstance(granted, Reservation):
                     ledger.commit(granted, bytes(_REPLY_BYTES))
 

@@ -145,6 +145,6 @@ def _train_one_by_one(network: nn.Module, lesions: Lesions, config: TrainingConf
     patients = torch.arange(len(by_patient.sizes))
     for _ in range(config.local_steps):
         optimizer.zero_grad()
-        for batch in by_patient.batches(patients, num_lesions=1):
+        for batch in by_patient.batches(patients, num_rows=1):
             torch.autograd.backward(summed_loss(model, batch, config) / len(patients))
         optimizer.step()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simulations.commands.flags import Seed, at_least, positive
+from simulations.commands.flags import Seed, at_least, positive, probability
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +51,43 @@ def membership(
     if not all(audit.is_as_expected for audit in found):
         raise PrivacyError(
             "Expected every claim to stand without a fault and to fall with one; more --trials see more."
+        )
+
+
+@app.command()
+def one_run(
+    canaries: Annotated[
+        int, typer.Option(parser=at_least(3), metavar="NUMBER", help="Invented patients to guess, at most 320.")
+    ] = 300,
+    epsilon: Epsilon = 8.0,
+    delta: Annotated[float, typer.Option(parser=probability, metavar="NUMBER", help="Of what is attacked.")] = 1e-4,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the bound to this JSON file too.")] = None,
+) -> None:
+    """Ask of many invented patients at once who took part in one training: a lower bound on epsilon.
+
+    Fails where the bound exceeds the claim. A site's privacy report shows the file with --audit.
+    """
+    from rich.console import Console
+
+    from shared_model.errors import PrivacyError
+    from shared_model.system.documents import to_json
+    from shared_model.system.files import write_atomically
+    from simulations.attacks.one_run import audit_in_one_run
+    from simulations.attacks.tables import print_one_run
+
+    console = Console()
+    with _progress("rounds", console) as progress:
+        found = audit_in_one_run(
+            target_epsilon=epsilon, delta=delta, num_canaries=canaries, seed=seed, progress=progress
+        )
+    print_one_run(found, console)
+    if out is not None:
+        write_atomically(out, to_json(found).encode())
+    if found.is_violated:
+        raise PrivacyError(
+            f"Expected epsilon of at most {found.claimed_epsilon:.2f}, as claimed: the guesses prove "
+            f"{found.least_epsilon:.2f}."
         )
 
 

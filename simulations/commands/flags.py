@@ -54,6 +54,21 @@ def each_at_least(smallest: int) -> Callable[[object], Numbers]:
     return numbers
 
 
+def probability(text: object) -> float:
+    """Parse a number in (0, 1).
+
+    >>> probability("1e-4")
+    0.0001
+    """
+    try:
+        value = float(str(text))
+    except ValueError:
+        raise typer.BadParameter(f"expected {text!r} to be a number") from None
+    if not 0 < value < 1:
+        raise typer.BadParameter(f"expected {value} in (0, 1)")
+    return value
+
+
 def positive(text: object) -> float:
     """Parse a finite number > 0.
 

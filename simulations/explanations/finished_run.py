@@ -13,8 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 from torch import Tensor
 
-from client.data.dataset import configured_roles, finding_numbers, load_all_lesions
-from client.data.splits import Role
+from client.data.dataset import finding_numbers, load_all_lesions
 from client.data.tables.site_table import site_table
 from server.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from server.report.run_folder import CONFIG_FILE
@@ -27,7 +26,7 @@ from shared_model.network.efficientnet import EfficientNetLite, load_efficientne
 from shared_model.network.fusion import FusionNet, build_network
 from shared_model.network.state import load_constants, load_trainable, trainable_state
 from shared_model.system.seeding import numpy_generator
-from shared_model.vocabulary import clinical_width
+from shared_model.vocabulary import Split, clinical_width
 from simulations.explanations.faithfulness import randomised
 from simulations.explanations.saliency import LesionScorer
 
@@ -121,7 +120,7 @@ class FinishedRun:
 
 def _test_lesions(config: ExperimentConfig) -> tuple[pd.DataFrame, Lesions]:
     lesions, table = load_all_lesions(site_table(config, None), config)
-    is_test = (table.frame["patient_id"].map(configured_roles(table.frame, config)) == Role.TEST).to_numpy(dtype=bool)
+    is_test = (table.frame["split"] == Split.TEST).to_numpy(dtype=bool)
     return table.frame[is_test].reset_index(drop=True), lesions.select(torch.from_numpy(is_test))
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from client.data.dataset import configured_roles, load_lesions
 from client.data.splits import Role, check_cohort
 from client.data.tables.lesion_table import LesionTable, check_rejects, write_rejects
 from client.data.tables.site_table import read_roster, read_table, restrict
@@ -20,6 +19,7 @@ from shared_model.system.files import write_atomically
 from shared_model.system.seeding import numpy_generator
 from simulations.federation.partition import assign_sites
 from simulations.federation.server_files import site_of_rows, write_public_lesions, write_roster, write_test_lesions
+from simulations.patient_roles import lesions_by_role, policy_of_sites, simulated_roles
 from simulations.phantom.write import write_phantom
 
 Progress = Callable[[str, int, int], None]
@@ -35,8 +35,11 @@ class PreparedFederation:
     """A configuration that sites and server can run, and what was found in the data."""
 
     config: ExperimentConfig
+    """Its roster names no public patient, so that no site ever sees one."""
+    roster: str | None
+    """Path of the roster with the public patients."""
     table: LesionTable
-    """All sites' rows together."""
+    """All sites' rows together, those of public patients too."""
     num_lesions: dict[Role, int]
     num_patients: dict[Role, int]
 
@@ -61,13 +64,14 @@ def prepare(config: ExperimentConfig, *, on_progress: Progress) -> PreparedFeder
     _write_site_files(config, roster, table)
     check_rejects(table, config.data.max_reject_fraction)
     _check_sites(config, roster, table)
-    lesions, table = load_lesions(table, config, report=lambda done, total: on_progress("images", done, total))
+    lesions, table = lesions_by_role(table, config, report=lambda done, total: on_progress("images", done, total))
     _write_site_files(config, roster, table)
     check_rejects(table, config.data.max_reject_fraction)
     _check_cohorts(config, roster, table)
     config = _with_server_files(config, lesions, table.frame, roster)
     return PreparedFederation(
-        config=config,
+        config=_without_public_patients(config, roster, table.frame),
+        roster=config.data.roster,
         table=table,
         num_lesions={role: len(part) for role, part in lesions.items()},
         num_patients={role: part.num_patients for role, part in lesions.items()},
@@ -114,13 +118,23 @@ def _with_roster(config: ExperimentConfig, table: LesionTable) -> ExperimentConf
     return dataclasses.replace(config, data=dataclasses.replace(config.data, roster=write_roster(config, roster)))
 
 
+def _without_public_patients(config: ExperimentConfig, roster: Roster | None, frame: pd.DataFrame) -> ExperimentConfig:
+    """Return the configuration with a roster that assigns the public patients to no site."""
+    roles = simulated_roles(frame, config)
+    sites = site_of_rows(config, roster, frame).groupby(frame["patient_id"], sort=False).first()
+    kept = {str(patient): str(site) for patient, site in sites.items() if roles.loc[str(patient)] != Role.PUBLIC}
+    if len(kept) == len(roles):
+        return config
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, roster=write_roster(config, kept)))
+
+
 def _check_sites(config: ExperimentConfig, roster: Roster | None, table: LesionTable) -> None:
     """Check that every site of the federation has patients."""
     if roster is None:
         if len(config.federation.sites) > 1:
             raise ConfigError("Expected data.roster to say whose patient is whose, or one site, got null.")
         return
-    present = {roster[str(patient)] for patient in table.frame["patient_id"]}
+    present = set(site_of_rows(config, roster, table.frame))
     for site in config.federation.sites:
         if site not in present:
             known = ", ".join(sorted(set(roster.values())))
@@ -129,14 +143,16 @@ def _check_sites(config: ExperimentConfig, roster: Roster | None, table: LesionT
 
 def _check_cohorts(config: ExperimentConfig, roster: Roster | None, table: LesionTable) -> None:
     """Check that every site could train: both classes, enough patients, and noise that keeps the target epsilon."""
-    frame = table.frame
-    is_training = frame["patient_id"].map(configured_roles(frame, config)) == Role.TRAIN
+    frame, policy = table.frame, policy_of_sites(config)
+    is_training = frame["patient_id"].map(simulated_roles(frame, config)) == Role.TRAIN
     sites = site_of_rows(config, roster, frame)
     for site in config.federation.sites:
         rows = frame[is_training & (sites == site)]
         try:
             check_cohort(rows["label"].to_numpy(), rows["patient_id"].to_numpy(), role=Role.TRAIN)
-            num_declared = declared_size(rows["patient_id"].nunique(), config.privacy.cohort_rounding)
+            num_declared = policy.declared_patients or declared_size(
+                rows["patient_id"].nunique(), config.privacy.cohort_rounding
+            )
             if config.privacy.mode is PrivacyMode.PATIENT:
                 PrivacyPlan.calibrate(config.privacy, config.training, num_declared)
         except (CohortError, PrivacyError) as error:
@@ -145,7 +161,7 @@ def _check_cohorts(config: ExperimentConfig, roster: Roster | None, table: Lesio
 
 def _write_site_files(config: ExperimentConfig, roster: Roster | None, table: LesionTable) -> None:
     """Write every site's rejected rows, and how many patients and lesions it has in each role."""
-    roles = configured_roles(table.frame, config)
+    roles = simulated_roles(table.frame, config)
     for site in config.federation.sites:
         site_table, folder = table, Path(config.run.dir) / "sites" / site
         if roster is not None:
@@ -162,7 +178,7 @@ def _with_server_files(
     """Write the server's test and public lesions and return the configuration that names them."""
     evaluation = config.evaluation
     if evaluation.holdout is None and len(lesions[Role.TEST]):
-        test_rows = frame[frame["patient_id"].map(configured_roles(frame, config)) == Role.TEST]
+        test_rows = frame[frame["patient_id"].map(simulated_roles(frame, config)) == Role.TEST]
         holdout = write_test_lesions(config, lesions[Role.TEST], test_rows, roster)
         evaluation = dataclasses.replace(evaluation, holdout=holdout)
     if evaluation.public is None and len(lesions[Role.PUBLIC]):

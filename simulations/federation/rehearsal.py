@@ -2,13 +2,12 @@
 
 Certificates and kits are made, one coordinator and one process per hospital start and speak TLS over the loopback
 interface, a run is submitted and followed, and everything is stopped. The patients are synthetic, or those of
-``data.root`` by hospital; the sites' policies allow everything, since no real hospital's limits apply.
+``data.root`` by hospital; the sites' policies allow all but another cohort, since no real hospital's limits apply.
 """
 
 import contextlib
 import dataclasses
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +18,8 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
+from client.deployment.initialisation import initialise
+from client.deployment.site_file import SiteFile
 from client.privacy.policy import OPEN_POLICY
 from server.deployment.bundle import bundle_digest
 from server.deployment.kit import ServerKit
@@ -50,10 +51,11 @@ class Rehearsal:
 
     @classmethod
     def from_config(cls, config: ExperimentConfig, folder: Path) -> "Rehearsal":
-        """Make the kits in ``folder`` and fill in every site's settings.
+        """Make the kits in ``folder``, fill in every site's settings and policy, and begin its ledger.
 
         Raises:
             ConfigError: the folder is in use.
+            DataError, PrivacyError: a site's tables cannot be used, or it has too few patients.
         """
         kits = provision(
             out=folder / "kits",
@@ -71,7 +73,8 @@ class Rehearsal:
                 "roster": config.data.roster,
             }
             (kit / "site.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-            shutil.copy(OPEN_POLICY, kit / "policy.yaml")
+            (kit / "policy.yaml").write_text(yaml.safe_dump(_policy(config)), encoding="utf-8")
+            initialise(SiteFile.load(kit / "site.yaml"))
         logs = folder / "logs"
         logs.mkdir()
         return cls(kits=kits, logs=logs)
@@ -114,6 +117,16 @@ class Rehearsal:
             yield process
         finally:
             processes.stop_process(process)
+
+
+def _policy(config: ExperimentConfig) -> dict[str, object]:
+    """Return the open policy, with the cohort and the declared size that a simulated site has."""
+    policy = dict(yaml.safe_load(OPEN_POLICY.read_text(encoding="utf-8")))
+    return policy | {
+        "min_cohort_rounding": config.privacy.cohort_rounding,
+        "lesion_types": [str(kind) for kind in config.data.lesion_types],
+        "views": str(config.data.views),
+    }
 
 
 def overrides_for(config: ExperimentConfig, overrides: Sequence[str]) -> list[str]:

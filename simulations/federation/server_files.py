@@ -12,6 +12,7 @@ import pandas as pd
 
 from client.data.dataset import load_all_lesions
 from client.data.tables.lesion_table import LesionTable
+from client.identifiers import folded_or_none
 from server.evaluation.predictions import ATTRIBUTES
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
@@ -56,8 +57,10 @@ def write_public_lesions(config: ExperimentConfig, lesions: Lesions) -> str:
 
 def site_of_rows(config: ExperimentConfig, roster: Mapping[str, str] | None, frame: pd.DataFrame) -> "pd.Series[str]":
     """Return the site of every row of ``frame``; without a roster all belong to the first site."""
-    only = config.federation.sites[0]
-    return frame["patient_id"].map(lambda patient: only if roster is None else roster[patient])
+    if roster is None:
+        return frame["patient_id"].map(lambda _: config.federation.sites[0])
+    sites = {folded_or_none(patient): site for patient, site in roster.items()}
+    return frame["patient_id"].map(lambda patient: sites[folded_or_none(patient)])
 
 
 def _write(config: ExperimentConfig, name: str, contents: Mapping[str, bytes]) -> Path:

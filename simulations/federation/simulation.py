@@ -33,16 +33,16 @@ def simulate(config: ExperimentConfig, console: Console) -> Results:
     """
     if config.federation.backend is Backend.RAY:
         _require_ray()
-    folder = RunFolder.open(config)
-    with SimulationDisplay(config, console) as display:
-        prepared = prepare(config, on_progress=display.on_progress)
-        display.on_prepared(prepared)
-        run = _run_ray if config.federation.backend is Backend.RAY else _run_local
-        outcome = run(prepared.config, lambda summary: display.on_round(summary.result))
-    results = dataclasses.replace(folder, config=prepared.config).finish(outcome)
-    ledgers = {site: simulated_ledger(prepared.config, site) for site in prepared.config.federation.sites}
-    write_privacy_reports(ledgers, folder.path / "privacy")
-    write_report(folder.path)
+    with RunFolder.open(config) as folder:
+        with SimulationDisplay(config, console) as display:
+            prepared = prepare(config, on_progress=display.on_progress)
+            display.on_prepared(prepared)
+            run = _run_ray if config.federation.backend is Backend.RAY else _run_local
+            outcome = run(prepared.config, lambda summary: display.on_round(summary.result))
+        results = dataclasses.replace(folder, config=prepared.config).finish(outcome)
+        ledgers = {site: simulated_ledger(prepared.config, site) for site in prepared.config.federation.sites}
+        write_privacy_reports(ledgers, folder.path / "privacy")
+        write_report(folder.path)
     return results
 
 

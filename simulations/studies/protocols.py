@@ -3,6 +3,7 @@
 Test lesions, rosters and folds are files that the runs' configurations name, so that any run can be repeated by hand.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from client.data.tables.site_table import read_roster, restrict
+from client.identifiers import folded_or_none
 from shared_model.config.choices import Modality
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.overrides import override
@@ -52,12 +54,15 @@ class StudyData:
         Raises:
             ConfigError: there is one site only, so nothing is federated.
         """
-        config = prepared.config
+        data = dataclasses.replace(prepared.config.data, roster=prepared.roster)
+        config = dataclasses.replace(prepared.config, data=data)
         roster = read_roster(config.data)
         if roster is None or len(config.federation.sites) < 2:
             raise ConfigError("Expected federation.sites with two sites or more, and data.roster, for a study.")
         patients = map(str, prepared.table.frame["patient_id"].unique())
-        return cls(config=config, prepared=prepared, roster={patient: roster[patient] for patient in patients})
+        sites = {folded_or_none(patient): site for patient, site in roster.items()}
+        named = {patient: sites[folded_or_none(patient)] for patient in patients}
+        return cls(config=config, prepared=prepared, roster=named)
 
     @property
     def sites(self) -> tuple[str, ...]:

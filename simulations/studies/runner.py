@@ -27,6 +27,8 @@ from shared_model.errors import FederatedMammographyError
 from simulations.federation.simulation import simulate
 from simulations.studies.jobs import Job
 
+_CHECK_SECONDS = 1.0
+"""How often the processes are counted."""
 _GRACE_SECONDS = 60.0
 """Until a process that was told to stop is killed: many times the round that its sites finish first."""
 
@@ -91,7 +93,11 @@ def _run_in_processes(jobs: Iterable[Job], num_workers: int, on_start: JobCallba
                     job = waiting.popleft()
                     on_start(job)
                     running[_submit(pool, job)] = job
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                done = wait(running, timeout=_CHECK_SECONDS, return_when=FIRST_COMPLETED).done
+                if not done and len(multiprocessing.active_children()) < len(running):
+                    # The pool looks at a process that was started last only when something else wakes it.
+                    pool.submit(int)
+                for future in done:
                     _require_success(running[future], future.result())
                     on_done(running.pop(future))
     except BrokenProcessPool as error:

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from client.data.dataset import load_lesions
 from client.data.splits import Role
 from server.evaluation.estimates import EstimateSettings, estimate_from_predictions
 from server.evaluation.predictions import Predictions
@@ -14,6 +13,7 @@ from server.results.evidence import Evidence
 from shared_model.config.choices import Modality
 from shared_model.data.lesions import Lesions
 from simulations.federation.prepare import PreparedFederation
+from simulations.patient_roles import lesions_by_role
 
 LOGISTIC, MAJORITY = "logistic regression, central, no privacy", "majority"
 
@@ -31,7 +31,7 @@ def tabular_baselines(prepared: PreparedFederation, holdout: Lesions, test: Pred
     """
     config = prepared.config
     without_images = dataclasses.replace(config, model=dataclasses.replace(config.model, modality=Modality.CLINICAL))
-    lesions, _ = load_lesions(prepared.table, without_images)
+    lesions, _ = lesions_by_role(prepared.table, without_images)
     training, public = lesions[Role.TRAIN], lesions[Role.PUBLIC]
     model = LogisticRegression(max_iter=1000).fit(training.clinical.numpy(), training.labels.numpy())
     # The threshold comes from the patients that the networks' threshold comes from.

@@ -9,8 +9,10 @@ from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from client import app as client_app
+from client.data.splits import Role
+from client.privacy.ledger import Ledger
 from client.privacy.ledger_database import read_history
-from client.site import load_site
+from client.site import open_site
 from server.evaluation.global_model import GlobalModel
 from shared_model.config.choices import Fusion
 from shared_model.config.composition import CONFIG_FOLDER, compose
@@ -54,7 +56,6 @@ def outgoing_bytes(reply):
 
 @pytest.fixture
 def config(hospital):
-    load_site.cache_clear()
     # The server's configuration names the site's folder only in a simulation; a canary in it is not the site's to hide.
     return compose(hospital.overrides())
 
@@ -77,15 +78,16 @@ class TestAnswers:
         assert spent == sorted(spent)
         assert 7.9 < spent[-1] <= config.privacy.target_epsilon
 
-    def test_evaluate_counts_every_held_out_lesion(self, config):
+    def test_evaluate_counts_every_held_out_lesion(self, hospital):
+        config = compose(hospital.overrides("evaluation.privacy=exact"))
         content = send("evaluate", pack_request(request_of(config))).content
         reply = unpack_evaluate_reply(content, evaluation=config.evaluation)
         assert reply.test.num_lesions == 8
         assert reply.validation.num_lesions > 0
 
     def test_rows_without_an_image_take_part(self, config):
-        lesions = load_site(config, "HOME").lesions
-        has_image = [bool(flag) for part in lesions.values() for flag in part.has_image]
+        data = open_site({"partition-id": 0}, config).data
+        has_image = [bool(flag) for role in Role for flag in data.lesions(role).has_image]
         assert has_image.count(False) == 10
         assert len(has_image) == 40
 
@@ -106,9 +108,13 @@ class TestRefusals:
         monkeypatch.setattr("shared_model.messages.records.source_fingerprint", lambda: "0" * 64)
         assert send("train", content).error.reason == "the site could not accept the request"
 
-    def test_cohort_too_small_to_declare(self, hospital):
-        config = compose(hospital.overrides("privacy.cohort_rounding=50"))
-        assert send("train", pack_request(request_of(config))).error.reason == "the site refused for privacy reasons"
+    def test_data_that_cannot_be_used_have_one_reason(self, config, hospital):
+        """Neither the kind of the fault nor its place leaves the site."""
+        reasons = set()
+        for content in (None, b"", b"patient_id;label\n", b'patient_id,label,split\n"open'):
+            hospital.manifest.unlink() if content is None else hospital.manifest.write_bytes(content)
+            reasons.add(send("train", pack_request(request_of(config))).error.reason)
+        assert reasons == {FederatedMammographyError.public_reason}
 
     def test_unknown_node(self, config):
         reply = send("train", pack_request(request_of(config)), {"partition-id": 7})
@@ -160,8 +166,9 @@ class TestDeployedSite:
     @pytest.fixture
     def node(self, hospital, tmp_path):
         policy = yaml.safe_load((CONFIG_FOLDER / "site_policy" / "hospital.yaml").read_text())
-        policy |= {"min_patients": 2, "min_cohort_rounding": 2}
+        policy |= {"declared_patients": 10, "lesion_types": None, "views": None}
         (tmp_path / "policy.yaml").write_text(yaml.safe_dump(policy))
+        Ledger.create(tmp_path / "own" / "ledger.sqlite")
         return {
             "site": "HOME",
             "data-root": str(hospital.manifest),
@@ -185,7 +192,7 @@ class TestDeployedSite:
         config = compose(hospital.overrides("evaluation.privacy=dp", override))
         reply = send("train", pack_request(request_of(config)), node)
         assert reply.error.reason == "the site's policy does not allow it"
-        assert not Path(node["ledger"]).exists()
+        assert len(read_history(Path(node["ledger"])).entries) == 1
 
     def test_a_second_run_finds_the_budget_spent(self, allowed, node):
         for number in range(1, allowed.training.num_rounds + 1):
@@ -222,4 +229,13 @@ class TestNothingElseLeaves:
 
     def test_reply_has_no_fact_but_the_declared_ones(self, config):
         facts = dict(send("train", pack_request(request_of(config))).content.config_records["facts"])
-        assert set(facts) == {"site", "server-round", "num-patients-declared", "epsilon", "delta", "noise-multiplier"}
+        assert set(facts) == {
+            "site",
+            "server-round",
+            "num-patients-declared",
+            "epsilon",
+            "delta",
+            "noise-multiplier",
+            "witness",
+            "previous-witness",
+        }

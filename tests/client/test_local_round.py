@@ -5,6 +5,8 @@ The site is a real one, of clinical columns only, so that a round takes millisec
 
 import dataclasses
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,18 +16,20 @@ import yaml
 
 from client.data.splits import Role
 from client.local_round import evaluate_locally, train_locally
+from client.privacy.ledger import Ledger
+from client.privacy.ledger_creation import is_begun
 from client.privacy.ledger_database import read_history
 from client.privacy.ledger_entries import Committed, Purpose, Reserved, Unprotected
 from client.privacy.ledger_history import composed_epsilon
 from client.privacy.policy import OPEN_POLICY, SitePolicy
-from client.site import load_site, open_site
+from client.site import Site, open_site
 from shared_model.config import compose
-from shared_model.errors import BudgetError, DataError, PolicyError, PrivacyError, ProtocolError
+from shared_model.errors import BudgetError, DataError, LedgerError, PolicyError, ProtocolError
 from shared_model.messages import Request, evaluate_reply_to_bytes, train_reply_to_bytes
 from shared_model.network import build_network, constants_state, trainable_state
 from shared_model.vocabulary import clinical_width
 
-NUM_PATIENTS, NUM_TEST = 40, 8
+NUM_PATIENTS, NUM_TEST, NUM_DECLARED = 40, 8, 20
 
 
 @pytest.fixture
@@ -80,11 +84,12 @@ def make_config(table, tmp_path):
 
 @pytest.fixture
 def policy(tmp_path):
-    """Return a function that writes the open policy with some limits changed."""
+    """Return a function that writes the open policy, with a declared size and some limits changed."""
 
     def write(**limits):
         path = tmp_path / "policy.yaml"
-        path.write_text(yaml.safe_dump(yaml.safe_load(OPEN_POLICY.read_text()) | limits))
+        declared = {"declared_patients": NUM_DECLARED}
+        path.write_text(yaml.safe_dump(yaml.safe_load(OPEN_POLICY.read_text()) | declared | limits))
         return path
 
     return write
@@ -92,15 +97,17 @@ def policy(tmp_path):
 
 @pytest.fixture
 def open_home(tmp_path, table, policy):
-    """Return a function that opens the site, with limits of its own, for a configuration."""
+    """Return a function that opens the site, with limits of its own, for a configuration; its ledger is begun once."""
 
     def open_it(config, *, ledger="ledger", **limits):
-        load_site.cache_clear()
+        path = tmp_path / ledger / "ledger.sqlite"
+        if not is_begun(path):
+            Ledger.create(path)
         node_config = {
             "site": "HOME",
             "data-root": str(table),
             "data-source": "manifest",
-            "ledger": str(tmp_path / ledger / "ledger.sqlite"),
+            "ledger": str(path),
             "policy": str(policy(**limits)),
         }
         return open_site(node_config, config)
@@ -127,24 +134,34 @@ def releases_of(site):
     return contents_of(site, Reserved, Unprotected)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class WatchedData:
-    """A site's data that calls ``on_read`` whenever lesions are asked for."""
+    """A site's data that call ``on_read`` whenever lesions are asked for."""
 
-    def __init__(self, data, on_read):
-        self._data = data
-        self._on_read = on_read
+    of_site: object
+    on_read: object
 
     def patients(self, *roles):
-        return self._data.patients(*roles)
+        return self.of_site.patients(*roles)
+
+    def lesions(self, *arguments):
+        self.on_read()
+        return self.of_site.lesions(*arguments)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class WatchedSite(Site):
+    """A site that calls ``on_read`` whenever lesions are asked for."""
+
+    on_read: object
 
     @property
-    def lesions(self):
-        self._on_read()
-        return self._data.lesions
+    def data(self):
+        return WatchedData(of_site=super().data, on_read=self.on_read)
 
 
 def watched(site, on_read):
-    return dataclasses.replace(site, data=WatchedData(site.data, on_read))
+    return WatchedSite(settings=site.settings, policy=site.policy, ledger=site.ledger, on_read=on_read)
 
 
 def unreadable(site):
@@ -161,6 +178,14 @@ def answer(kind, request, site):
     if kind == "train":
         return train_reply_to_bytes(train_locally(request, site))
     return evaluate_reply_to_bytes(evaluate_locally(request, site))
+
+
+def numbers_of(kind, request, site):
+    """Return the noised numbers of the reply."""
+    if kind == "train":
+        return np.concatenate([array.ravel() for array in train_locally(request, site).update.values()])
+    reply = evaluate_locally(request, site)
+    return np.concatenate([reply.test.positives, reply.test.negatives])
 
 
 class TestOrder:
@@ -196,21 +221,35 @@ class TestOrder:
         assert all([entry.purpose for entry in entries] == [purpose] for entries in seen)
 
     @pytest.mark.parametrize("kind", ["train", "evaluate"])
-    def test_a_round_that_fails_has_spent_its_budget_and_the_next_try_spends_again(self, make_config, open_home, kind):
+    def test_a_round_that_fails_has_spent_its_budget_and_the_next_try_costs_no_more(self, make_config, open_home, kind):
         config = make_config("evaluation.privacy=dp", "evaluation.target_epsilon=8")
         site = open_home(config)
         with pytest.raises(DataError, match="Expected readable images"):
             answer(kind, request_of(config), unreadable(site))
         assert len(contents_of(site, Reserved)) == 1
         assert contents_of(site, Committed) == []
-        if kind == "train":
-            reply = train_locally(request_of(config), site)
-            assert reply.privacy.epsilon == pytest.approx(composed_epsilon(releases_of(site), config.privacy.delta))
-            assert len(releases_of(site)) == 2
-        else:
-            # One release is all that a run's evaluation may cost.
-            with pytest.raises(BudgetError, match="Expected this run to keep its promise of epsilon 8"):
+        answer(kind, request_of(config), open_home(config))
+        assert len(releases_of(site)) == len(contents_of(site, Committed)) == 1
+
+    @pytest.mark.parametrize("kind", ["train", "evaluate"])
+    @pytest.mark.parametrize("overrides", [[], ["training.sampling_rate=0.5"]], ids=["whole cohort", "sampled"])
+    def test_a_reply_that_could_not_be_stored_is_made_again_bit_for_bit(
+        self, make_config, open_home, monkeypatch, kind, overrides
+    ):
+        config = make_config("evaluation.privacy=dp", *overrides)
+        assert config.privacy.noise == "secure"
+        site, lost = open_home(config), []
+
+        def fail(_ledger, _reservation, reply):
+            lost.append(reply)
+            raise LedgerError("Expected a disk with space.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "commit", fail)
+            with pytest.raises(LedgerError, match="Expected a disk with space"):
                 answer(kind, request_of(config), site)
+        assert answer(kind, request_of(config), open_home(config)) == lost[0]
+        assert len(releases_of(site)) == 1
 
     @pytest.mark.parametrize("kind", ["train", "evaluate"])
     def test_a_repeated_request_gets_equal_bytes_at_no_cost_and_reads_nothing(self, make_config, open_home, kind):
@@ -221,6 +260,32 @@ class TestOrder:
         assert answer(kind, request_of(config), unreadable(site)) == first
         assert answer(kind, request_of(config), unreadable(open_home(config))) == first
         assert len(releases_of(site)) == 1
+
+    @pytest.mark.parametrize("kind", ["train", "evaluate"])
+    def test_no_two_sums_have_one_noise_whatever_becomes_of_the_ledger(
+        self, make_config, open_home, monkeypatch, tmp_path, kind
+    ):
+        """A ledger of the moment between reservation and reply is put back, and meanwhile a patient is gone.
+
+        The two replies would differ by her part exactly, if the noise were the same.
+        """
+        config = make_config("evaluation.privacy=dp")
+        site = open_home(config, validation_fraction=0.0)
+        with pytest.raises(DataError, match="Expected readable images"):
+            answer(kind, request_of(config), unreadable(site))
+
+        def replied_by(copy):
+            shutil.copytree(site.ledger.path.parent, tmp_path / copy)
+            return numbers_of(kind, request_of(config), open_home(config, ledger=copy, validation_fraction=0.0))
+
+        first, restored = replied_by("first"), replied_by("restored")
+        np.testing.assert_array_equal(first, restored)
+        table = Path(site.settings.config.data.root)
+        frame = pd.read_csv(table, dtype=str, keep_default_na=False)
+        gone = site.data.patients(Role.TRAIN if kind == "train" else Role.TEST)[0]
+        frame[frame["patient_id"] != gone].to_csv(table, index=False)
+        # One patient is in few bins of a histogram, and yet all numbers move.
+        assert (replied_by("without her") != first).all()
 
 
 class TestTraining:
@@ -245,18 +310,70 @@ class TestTraining:
         assert release.max_grad_norm == config.privacy.max_grad_norm
         assert release.num_patients_declared == reply.num_patients_declared
 
-    @pytest.mark.parametrize("rounding", [1, 5, 7])
-    def test_the_declared_size_is_the_cohorts_rounded_down(self, make_config, open_home, rounding):
+    @pytest.mark.parametrize("override", ["privacy.cohort_rounding=7", "seed=3", "data.validation_fraction=1e-12"])
+    def test_the_declared_size_is_the_policys_whatever_is_asked(self, make_config, open_home, override):
+        config = make_config(override)
+        reply = train_locally(request_of(config), open_home(config))
+        assert reply.num_patients_declared == NUM_DECLARED
+
+    @pytest.mark.parametrize(("rounding", "least"), [(1, 0), (5, 0), (7, 0), (50, 1)])
+    def test_a_simulated_site_without_a_size_in_its_policy_counts(self, make_config, rounding, least):
         config = make_config(f"privacy.cohort_rounding={rounding}")
-        site = open_home(config)
+        site = open_site({"partition-id": 0}, config)
         num_patients = len(site.data.patients(Role.TRAIN))
         reply = train_locally(request_of(config), site)
-        assert reply.num_patients_declared == num_patients - num_patients % rounding
+        assert reply.num_patients_declared == max(least, num_patients - num_patients % rounding)
+
+    def test_fewer_patients_than_declared_are_an_alarm_at_the_site_alone(self, make_config, open_home, caplog):
+        config = make_config()
+        for declared in (NUM_PATIENTS - NUM_TEST, 5):
+            caplog.clear()
+            site = open_home(config, ledger=f"{declared}", declared_patients=declared)
+            reply = train_locally(request_of(config), site)
+            assert reply.num_patients_declared == declared
+            has_fewer = len(site.data.patients(Role.TRAIN)) < declared
+            assert has_fewer == (declared > 5)
+            assert ("below declared_patients" in caplog.text) == has_fewer
+
+    @pytest.mark.parametrize("kind", ["train", "evaluate"])
+    def test_a_forgotten_patient_takes_part_no_longer(self, make_config, open_home, kind):
+        """Also where nothing is private: without her the reply is that of a site that never had her."""
+        config = make_config("privacy=off", "evaluation.privacy=exact")
+        site = open_home(config)
+        role = Role.TRAIN if kind == "train" else Role.TEST
+        before = answer(kind, request_of(config), site)
+        gone = site.data.patients(role)[0]
+        site.ledger.forget(gone)
+        after = answer(kind, request_of(config), open_home(config))
+        assert after != before
+        table = Path(site.settings.config.data.root)
+        frame = pd.read_csv(table, dtype=str, keep_default_na=False)
+        frame[frame["patient_id"] != gone].to_csv(table, index=False)
+        assert answer(kind, request_of(config), open_home(config)) == after
+
+    def test_tables_are_read_again_when_they_changed(self, make_config, open_home, table):
+        config = make_config()
+        site = open_home(config)
+        train_locally(request_of(config, 1), site)
+        before = site.data
+        assert site.data is before
+        frame = pd.read_csv(table, dtype=str, keep_default_na=False)
+        gone = before.patients(Role.TRAIN)[0]
+        new = frame.iloc[-1:].assign(patient_id="new", lesion_id="new lesion", split="train")
+        pd.concat([frame[frame["patient_id"] != gone], new]).to_csv(table, index=False)
+        train_locally(request_of(config, 2), open_home(config))
+        first, second = contents_of(site, Reserved)
+        members = read_history(site.ledger.path).members
+        here, there = members[first.cohort], members[second.cohort]
+        assert here - there == {site.ledger.pseudonym(gone)}
+        assert there - here <= {site.ledger.pseudonym("new")}
 
     @pytest.mark.parametrize(("noise", "is_equal"), [("secure", False), ("seeded", True)])
     def test_secure_noise_is_new_every_time_and_seeded_noise_is_the_same(self, make_config, open_home, noise, is_equal):
         config = make_config(f"privacy.noise={noise}")
-        first, second = (train_locally(request_of(config), open_home(config, ledger=name)).update for name in "AB")
+        # Roles are keyed with a secret of the ledger: without validation patients two sites train on the same ones.
+        sites = [open_home(config, ledger=name, validation_fraction=0.0) for name in "AB"]
+        first, second = (train_locally(request_of(config), site).update for site in sites)
         assert all(np.array_equal(first[name], second[name]) == is_equal for name in first)
 
     def test_without_privacy_it_is_a_step_of_gradient_descent(self, make_config, open_home):
@@ -266,7 +383,7 @@ class TestTraining:
         site, request = open_home(config), request_of(config)
         reply = train_locally(request, site)
         network = build_network(config.model, clinical_width(config.data.features), seed=config.seed)
-        lesions, losses = site.data.lesions[Role.TRAIN], []
+        lesions, losses = site.data.lesions(Role.TRAIN), []
         for patient in lesions.patients.unique():
             rows = lesions.patients == patient
             logits = network(lesions.images[rows], lesions.has_image[rows], lesions.clinical[rows])
@@ -313,7 +430,7 @@ class TestEvaluation:
         site = open_home(config)
         reply = evaluate_locally(request_of(config, 0), site)
         for role, histogram in ((Role.TEST, reply.test), (Role.VALIDATION, reply.validation)):
-            labels = site.data.lesions[role].labels.numpy()
+            labels = site.data.lesions(role).labels.numpy()
             assert len(labels) > 0
             assert histogram.positives.sum() == labels.sum()
             assert histogram.negatives.sum() == (1 - labels).sum()
@@ -390,14 +507,6 @@ class TestRefusals:
         assert releases_of(site) == []
 
     @pytest.mark.parametrize("kind", ["train", "evaluate"])
-    def test_too_few_patients_for_the_policy(self, make_config, open_home, kind):
-        config = make_config("evaluation.privacy=dp")
-        site = open_home(config, min_patients=NUM_PATIENTS)
-        with pytest.raises(PolicyError, match=f"Expected at least {NUM_PATIENTS} patients"):
-            answer(kind, request_of(config), unreadable(site))
-        assert releases_of(site) == []
-
-    @pytest.mark.parametrize("kind", ["train", "evaluate"])
     def test_too_little_noise_for_the_policy(self, make_config, open_home, kind):
         config = make_config("evaluation.privacy=dp")
         site = open_home(config, min_noise_multiplier=100.0)
@@ -405,11 +514,15 @@ class TestRefusals:
             answer(kind, request_of(config), unreadable(site))
         assert releases_of(site) == []
 
-    def test_a_cohort_too_small_to_declare(self, make_config, open_home):
-        config = make_config("privacy.cohort_rounding=50")
-        site = open_home(config)
-        with pytest.raises(PrivacyError, match=r"Expected num_patients=\d+ >= cohort_rounding=50"):
-            train_locally(request_of(config), unreadable(site))
+    @pytest.mark.parametrize("kind", ["train", "evaluate"])
+    @pytest.mark.parametrize("change", ["parameters", "constants"])
+    def test_entries_beyond_the_policys_bound(self, make_config, open_home, kind, change):
+        config = make_config("evaluation.privacy=dp", "model.modality=fusion")
+        site, request = open_home(config, max_magnitude=10.0), request_of(config)
+        arrays = {name: np.full_like(array, 11) for name, array in getattr(request, change).items()}
+        assert arrays
+        with pytest.raises(PolicyError, match=r"Expected .* of absolute values <= 10"):
+            answer(kind, dataclasses.replace(request, **{change: arrays}), unreadable(site))
         assert releases_of(site) == []
 
     @pytest.mark.parametrize(("kind", "override"), [("train", "privacy=off"), ("evaluate", "evaluation.privacy=exact")])
@@ -429,12 +542,43 @@ class TestRefusals:
             train_locally(request_of(first, number), site)
         second = make_config("seed=1")
         site = open_home(second, **limits)
-        assert set(site.data.patients(Role.TRAIN)) != set(open_home(first, **limits).data.patients(Role.TRAIN))
+        assert set(site.data.patients(Role.TRAIN)) == set(open_home(first, **limits).data.patients(Role.TRAIN))
         train_locally(request_of(second, 1), site)
         with pytest.raises(BudgetError, match=r"Expected epsilon .* is left"):
             train_locally(request_of(second, 2), site)
         assert composed_epsilon(releases_of(site), first.privacy.delta) <= limits["max_epsilon"]
 
 
+class TestData:
+    """What the data hold never decides whether there is an answer, or which."""
+
+    @pytest.mark.parametrize("kind", ["train", "evaluate"])
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda frame: frame.iloc[:0],
+            lambda frame: frame.assign(label="1"),
+            lambda frame: frame.assign(split="test"),
+            lambda frame: frame[frame["split"] == "train"],
+            lambda frame: frame.assign(breast_density="9"),
+            lambda frame: frame.assign(patient_id="unknown"),
+            lambda frame: frame.assign(patient_id="one for all", lesion_id="one for all"),
+        ],
+        ids=["nobody", "one class", "nobody to train on", "no test", "no usable row", "no identifier", "one patient"],
+    )
+    def test_any_cohort_is_answered(self, make_config, open_home, table, kind, change):
+        config = make_config("evaluation.privacy=dp")
+        site = open_home(config, min_patients=1000, max_reject_fraction=0.0)
+        change(pd.read_csv(table, dtype=str, keep_default_na=False)).to_csv(table, index=False)
+        answer(kind, request_of(config), site)
+        assert len(contents_of(site, Committed)) == 1
+
+    def test_nobody_is_noise_alone(self, make_config, open_home, table):
+        config = make_config()
+        pd.read_csv(table, dtype=str, keep_default_na=False).iloc[:0].to_csv(table, index=False)
+        reply = train_locally(request_of(config), open_home(config))
+        assert all(array.all() for array in reply.update.values())
+
+
 def test_the_policy_of_the_tests_is_the_open_one(policy):
-    assert SitePolicy.load(policy()) == SitePolicy.load(OPEN_POLICY)
+    assert SitePolicy.load(policy(declared_patients=None)) == SitePolicy.load(OPEN_POLICY)

@@ -1,5 +1,6 @@
 """The server's app: what it leaves behind when a run succeeds, fails, or is begun with the wrong overrides."""
 
+import dataclasses
 import json
 import logging
 import shlex
@@ -9,12 +10,15 @@ from flwr.app import Context, RecordDict
 
 from server import app
 from server.app import AUDIT_FILE
-from server.report.run_folder import CONFIG_FILE, FAILURE_FILE
+from server.federation.witnesses import WITNESSES_FILE, read_witnesses
+from server.report.run_folder import CONFIG_FILE, FAILURE_FILE, LOCK_FILE, RunFolder
 from server.results.document import RESULTS_FILE, read_results
+from shared_model.config.composition import compose
 from shared_model.config.fingerprints import config_fingerprint, source_fingerprint
 from shared_model.errors import ConfigError, DataError, RoundError
 from shared_model.system.audit_log import verify
-from tests.scripted_federation import OVERRIDES, SITES, SiteGrid
+from tests.reference_prices import gaussian_epsilon
+from tests.scripted_federation import OVERRIDES, SITES, Ledgers, SiteGrid
 
 
 def context(**run_config):
@@ -67,7 +71,9 @@ def test_a_run_leaves_its_results_and_an_audit_of_every_round(finished, shared_f
     config = shared_federation.config(run_dir=folder)
     assert (entries[0]["config"], entries[0]["source"]) == (config_fingerprint(config), source_fingerprint())
     assert [entry["sites"] for entry in entries[1:5]] == [3] * 4
-    assert [entry["epsilon"] for entry in entries[1:5]] == [0.5, 1.0, 1.5, 2.0]
+    noise_multiplier = read_results(folder / RESULTS_FILE).sites[0].noise_multiplier
+    expected = [gaussian_epsilon(number, noise_multiplier, 1e-4) for number in (1, 2, 3, 4)]
+    assert [entry["epsilon"] for entry in entries[1:5]] == pytest.approx(expected)
 
 
 def test_the_audit_log_is_a_chain(finished):
@@ -119,7 +125,7 @@ def test_what_a_site_says_cannot_break_the_log(overrides, tmp_path):
 
 
 def test_an_error_of_many_lines_is_one_line_of_the_log(overrides, tmp_path, monkeypatch):
-    def federate(grid, config, *, on_round):
+    def federate(grid, config, *, on_round, witnesses):
         raise RoundError("node 11: first line\nsecond\tline \x1b[31m" + "x" * 1000)
 
     monkeypatch.setattr(app, "federate", federate)
@@ -139,7 +145,7 @@ def test_a_run_whose_results_cannot_be_made_says_why_too(overrides, federation, 
 
 
 def test_an_error_that_is_no_fact_of_the_federation_is_not_hidden(overrides, tmp_path, monkeypatch):
-    def federate(grid, config, *, on_round):
+    def federate(grid, config, *, on_round, witnesses):
         raise ZeroDivisionError("a mistake of ours")
 
     monkeypatch.setattr(app, "federate", federate)
@@ -182,10 +188,91 @@ def test_the_log_has_a_line_for_every_round(overrides, tmp_path, caplog):
         run(overrides, SiteGrid())
     lines = [record.getMessage() for record in caplog.records if record.name == "server.app"]
     assert [line.split(":")[0] for line in lines[:4]] == [f"Round {number}" for number in (1, 2, 3, 4)]
-    assert lines[0].endswith(f"{len(SITES)} sites, epsilon 0.5")
+    spent = read_results(tmp_path / "run" / RESULTS_FILE).rounds[0].epsilon
+    assert lines[0].endswith(f"{len(SITES)} sites, epsilon {spent}")
     assert lines[-1] == f"Results in {tmp_path / 'run'}"
 
 
 def test_the_configuration_of_the_folder_is_the_one_of_the_overrides(finished, shared_federation):
     _, folder = finished
     assert f"holdout: {shared_federation.holdout}" in (folder / CONFIG_FILE).read_text()
+
+
+@pytest.fixture
+def run_in(federation, tmp_path):
+    """Run the app in a folder of this name, without evaluation at the sites, and return the folder."""
+
+    def start(name, grid, *more):
+        run([*overrides_of(federation, tmp_path / name), "evaluation.privacy=none", *more], grid)
+        return tmp_path / name
+
+    return start
+
+
+def test_what_sites_show_is_kept_beside_the_run_folders(run_in, tmp_path):
+    run_in("first", SiteGrid(change_reply=Ledgers().show))
+    seen = read_witnesses(tmp_path / WITNESSES_FILE)
+    assert {site: len(links) for site, links in seen.items()} == dict.fromkeys(SITES, 4)
+    run_in("second", SiteGrid(change_reply=Ledgers().show), "seed=1")
+
+
+def test_a_ledger_restored_between_two_runs_is_a_line_of_the_audit_and_of_the_results(run_in):
+    ledgers = Ledgers()
+    run_in("first", SiteGrid(change_reply=ledgers.show))
+    ledgers.restore("WFU", 2)
+    folder = run_in("second", SiteGrid(change_reply=ledgers.show), "seed=1")
+    (line,) = (entry for entry in audit_of(folder) if entry["event"] == "warning")
+    expected = "the ledger of WFU does not continue from what it showed before: it was restored or copied"
+    # Rounds 1 and 2 it had answered already.
+    assert line == {"event": "warning", "round": 3, "reason": expected}
+    assert [entry.warnings for entry in read_results(folder / RESULTS_FILE).rounds] == [(), (), (expected,), ()]
+
+
+def test_a_claim_that_cannot_be_so_is_a_line_of_the_audit(run_in):
+    def lie(reply):
+        is_meant = (reply.site, reply.server_round) == ("WFU", 2)
+        return dataclasses.replace(reply, num_patients_declared=11) if is_meant else reply
+
+    folder = run_in("run", SiteGrid(change_reply=lie))
+    (line,) = (entry for entry in audit_of(folder) if entry["event"] == "refused")
+    assert line["round"] == 2
+    assert line["reason"].startswith("node 12: Expected site WFU to declare 10 patients as before, got 11; the size is")
+
+
+def test_a_damaged_file_of_witnesses_is_an_error_before_the_first_round(run_in, tmp_path):
+    (tmp_path / WITNESSES_FILE).write_text("{}")
+    grid = SiteGrid()
+    with pytest.raises(ConfigError, match=r"Expected the witnesses of the sites' ledgers in .*witnesses\.json"):
+        run_in("run", grid)
+    assert grid.requests == []
+    assert "witnesses.json" in (tmp_path / "run" / FAILURE_FILE).read_text()
+
+
+class TestOneRunAFolder:
+    def test_a_second_is_refused_and_touches_nothing(self, run_in, tmp_path):
+        config = compose([*OVERRIDES, f"run.dir={tmp_path / 'run'}"])
+        grid = SiteGrid()
+        with (
+            RunFolder.open(config) as folder,
+            pytest.raises(ConfigError, match=r"one process at a time in .*/run: "),
+        ):
+            run_in("run", grid)
+        assert grid.requests == []
+        assert not (folder.path / AUDIT_FILE).exists()
+
+    def test_it_is_free_again_after_success_failure_and_mistake(self, run_in, tmp_path, monkeypatch):
+        with pytest.raises(RoundError, match="in round 2"):
+            run_in("run", SiteGrid(refusals=[(2, 11), (2, 12)]))
+        assert not (tmp_path / "run" / LOCK_FILE).exists()
+
+        def fail(*_, **__):
+            raise ZeroDivisionError("a mistake of ours")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(app, "federate", fail)
+            with pytest.raises(ZeroDivisionError, match="a mistake of ours"):
+                run_in("run", SiteGrid())
+        assert not (tmp_path / "run" / LOCK_FILE).exists()
+        folder = run_in("run", SiteGrid())
+        assert (folder / RESULTS_FILE).exists()
+        assert not (folder / LOCK_FILE).exists()

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import yaml
 from safetensors.numpy import load, load_file
+from sklearn.metrics import roc_auc_score
 
 import client.app
 import client.data.image_cache
 import client.data.images
 import client.data.network_inputs
 import server.report.run_display
-from client.data.dataset import load_lesions
 from client.data.splits import Role
 from client.data.tables.site_table import site_table
 from client.privacy.ledger import Ledger
@@ -33,6 +33,7 @@ from shared_model.network.fusion import build_network
 from shared_model.network.scoring import predict
 from shared_model.network.state import load_constants, load_trainable, trainable_state
 from shared_model.vocabulary import clinical_width
+from simulations.patient_roles import lesions_by_role
 from simulations.run import main
 
 pytestmark = pytest.mark.slow
@@ -107,7 +108,8 @@ class TestFinishedRun:
         names = set(trainable_state(network))
         load_trainable(network, {name: arrays[name] for name in names})
         load_constants(network, {name: array for name, array in arrays.items() if name not in names})
-        lesions, _ = load_lesions(site_table(config, None), config)
+        # Public patients are at no site, and none of them is a test patient.
+        lesions, _ = lesions_by_role(site_table(config, None), config)
         predictions = Predictions.from_csv(smoke.first / "predictions.csv")
         np.testing.assert_allclose(predict(network, lesions[Role.TEST]), predictions.scores, rtol=0, atol=1e-9)
 
@@ -115,6 +117,29 @@ class TestFinishedRun:
     def test_privacy_reports_are_there(self, smoke, name):
         assert "epsilon" in (smoke.first / "privacy" / f"{name}.html").read_text()
         assert json.loads((smoke.first / "privacy" / f"{name}.json").read_text())
+
+    def test_nothing_is_released_without_noise(self, smoke):
+        for site in ("MGH", "WFU", "ISMD"):
+            cohorts = json.loads((smoke.first / "privacy" / f"{site}.json").read_text())["cohorts"]
+            # Training patients, and the test patients' one histogram.
+            assert [cohort["num_unprotected"] for cohort in cohorts] == [0, 0]
+        federation = json.loads((smoke.first / "privacy" / "federation.json").read_text())
+        assert 0 < federation["all_patients"]["epsilon_at_one_site"] <= 8
+        for page in (smoke.first / "privacy").glob("*.html"):
+            assert "nothing bounds" not in page.read_text().lower()
+
+    def test_figures_of_every_site_are_of_its_own_test_patients_at_the_server(self, smoke):
+        results = read_results(smoke.first / "results.json")
+        predictions = Predictions.from_csv(smoke.first / "predictions.csv")
+        for site in results.sites:
+            rows = np.array(predictions.attributes["site"]) == site.site
+            assert site.num_test_lesions == rows.sum() > 0
+            expected = roc_auc_score(predictions.labels[rows], predictions.scores[rows])
+            assert site.auroc == pytest.approx(expected)
+
+    def test_every_round_is_scored_at_the_server(self, smoke):
+        results = read_results(smoke.first / "results.json")
+        assert all(None not in (entry.auroc, entry.sensitivity, entry.threshold) for entry in results.rounds)
 
     def test_results_have_what_scripts_rely_on(self, smoke):
         results = json.loads((smoke.first / "results.json").read_text())
@@ -133,8 +158,8 @@ class TestFinishedRun:
         results = read_results(smoke.first / "results.json")
         assert all(7.9 < site.epsilon <= 8.0 for site in results.sites)
 
-    def test_summed_histograms_agree_with_pooled_scores(self, smoke):
-        final = read_results(smoke.first / "results.json").final
+    def test_summed_exact_histograms_agree_with_pooled_scores(self, run_smoke):
+        final = read_results(run_smoke("evaluation.privacy=exact") / "results.json").final
         assert abs(final.auroc - final.auroc_site_histograms) <= final.auroc_site_histograms_error_bound + 1e-12
 
     def test_declared_sizes_are_rounded_down(self, smoke):
@@ -209,7 +234,7 @@ class TestEvaluationBySites:
     """The server's own test scores are the truth that the sites' histograms are held against."""
 
     def test_noisy_histograms_come_near_the_truth_and_are_charged(self, run_smoke):
-        folder = run_smoke("evaluation.privacy=dp", "evaluation.target_epsilon=20", "evaluation.dp_num_bins=5")
+        folder = run_smoke("evaluation.target_epsilon=20", "evaluation.dp_num_bins=5")
         final = read_results(folder / "results.json").final
         # So few patients stand out of the noise of smaller budgets or more bins by chance only.
         error = final.auroc_site_histograms_noise_standard_error
@@ -227,7 +252,8 @@ class TestEvaluationBySites:
         folder = run_smoke("evaluation.privacy=none")
         results = read_results(folder / "results.json")
         assert results.final.auroc_site_histograms is None
-        assert all(site.auroc is None for site in results.sites)
+        # Those come from the server's own test lesions.
+        assert all(site.auroc is not None for site in results.sites)
         for path in (folder / "ledgers").glob("*.sqlite"):
             contents = [entry.content for entry in read_history(path).entries]
             assert not any(isinstance(content, Unprotected) for content in contents)
@@ -257,10 +283,10 @@ def test_what_fails_at_a_site_stays_out_of_the_servers_words(smoke, tmp_path, mo
 def test_a_site_with_a_full_disk_takes_no_part_and_the_others_go_on(run_smoke, monkeypatch):
     reserve = Ledger.reserve
 
-    def on_a_full_disk(ledger, *arguments):
+    def on_a_full_disk(ledger, *arguments, **options):
         if ledger.path.stem == "WFU":
             raise LedgerError("Expected a ledger that can be written: [Errno 28] No space left on device")
-        return reserve(ledger, *arguments)
+        return reserve(ledger, *arguments, **options)
 
     monkeypatch.setattr(Ledger, "reserve", on_a_full_disk)
     results = read_results(run_smoke() / "results.json")
@@ -353,7 +379,7 @@ class TestBadData:
 @pytest.mark.usefixtures("blank_pictures")
 class TestInterruption:
     @pytest.mark.parametrize("stop_after", [1, 2])
-    @pytest.mark.parametrize("overrides", [[], ["strategy=fedadam", "evaluation.privacy=dp"]], ids=" ".join)
+    @pytest.mark.parametrize("overrides", [[], ["strategy=fedadam", "evaluation.privacy=exact"]], ids=" ".join)
     def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(
         self, smoke, seeded, tmp_path, monkeypatch, overrides, stop_after
     ):

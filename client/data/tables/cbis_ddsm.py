@@ -4,7 +4,7 @@ Source: Sawyer-Lee et al. 2016, The Cancer Imaging Archive, doi 10.7937/K9/TCIA.
 Sci. Data 4:170177. Where the images lie is for ``cbis_ddsm_files``.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ _FILE_PREFIX = {LesionType.MASS: "mass", LesionType.CALCIFICATION: "calc"}
 
 _SPLIT_FOLDER = {Split.TRAIN: "Training", Split.TEST: "Test"}
 _FILM, _CROP, _MASK = "image_file_path", "cropped_image_file_path", "roi_mask_file_path"
+_NO_BOX = ("",) * len(BOX_COLUMNS)
 _RENAMED = {"left_or_right_breast": "laterality", "image_view": "view"}
 _COMMON_COLUMNS = (
     "patient_id",
@@ -39,6 +40,10 @@ _TYPE_COLUMNS = {
     LesionType.MASS: ("mass_shape", "mass_margins"),
     LesionType.CALCIFICATION: ("calc_type", "calc_distribution"),
 }
+
+
+_Boxes = Mapping[str, Set[tuple[str, ...]]]
+"""Lesion identifier -> the cells of every box that a table gives it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,10 +143,14 @@ def _problem(cells: Mapping[str, str]) -> str | None:
 
 
 def _lesion_row(
-    table: _CaseTable, number: int, *, index: Mapping[str, SubjectFiles] | None, boxes: Mapping[str, tuple[str, ...]]
+    table: _CaseTable,
+    number: int,
+    *,
+    index: Mapping[str, SubjectFiles] | None,
+    boxes: _Boxes,
 ) -> LesionRow:
     cells = table.text.rows[number - 1]
-    problem = _problem(cells)
+    problem = table.text.problems.get(number) or _problem(cells)
     images: tuple[str | None, tuple[str, ...]] = (None, ())
     if problem is None:
         try:
@@ -149,6 +158,9 @@ def _lesion_row(
         except TableError as error:
             problem = str(error)
     lesion_id = _lesion_id(cells, table)
+    found = boxes.get(lesion_id, {_NO_BOX})
+    if len(found) > 1 and problem is None:
+        problem = "Expected one box for the lesion, got several."
     return LesionRow(
         source=table.text.source,
         row=number,
@@ -157,11 +169,12 @@ def _lesion_row(
         split=table.split,
         outcome_column="pathology",
         clinical={_RENAMED.get(name, name): cell for name, cell in cells.items()},
-        box=boxes.get(lesion_id, ("",) * len(BOX_COLUMNS)),
+        box=min(found),
         film_path=images[0],
         lesion_paths=images[1],
         finding_id=_finding_id(cells, table),
         problem=problem,
+        is_ragged=number in table.text.problems,
     )
 
 
@@ -175,9 +188,9 @@ def _read_tables(root: Path, lesion_types: Iterable[LesionType]) -> list[_CaseTa
     return tables
 
 
-def _read_boxes(root: Path, lesion_types: Iterable[LesionType]) -> dict[str, tuple[str, ...]]:
-    """Return lesion identifier -> box cells from the optional ``mass_roi_boxes.csv`` and ``calc_roi_boxes.csv``."""
-    boxes: dict[str, tuple[str, ...]] = {}
+def _read_boxes(root: Path, lesion_types: Iterable[LesionType]) -> _Boxes:
+    """Read the optional ``mass_roi_boxes.csv`` and ``calc_roi_boxes.csv``."""
+    boxes: dict[str, set[tuple[str, ...]]] = {}
     for lesion_type in dict.fromkeys(lesion_types):
         path = root / f"{_FILE_PREFIX[lesion_type]}_roi_boxes.csv"
         if not path.exists():
@@ -185,8 +198,5 @@ def _read_boxes(root: Path, lesion_types: Iterable[LesionType]) -> dict[str, tup
         text = TextTable.load(path)
         text.require(("lesion_key", *BOX_COLUMNS))
         for cells in text.rows:
-            key = cells["lesion_key"].strip()
-            if key in boxes:
-                raise TableError(f"Expected lesion_key={key!r} once in {path.name}.")
-            boxes[key] = tuple(cells[name] for name in BOX_COLUMNS)
+            boxes.setdefault(cells["lesion_key"].strip(), set()).add(tuple(cells[name] for name in BOX_COLUMNS))
     return boxes

@@ -25,32 +25,44 @@ class SubjectFiles:
     """Relative to the data root, sorted."""
     leaves_root: bool = False
     """Whether a symbolic link below the folder points out of the data root; such a link is never followed."""
+    is_unreadable: bool = False
+    """Whether a folder in it cannot be listed."""
+
+    def joined(self, other: "SubjectFiles") -> "SubjectFiles":
+        """Return the files of a subject that lies in two places."""
+        return SubjectFiles(
+            paths=tuple(sorted({*self.paths, *other.paths})),
+            leaves_root=self.leaves_root or other.leaves_root,
+            is_unreadable=self.is_unreadable or other.is_unreadable,
+        )
 
 
 def index_subjects(root: Path, subjects: frozenset[str]) -> dict[str, SubjectFiles]:
     """Find the DICOM files of all ``subjects`` in one walk.
 
     The subject folders lie in ``root`` or one level down, as in ``root/CBIS-DDSM``; the files of a subject that lies in
-    several places are joined. Other folders are not entered deeper than needed to see that.
+    several places are joined. Other folders are not entered deeper than needed to see that. A name that is both a
+    subject's and a folder's with subjects in it hides none of them.
 
     Returns:
         Files by subject; a subject without a folder is absent.
 
     Raises:
-        TableError: a folder cannot be listed.
+        TableError: the data root, or a folder in it that is no subject's, cannot be listed.
     """
     real_root = root.resolve()
     index: dict[str, SubjectFiles] = {}
     try:
-        top = _folders(real_root)
-        deeper = [entry for entry in top if entry.name not in subjects and not entry.is_symlink()]
-        for entry in top + [child for folder in deeper for child in _folders(folder.path)]:
+        for entry in _folders(real_root):
             if entry.name in subjects:
-                files, before = _subject_files(entry, real_root), index.get(entry.name, SubjectFiles())
-                index[entry.name] = SubjectFiles(
-                    paths=tuple(sorted({*before.paths, *files.paths})),
-                    leaves_root=before.leaves_root or files.leaves_root,
-                )
+                files, children = _subject_files(entry, real_root)
+                index[entry.name] = index.get(entry.name, SubjectFiles()).joined(files)
+            else:
+                children = [] if entry.is_symlink() else _folders(entry.path)
+            for child in children:
+                if child.name in subjects:
+                    files, _ = _subject_files(child, real_root)
+                    index[child.name] = index.get(child.name, SubjectFiles()).joined(files)
     except OSError as error:
         raise TableError(f"Expected a readable data root {root}: {error}.") from error
     return index
@@ -69,11 +81,13 @@ def select_files(path: PurePosixPath | None, index: Mapping[str, SubjectFiles]) 
     """Return the files of the cell's series, or of its whole subject where no folder has the series' name.
 
     Raises:
-        TableError: a link in the subject folder leaves the data root.
+        TableError: a link in the subject folder leaves the data root, or a folder in it cannot be listed.
     """
     files = index.get(subject_folder(path), SubjectFiles())
     if files.leaves_root:
         raise TableError(LEAVES_ROOT)
+    if files.is_unreadable:
+        raise TableError("image folder cannot be listed")
     if path is None or len(path.parts) <= _FOLDERS_ABOVE_FILE:
         return files.paths
     series = path.parts[-2]
@@ -85,12 +99,25 @@ def _folders(path: str | Path) -> list[os.DirEntry[str]]:
         return [entry for entry in entries if Path(entry.path).is_dir()]
 
 
-def _subject_files(folder: os.DirEntry[str], root: Path) -> SubjectFiles:
+def _subject_files(folder: os.DirEntry[str], root: Path) -> tuple[SubjectFiles, list[os.DirEntry[str]]]:
+    """Return the files below a subject's folder and the folders right in it.
+
+    What cannot be listed there is that subject's problem alone.
+    """
     if folder.is_symlink() and not _is_inside(folder.path, root):
-        return SubjectFiles(leaves_root=True)
+        return SubjectFiles(leaves_root=True), []
+    children: list[os.DirEntry[str]] = []
+    try:
+        return _walk(folder, root, children), children
+    except OSError:
+        return SubjectFiles(is_unreadable=True), children
+
+
+def _walk(folder: os.DirEntry[str], root: Path, children: list[os.DirEntry[str]]) -> SubjectFiles:
+    """Return the files below ``folder``; add the folders right in it to ``children``."""
     paths, leaves_root, pending, followed = [], False, [folder.path], set[str]()
     while pending:
-        with os.scandir(pending.pop()) as entries:
+        with os.scandir(where := pending.pop()) as entries:
             for entry in entries:
                 if entry.is_symlink():
                     # A link within the root is followed once, so that links in a circle come to an end.
@@ -101,6 +128,8 @@ def _subject_files(folder: os.DirEntry[str], root: Path) -> SubjectFiles:
                     followed.add(target)
                 if entry.is_dir():
                     pending.append(entry.path)
+                    if where == folder.path and not entry.is_symlink():
+                        children.append(entry)
                 elif entry.name.lower().endswith(".dcm") and entry.is_file():
                     paths.append(Path(entry.path).relative_to(root).as_posix())
     return SubjectFiles(paths=tuple(sorted(paths)), leaves_root=leaves_root)

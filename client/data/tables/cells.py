@@ -22,6 +22,10 @@ _LONGEST_LISTING = 20
 _LONGEST_QUOTE = 40
 
 
+_BOX_NUMBER = re.compile(r"[0-9]{1,9}")
+"""Other characters count as digits too, and longer numbers fit no image."""
+
+
 def _by_folded(values: Iterable[str]) -> dict[str, str]:
     return {folded(value): value for value in values}
 
@@ -105,7 +109,7 @@ def parse_box(cells: Sequence[str]) -> tuple[int | None, ...]:
         return (None,) * len(BOX_COLUMNS)
     for name, cell, least in zip(BOX_COLUMNS, cells, (0, 0, 1, 1), strict=True):
         number = _whole_number(cell)
-        if not number.isdigit() or int(number) < least:
+        if _BOX_NUMBER.fullmatch(number) is None or int(number) < least:
             raise TableError(f"Expected {name}={cell[:_LONGEST_QUOTE]!r} to be a whole number >= {least}.")
     return tuple(int(_whole_number(cell)) for cell in cells)
 

@@ -4,6 +4,7 @@ The readers (``cbis_ddsm``, ``manifest``) turn their format into ``LesionRow``; 
 once. A row that does not is rejected: set aside with its reason, and counted.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +15,15 @@ import pandas as pd
 import pandera.pandas as pa
 
 from client.data.tables.cells import BOX_COLUMNS, parse_box, parse_clinical_cell, parse_outcome, unexpected
+from client.data.tables.lesion_schema import LESION_SCHEMA, TEXT
+from client.identifiers import fold_identifier, folded_or_none
 from shared_model.errors import RejectLimitError, TableError
 from shared_model.system.files import write_atomically
-from shared_model.vocabulary import CLINICAL_COLUMNS, ClinicalColumn, Pathology, Split
+from shared_model.vocabulary import CLINICAL_COLUMNS, Split
 
 REJECT_COLUMNS = ("source", "row", "patient_id", "lesion_id", "reason")
 NO_IMAGE_FILE = "no image file"
 IN_TEST_SPLIT = "patient is in the official test split"
-_TEXT = pd.StringDtype()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,67 +47,16 @@ class LesionRow:
     """What the row shows, the same in every view of it; None where the table does not say."""
     problem: str | None = None
     """Why the reader already knows that the row cannot be used."""
-
-
-def _is_canonical(column: ClinicalColumn) -> pa.Check:
-    def check(cell: str) -> bool:
-        """Return whether ``cell`` is spelled as ``parse_clinical_cell`` spells it."""
-        try:
-            return parse_clinical_cell(column, cell) == cell
-        except TableError:
-            return False
-
-    return pa.Check(check, element_wise=True, name=f"values of {column.name}")
-
-
-def _is_path_tuple(cell: object) -> bool:
-    return isinstance(cell, tuple) and all(isinstance(path, str) and path for path in cell)
-
-
-def _one_split_per_patient(frame: pd.DataFrame) -> bool:
-    return bool((frame.groupby("patient_id")["split"].nunique() <= 1).all())
-
-
-def _label_follows_pathology(frame: pd.DataFrame) -> bool:
-    known = frame[frame["pathology"].notna()]
-    return bool((known["pathology"].eq(Pathology.MALIGNANT).astype("int64") == known["label"]).all())
-
-
-def _box_is_whole(frame: pd.DataFrame) -> bool:
-    return bool(frame[list(BOX_COLUMNS)].notna().sum(axis=1).isin([0, len(BOX_COLUMNS)]).all())
-
-
-LESION_SCHEMA = pa.DataFrameSchema(
-    {
-        "patient_id": pa.Column(_TEXT, pa.Check.str_length(min_value=1)),
-        "lesion_id": pa.Column(_TEXT, pa.Check.str_length(min_value=1), unique=True),
-        "finding_id": pa.Column(_TEXT, pa.Check.str_length(min_value=1)),
-        "split": pa.Column(_TEXT, pa.Check.isin(list(Split))),
-        "label": pa.Column("int64", pa.Check.isin([0, 1])),
-        "pathology": pa.Column(_TEXT, pa.Check.isin(list(Pathology)), nullable=True),
-        **{
-            column.name: pa.Column(_TEXT, _is_canonical(column), nullable=True, required=not column.optional)
-            for column in CLINICAL_COLUMNS
-        },
-        "film_path": pa.Column(_TEXT, nullable=True),
-        "lesion_paths": pa.Column(object, pa.Check(_is_path_tuple, element_wise=True)),
-        **{
-            name: pa.Column("Int64", pa.Check.ge(least), nullable=True)
-            for name, least in zip(BOX_COLUMNS, (0, 0, 1, 1), strict=True)
-        },
-    },
-    checks=[
-        pa.Check(_one_split_per_patient, name="one split per patient"),
-        pa.Check(_label_follows_pathology, name="label follows pathology"),
-        pa.Check(_box_is_whole, name="box whole or absent"),
-    ],
-    strict=True,
-)
+    is_ragged: bool = False
+    """Whether the problem is the number of its cells, so that nobody knows what any of them is."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LesionTable:
-    """The usable rows of a site's tables, and those that were set aside."""
+    """The usable rows of a site's tables, and those that were set aside.
+
+    What becomes of a row depends on rows of the same patient alone: nobody's lesions change with another patient.
+    """
 
     frame: pd.DataFrame
     """One row per lesion view, as ``LESION_SCHEMA`` says; rows of a patient with the same ``finding_id`` show the same
@@ -116,6 +67,11 @@ class LesionTable:
     excluded: pd.DataFrame
     """Rows on the training side whose patient is also in the official test split; the same columns. No defect of the
     data, so they do not count as rejects."""
+    respelt: frozenset[str] = frozenset()
+    """Patients whose identifier is spelt in several ways; in ``frame`` all their rows have the first of them."""
+    contested: frozenset[str] = frozenset()
+    """Values of ``lesion_id`` that rows of several patients have. They stay, as if the patients' names stood before
+    them; people at the site should say whose lesion it is."""
 
     def __post_init__(self) -> None:
         try:
@@ -138,8 +94,14 @@ def _record(row: LesionRow) -> dict[str, object]:
     Raises:
         TableError: the row cannot be used; the message is the reason.
     """
+    if row.is_ragged and row.problem is not None:
+        raise TableError(row.problem)
     if not row.patient_id:
         raise TableError("Expected a patient_id, got an empty cell.")
+    try:
+        fold_identifier(row.patient_id)
+    except ValueError as error:
+        raise TableError(str(error)) from error
     if row.split not in set(Split):
         raise unexpected("split", row.split, tuple(Split))
     if row.problem is not None:
@@ -160,26 +122,33 @@ def _record(row: LesionRow) -> dict[str, object]:
 
 
 def _duplicates(records: Sequence[tuple[LesionRow, Mapping[str, object]]]) -> dict[int, str]:
-    """Return position -> reason of the rows that repeat a lesion.
+    """Return position -> reason of the rows that repeat a lesion of their patient.
 
-    The first row of a lesion stays, unless the rows contradict each other on whose lesion it is or on its outcome:
-    then nobody knows which is right, and all go.
+    The first row of a lesion stays, unless the rows contradict each other on its outcome: then nobody knows which is
+    right, and all go.
     """
-    positions: dict[str, list[int]] = {}
+    positions: dict[tuple[str, str], list[int]] = {}
     for position, (row, _) in enumerate(records):
-        positions.setdefault(row.lesion_id, []).append(position)
+        positions.setdefault((row.patient_id, row.lesion_id), []).append(position)
     reasons = {}
     for same in positions.values():
-        facts = {tuple(records[i][1][name] for name in ("patient_id", "split", "label")) for i in same}
-        is_contradiction = len(facts) > 1
-        reason = "duplicate lesion with another patient, split or outcome" if is_contradiction else "duplicate lesion"
+        is_contradiction = len({records[i][1]["label"] for i in same}) > 1
+        reason = "duplicate lesion with another outcome" if is_contradiction else "duplicate lesion"
         reasons.update(dict.fromkeys(same if is_contradiction else same[1:], reason))
     return reasons
 
 
+def _contested(records: Sequence[Mapping[str, object]]) -> frozenset[str]:
+    """Return the lesions that several patients have."""
+    owners: dict[str, set[object]] = {}
+    for record in records:
+        owners.setdefault(str(record["lesion_id"]), set()).add(record["patient_id"])
+    return frozenset(lesion for lesion, patients in owners.items() if len(patients) > 1)
+
+
 def _frame(records: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     # The schema takes any text dtype, so the one whose missing value is <NA> is chosen here.
-    dtypes: dict[str, Any] = dict.fromkeys(LESION_SCHEMA.columns, _TEXT)
+    dtypes: dict[str, Any] = dict.fromkeys(LESION_SCHEMA.columns, TEXT)
     dtypes |= {"label": "int64", "lesion_paths": object} | dict.fromkeys(BOX_COLUMNS, "Int64")
     return pd.DataFrame({name: pd.Series([r[name] for r in records], dtype=kind) for name, kind in dtypes.items()})
 
@@ -187,7 +156,7 @@ def _frame(records: Sequence[Mapping[str, object]]) -> pd.DataFrame:
 def _set_aside(rows: Sequence[tuple[LesionRow, str]]) -> pd.DataFrame:
     cells = sorted((r.source, r.row, r.patient_id, r.lesion_id, reason) for r, reason in rows)
     frame = pd.DataFrame(cells, columns=list(REJECT_COLUMNS))
-    return frame.astype({name: "int64" if name == "row" else _TEXT for name in REJECT_COLUMNS})
+    return frame.astype({name: "int64" if name == "row" else TEXT for name in REJECT_COLUMNS})
 
 
 def build_lesion_table(rows: Sequence[LesionRow]) -> LesionTable:
@@ -196,6 +165,7 @@ def build_lesion_table(rows: Sequence[LesionRow]) -> LesionTable:
     A patient who has any row in the test split, usable or not, has none on the training side: those rows are excluded,
     whatever else is wrong with them, so that a rejected test row cannot move its patient to the training side.
     """
+    rows, respelt = _with_one_spelling(rows)
     test_patients = {row.patient_id for row in rows if row.split == Split.TEST and row.patient_id}
     excluded, rejects, records = [], [], []
     for row in rows:
@@ -208,11 +178,27 @@ def build_lesion_table(rows: Sequence[LesionRow]) -> LesionTable:
             rejects.append((row, str(error)))
     repeated = _duplicates(records)
     rejects += [(records[i][0], reason) for i, reason in repeated.items()]
+    kept = [record for i, (_, record) in enumerate(records) if i not in repeated]
     return LesionTable(
-        frame=_frame([record for i, (_, record) in enumerate(records) if i not in repeated]),
+        frame=_frame(kept),
         rejects=_set_aside(rejects),
         excluded=_set_aside(excluded),
+        respelt=respelt,
+        contested=_contested(kept),
     )
+
+
+def _with_one_spelling(rows: Sequence[LesionRow]) -> tuple[list[LesionRow], frozenset[str]]:
+    """Return the rows with the first spelling of every patient's identifier, and those of several spellings."""
+    first: dict[str, str] = {}
+    respelt, unified = set(), []
+    for row in rows:
+        folded = folded_or_none(row.patient_id)
+        spelling = row.patient_id if folded is None else first.setdefault(folded, row.patient_id)
+        if spelling != row.patient_id:
+            respelt.add(spelling)
+        unified.append(dataclasses.replace(row, patient_id=spelling))
+    return unified, frozenset(respelt)
 
 
 def write_rejects(table: LesionTable, path: Path) -> None:

@@ -135,7 +135,7 @@ def _image(cell: str, folder: Path, *, needs_image: bool) -> PurePosixPath | Non
 
 def _lesion_row(table: TextTable, number: int, *, folder: Path, lesion_id: str, needs_image: bool) -> LesionRow:
     cells = table.rows[number - 1]
-    image, problem = None, None
+    image, problem = None, table.problems.get(number)
     try:
         image = _image(cells.get("image_path", ""), folder, needs_image=needs_image)
     except TableError as error:
@@ -152,4 +152,5 @@ def _lesion_row(table: TextTable, number: int, *, folder: Path, lesion_id: str, 
         lesion_paths=(str(image),) if image else (),
         finding_id=None if is_missing(cells.get("finding_id", "")) else cells["finding_id"].strip(),
         problem=problem,
+        is_ragged=number in table.problems,
     )

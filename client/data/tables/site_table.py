@@ -3,31 +3,55 @@
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from client.data.tables.cbis_ddsm import read_cbis_ddsm
 from client.data.tables.lesion_table import LesionTable
 from client.data.tables.manifest import read_manifest
 from client.data.tables.text_table import TextTable
+from client.identifiers import folded_or_none
 from shared_model.config.choices import DataSource, Modality
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.site_sections import DataConfig
-from shared_model.errors import CohortError, ConfigError, TableError
+from shared_model.errors import ConfigError, TableError
+
+_SITE_COLUMNS = ("site", "institution")
 
 
 def site_table(config: ExperimentConfig, site: str | None) -> LesionTable:
     """Read the table and keep the patients of ``site``; None keeps those of every site of the federation.
 
+    A patient whom the roster gives to several sites is nobody's here. That it does is for ``read_roster`` to say, which
+    preflight asks, and not for a request to answer.
+
     Raises:
-        CohortError: the site has no patient.
-        ConfigError, TableError: as ``read_table`` and ``read_roster``.
+        ConfigError, TableError: a file cannot be read; see ``read_table``.
     """
-    table, roster = read_table(config), read_roster(config.data)
-    if roster is None:
+    table = read_table(config)
+    if config.data.roster is None:
         return table
-    sites = config.federation.sites if site is None else (site,)
-    table = restrict(table, {patient for patient, home in roster.items() if home in sites})
-    if table.frame.empty and table.rejects.empty:
-        raise CohortError(f"Expected patients of site {', '.join(sites)} in the roster {config.data.roster}, got none.")
-    return table
+    sites = set(config.federation.sites if site is None else (site,))
+    homes: dict[str, set[str]] = {}
+    for patient, home in _roster_rows(_roster_table(config.data)):
+        homes.setdefault(folded_or_none(patient) or patient, set()).add(home)
+    return restrict(table, {patient for patient, named in homes.items() if len(named) == 1 and named <= sites})
+
+
+def table_state(config: ExperimentConfig) -> tuple[object, ...]:
+    """Return what changes when somebody writes to a table or the roster of the site."""
+    root = Path(config.data.root)
+    files = sorted(root.glob("*.csv")) if root.is_dir() else [root]
+    if config.data.roster is not None:
+        files.append(data_folder(config.data) / config.data.roster)
+    states: list[object] = []
+    for path in files:
+        try:
+            status = path.stat()
+            states.append((str(path), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        except OSError:
+            states.append((str(path), None))
+    return tuple(states)
 
 
 def read_table(config: ExperimentConfig) -> LesionTable:
@@ -50,31 +74,52 @@ def read_roster(data: DataConfig) -> dict[str, str] | None:
     """Return the site of every patient, or None where all patients are the site's own.
 
     Raises:
-        TableError: the roster cannot be read, lacks a column, or names two sites for a patient.
+        TableError: the roster cannot be read, lacks a column or a cell, or names two sites for a patient.
     """
     if data.roster is None:
         return None
-    path = data_folder(data) / data.roster
-    table = TextTable.load(path)
-    table.require(["patient_id"])
-    column = next((name for name in ("site", "institution") if name in table.columns), None)
-    if column is None:
-        raise TableError(f"Expected a column site or institution in {path}.")
+    table = _roster_table(data)
+    table.require_whole()
     roster: dict[str, str] = {}
-    for cells in table.rows:
-        patient, site = cells["patient_id"].strip(), cells[column].strip()
-        if roster.setdefault(patient, site) != site:
-            raise TableError(f"Expected one site for every patient in {path}, got two for one patient.")
+    homes: dict[str, str] = {}
+    for patient, site in _roster_rows(table):
+        roster.setdefault(patient, site)
+        if homes.setdefault(folded_or_none(patient) or patient, site) != site:
+            raise TableError(f"Expected one site for every patient in {table.source}, got two for one patient.")
     return roster
 
 
+def _roster_table(data: DataConfig) -> TextTable:
+    path = data_folder(data) / (data.roster or "")
+    table = TextTable.load(path)
+    table.require(["patient_id"])
+    if not any(name in table.columns for name in _SITE_COLUMNS):
+        raise TableError(f"Expected a column site or institution in {path}.")
+    return table
+
+
+def _roster_rows(table: TextTable) -> list[tuple[str, str]]:
+    """Return patient and site of every row."""
+    column = next(name for name in _SITE_COLUMNS if name in table.columns)
+    return [(cells["patient_id"].strip(), cells[column].strip()) for cells in table.rows]
+
+
 def restrict(table: LesionTable, patients: Collection[str]) -> LesionTable:
-    """Return the part of the table, rejects and exclusions that concerns ``patients``."""
-    parts = {
-        name: getattr(table, name)[getattr(table, name)["patient_id"].isin(list(patients))].reset_index(drop=True)
-        for name in ("frame", "rejects", "excluded")
-    }
-    return LesionTable(**parts)
+    """Return the part of the table, rejects and exclusions that concerns ``patients``, however they are spelt."""
+    kept = {folded_or_none(patient) for patient in patients} - {None}
+
+    def part(frame: pd.DataFrame) -> pd.DataFrame:
+        is_kept = [folded_or_none(patient) in kept for patient in frame["patient_id"]]
+        # Of an empty list pandas would not know that it is a mask.
+        return frame[np.array(is_kept, dtype=bool)].reset_index(drop=True)
+
+    return LesionTable(
+        frame=part(table.frame),
+        rejects=part(table.rejects),
+        excluded=part(table.excluded),
+        respelt=frozenset(patient for patient in table.respelt if folded_or_none(patient) in kept),
+        contested=table.contested,
+    )
 
 
 def data_folder(data: DataConfig) -> Path:

@@ -1,6 +1,7 @@
 """A table as text: the cells of a file under canonical column names; what they mean is checked elsewhere."""
 
 import csv
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from shared_model.errors import TableError
 
+_MAX_CELL = 2**30
 _MISSING_CELLS = frozenset({"", "NA", "N/A", "NAN", "<NA>", "NULL"})
 
 
@@ -39,23 +41,26 @@ class TextTable:
     columns: tuple[str, ...]
     rows: tuple[Mapping[str, str], ...]
     """Cells by column name."""
+    problems: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    """Why rows, by number from 1, cannot be used: nobody knows which cell belongs where, so all theirs are empty."""
 
     @classmethod
     def from_cells(cls, source: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> "TextTable":
-        """Return the cells under canonical column names.
+        """Return the cells under canonical column names; a row longer or shorter than the header is a problem.
 
         Raises:
-            TableError: two columns have the same name, or a row is longer or shorter than the header.
+            TableError: two columns have the same name.
         """
         columns = tuple(folded(name).lower() for name in header)
         if repeated := [name for name, count in Counter(columns).items() if count > 1]:
             raise TableError(f"Expected {source} to have column {repeated[0]!r} once.")
-        cells_by_column = []
+        cells_by_column, problems = [], {}
         for number, cells in enumerate(rows, start=1):
-            if len(cells) != len(columns):
-                raise TableError(f"Expected {len(columns)} cells in row {number} of {source}, got {len(cells)}.")
-            cells_by_column.append(dict(zip(columns, cells, strict=True)))
-        return cls(source=source, columns=columns, rows=tuple(cells_by_column))
+            is_whole = len(cells) == len(columns)
+            if not is_whole:
+                problems[number] = f"Expected {len(columns)} cells in the row, got {len(cells)}."
+            cells_by_column.append(dict(zip(columns, cells if is_whole else [""] * len(columns), strict=True)))
+        return cls(source=source, columns=columns, rows=tuple(cells_by_column), problems=problems)
 
     @classmethod
     def load(cls, path: Path) -> "TextTable":
@@ -64,6 +69,8 @@ class TextTable:
         Raises:
             TableError: the file is missing, empty, not UTF-8, or no well-formed CSV.
         """
+        # For the process; the default, 128 KiB, would let one long remark stop the whole table.
+        csv.field_size_limit(_MAX_CELL)
         try:
             with path.open(encoding="utf-8-sig", newline="") as lines:
                 header, *rows = [cells for cells in csv.reader(lines, strict=True) if cells] or [[]]
@@ -72,6 +79,15 @@ class TextTable:
         if not header:
             raise TableError(f"Expected a header in {path.name}, got an empty file.")
         return cls.from_cells(path.name, header, rows)
+
+    def require_whole(self) -> None:
+        """Check that every row has as many cells as the header.
+
+        Raises:
+            TableError: naming the first that has not.
+        """
+        for number, problem in self.problems.items():
+            raise TableError(f"Row {number} of {self.source}: {problem}")
 
     def require(self, columns: Iterable[str]) -> None:
         """Check that all ``columns`` are there.

@@ -8,28 +8,41 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from client.privacy.ledger_database import read_history
-from client.privacy.ledger_entries import Committed, Entry, Opened, Reserved, Unprotected
+from client.privacy.ledger_entries import Opened, Reserved, Retired, Unprotected
 from client.privacy.ledger_history import History, Limits, composed_epsilon
+from client.privacy.report.audit_counts import count_audit
 from client.privacy.report.contents import (
     MAX_ROUNDS_LEFT,
     MAX_SECOND_EPSILON,
-    NO_NOISE,
+    SHORT,
     CohortReport,
     PrivacyReport,
-    RunReport,
+)
+from client.privacy.report.runs import runs_of, unanswered
+from client.privacy.report.spending import (
+    bounded_epsilon,
+    dearest,
+    finite,
+    gaussian_mu_of,
+    heaviest_spending,
+    without_budget,
 )
 from shared_model.config.choices import NoiseSource
-from shared_model.errors import LedgerError
+from shared_model.errors import ConfigError, LedgerError
 from shared_model.privacy.cross_check import agreement_tolerance, epsilon_prv, epsilon_rdp
 from shared_model.privacy.mechanism import Mechanism, merge_equal_steps
 
 MAX_COURSE_POINTS = 50
 """The course of epsilon is priced at no more places: one price below sampling rate 1 takes up to a second."""
-_SHORT = 12
 
 
 def report_on(
-    path: Path, *, delta: float | None = None, limits: Limits | None = None, expect_head: str | None = None
+    path: Path,
+    *,
+    delta: float | None = None,
+    limits: Limits | None = None,
+    expect_head: str | None = None,
+    audit_log: Path | None = None,
 ) -> PrivacyReport:
     """Read and verify the ledger at ``path`` and add it up.
 
@@ -39,6 +52,7 @@ def report_on(
             that any release names.
         limits: what the site's policy grants, for the rounds left.
         expect_head: the head of an earlier report, which must still be in the chain.
+        audit_log: the site's, from which refusals are counted; None where there is none, as in a simulation.
 
     Raises:
         ValueError: an argument is out of bounds.
@@ -72,7 +86,18 @@ def report_on(
             clock_went_back=False,
             cohorts=(),
         )
-    return _summarise(history, created=created, delta=delta, limits=limits)
+    report = _summarise(history, created=created, delta=delta, limits=limits)
+    return report if audit_log is None else _with_audit_counts(report, audit_log, now=created)
+
+
+def _with_audit_counts(report: PrivacyReport, audit_log: Path, *, now: datetime) -> PrivacyReport:
+    try:
+        counts = count_audit(audit_log, now=now)
+    except ConfigError as error:
+        return dataclasses.replace(report, audit_problem=str(error).replace(f"{audit_log.parent}/", ""))
+    return dataclasses.replace(
+        report, refusals=counts.refusals, num_recovered=counts.num_recovered, num_alarms=counts.num_alarms
+    )
 
 
 def _summarise(history: History, *, created: datetime, delta: float | None, limits: Limits | None) -> PrivacyReport:
@@ -83,10 +108,11 @@ def _summarise(history: History, *, created: datetime, delta: float | None, limi
     names = dict.fromkeys(content.cohort for content in contents if isinstance(content, Reserved | Unprotected))
     cohorts = tuple(_cohort(history, name, delta, limits) for name in names)
     times = [entry.time for entry in history.entries]
+    head = history.entries[-1]
     return PrivacyReport(
         created=created.isoformat(timespec="seconds"),
         ledger=contents[0].ledger if isinstance(contents[0], Opened) else "",
-        head=history.entries[-1].digest,
+        head=head.digest,
         num_entries=len(contents),
         problem=None,
         delta=delta,
@@ -95,15 +121,21 @@ def _summarise(history: History, *, created: datetime, delta: float | None, limi
         is_over_cap=limits is not None and any(_is_over_cap(history, name, limits) for name in names),
         epsilon=largest_bound([cohort.epsilon for cohort in cohorts]),
         attack_success=largest_bound([cohort.attack_success for cohort in cohorts]),
+        mu=largest_bound([cohort.mu for cohort in cohorts]),
         is_noise_secret=all(cohort.is_noise_secret for cohort in cohorts),
         clock_went_back=times != sorted(times),
+        num_unprotected=sum(isinstance(content, Unprotected) for content in contents),
+        num_unanswered=len(unanswered(history.entries)),
+        num_forgotten=len(history.forgotten),
+        num_without_budget=0 if limits is None else len(without_budget(history, limits)),
+        successor=head.content.successor if isinstance(head.content, Retired) else None,
         cohorts=cohorts,
     )
 
 
 def _require_entry(history: History, digest: str) -> None:
     if all(entry.digest != digest for entry in history.entries):
-        raise LedgerError(f"Expected the entry {digest[:_SHORT]} of the earlier report: the ledger was replaced.")
+        raise LedgerError(f"Expected the entry {digest[:SHORT]} of the earlier report: the ledger was replaced.")
 
 
 def largest_bound(values: Sequence[float | None]) -> float | None:
@@ -119,36 +151,41 @@ def largest_bound(values: Sequence[float | None]) -> float | None:
 def _is_over_cap(history: History, name: str, limits: Limits) -> bool:
     if limits.max_epsilon is None:
         return False
-    return composed_epsilon(history.releases(history.members[name]), limits.max_delta) > limits.max_epsilon
+    spending = heaviest_spending(history, history.members[name])
+    return composed_epsilon(dearest(spending, limits.max_delta), limits.max_delta) > limits.max_epsilon
 
 
 def _cohort(history: History, name: str, delta: float | None, limits: Limits | None) -> CohortReport:
     members = history.members[name]
-    releases = history.releases(members)
-    of_cohort = [release for release in releases if release.cohort == name]
-    private = [release for release in releases if isinstance(release, Reserved)]
-    total = _bounded_epsilon(releases, delta)
+    around = history.releases(members)
+    own = [release for release in around if release.cohort == name]
+    spending = heaviest_spending(history, members)
+    # Without a delta there is no private release, and so no price to compare.
+    most = spending[0] if delta is None else dearest(spending, delta)
+    private = [release for release in most if isinstance(release, Reserved)]
+    total = bounded_epsilon(most, delta)
     second = renyi = success = None
     if total is not None and delta is not None:
         steps = merge_equal_steps(release.mechanism for release in private)
         second = epsilon_prv(steps, delta) if total <= MAX_SECOND_EPSILON else None
-        renyi, success = _finite(epsilon_rdp(steps, delta)), _attack_success(steps, total, delta)
+        renyi, success = finite(epsilon_rdp(steps, delta)), _attack_success(steps, total, delta)
     return CohortReport(
-        cohort=name[:_SHORT],
+        cohort=name[:SHORT],
         num_patients=len(members),
         num_overlapping=len(history.overlapping(members)) - 1,
-        runs=_runs(history.entries, name),
-        num_unprotected=len(releases) - len(private),
-        is_noise_secret=all(release.noise is NoiseSource.SECURE for release in private),
-        own_epsilon=_bounded_epsilon(of_cohort, delta),
+        runs=runs_of(history, name),
+        num_unprotected=sum(isinstance(release, Unprotected) for release in around),
+        is_noise_secret=all(r.noise is NoiseSource.SECURE for r in around if isinstance(r, Reserved)),
+        own_epsilon=bounded_epsilon(own, delta),
         epsilon=total,
+        mu=None if total is None else largest_bound([gaussian_mu_of(releases) for releases in spending]),
         attack_success=success,
         epsilon_second=second,
         epsilon_renyi=renyi,
         accountants_agree=None
         if total is None or second is None
         else abs(second - total) <= agreement_tolerance(total),
-        rounds_left=None if limits is None else _rounds_left(releases, of_cohort, limits),
+        rounds_left=None if limits is None else _rounds_left(history, own, limits),
         course=() if total is None else _course(private, delta),
     )
 
@@ -164,72 +201,24 @@ def _attack_success(steps: Sequence[Mechanism], epsilon: float, delta: float) ->
     return min(by_epsilon, 0.5 + 0.5 * math.erf(mu / 2 / math.sqrt(2)))
 
 
-def _runs(entries: Sequence[Entry], cohort: str) -> tuple[RunReport, ...]:
-    answered = frozenset(entry.content.reservation for entry in entries if isinstance(entry.content, Committed))
-    groups: dict[tuple[str, str, bool], list[Entry]] = {}
-    for entry in entries:
-        content = entry.content
-        if isinstance(content, Reserved | Unprotected) and content.cohort == cohort:
-            groups.setdefault((content.run, content.purpose, isinstance(content, Reserved)), []).append(entry)
-    return tuple(_run(group, answered) for group in groups.values())
-
-
-def _run(group: Sequence[Entry], answered: frozenset[int]) -> RunReport:
-    """Return the report of entries of one run, purpose and cohort, either all with noise or all without."""
-    contents = [entry.content for entry in group if isinstance(entry.content, Reserved | Unprotected)]
-    private = [content for content in contents if isinstance(content, Reserved)]
-    rounds = {
-        entry.content.server_round
-        for entry in group
-        if isinstance(entry.content, Reserved) and entry.sequence in answered
-    }
-    sources = {release.noise for release in private}
-    delta = max((release.delta for release in private), default=None)
-    return RunReport(
-        run=contents[0].run[:_SHORT],
-        purpose=contents[0].purpose,
-        first=group[0].time.isoformat(timespec="seconds"),
-        last=group[-1].time.isoformat(timespec="seconds"),
-        num_patients_declared=contents[-1].num_patients_declared,
-        num_rounds_answered=len(rounds),
-        num_releases=len(private),
-        num_unanswered=sum(entry.sequence not in answered for entry in group) if private else 0,
-        noise=NoiseSource.SEEDED if NoiseSource.SEEDED in sources else next(iter(sources), NO_NOISE),
-        noise_multiplier=min((release.mechanism.noise_multiplier for release in private), default=None),
-        sampling_rate=max((release.mechanism.sampling_rate for release in private), default=None),
-        target_epsilon=max((release.target_epsilon for release in private), default=None),
-        delta=delta,
-        epsilon=_bounded_epsilon(contents, delta),
-    )
-
-
 def _course(releases: Sequence[Reserved], delta: float | None) -> tuple[tuple[int, float], ...]:
     """Return epsilon after the first and the last release and up to ``MAX_COURSE_POINTS`` in all between them."""
     num_points = min(len(releases), MAX_COURSE_POINTS)
     counts = sorted({round(len(releases) * (index + 1) / num_points) for index in range(num_points)} | {1})
-    priced = ((count, _bounded_epsilon(releases[:count], delta)) for count in counts)
+    priced = ((count, bounded_epsilon(releases[:count], delta)) for count in counts)
     return tuple((count, value) for count, value in priced if value is not None)
 
 
-def _rounds_left(
-    releases: Sequence[Reserved | Unprotected], of_cohort: Sequence[Reserved | Unprotected], limits: Limits
-) -> int | None:
-    """Return how many more releases like the last of ``of_cohort`` fit the limit, at most ``MAX_ROUNDS_LEFT``."""
-    last = next((release for release in reversed(of_cohort) if isinstance(release, Reserved)), None)
+def _rounds_left(history: History, own: Sequence[Reserved | Unprotected], limits: Limits) -> int | None:
+    """Return how many more releases like the last of ``own`` the site grants, at most ``MAX_ROUNDS_LEFT``."""
+    last = next((release for release in reversed(own) if isinstance(release, Reserved)), None)
     if last is None or limits.max_epsilon is None:
         return None
+    past = history.releases_for(last.purpose)
     low, high = 0, MAX_ROUNDS_LEFT + 1
     while high - low > 1:
         middle = (low + high) // 2
         more = dataclasses.replace(last.mechanism, num_steps=last.mechanism.num_steps * middle)
-        epsilon = composed_epsilon([*releases, dataclasses.replace(last, mechanism=more)], limits.max_delta)
+        epsilon = composed_epsilon([*past, dataclasses.replace(last, mechanism=more)], limits.max_delta)
         low, high = (middle, high) if epsilon <= limits.max_epsilon else (low, middle)
     return low
-
-
-def _bounded_epsilon(releases: Sequence[Reserved | Unprotected], delta: float | None) -> float | None:
-    return None if delta is None else _finite(composed_epsilon(releases, delta))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

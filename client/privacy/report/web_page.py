@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from decimal import ROUND_CEILING, Decimal
 
 from jinja2 import Environment
 from markupsafe import Markup
 
 from client.privacy.report.contents import MAX_ROUNDS_LEFT, MAX_SECOND_EPSILON, PrivacyReport
-from client.privacy.report.formats import shown
+from client.privacy.report.formats import patients, shown, shown_least, shown_mu
+from shared_model.config.fingerprints import source_fingerprint
 from shared_model.system.html_templates import package_templates
 
 _WIDTH, _HEIGHT = 360, 220
@@ -24,6 +26,7 @@ def to_html(report: PrivacyReport, *, title: str = "") -> str:
         .render(
             report=report,
             title=title,
+            is_this_version=report.one_run is not None and report.one_run.source == source_fingerprint(),
             max_rounds_left=MAX_ROUNDS_LEFT,
             max_second_epsilon=MAX_SECOND_EPSILON,
             plots=[
@@ -41,7 +44,14 @@ def federation_to_html(document: Mapping[str, object]) -> str:
 
 def _environment() -> Environment:
     environment = package_templates("client.privacy.report")
-    environment.globals |= {"shown": shown, "odds": _odds, "percent": _percent}
+    environment.globals |= {
+        "shown": shown,
+        "shown_least": shown_least,
+        "shown_mu": shown_mu,
+        "patients": patients,
+        "odds": _odds,
+        "percent": _percent,
+    }
     return environment
 
 
@@ -54,7 +64,7 @@ def _odds(epsilon: float) -> str:
 
 def _percent(share: float) -> str:
     """Return ``share`` in per cent, rounded up to one decimal."""
-    return f"{math.ceil(share * 1000) / 10:.1f}"
+    return str((100 * Decimal(share)).quantize(Decimal("0.1"), ROUND_CEILING))
 
 
 def _plot(course: Sequence[tuple[int, float]], max_epsilon: float | None) -> Markup:

@@ -1,5 +1,6 @@
 """The cap in a hospital's report is the one of its policy, whatever is typed."""
 
+import dataclasses
 import json
 
 import pytest
@@ -10,7 +11,10 @@ from client.privacy.ledger_entries import Purpose, Reserved
 from client.privacy.ledger_history import Limits
 from client.privacy.policy import OPEN_POLICY
 from shared_model.config.choices import NoiseSource
+from shared_model.config.fingerprints import source_fingerprint
 from shared_model.privacy.mechanism import Mechanism
+from shared_model.privacy.one_run_bound import OneRunAudit, least_epsilon
+from shared_model.system.documents import to_json
 from simulations.commands.app import main
 
 MAX_EPSILON, MAX_DELTA = 6.0, 1e-4
@@ -24,7 +28,7 @@ def site(tmp_path, monkeypatch):
     settings = {"site": "MGH", "server": "localhost:1", "data_root": "data", "data_source": "cbis_ddsm"}
     settings |= {"roster": None, "ledger": "ledger.sqlite", "policy": "policy.yaml", "state_dir": "state"}
     (tmp_path / "site.yaml").write_text(yaml.safe_dump(settings))
-    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger = Ledger.create(tmp_path / "ledger.sqlite")
     cohort = ledger.cohort([f"patient-{number}" for number in range(30)])
     for number in range(3):
         release = Reserved(
@@ -40,7 +44,7 @@ def site(tmp_path, monkeypatch):
             max_grad_norm=0.5,
             noise=NoiseSource.SECURE,
         )
-        reservation = ledger.reserve(release, cohort, Limits(max_epsilon=None, max_delta=MAX_DELTA))
+        reservation = ledger.reserve(release, cohort, Limits(max_epsilon=None, max_delta=MAX_DELTA), reply_bytes=100)
         ledger.commit(reservation, b"reply")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -106,3 +110,60 @@ def test_a_report_that_cannot_be_written_is_one_line(site, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert "file" in line
+
+
+def audit_file(site, **changes):
+    found = OneRunAudit(
+        claimed_epsilon=8.0,
+        delta=1e-4,
+        confidence=0.95,
+        num_canaries=300,
+        num_guesses=100,
+        num_right=94,
+        least_epsilon=least_epsilon(94, 1e-4, num_guesses=100, num_canaries=300),
+        num_rounds=20,
+        noise_multiplier=2.429,
+        seed=0,
+        fault="none",
+        source=source_fingerprint(),
+    )
+    (site / "audit.json").write_text(to_json(dataclasses.replace(found, **changes)))
+
+
+def test_an_audit_is_shown_if_asked(site, capsys):
+    audit_file(site)
+    found, html = report(site)
+    assert found["one_run"] is None
+    assert "An audit of the mechanism" not in html
+    capsys.readouterr()
+    found, html = report(site, "--audit", "audit.json")
+    assert found["one_run"]["num_right"] == 94
+    assert "epsilon is at least <strong>2.02</strong> at delta 0.0001" in html
+    assert "claimed was 8.000. The claim stands." in html
+    assert "the version that is installed here" in html
+    assert "Audit in one run: at least epsilon 2.02, claimed 8.00, at delta 0.0001." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"claimed_epsilon": 2.0}, "The claim is broken."),
+        ({"source": "b" * 64}, "another version than the one installed here"),
+        ({"fault": "no_clipping"}, "A mistake was planted in it on purpose: no_clipping."),
+    ],
+)
+def test_what_spoils_an_audit_is_said(site, capsys, change, said):
+    audit_file(site, **change)
+    _, html = report(site, "--audit", "audit.json")
+    assert said in html
+    is_broken = "proves more than was claimed" in capsys.readouterr().out
+    assert is_broken == ("claimed_epsilon" in change)
+
+
+def test_an_audit_whose_figure_does_not_follow_is_one_line(site, capsys):
+    audit_file(site)
+    text = (site / "audit.json").read_text().replace("2.021", "0.021")
+    (site / "audit.json").write_text(text)
+    assert main(["site", "privacy-report", "--audit", "audit.json"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "follows from the guesses" in line

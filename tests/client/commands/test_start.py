@@ -10,7 +10,8 @@ import yaml
 from client.app import app
 from client.deployment import preflight as checking
 from client.deployment import supernode
-from client.deployment.preflight import Check, Status
+from client.deployment.checks import Check, Status
+from client.deployment.state_lock import state_locked
 from shared_model.system import processes
 from simulations.commands.app import main
 
@@ -60,3 +61,29 @@ def test_a_failed_check_stops_it(site, served, monkeypatch, capsys):
     assert said.err.splitlines() == [
         "error: Expected every check to pass before the site takes part; do what the table says."
     ]
+
+
+def test_a_second_process_of_the_site_is_told_who_is_the_first(site, served, monkeypatch, capsys):
+    monkeypatch.setattr(checking, "preflight", lambda _site: [])
+    with state_locked(site / "state"):
+        assert main(["site", "start"]) == 1
+    assert served == []
+    assert "error: Expected one process for this site: process" in capsys.readouterr().err
+
+
+def test_start_never_creates_a_ledger(begun, served):
+    for path in begun.folder.glob("ledger*"):
+        path.unlink()
+    assert main(["site", "start"]) == 1
+    assert served == []
+    assert list(begun.folder.glob("ledger*")) == [begun.folder / "ledger.sqlite.lock"] or not list(
+        begun.folder.glob("ledger*")
+    )
+
+
+def test_new_spellings_are_accepted_by_name(begun, served, capsys):
+    begun.table.write_text(begun.table.read_text().replace("P000", "p"))
+    assert main(["site", "start"]) == 1
+    assert "--accept-spellings" in " ".join(capsys.readouterr().out.split())
+    assert main(["site", "start", "--accept-spellings"]) == 0
+    assert len(served) == 1

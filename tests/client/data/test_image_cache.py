@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.data.image_cache import FileDigests, ImageCache
+from client.data.image_cache import FileDigests, ImageCache, cached_settings, keep_only
 
 SETTINGS = {"size": 128, "mode": "crop"}
 
@@ -217,6 +217,120 @@ def test_two_processes_may_fill_one_cache(tmp_path):
     assert held(tmp_path) == {"a", "b"}
 
 
+# Erasing
+
+
+def folder_of(folder):
+    (cache,) = cached_settings(folder)
+    return cache
+
+
+@pytest.mark.parametrize("kept", ["", "a", "b", "c", "ab", "ac", "bc", "abc", "abcd"])
+def test_what_is_not_kept_is_gone_from_the_disk(filled, kept):
+    assert keep_only(folder_of(filled), kept) == 3 - len(set(kept) & set("abc"))
+    assert held(filled) == set(kept) & set("abc")
+    cache = ImageCache(filled, SETTINGS)
+    values = {key: cache.get(key).tolist() for key in "abc" if key in cache}
+    assert values == {key: value for key, value in {"a": [1, 1.5], "b": [2, 2.5], "c": [3, 3.5]}.items() if key in kept}
+    stored = b"".join(path.read_bytes() for path in filled.rglob("*.npy"))
+    for key, row in zip("abc", rows(1, 2, 3), strict=True):
+        assert (row.tobytes() in stored) == (key in kept)
+
+
+def test_what_damage_and_crashes_left_goes_too(filled):
+    """A shard without index, an index without shard, a file half-written: nobody can tell whose they are."""
+    shard_of(filled, "a", ".index.json").write_text("{")
+    (folder_of(filled) / f".{'0' * 32}.npy.abc.partial").write_bytes(saved(rows(1)))
+    assert keep_only(folder_of(filled), "abc") == 0
+    assert held(filled) == {"c"}
+    assert len(list(folder_of(filled).iterdir())) == 3
+
+
+def test_a_crash_while_erasing_leaves_the_others_and_is_made_good_by_erasing_again(filled, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt("power")))
+        with pytest.raises(KeyboardInterrupt, match="power"):
+            keep_only(folder_of(filled), "bc")
+    assert {"b", "c"} <= held(filled)
+    keep_only(folder_of(filled), "bc")
+    assert held(filled) == {"b", "c"}
+
+
+def test_an_open_cache_goes_on_after_others_erased(filled):
+    opened = ImageCache(filled, SETTINGS)
+    keep_only(folder_of(filled), "b")
+    assert opened.get("b").tolist() == [2, 2.5]
+    opened.put(["d"], rows(4))
+    assert held(filled) == {"b", "d"}
+
+
+def test_a_cache_that_is_gone_has_nothing_to_erase(filled):
+    assert keep_only(filled / "gone", "a") == 0
+
+
+def test_settings_are_found_by_folder(filled):
+    ImageCache(filled, {"size": 64})
+    assert {settings.get("size") for settings in cached_settings(filled).values()} == {64, 128}
+    (folder_of_size(filled, 64) / "settings.json").write_text("[")
+    assert sorted(settings.get("size", 0) for settings in cached_settings(filled).values()) == [0, 128]
+    assert cached_settings(filled / "none") == {}
+
+
+def folder_of_size(folder, size):
+    return next(path for path, settings in cached_settings(folder).items() if settings.get("size") == size)
+
+
+# Quota
+
+
+def filled_cache(folder, size, *, used_at, count=4):
+    """A cache of ``count`` arrays of 400 bytes, last opened at ``used_at``."""
+    ImageCache(folder, {"size": size}).put([f"{size}-{n}" for n in range(count)], np.ones((count, 100), np.float32))
+    os.utime(folder_of_size(folder, size) / "settings.json", ns=(used_at, used_at))
+
+
+def sizes_on_disk(folder):
+    return {settings["size"] for settings in cached_settings(folder).values()}
+
+
+def num_bytes(folder):
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_the_caches_that_were_used_longest_ago_go_first(tmp_path):
+    for number, size in enumerate((3, 1, 2)):
+        filled_cache(tmp_path, size, used_at=10**18 + number)
+    quota = num_bytes(tmp_path) + 500
+    ImageCache(tmp_path, {"size": 4}, max_bytes=quota).put(["x"], np.ones((1, 100), np.float32))
+    assert sizes_on_disk(tmp_path) == {1, 2, 4}
+    assert num_bytes(tmp_path) <= quota
+
+
+def test_opening_a_cache_is_using_it(tmp_path):
+    for number, size in enumerate((3, 1, 2)):
+        filled_cache(tmp_path, size, used_at=10**18 + number)
+    ImageCache(tmp_path, {"size": 3})
+    ImageCache(tmp_path, {"size": 4}, max_bytes=num_bytes(tmp_path) + 500).put(["x"], np.ones((1, 100), np.float32))
+    assert sizes_on_disk(tmp_path) == {2, 3, 4}
+
+
+def test_what_does_not_fit_stays_in_memory(tmp_path):
+    filled_cache(tmp_path, 1, used_at=10**18)
+    cache = ImageCache(tmp_path, {"size": 2}, max_bytes=1300)
+    cache.put(["x"], np.ones((1, 100), np.float32))
+    cache.put(["y", "z"], np.full((2, 100), 2, np.float32))
+    assert [float(cache.get(key)[0]) for key in "xyz"] == [1, 2, 2]
+    assert ["x" in ImageCache(tmp_path, {"size": 2}), "y" in ImageCache(tmp_path, {"size": 2})] == [True, False]
+    assert sizes_on_disk(tmp_path) == {2}
+    assert num_bytes(tmp_path) <= 1300
+
+
+def test_without_a_quota_nothing_goes(tmp_path):
+    for number, size in enumerate((3, 1, 2)):
+        filled_cache(tmp_path, size, used_at=10**18 + number)
+    assert sizes_on_disk(tmp_path) == {1, 2, 3}
+
+
 # Digests
 
 
@@ -291,3 +405,14 @@ def test_a_damaged_memory_is_begun_again(tmp_path, image, text):
     assert digests.digest(image) == sha256(b"pixels")
     digests.save()
     assert json.loads(memory.read_text())[str(image)][2] == sha256(b"pixels")
+
+
+def test_files_may_be_forgotten(tmp_path, image):
+    other = tmp_path / "other.dcm"
+    other.write_bytes(b"more")
+    digests = FileDigests(tmp_path / "digests.json")
+    for path in (image, other):
+        digests.digest(path)
+    digests.keep_only([image])
+    digests.save()
+    assert set(json.loads((tmp_path / "digests.json").read_text())) == {str(image)}

@@ -1,4 +1,5 @@
 import hashlib
+import hmac
 import math
 
 import numpy as np
@@ -7,12 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.data.splits import Role, assign_roles, check_cohort, patient_position
+from client.data.splits import Role, assign_roles, check_cohort, simulated_secret
+from client.identifiers import fold_identifier
 from shared_model.errors import CohortError
 
 PATIENTS = st.dictionaries(st.text(min_size=1, max_size=8), st.sampled_from(["train", "test"]), max_size=20)
-FRACTIONS = st.tuples(st.floats(0, 0.5), st.floats(0, 0.5))
-SEEDS = st.integers(0, 2**63 - 1)
+FRACTIONS = st.floats(0, 1)
+SECRETS = st.binary(min_size=32, max_size=32)
+SECRET = bytes(range(32))
 
 
 def frame(patients, num_views=2):
@@ -20,83 +23,85 @@ def frame(patients, num_views=2):
     return pd.DataFrame(rows, columns=["patient_id", "split"]).astype(pd.StringDtype())
 
 
-def roles_of(patients, fractions, seed):
-    return assign_roles(frame(patients), public_fraction=fractions[0], validation_fraction=fractions[1], seed=seed)
+def roles_of(patients, fraction, secret=SECRET):
+    return assign_roles(frame(patients), secret=secret, validation_fraction=fraction)
 
 
 @settings(deadline=None)
-@given(patients=PATIENTS, fractions=FRACTIONS, seed=SEEDS)
-def test_every_patient_has_exactly_one_role_and_test_is_the_official_split(patients, fractions, seed):
-    roles = roles_of(patients, fractions, seed)
+@given(patients=PATIENTS, fraction=FRACTIONS, secret=SECRETS)
+def test_every_patient_has_exactly_one_role_and_test_is_the_official_split(patients, fraction, secret):
+    roles = roles_of(patients, fraction, secret)
     assert list(roles.index) == list(patients)
     assert all(isinstance(role, Role) for role in roles)
+    assert Role.PUBLIC not in set(roles)
     for patient, split in patients.items():
         assert (roles[patient] is Role.TEST) == (split == "test")
 
 
 @settings(deadline=None)
-@given(patients=PATIENTS, added=PATIENTS, fractions=FRACTIONS, seed=SEEDS)
-def test_adding_patients_changes_nobody_else(patients, added, fractions, seed):
-    before = roles_of(patients, fractions, seed)
-    after = roles_of(added | patients, fractions, seed)
+@given(patients=PATIENTS, added=PATIENTS, fraction=FRACTIONS, secret=SECRETS)
+def test_adding_patients_changes_nobody_else(patients, added, fraction, secret):
+    before = roles_of(patients, fraction, secret)
+    after = roles_of(added | patients, fraction, secret)
     assert after[before.index].tolist() == before.tolist()
 
 
 @settings(deadline=None)
-@given(patients=PATIENTS, fractions=FRACTIONS, seed=SEEDS)
-def test_validation_fraction_moves_nobody_in_or_out_of_public(patients, fractions, seed):
-    some = roles_of(patients, fractions, seed)
-    none = roles_of(patients, (fractions[0], 0.0), seed)
-    assert ((some == Role.PUBLIC) == (none == Role.PUBLIC)).all()
+@given(patients=PATIENTS, fractions=st.tuples(FRACTIONS, FRACTIONS), secret=SECRETS)
+def test_a_larger_fraction_keeps_those_of_a_smaller_one(patients, fractions, secret):
+    fewer, more = (roles_of(patients, fraction, secret) for fraction in sorted(fractions))
+    assert all(role == Role.VALIDATION for role in more[fewer == Role.VALIDATION])
 
 
-@settings(deadline=None)
-@given(patient=st.text(max_size=20), seed=SEEDS)
-def test_position_is_in_the_half_open_unit_interval(patient, seed):
-    assert 0 <= patient_position(patient, seed) < 1
-
-
-@pytest.mark.parametrize("seed", [0, 1, 12345])
-@pytest.mark.parametrize(("public", "validation"), [(0.12, 0.0), (0.2, 0.15), (0.0, 0.3)])
-def test_fractions_converge(seed, public, validation):
+@pytest.mark.parametrize("fraction", [0.0, 0.12, 0.3, 1.0])
+@pytest.mark.parametrize("secret", [SECRET, bytes(32)])
+def test_fractions_converge(secret, fraction):
     num_patients = 4000
-    roles = roles_of({f"P_{i:05d}": "train" for i in range(num_patients)}, (public, validation), seed)
-    for role, fraction in ((Role.PUBLIC, public), (Role.VALIDATION, validation)):
-        bound = 5 * math.sqrt(fraction * (1 - fraction) / num_patients)
-        assert abs((roles == role).mean() - fraction) <= bound
+    roles = roles_of({f"P_{i:05d}": "train" for i in range(num_patients)}, fraction, secret)
+    bound = 5 * math.sqrt(fraction * (1 - fraction) / num_patients)
+    assert abs((roles == Role.VALIDATION).mean() - fraction) <= bound
 
 
-def test_seeds_deal_differently():
+def test_secrets_deal_differently():
     patients = {f"P_{i}": "train" for i in range(200)}
-    assert roles_of(patients, (0.3, 0.3), 0).tolist() != roles_of(patients, (0.3, 0.3), 1).tolist()
+    assert roles_of(patients, 0.3, SECRET).tolist() != roles_of(patients, 0.3, bytes(32)).tolist()
+    assert simulated_secret(0) == simulated_secret(0) != simulated_secret(1)
 
 
-def test_roles_of_one_seed_never_change():
+def test_roles_of_one_secret_never_change():
     # A ledger written by an older version counts on these very roles.
-    roles = roles_of({f"P_{i}": "train" for i in range(5)} | {"T": "test"}, (0.3, 0.3), 0)
-    assert list(roles) == ["public", "validation", "train", "train", "train", "test"]
+    roles = roles_of({f"P_{i}": "train" for i in range(8)} | {"T": "test"}, 0.5)
+    assert "".join(role[0] for role in roles) == "tvvttvvvt"
 
 
 @settings(deadline=None)
-@given(patient=st.text(max_size=8), seed=SEEDS)
-def test_position_equals_the_hash_written_out(patient, seed):
-    message = str(seed).encode()
-    for name in ("role", patient):
-        message += len(name.encode()).to_bytes(4, "big") + name.encode()
-    head = int.from_bytes(hashlib.sha256(message).digest()[:8], "big")
-    assert patient_position(patient, seed) == pytest.approx(head / 2**64, abs=1e-15)
+@given(number=st.integers(0, 10**6), fraction=FRACTIONS, secret=SECRETS)
+def test_a_role_is_the_keyed_hash_of_the_folded_identifier(number, fraction, secret):
+    patient = f" P_{number:09d}"
+    digest = hmac.new(secret, fold_identifier(patient).encode(), hashlib.sha256).digest()
+    position = int.from_bytes(digest[:8], "big") / 2**64
+    if abs(position - fraction) > 1e-12:
+        expected = Role.VALIDATION if position < fraction else Role.TRAIN
+        assert roles_of({patient: "train"}, fraction, secret)[patient] is expected
 
 
-@pytest.mark.parametrize("fractions", [(-0.1, 0.2), (0.1, -0.2), (0.6, 0.5), (math.nan, 0.1)])
-def test_fractions_out_of_bounds(fractions):
-    with pytest.raises(ValueError, match="Expected public_fraction="):
-        roles_of({"A": "train"}, fractions, 0)
+def test_spellings_of_one_identifier_have_one_role():
+    spellings = ["P_00012", "p_12", " P_00012 ", "P_00012\u200b"]
+    for fraction in np.linspace(0, 1, 21):
+        assert len({roles_of({spelling: "train"}, fraction)[spelling] for spelling in spellings}) == 1
 
 
-def test_patient_in_both_splits_is_refused():
-    both = pd.DataFrame({"patient_id": ["A", "A"], "split": ["train", "test"]})
-    with pytest.raises(ValueError, match="Expected every patient in one split, got 1 in both"):
-        assign_roles(both, public_fraction=0.1, validation_fraction=0.1, seed=0)
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, math.nan])
+def test_fractions_out_of_bounds(fraction):
+    with pytest.raises(ValueError, match="Expected validation_fraction="):
+        roles_of({"A": "train"}, fraction)
+
+
+@pytest.mark.parametrize("splits", [["train", "test"], ["test", "train"]])
+def test_a_patient_in_both_splits_is_a_test_patient(splits):
+    """An error would tell that there is one."""
+    both = pd.DataFrame({"patient_id": ["A", "A"], "split": splits})
+    assert assign_roles(both, secret=SECRET, validation_fraction=0.1).to_dict() == {"A": Role.TEST}
 
 
 def test_cohort_with_both_classes_passes():

@@ -1,8 +1,7 @@
-"""The files of a ledger: tables, head, lock and stored replies."""
+"""The tables of a ledger: entries, members, stored replies, keys of noise, spellings."""
 
-import fcntl
 import hashlib
-import json
+import shutil
 import sqlite3
 from datetime import UTC, datetime
 
@@ -10,6 +9,7 @@ import pytest
 
 from client.privacy import ledger_database as database
 from client.privacy.ledger_entries import FORMAT, CohortAdded, Opened, parse_entry, to_row
+from client.privacy.ledger_files import write_head
 from client.privacy.pseudonyms import Cohort
 from shared_model.errors import LedgerError
 from shared_model.system.hash_chain import FIRST_PREVIOUS
@@ -44,7 +44,7 @@ def path(tmp_path):
     database.insert_members(connection, COHORT)
     connection.commit()
     connection.close()
-    database.write_head(path, ENTRIES[-1])
+    write_head(path, ENTRIES[-1])
     return path
 
 
@@ -98,48 +98,6 @@ class TestReading:
         assert not database.ends_with(connection, history)
 
 
-class TestHead:
-    def test_it_is_read_as_it_was_written(self, path):
-        assert database.read_head(path) == (2, ENTRIES[-1].digest)
-        assert json.loads(database.head_path(path).read_bytes()) == {"sequence": 2, "digest": ENTRIES[-1].digest}
-
-    def test_no_head(self, tmp_path):
-        assert database.read_head(tmp_path / "ledger.sqlite") is None
-
-    @pytest.mark.parametrize(
-        "content", ["", "[]", "{}", '{"sequence": "x", "digest": "y"}', '{"sequence": 1}', "\udcff"]
-    )
-    def test_a_damaged_head(self, path, content):
-        database.head_path(path).write_bytes(content.encode(errors="surrogateescape"))
-        with pytest.raises(LedgerError, match="Expected sequence and digest in"):
-            database.read_head(path)
-
-    def test_a_head_that_is_right_is_not_written_again(self, path):
-        before = database.head_path(path).stat().st_ino
-        database.write_head(path, ENTRIES[-1])
-        assert database.head_path(path).stat().st_ino == before
-        database.write_head(path, ENTRIES[0])
-        assert database.read_head(path) == (1, ENTRIES[0].digest)
-
-    def test_younger_entries_may_follow(self, path):
-        database.check_head((1, ENTRIES[0].digest), ENTRIES, path)
-        # A crash between the first commit and the first head.
-        database.check_head(None, ENTRIES[:1], path)
-
-    @pytest.mark.parametrize("head", [(0, "x"), (3, ENTRIES[1].digest), (1, ENTRIES[1].digest), (2, ENTRIES[0].digest)])
-    def test_an_entry_that_is_gone(self, path, head):
-        with pytest.raises(LedgerError, match=rf"Expected entry {head[0]} of the ledger .* cut short or replaced"):
-            database.check_head(head, ENTRIES, path)
-
-    def test_a_lost_head(self, path):
-        with pytest.raises(LedgerError, match=r"Expected the file .*ledger\.sqlite\.head beside the ledger"):
-            database.check_head(None, ENTRIES, path)
-
-    def test_no_entries(self, path):
-        with pytest.raises(LedgerError, match=r"Expected entries in the ledger .*, found none"):
-            database.check_head(None, (), path)
-
-
 class TestReplies:
     def test_a_reply_is_read_as_it_was_stored(self, connection):
         database.insert_reply(connection, 3, b"\x00reply")
@@ -160,26 +118,61 @@ class TestReplies:
         assert stored == [(number,) for number in kept]
 
 
-class TestLock:
-    def test_it_is_held_inside_and_free_afterwards(self, tmp_path):
-        path = tmp_path / "deep" / "ledger.sqlite"
-        with (
-            database.locked(path),
-            path.with_name("ledger.sqlite.lock").open("r+") as file,
-            pytest.raises(BlockingIOError, match="temporarily unavailable"),
-        ):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with path.with_name("ledger.sqlite.lock").open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+class TestNoiseKeys:
+    def test_a_key_is_kept_until_it_is_deleted_and_leaves_no_bytes(self, path):
+        keys = {number: hashlib.sha256(bytes([number])).digest() for number in range(1, 250)}
+        connection = database.connect(path, mode="rw")
+        database.begin(connection)
+        for number, key in keys.items():
+            database.insert_noise_key(connection, number, key)
+        connection.commit()
+        assert all(database.read_noise_key(connection, number) == key for number, key in keys.items())
+        assert database.read_noise_key(connection, 250) is None
+        for number, key in keys.items():
+            database.begin(connection)
+            database.delete_noise_key(connection, number)
+            connection.commit()
+            assert database.read_noise_key(connection, number) is None
+            assert not any(key in file.read_bytes() for file in path.parent.iterdir())
+        connection.close()
 
-    def test_an_error_inside_passes_and_frees_it(self, tmp_path):
-        path = tmp_path / "ledger.sqlite"
-        with pytest.raises(KeyError, match="mine"), database.locked(path):
-            raise KeyError("mine")
-        with database.locked(path):
-            pass
 
-    def test_a_folder_that_cannot_be_made(self, tmp_path):
-        (tmp_path / "file").touch()
-        with pytest.raises(LedgerError, match="that can be read and written"), database.locked(tmp_path / "file" / "l"):
-            pass
+class TestSpellings:
+    def test_every_spelling_is_remembered_once(self, connection):
+        for _ in range(2):
+            database.insert_spellings(connection, {b"one": b"a", b"two": b"b"})
+        database.insert_spellings(connection, {b"one": b"c"})
+        assert database.read_spellings(connection) == {b"one": {b"a", b"c"}, b"two": {b"b"}}
+
+
+class TestDurability:
+    def test_a_commit_ends_with_an_empty_journal(self, path, connection):
+        """Emptied, not overwritten at its head: nothing of an earlier page may stay behind."""
+        database.begin(connection)
+        database.insert_spellings(connection, {b"one": b"a"})
+        connection.commit()
+        assert path.with_name(f"{path.name}-journal").stat().st_size == 0
+        settings = [connection.execute(f"PRAGMA {name}").fetchone() for name in ("synchronous", "secure_delete")]
+        assert settings == [(3,), (1,)]
+
+    def test_a_crash_half_way_is_read_without_writing(self, path, connection, tmp_path):
+        """What a killed writer leaves is undone in a copy; the ledger itself may lie where nobody can write."""
+        connection.execute("PRAGMA cache_spill = 1")
+        database.begin(connection)
+        connection.execute("PRAGMA cache_size = 1")
+        for number in range(100):
+            database.insert_reply(connection, number, bytes(4096))
+        folder = tmp_path / "found"
+        folder.mkdir()
+        for file in path.parent.glob("ledger.sqlite*"):
+            shutil.copyfile(file, folder / file.name)
+        connection.rollback()
+        found = folder / path.name
+        journal = found.with_name(f"{found.name}-journal")
+        assert journal.stat().st_size > 0
+        journal.write_bytes(bytes.fromhex("d9d505f920a163d7") + journal.read_bytes()[8:])
+        before = {file.name: file.read_bytes() for file in folder.iterdir()}
+        folder.chmod(0o500)
+        assert database.read_history(found).entries == ENTRIES
+        folder.chmod(0o700)
+        assert {file.name: file.read_bytes() for file in folder.iterdir()} == before

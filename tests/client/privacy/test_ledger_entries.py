@@ -10,35 +10,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.privacy.ledger import Ledger, StoredReply
+from client.privacy.ledger import Ledger
 from client.privacy.ledger_database import read_history
 from client.privacy.ledger_entries import (
     FORMAT,
     CohortAdded,
     Committed,
+    Forgotten,
     Opened,
     Purpose,
     Reserved,
+    Retired,
     Row,
     Unprotected,
     read_entries,
     to_row,
 )
 from client.privacy.ledger_history import Limits
+from client.privacy.ledger_reservation import StoredReply
 from shared_model.config.choices import NoiseSource
 from shared_model.errors import LedgerError
 from shared_model.privacy.mechanism import Mechanism
 from shared_model.system.hash_chain import FIRST_PREVIOUS
 
-EARLIER = Path(__file__).with_name("ledger_format_1.sql")
-"""SQLite's dump of a ledger that was written before ``shared_model.system.hash_chain`` existed."""
+EARLIER = Path(__file__).with_name("ledger_format_2.sql")
+"""SQLite's dump of a ledger of today's format, of which one reservation was never committed."""
+FOREIGN = Path(__file__).with_name("ledger_format_1.sql")
+"""The same of a ledger that knew patients by the spelling of their identifiers."""
 EARLIER_KEY = bytes(range(32))
-EARLIER_HEAD = "31ee670b86f9f2b957b2cd9bc8d01d1af51eca3cafdfc3e5ce2814db3505d585"
+EARLIER_HEAD = "aa4ea5e1e8a91542e58cf86d15f5f7f7f5938c32d559950a3c4d9b04d42732be"
+FOREIGN_HEAD = "31ee670b86f9f2b957b2cd9bc8d01d1af51eca3cafdfc3e5ce2814db3505d585"
 TIME = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 
 CONTENTS = st.one_of(
     st.builds(CohortAdded, cohort=st.text(), num_patients=st.integers(0, 10**6)),
     st.builds(Committed, reservation=st.integers(1, 10**6), reply=st.text()),
+    st.builds(Forgotten, patient=st.text()),
+    st.builds(Retired, successor=st.text()),
     st.builds(
         Unprotected,
         purpose=st.sampled_from(Purpose),
@@ -85,15 +93,19 @@ def with_digest(row):
     return dataclasses.replace(row, digest=row.computed_digest())
 
 
+def restored(path, dump, *, sequence, head):
+    """Make the ledger of a dump at ``path``."""
+    connection = sqlite3.connect(path)
+    connection.executescript(dump.read_text())
+    connection.close()
+    path.with_name(f"{path.name}.key").write_bytes(EARLIER_KEY)
+    path.with_name(f"{path.name}.head").write_text(json.dumps({"sequence": sequence, "digest": head}))
+    return path
+
+
 @pytest.fixture
 def earlier(tmp_path):
-    path = tmp_path / "ledger.sqlite"
-    connection = sqlite3.connect(path)
-    connection.executescript(EARLIER.read_text())
-    connection.close()
-    path.with_name("ledger.sqlite.key").write_bytes(EARLIER_KEY)
-    path.with_name("ledger.sqlite.head").write_text(json.dumps({"sequence": 10, "digest": EARLIER_HEAD}))
-    return path
+    return restored(tmp_path / "ledger.sqlite", EARLIER, sequence=9, head=EARLIER_HEAD)
 
 
 def stored_rows(path):
@@ -108,8 +120,9 @@ class TestEarlierLedger:
     def test_it_verifies(self, earlier):
         history = read_history(earlier)
         assert history.head.digest == EARLIER_HEAD
-        assert len(history.entries) == 10
+        assert len(history.entries) == 9
         assert {len(members) for members in history.members.values()} == {1, 2}
+        assert history.forgotten < history.known
 
     def test_its_entries_would_be_written_the_same(self, earlier):
         rows = stored_rows(earlier)
@@ -123,12 +136,31 @@ class TestEarlierLedger:
         before = stored_rows(earlier)
         ledger = Ledger(earlier)
         cohort = ledger.cohort(["P_1", "P_2"])
-        assert cohort.fingerprint.startswith("ab8ee943")
-        first = read_history(earlier).entries[2].content
+        first, crashed = (read_history(earlier).entries[number].content for number in (2, 5))
+        assert cohort.fingerprint == first.cohort
         limits = Limits(max_epsilon=None, max_delta=1e-4)
-        assert ledger.reserve(first, cohort, limits) == StoredReply(content=b"\x00first reply")
-        ledger.reserve(dataclasses.replace(first, request="new"), cohort, limits)
+
+        def reserve(release):
+            return ledger.reserve(release, cohort, limits, reply_bytes=100)
+
+        assert reserve(first) == StoredReply(content=b"\x00first reply")
+        again = reserve(crashed)
+        assert again.noise_key.hex().startswith("ae3fea79")
+        assert again.witness.startswith("35a91d84")
+        # The patient who was forgotten since takes part no longer.
+        assert again.members == {ledger.pseudonym("p_0002")}
+        reserve(dataclasses.replace(first, request="new"))
         assert stored_rows(earlier)[:-1] == before
+
+    def test_its_spellings_are_remembered(self, earlier):
+        assert Ledger(earlier).recognise(["P_1", "P_2", "P_3", "P_9"]).num_respelt == 1
+
+    def test_an_older_format_is_refused_in_one_line(self, tmp_path):
+        path = restored(tmp_path / "old.sqlite", FOREIGN, sequence=10, head=FOREIGN_HEAD)
+        for open_it in (Ledger, read_history):
+            with pytest.raises(LedgerError, match=r"format=1 == 2\. Install the version that began it") as caught:
+                open_it(path)
+            assert "\n" not in str(caught.value)
 
 
 class TestRows:
@@ -180,8 +212,8 @@ class TestRows:
             read_entries(rows)
 
     def test_another_format(self):
-        with pytest.raises(LedgerError, match=r"Expected a ledger of format=2 == 1\."):
-            read_entries(rows_of(opened(format=2)))
+        with pytest.raises(LedgerError, match=r"Expected a ledger of format=3 == 2\."):
+            read_entries(rows_of(opened(format=3)))
 
     def test_the_body_is_json_with_sorted_keys(self):
         row = to_row(CohortAdded(cohort="a", num_patients=1), sequence=2, time=TIME, previous="p")

@@ -10,8 +10,26 @@ from hypothesis import strategies as st
 from scipy import optimize
 from scipy.stats import norm
 
-from client.privacy.ledger_entries import FORMAT, CohortAdded, Committed, Entry, Opened, Purpose, Reserved, Unprotected
-from client.privacy.ledger_history import History, Limits, composed_epsilon, epsilon_within_budget
+from client.privacy.ledger_entries import (
+    FORMAT,
+    CohortAdded,
+    Committed,
+    Entry,
+    Forgotten,
+    Opened,
+    Purpose,
+    Reserved,
+    Retired,
+    Unprotected,
+)
+from client.privacy.ledger_history import (
+    History,
+    Limits,
+    composed_epsilon,
+    require_budget,
+    run_epsilon,
+    who_can_afford,
+)
 from client.privacy.pseudonyms import Cohort
 from shared_model.config.choices import NoiseSource
 from shared_model.errors import BudgetError, LedgerError
@@ -45,10 +63,8 @@ def release(cohort, *, request="request", run="run", purpose=Purpose.TRAINING, n
     )
 
 
-def unprotected(cohort):
-    return Unprotected(
-        purpose=Purpose.TRAINING, run="run", cohort=cohort.fingerprint, num_patients_declared=len(cohort.members)
-    )
+def unprotected(cohort, *, purpose=Purpose.TRAINING):
+    return Unprotected(purpose=purpose, run="run", cohort=cohort.fingerprint, num_patients_declared=len(cohort.members))
 
 
 def history_of(cohorts, *contents):
@@ -92,46 +108,111 @@ class TestPrice:
 
 
 class TestBudget:
-    def test_the_price_is_that_of_all_releases(self):
-        spent = [release(cohort_of(1), run="earlier"), release(cohort_of(1))]
-        total = epsilon_within_budget(spent, release(cohort_of(1)), NO_LIMIT)
-        assert total == composed_epsilon([*spent, release(cohort_of(1))], DELTA)
+    """Public facts decide: which releases were made for the purpose, and never about whom."""
+
+    def test_the_price_of_a_run_is_that_of_its_own_releases(self):
+        spent = [release(cohort_of(1), run="earlier"), release(cohort_of(2)), release(cohort_of(1))]
+        assert run_epsilon(spent, release(cohort_of(3))) == composed_epsilon([release(cohort_of(1))] * 3, DELTA)
 
     def test_a_run_keeps_its_promise_however_often_it_asks(self):
         price = composed_epsilon([release(cohort_of(1))] * 3, DELTA)
         new = release(cohort_of(1), target=price)
-        assert epsilon_within_budget([new, new], new, NO_LIMIT) == price
-        with pytest.raises(BudgetError, match=rf"promise of epsilon {price:g}: it would reach .* with 4 releases"):
-            epsilon_within_budget([new] * 3, new, NO_LIMIT)
+        require_budget([new, new], new, NO_LIMIT)
+        with pytest.raises(BudgetError, match=rf"promise of epsilon {price:g}: it would reach \d"):
+            require_budget([new] * 3, new, NO_LIMIT)
+        # Nor does it help to ask about others.
+        with pytest.raises(BudgetError, match=rf"promise of epsilon {price:g}"):
+            require_budget([release(cohort_of(number)) for number in (2, 3, 4)], new, NO_LIMIT)
 
-    @pytest.mark.parametrize("change", [{"run": "another"}, {"purpose": Purpose.EVALUATION}])
-    def test_other_runs_and_purposes_do_not_count_towards_the_promise(self, change):
+    def test_other_runs_do_not_count_towards_the_promise(self):
         new = release(cohort_of(1), target=composed_epsilon([release(cohort_of(1))], DELTA))
-        epsilon_within_budget([release(cohort_of(1), **change)], new, NO_LIMIT)
+        require_budget([release(cohort_of(1), run="another")], new, NO_LIMIT)
 
     def test_the_sites_limit_counts_everything_and_says_what_is_left(self):
-        spent = [release(cohort_of(1), run=str(number)) for number in range(3)]
-        after = composed_epsilon([*spent, release(cohort_of(1))], DELTA)
+        spent = [release(cohort_of(number), run=str(number)) for number in range(3)]
+        after = composed_epsilon([*spent, release(cohort_of(9))], DELTA)
         before = composed_epsilon(spent, DELTA)
-        exact = Limits(max_epsilon=after, max_delta=DELTA)
-        assert epsilon_within_budget(spent, release(cohort_of(1)), exact) == after
+        require_budget(spent, release(cohort_of(9)), Limits(max_epsilon=after, max_delta=DELTA))
         less = Limits(max_epsilon=after - 0.01, max_delta=DELTA)
-        left = f"{after - 0.01 - before:.3f} is left"
-        with pytest.raises(BudgetError, match=rf"Expected epsilon {after:.3f} <= .*have spent {before:.3f}, {left}"):
-            epsilon_within_budget(spent, release(cohort_of(1)), less)
+        left = f"for training this site has spent {before:.3f}, {after - 0.01 - before:.3f} is left"
+        with pytest.raises(BudgetError, match=rf"Expected epsilon {after:.3f} <= .*{left}"):
+            require_budget(spent, release(cohort_of(9)), less)
 
     def test_the_limit_holds_at_its_own_delta(self):
         price = composed_epsilon([release(cohort_of(1))], DELTA)
         with pytest.raises(BudgetError, match="at delta 1e-06"):
-            epsilon_within_budget([], release(cohort_of(1)), Limits(max_epsilon=price, max_delta=1e-6))
+            require_budget([], release(cohort_of(1)), Limits(max_epsilon=price, max_delta=1e-6))
 
     def test_nothing_private_fits_after_a_release_without_noise(self):
-        with pytest.raises(BudgetError, match=r"have spent inf, 0\.000 is left"):
-            epsilon_within_budget(
+        with pytest.raises(BudgetError, match=r"has spent inf, 0\.000 is left"):
+            require_budget(
                 [unprotected(cohort_of(1))],
                 release(cohort_of(1), run="another"),
                 Limits(max_epsilon=100.0, max_delta=DELTA),
             )
+
+    def test_releases_for_a_purpose_come_in_order_and_up_to_an_entry(self):
+        one, two = cohort_of(1), cohort_of(2)
+        contents = [
+            release(one, request="a"),
+            release(two, request="b", purpose=Purpose.EVALUATION),
+            unprotected(two),
+            release(two, request="c"),
+        ]
+        # Entries 4 to 7, after the opening and two cohorts.
+        history = history_of([one, two], *contents)
+        assert history.releases_for(Purpose.TRAINING) == (contents[0], contents[2], contents[3])
+        assert history.releases_for(Purpose.TRAINING, before=7) == (contents[0], contents[2])
+        assert history.releases_for(Purpose.TRAINING, before=4) == ()
+        assert history.releases_for(Purpose.EVALUATION) == (contents[1],)
+
+
+class TestWhoCanAfford:
+    """Feldman and Zrnic 2021: everybody is filtered by her own spending."""
+
+    def afford(self, history, members, new, max_epsilon):
+        limits = Limits(max_epsilon=max_epsilon, max_delta=DELTA)
+        return who_can_afford(history, pseudonyms(*members), new, limits)
+
+    def test_everybody_without_a_limit_or_far_from_it(self):
+        history = history_of([cohort_of(1)], unprotected(cohort_of(1)))
+        new = release(cohort_of(1))
+        assert self.afford(history, [1, 2], new, None) == pseudonyms(1, 2)
+        assert self.afford(history_of([]), [1, 2], new, 8.0) == pseudonyms(1, 2)
+
+    def test_who_spent_over_all_purposes_is_left_out_and_nobody_else(self):
+        one, both = cohort_of(1), cohort_of(1, 2)
+        releases = [release(both), release(one, purpose=Purpose.EVALUATION)]
+        history = history_of([one, both], *releases)
+        new = release(cohort_of(1, 2, 3))
+        two, three = (gaussian_epsilon([2.0] * number) for number in (2, 3))
+        assert self.afford(history, [1, 2, 3], new, (two + three) / 2) == pseudonyms(2, 3)
+        assert self.afford(history, [1, 2, 3], new, three + 0.05) == pseudonyms(1, 2, 3)
+        assert self.afford(history, [1, 2, 3], new, two - 0.05) == pseudonyms(3)
+
+    def test_a_release_without_noise_leaves_her_nothing(self):
+        history = history_of([cohort_of(1)], unprotected(cohort_of(1), purpose=Purpose.EVALUATION))
+        assert self.afford(history, [1, 2], release(cohort_of(1, 2)), 100.0) == pseudonyms(2)
+
+    @given(
+        st.lists(st.tuples(st.frozensets(st.integers(0, 5), min_size=1), st.sampled_from([1.0, 2.0, 4.0])), max_size=8),
+        st.sampled_from([1.0, 2.0, 4.0]),
+        st.floats(0.5, 12),
+    )
+    def test_each_patient_by_herself(self, past, noise_multiplier, max_epsilon):
+        """A second way: Dong et al.'s composed Gaussian of the releases that she was in, patient by patient."""
+        cohorts = list({cohort_of(*group).fingerprint: cohort_of(*group) for group, _ in past}.values())
+        releases = [release(cohort_of(*group), noise_multiplier=noise) for group, noise in past]
+        able = self.afford(
+            history_of(cohorts, *releases),
+            range(6),
+            release(cohort_of(*range(6)), noise_multiplier=noise_multiplier),
+            max_epsilon,
+        )
+        for patient in range(6):
+            exact = gaussian_epsilon([noise for group, noise in past if patient in group] + [noise_multiplier])
+            if abs(exact - max_epsilon) > 0.01 * max_epsilon:
+                assert (pseudonyms(patient) <= able) == (exact < max_epsilon)
 
 
 class TestHistory:
@@ -153,21 +234,45 @@ class TestHistory:
         contents = [release(cohort, request="a"), unprotected(cohort), release(cohort, request="b")]
         assert history_of([cohort], *contents).releases(cohort.members) == tuple(contents)
 
-    def test_an_answer_is_found_by_request_and_cohort(self):
+    def test_an_answer_is_found_by_purpose_and_request_whatever_the_cohort(self):
         one, two = cohort_of(1), cohort_of(2)
         # Entries 4 to 8, after the opening and two cohorts.
         history = history_of(
             [one, two],
             release(one, request="a"),
-            release(two, request="a"),
+            release(two, request="a", purpose=Purpose.EVALUATION),
             release(one, request="b"),
             Committed(reservation=5, reply="of two"),
             Committed(reservation=4, reply="of one"),
         )
-        assert history.committed("a", one.fingerprint).reply == "of one"
-        assert history.committed("a", two.fingerprint).reply == "of two"
-        assert history.committed("b", one.fingerprint) is None
-        assert history.committed("c", one.fingerprint) is None
+        assert history.reserved(Purpose.TRAINING, "a") == 4
+        assert history.reserved(Purpose.EVALUATION, "a") == 5
+        assert history.reserved(Purpose.TRAINING, "b") == 6
+        assert history.reserved(Purpose.TRAINING, "c") is None
+        assert [history.committed(number) and history.committed(number).reply for number in (4, 5, 6)] == [
+            "of one",
+            "of two",
+            None,
+        ]
+
+    def test_the_reservation_before_another(self):
+        cohort = cohort_of(1)
+        # Entries 3 to 6, after the opening and a cohort.
+        history = history_of(
+            [cohort], release(cohort, request="a"), unprotected(cohort), Committed(reservation=3, reply=""),
+            release(cohort, request="b"),
+        )  # fmt: skip
+        assert history.reservation_before(3) is None
+        assert history.reservation_before(6).sequence == 3
+
+    def test_who_is_known_forgotten_and_whether_the_ledger_goes_on(self):
+        cohort = cohort_of(1, 2)
+        history = history_of([cohort], Forgotten(patient=next(iter(pseudonyms(2))).hex()))
+        assert (history.known, history.forgotten) == (pseudonyms(1, 2), pseudonyms(2))
+        assert not history.is_retired
+        assert not history.has_releases
+        assert history_of([cohort], release(cohort)).has_releases
+        assert history_of([cohort], Retired(successor="elsewhere")).is_retired
 
     def test_the_head_is_the_last_entry(self):
         assert History(entries=(), members={}).head is None

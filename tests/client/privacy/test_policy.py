@@ -1,5 +1,8 @@
 """The site's own limits: every way in which a server may ask for more is refused, with one fixed reason."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 import yaml
 
@@ -9,7 +12,7 @@ from shared_model.config.fingerprints import source_fingerprint
 from shared_model.errors import ConfigError, PolicyError
 
 HOSPITAL = CONFIG_FOLDER / "site_policy" / "hospital.yaml"
-ALLOWED = ["preset=smoke", "evaluation.privacy=dp", "privacy.cohort_rounding=10"]
+ALLOWED = ["preset=smoke", "evaluation.privacy=dp", "data.lesion_types=[mass]", "data.views=all"]
 
 
 def policy_of(tmp_path, **changes):
@@ -34,19 +37,54 @@ def test_the_shipped_policies_allow_what_they_are_for(tmp_path):
         ("privacy.target_epsilon=8.1", "privacy.target_epsilon=8.1"),
         ("privacy.delta=1.1e-4", "privacy.delta=0.00011"),
         ("privacy.max_grad_norm=1.01", "privacy.max_grad_norm=1.01"),
-        ("privacy.cohort_rounding=9", "privacy.cohort_rounding=9"),
         ("training.num_rounds=201", "training.num_rounds=201"),
+        ("training.local_steps=101", "training.local_steps=101"),
+        ("training.sampling_rate=0.0009", "training.sampling_rate=0.0009"),
+        ("training.learning_rate=1001", "training.learning_rate=1001.0"),
         ("evaluation.privacy=exact", "evaluation.privacy=exact"),
         ("evaluation.target_epsilon=8.1", "evaluation.target_epsilon=8.1"),
         ("evaluation.delta=1.1e-4", "evaluation.delta=0.00011"),
+        ("evaluation.dp_num_bins=51", "evaluation.dp_num_bins=51"),
         ("data.features=reader", "data.features=reader"),
-        ("model.backbone=small_cnn", "model.backbone=small_cnn"),
+        ("data.lesion_types=[mass,calcification]", "data.lesion_types=mass, calcification"),
+        ("data.views=own", "data.views=own"),
+        ("data.image.size=1025", "data.image.size=1025"),
+        ("model.backbone=small_cnn data.views=own", "model.backbone=small_cnn"),
     ],
 )
 def test_every_widening_is_refused(override, key):
     with pytest.raises(PolicyError, match=f"^Expected {key} to be ") as caught:
-        SitePolicy.load(HOSPITAL).require(compose([*ALLOWED, override]), source_fingerprint())
+        SitePolicy.load(HOSPITAL).require(compose([*ALLOWED, *override.split()]), source_fingerprint())
     assert caught.value.public_reason == "the site's policy does not allow it"
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=5", "privacy.cohort_rounding=397", "data.public_fraction=1e-5", "data.validation_fraction=1e-12",
+     "data.max_reject_fraction=0.01"],
+)  # fmt: skip
+def test_what_the_site_fixes_itself_may_stand_there_with_any_value(override):
+    """Roles, declared size and reject limit are the policy's; what a configuration says of them is for simulations."""
+    SitePolicy.load(HOSPITAL).require(compose([*ALLOWED, override]), source_fingerprint())
+
+
+def test_exact_histograms_are_the_open_policys_and_bounded_where_they_are_allowed(tmp_path):
+    exact = compose([*ALLOWED, "evaluation.privacy=exact", "evaluation.num_bins=100000"])
+    SitePolicy.load(OPEN_POLICY).require(exact, "")
+    with pytest.raises(PolicyError, match=r"evaluation\.privacy=exact to be one of none, dp,"):
+        SitePolicy.load(HOSPITAL).require(exact, "")
+    policy = policy_of(tmp_path, evaluation=["exact"])
+    with pytest.raises(PolicyError, match=r"evaluation\.num_bins=100000 to be <= 50,"):
+        policy.require(exact, "")
+
+
+@pytest.mark.parametrize("entry", [10001.0, -10001.0, float("inf"), float("-inf"), float("nan")])
+def test_no_entry_of_a_request_is_large_or_not_finite(entry):
+    policy = SitePolicy.load(HOSPITAL)
+    arrays = {"empty": np.zeros((0, 3), np.float32), "bound": np.full(3, -1e4, np.float32)}
+    policy.require_magnitude(arrays)
+    with pytest.raises(PolicyError, match="Expected weights of absolute values <= 10000"):
+        policy.require_magnitude(arrays | {"weights": np.array([[0, entry]], np.float32)})
 
 
 def test_only_approved_code_runs(tmp_path):
@@ -57,20 +95,19 @@ def test_only_approved_code_runs(tmp_path):
 
 
 def test_further_fields(tmp_path):
-    policy = policy_of(tmp_path, fields={"data.lesion_types": [["mass"]], "data.image.size": [64, 128]})
-    policy.require(compose([*ALLOWED, "data.lesion_types=[mass]"]), "")
+    policy = policy_of(
+        tmp_path, lesion_types=None, fields={"data.lesion_types": [["mass"]], "data.image.size": [64, 128]}
+    )
+    policy.require(compose(ALLOWED), "")
     with pytest.raises(PolicyError, match=r"data.image.size=32 to be one of \[64, 128\]"):
-        policy.require(compose([*ALLOWED, "data.lesion_types=[mass]", "data.image.size=32"]), "")
+        policy.require(compose([*ALLOWED, "data.image.size=32"]), "")
     with pytest.raises(PolicyError, match=r"data\.lesion_types"):
-        policy.require(compose(ALLOWED), "")
+        policy.require(compose([*ALLOWED, "data.lesion_types=[mass,calcification]"]), "")
 
 
-def test_too_few_patients_and_too_little_noise(tmp_path):
-    policy = policy_of(tmp_path, min_patients=20, min_noise_multiplier=0.5)
-    policy.require_patients(20)
+def test_too_little_noise(tmp_path):
+    policy = policy_of(tmp_path, min_noise_multiplier=0.5)
     policy.require_noise(0.5)
-    with pytest.raises(PolicyError, match="at least 20 patients"):
-        policy.require_patients(19)
     with pytest.raises(PolicyError, match=r"noise_multiplier=0.49 >= 0.5"):
         policy.require_noise(0.49)
     with pytest.raises(PolicyError, match="noise_multiplier=nan"):
@@ -114,10 +151,20 @@ def test_no_limit_may_stand_twice_or_be_infinite(tmp_path):
         policy_of(tmp_path, max_grad_norm=float("inf"))
 
 
-def test_no_limit_may_be_forgotten(tmp_path):
-    values = yaml.safe_load(HOSPITAL.read_text())
-    del values["min_patients"]
+def test_a_limit_that_a_file_forgets_is_that_of_the_kits(tmp_path):
+    """A site whose file is older than a limit keeps running, under the strict value."""
+    values = yaml.safe_load(HOSPITAL.read_text()) | {"max_rounds": 7}
+    del values["min_patients"], values["max_magnitude"]
     path = tmp_path / "policy.yaml"
     path.write_text(yaml.safe_dump(values))
-    with pytest.raises(ConfigError, match="Missing key min_patients"):
-        SitePolicy.load(path)
+    kits = SitePolicy.load(HOSPITAL)
+    assert SitePolicy.load(path) == dataclasses.replace(kits, max_rounds=7)
+    assert SitePolicy.load(path, defaults=OPEN_POLICY).max_magnitude == SitePolicy.load(OPEN_POLICY).max_magnitude
+
+
+def test_what_only_simulations_may_leave_open():
+    kits, simulated = SitePolicy.load(HOSPITAL), SitePolicy.load(OPEN_POLICY)
+    assert kits.declared_patients is None
+    for name in ("validation_fraction", "lesion_types", "views"):
+        assert getattr(kits, name) is not None
+        assert getattr(simulated, name) is None

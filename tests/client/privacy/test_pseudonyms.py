@@ -8,17 +8,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from client.identifiers import fold_identifier, folded_or_none
 from client.privacy.pseudonyms import Cohort, SiteKey
 from shared_model.errors import LedgerError
 
 SECRET = bytes(range(32))
-PATIENTS = st.lists(st.text(max_size=20), max_size=8)
+PATIENTS = st.lists(st.from_regex(r"p[0-9a-z]{0,6}", fullmatch=True), max_size=8).map(
+    lambda names: [name for name in names if folded_or_none(name) is not None]
+)
 
 
 @given(PATIENTS)
-def test_a_pseudonym_is_a_truncated_hmac_of_the_identifier(patients):
-    expected = {hmac.new(SECRET, b"patient\0" + p.encode(), hashlib.sha256).digest()[:16] for p in patients}
+def test_a_pseudonym_is_a_truncated_hmac_of_the_folded_identifier(patients):
+    folded = [fold_identifier(patient) for patient in patients]
+    expected = {hmac.new(SECRET, b"patient\0" + p.encode(), hashlib.sha256).digest()[:16] for p in folded}
     assert SiteKey(SECRET).cohort(patients).members == expected
+
+
+@pytest.mark.parametrize("respelt", ["p12", " P_12", "P-12"])
+def test_spellings_are_told_apart_where_pseudonyms_are_not(respelt):
+    key = SiteKey(SECRET)
+    same = key.pseudonym("P12") == key.pseudonym(respelt)
+    assert same == (fold_identifier("P12") == fold_identifier(respelt))
+    assert key.spelling("P12") != key.spelling(respelt)
+    assert key.spelling("P12") == key.spelling(" P12 ")
+    assert key.spelling("P12") != key.pseudonym("P12")
+
+
+def test_an_identifier_that_names_nobody_has_no_pseudonym():
+    with pytest.raises(ValueError, match="Expected an identifier that names a patient"):
+        SiteKey(SECRET).cohort(["P12", ""])
+
+
+def test_witness_and_roles_are_keyed_and_apart():
+    first, second = SiteKey(SECRET), SiteKey(bytes(32))
+    assert first.witness("digest") == SiteKey(SECRET).witness("digest") != second.witness("digest")
+    assert first.role_secret == SiteKey(SECRET).role_secret != second.role_secret
+    assert len({first.check, first.witness(""), first.role_secret.hex()}) == 3
 
 
 @given(PATIENTS, st.randoms())
@@ -46,7 +72,7 @@ def test_another_key_shares_no_pseudonym():
 
 def test_the_check_tells_keys_apart_and_is_no_pseudonym():
     assert SiteKey(SECRET).check == SiteKey(SECRET).check != SiteKey(bytes(32)).check
-    assert not any(SiteKey(SECRET).check.startswith(m.hex()) for m in SiteKey(SECRET).cohort(["", "ledger"]).members)
+    assert not any(SiteKey(SECRET).check.startswith(m.hex()) for m in SiteKey(SECRET).cohort(["ledger"]).members)
 
 
 def test_a_key_is_written_for_its_owner_and_read_again(tmp_path):

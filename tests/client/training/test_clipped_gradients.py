@@ -15,7 +15,7 @@ from shared_model.config.choices import Backbone, Fusion, Loss, Modality
 from shared_model.config.site_sections import ModelConfig
 from shared_model.data.lesions import Lesions
 from shared_model.network.fusion import build_network
-from simulations.benchmarks.private_steps import synthetic_lesions
+from simulations.benchmarks.synthetic_cohort import synthetic_cohort
 from tests.small_trainings import CONFIG, SIZES, Head, lesions_of, network_of
 
 GHOST, RECORD, PATIENT = GradientMethod
@@ -154,7 +154,7 @@ def test_one_patient_moves_the_sum_by_at_most_the_clipping_norm(method, lesions,
     [(GHOST, Fusion.EARLY), (GHOST, Fusion.MID), (RECORD, Fusion.EARLY), (RECORD, Fusion.MID), (RECORD, Fusion.LATE)],
 )
 def test_rounding_in_another_batch_stays_far_below_the_margin_for_a_whole_hospital(method, fusion):
-    lesions = synthetic_lesions(250, shape=(320,), clinical_width=20)
+    lesions = synthetic_cohort(250, shape=(320,), clinical_width=20)
     model = build_network(
         ModelConfig(
             modality=Modality.FUSION,

@@ -142,8 +142,21 @@ def test_pixels_go_by_record_where_images_and_network_are_small(monkeypatch):
     assert choose_gradient_method(network, small, CONFIG) is PATIENT
 
 
-def test_a_method_is_chosen_without_a_usable_patient():
-    assert choose_gradient_method(Head(), LesionsByPatient.from_lesions(lesions_of([])), CONFIG) is PATIENT
+def test_the_method_does_not_depend_on_the_patients():
     spoilt = lesions_of([2, 1])
     spoilt.clinical.fill_(math.nan)
-    assert choose_gradient_method(Head(), LesionsByPatient.from_lesions(spoilt), CONFIG) is PATIENT
+    for lesions in (lesions_of([]), spoilt, lesions_of([40])):
+        assert choose_gradient_method(Head(), LesionsByPatient.from_lesions(lesions), CONFIG) is GHOST
+
+
+@pytest.mark.parametrize("shape", [(6,), (1, 32, 32), (1, 72, 72)], ids=str)
+def test_an_empty_cohort_is_computed_like_any_other(shape):
+    network = Head() if len(shape) == 1 else network_of(backbone=Backbone.SMALL_CNN)
+    nobody, somebody = (LesionsByPatient.from_lesions(lesions_of(sizes, shape=shape)) for sizes in ([], [1]))
+    method = choose_gradient_method(network, somebody, CONFIG)
+    assert choose_gradient_method(network, nobody, CONFIG) is method
+    empty, one = (GradientSource(model=network, by_patient=b, config=CONFIG, method=method) for b in (nobody, somebody))
+    assert empty.rows_per_pass == one.rows_per_pass
+    gradients, num_rejected = empty.clipped_sum(torch.arange(0), 0.3)
+    assert num_rejected == 0
+    assert not any(values.any() for values in gradients)

@@ -105,3 +105,27 @@ def test_uniform_refuses_a_negative_count():
 def test_a_short_key_is_refused():
     with pytest.raises(ValueError, match="length=16 == 32"):
         NoiseGenerator(bytes(16))
+
+
+class TestBoundToData:
+    def numbers(self, key, *contents):
+        return NoiseGenerator.bound_to(key, contents).normal((1000,), std=1.0)
+
+    def test_the_same_data_have_the_same_noise(self):
+        assert torch.equal(self.numbers(bytes(32), b"a", b"b"), self.numbers(bytes(32), b"a", b"b"))
+
+    @pytest.mark.parametrize(
+        ("key", "contents"),
+        [(bytes(31) + b"1", [b"a", b"b"]), (bytes(32), [b"a"]), (bytes(32), [b"ab"]), (bytes(32), [b"b", b"a"])],
+    )
+    def test_another_key_or_other_data_have_another(self, key, contents):
+        first, second = self.numbers(bytes(32), b"a", b"b"), self.numbers(key, *contents)
+        assert (first != second).all()
+        assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.2
+
+    def test_the_key_itself_starts_another_stream(self):
+        assert not torch.equal(self.numbers(bytes(32)), NoiseGenerator(bytes(32)).normal((1000,), std=1.0))
+
+    def test_a_key_of_another_length(self):
+        with pytest.raises(ValueError, match="Expected a key of length=31 == 32"):
+            NoiseGenerator.bound_to(bytes(31), [])

@@ -39,7 +39,7 @@ def test_no_patients_are_an_empty_batch():
     none = torch.zeros(0, dtype=torch.long)
     assert len(by_patient.batch(none).labels) == 0
     assert list(by_patient.batch(none).single_patients()) == []
-    assert list(by_patient.batches(none, num_lesions=3)) == []
+    assert list(by_patient.batches(none, num_rows=3)) == []
 
 
 def test_one_value_that_is_not_finite_marks_the_patient():
@@ -49,17 +49,21 @@ def test_one_value_that_is_not_finite_marks_the_patient():
         assert LesionsByPatient.from_lesions(lesions).is_finite.tolist() == [True, False]
 
 
-@given(sizes=st.lists(st.integers(1, 24), max_size=20), num_lesions=st.integers(1, 60), data=st.data())
-def test_batches_never_split_or_lose_a_patient(sizes, num_lesions, data):
+@given(sizes=st.lists(st.integers(1, 24), max_size=20), num_rows=st.integers(1, 60), data=st.data())
+def test_batches_never_split_or_lose_a_patient(sizes, num_rows, data):
     patients = [patient for patient, size in enumerate(sizes) for _ in range(size)]
     lesions = lesions_of(data.draw(st.permutations(patients)))
     by_patient = LesionsByPatient.from_lesions(lesions)
     wanted = torch.tensor(data.draw(st.permutations(range(len(sizes)))), dtype=torch.long)
-    batches = list(by_patient.batches(wanted, num_lesions=num_lesions))
-    assert [size for batch in batches for size in batch.sizes.tolist()] == [sizes[patient] for patient in wanted]
-    rows = [label for batch in batches for label in batch.labels.tolist()]
+    batches = list(by_patient.batches(wanted, num_rows=num_rows))
+    real_sizes = [batch.sizes[: len(batch.sizes) - batch.num_empty_rows].tolist() for batch in batches]
+    assert [size for of_batch in real_sizes for size in of_batch] == [sizes[patient] for patient in wanted]
+    rows = [label for batch in batches for label in batch.labels[: len(batch.labels) - batch.num_empty_rows].tolist()]
     assert lesions.patients[torch.tensor(rows, dtype=torch.long)].tolist() == [
         patient for patient in wanted.tolist() for _ in range(sizes[patient])
     ]
-    for batch in batches:
-        assert len(batch.labels) < num_lesions + int(batch.sizes.max())
+    for batch, of_batch in zip(batches, real_sizes, strict=True):
+        # One shape for all, whoever is there; a patient with more lesions has a batch to herself.
+        assert len(batch.labels) == num_rows * (-(-of_batch[0] // num_rows) if len(of_batch) == 1 else 1)
+        assert batch.weights[len(batch.labels) - batch.num_empty_rows :].tolist() == [0] * batch.num_empty_rows
+        assert sum(of_batch) + batch.num_empty_rows == len(batch.labels)

@@ -10,9 +10,11 @@ from rich.console import Console
 from server.deployment import submission
 from server.deployment.kit import ServerKit
 from server.deployment.submission import complete_overrides, submit_and_follow, submitted_overrides
+from server.report.run_folder import LOCK_FILE
 from server.results.document import RESULTS_FILE, read_results
 from shared_model.config.overrides import override
 from shared_model.errors import ConfigError, RoundError
+from shared_model.system.process_lock import ProcessLock
 from simulations.commands.app import main
 
 
@@ -84,6 +86,18 @@ def test_results_of_another_run_are_not_overwritten(kit, smoke, tmp_path, submit
     with pytest.raises(ConfigError, match="without the results of another run; name a new folder"):
         submit_and_follow(kit, ["preset=smoke", f"run.dir={tmp_path / 'run'}"], Console(quiet=True))
     assert submitted == []
+
+
+def test_a_run_that_goes_on_is_not_submitted_again(kit, tmp_path, submitted):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "overrides.json").write_text("[]")
+    lock = ProcessLock.take(folder / LOCK_FILE)
+    with pytest.raises(ConfigError, match=r"Expected one process at a time in .*/run: process \d+ on .* since"):
+        submit_and_follow(kit, ["preset=smoke", f"run.dir={folder}"], Console(quiet=True))
+    lock.release()
+    assert submitted == []
+    assert submitted_overrides(folder) == []
 
 
 def test_a_run_that_fails_leaves_what_resumes_it(kit, tmp_path, submitted, monkeypatch):

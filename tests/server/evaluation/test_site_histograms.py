@@ -110,6 +110,7 @@ def test_the_threshold_reaches_the_target_and_the_next_edge_does_not(target, as_
 def test_a_threshold_needs_a_malignant_lesion():
     with pytest.raises(CohortError, match="a malignant lesion among the sites' validation patients"):
         operating_threshold(exact([(0, 0.5)]), 0.9)
+    assert operating_threshold(exact([]), 0.9) is None
     hidden = PatientHistogram(negatives=np.full(4, 5.0), positives=np.full(4, -1.0), noise_std=2.0)
     assert operating_threshold(hidden, 0.9) is None
 

@@ -19,6 +19,7 @@ from server.federation.checkpoints import (
     write_checkpoint,
 )
 from server.federation.server_optimizer import ServerState
+from server.federation.witnesses import Link
 from server.results.document import RoundResult
 from shared_model.config.composition import compose
 from shared_model.errors import ConfigError
@@ -37,6 +38,7 @@ ROUND = RoundResult(
     epsilon=None,
     num_sites=2,
     failures=1,
+    warnings=(),
     seconds=0.25,
 )
 
@@ -73,6 +75,7 @@ def checkpoint():
             ),
             "silent": SiteState(num_patients_declared=30, privacy=SPENT, test=None),
         },
+        witnesses={"noisy": (Link(witness="a1", previous=""), Link(witness="b2", previous="a1"))},
     )
 
 

@@ -73,7 +73,8 @@ pytestmark = pytest.mark.usefixtures("clock")
 
 @pytest.fixture(scope="module")
 def config():
-    return compose(["preset=smoke", "federation.round_timeout_seconds=0.4", "evaluation.num_bins=10"])
+    exact = ["evaluation.privacy=exact", "evaluation.num_bins=10"]
+    return compose(["preset=smoke", "federation.round_timeout_seconds=0.4", *exact])
 
 
 @pytest.fixture

@@ -87,6 +87,15 @@ def change_results(folder, **changes):
     write_results(dataclasses.replace(results, **parts), folder / RESULTS_FILE)
 
 
+def test_a_doubtful_ledger_is_named_with_its_round(folder):
+    assert "does not continue" not in text_of(folder)
+    first, *others = read_results(folder / RESULTS_FILE).rounds
+    warning = "the ledger of <b>MGH</b> does not continue from what it showed before: it was restored or copied"
+    change_results(folder, rounds=(dataclasses.replace(first, warnings=(warning,)), *others))
+    text = text_of(folder)
+    assert f"In round 1 {warning}. A restored or copied ledger forgets" in text
+
+
 def change_configuration(folder, **changes):
     configuration = yaml.safe_load((folder / CONFIG_FILE).read_text())
     for section, values in changes.items():

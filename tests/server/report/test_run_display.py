@@ -18,6 +18,7 @@ ROUND = RoundResult(
     epsilon=1.5,
     num_sites=2,
     failures=1,
+    warnings=(),
     seconds=1.26,
 )
 
@@ -75,6 +76,12 @@ class TestLines:
         with RunDisplay(config, output) as display:
             display.print_line("a line")
         assert text_of(output) == "a line\n"
+
+    def test_a_ledger_that_does_not_continue_is_a_line_of_its_own(self, config):
+        output, doubtful = console(), dataclasses.replace(ROUND, warnings=("the ledger of [MGH] was restored",))
+        with RunDisplay(config, output) as display:
+            display.on_round(doubtful)
+        assert text_of(output).splitlines()[1:] == ["warning: the ledger of [MGH] was restored"]
 
 
 class TestTerminal:
@@ -134,6 +141,13 @@ class TestResults:
         assert results.privacy.statement in text
         assert f"Note: {results.privacy.evaluation}." in text
         assert text.endswith(f"Results in {config.run.dir}\n")
+
+    def test_a_doubtful_ledger_is_named_with_its_round(self, results, config):
+        first, second, *others = results.rounds
+        doubtful = dataclasses.replace(second, warnings=("the ledger of [MGH] was restored",))
+        output = console()
+        print_results(dataclasses.replace(results, rounds=(first, doubtful, *others)), config, output)
+        assert "Warning: in round 2 the ledger of [MGH] was restored.\n" in text_of(output)
 
     def test_what_is_not_known_is_a_dash(self, results, federation):
         final = dataclasses.replace(

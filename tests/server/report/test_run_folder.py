@@ -1,6 +1,7 @@
 """The run folder: configuration first, results last, and nothing half-written wherever a run is interrupted."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,15 @@ from server.evaluation.predictions import HISTOGRAM_FILE, PREDICTIONS_FILE, Pred
 from server.federation.checkpoints import CHECKPOINT_FILE
 from server.federation.rounds import federate
 from server.report import plot_style, run_folder
-from server.report.run_folder import CONFIG_FILE, FAILURE_FILE, MODEL_FILE, ROC_FILE, ROUNDS_FILE, RunFolder
+from server.report.run_folder import (
+    CONFIG_FILE,
+    FAILURE_FILE,
+    LOCK_FILE,
+    MODEL_FILE,
+    ROC_FILE,
+    ROUNDS_FILE,
+    RunFolder,
+)
 from server.results import document
 from server.results.document import RESULTS_FILE, read_results
 from shared_model.config.experiment import ExperimentConfig
@@ -58,7 +67,7 @@ class TestOpen:
     def test_the_configuration_is_written_at_once_and_reads_back(self, federation, tmp_path):
         config = federation.config(run_dir=tmp_path / "new" / "run")
         folder = RunFolder.open(config)
-        assert names_in(folder.path) == {CONFIG_FILE}
+        assert names_in(folder.path) == {CONFIG_FILE, LOCK_FILE}
         plain = yaml.safe_load((folder.path / CONFIG_FILE).read_text())
         assert ExperimentConfig.from_json(json.dumps(plain)) == config
 
@@ -87,13 +96,44 @@ class TestOpen:
         folder.mkdir()
         (folder / CHECKPOINT_FILE).write_text("state")
         (folder / FAILURE_FILE).write_text("no quorum")
-        RunFolder.open(config)
+        with RunFolder.open(config):
+            assert names_in(folder) == {CONFIG_FILE, CHECKPOINT_FILE, LOCK_FILE}
         assert names_in(folder) == {CONFIG_FILE, CHECKPOINT_FILE}
 
     def test_a_failure_is_left_for_others_to_read(self, federation):
         folder = RunFolder.open(federation.config())
         folder.fail("Expected at least 2 sites")
         assert (folder.path / FAILURE_FILE).read_text() == "Expected at least 2 sites"
+
+
+class TestOneRunAFolder:
+    def test_a_second_is_refused_by_name_and_changes_nothing(self, federation):
+        config = federation.config()
+        with RunFolder.open(config) as folder:
+            before = (folder.path / CONFIG_FILE).read_bytes()
+            with pytest.raises(ConfigError, match=rf"one process at a time in .*run: process {os.getpid()} on "):
+                RunFolder.open(federation.config("seed=1"))
+            assert (folder.path / CONFIG_FILE).read_bytes() == before
+
+    def test_it_is_free_again_when_the_first_is_closed(self, federation):
+        config = federation.config()
+        with pytest.raises(KeyboardInterrupt, match="enough"), RunFolder.open(config):
+            raise KeyboardInterrupt("enough")
+        with RunFolder.open(config) as folder:
+            assert names_in(folder.path) == {CONFIG_FILE, LOCK_FILE}
+
+    def test_a_run_that_ended_while_another_came_in_is_not_overwritten(self, federation, monkeypatch):
+        config = federation.config()
+        take = run_folder.ProcessLock.take
+
+        def take_late(path):
+            (path.parent / RESULTS_FILE).write_text("{}")
+            return take(path)
+
+        monkeypatch.setattr(run_folder.ProcessLock, "take", take_late)
+        with pytest.raises(ConfigError, match="without the results of another run"):
+            RunFolder.open(config)
+        assert names_in(config.run.dir) == {RESULTS_FILE}
 
 
 class TestFinish:

@@ -56,6 +56,7 @@ ROUNDS = [
         epsilon=number / 2,
         num_sites=2,
         failures=0,
+        warnings=(),
         seconds=1.0,
     )
     for number in range(1, 5)

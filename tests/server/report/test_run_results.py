@@ -14,6 +14,7 @@ from server.results.document import AurocSource, PrivacyUnit, RunProvenance, Thr
 from server.results.evidence import Level
 from shared_model.data.lesions import Lesions
 from shared_model.errors import RoundError
+from tests.reference_prices import gaussian_epsilon
 from tests.scripted_federation import NUM_PATIENTS, SITES, SiteGrid
 
 PROVENANCE = RunProvenance(
@@ -113,11 +114,33 @@ class TestSites:
         assert [site.site for site in results.sites] == sorted(SITES)
         for site in results.sites:
             assert site.num_patients_declared == NUM_PATIENTS[site.site]
-            assert (site.epsilon, site.delta) == (2.0, 1e-4)
-            assert site.noise_multiplier == 1.0 + SITES.index(site.site)
+            assert site.delta == 1e-4
+            assert site.epsilon == pytest.approx(gaussian_epsilon(4, site.noise_multiplier, 1e-4), rel=1e-3)
             test = training.last.sites[site.site].test
             assert site.num_test_lesions == test.num_lesions == 20
             assert site.auroc == histogram_auroc(test).value
+
+    @pytest.mark.parametrize("mode", ["exact", "dp", "none"])
+    def test_figures_of_a_site_come_from_the_server_s_lesions_where_these_name_their_sites(self, federation, mode):
+        config = federation.config(f"evaluation.privacy={mode}")
+        training = train(config, SiteGrid())
+        lesions = Lesions.load(federation.holdout)
+        homes = np.array(["WFU", *["MGH", "ISMD"] * len(lesions)][: len(lesions)])
+        predictions = Predictions.from_lesions(lesions, training.last.metrics.scores, {"site": tuple(homes)})
+        sites = {site.site: site for site in results_of(training, config, predictions).sites}
+        assert (sites["WFU"].auroc, sites["WFU"].num_test_lesions) == (None, 1)
+        for name in ("MGH", "ISMD"):
+            rows = homes == name
+            assert sites[name].num_test_lesions == rows.sum() > 50
+            assert sites[name].auroc == pytest.approx(roc_auc_score(predictions.labels[rows], predictions.scores[rows]))
+
+    def test_a_server_s_lesions_of_unknown_sites_leave_the_histograms(self, federation):
+        config = federation.config("evaluation.privacy=dp", "evaluation.target_epsilon=100")
+        training = train(config, SiteGrid())
+        results = results_of(training, config, predictions_of(federation, training))
+        for site in results.sites:
+            assert site.auroc == histogram_auroc(training.last.sites[site.site].test).value
+            assert site.num_test_lesions is None
 
     def test_without_privacy_and_counts_there_is_little_to_say(self, federation):
         config = federation.config("privacy=off", "evaluation.privacy=none")

@@ -111,6 +111,8 @@ class TestTrainReply:
             "site": "MGH",
             "server_round": 2,
             "num_patients_declared": 120,
+            "witness": "",
+            "previous_witness": "",
             "privacy": {"epsilon": 1.5, "delta": 1e-4, "noise_multiplier": 3.0},
             "names": ["weight", "bias"],
         }

@@ -33,13 +33,16 @@ class LinearNetwork(nn.Module):
         return hidden.squeeze(1)
 
 
-class FixedLogits(nn.Module):
-    def __init__(self, logits):
-        super().__init__()
-        self.logits = torch.tensor(logits)
+class FirstColumn(nn.Module):
+    """Its logits stand in the first clinical column."""
 
     def forward(self, images, has_image, clinical):
-        return self.logits
+        return clinical[:, 0]
+
+
+class OtherShape(nn.Module):
+    def forward(self, images, has_image, clinical):
+        return clinical[:, :1]
 
 
 def lesions_of(num_lesions, shape=(4,), seed=0):
@@ -51,6 +54,11 @@ def lesions_of(num_lesions, shape=(4,), seed=0):
         labels=(torch.arange(num_lesions) % 2).float(),
         patients=torch.arange(num_lesions) // 2,
     )
+
+
+def lesions_with(logits):
+    lesions = lesions_of(len(logits))
+    return dataclasses.replace(lesions, clinical=torch.tensor(logits)[:, None].repeat(1, 2))
 
 
 @pytest.fixture
@@ -70,7 +78,7 @@ def test_scores_are_the_sigmoid_of_the_logits_in_float64(network):
 
 
 def test_far_logits_keep_their_order_in_float64():
-    scores = predict(FixedLogits([-80.0, 17.5, 18.0, 200.0]), lesions_of(4))
+    scores = predict(FirstColumn(), lesions_with([-80.0, 17.5, 18.0, 200.0]))
     assert np.all(np.diff(scores) > 0)
     assert scores[-1] == 1.0
 
@@ -81,13 +89,14 @@ def test_batches_are_bounded_and_change_no_score(network, monkeypatch):
     monkeypatch.setattr(scoring, "MAX_BATCH_VALUES", 5 * 4 + 3)
     network.batch_sizes.clear()
     np.testing.assert_allclose(predict(network, lesions), at_once, rtol=0, atol=1e-7)
-    assert network.batch_sizes == [5, 5, 5, 5, 3]
+    # Every pass has as many rows, whoever is there.
+    assert network.batch_sizes == [5] * 5
 
 
 def test_an_image_above_the_bound_goes_alone(network, monkeypatch):
     monkeypatch.setattr(scoring, "MAX_BATCH_VALUES", 1)
     predict(network, lesions_of(3))
-    assert network.batch_sizes == [1, 1, 1]
+    assert network.batch_sizes == [1] * 3
 
 
 def test_runs_in_evaluation_mode_without_gradients_and_restores_every_module(network):
@@ -127,12 +136,19 @@ def test_works_on_pixels():
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 def test_a_score_that_is_no_number_fails_the_round(broken):
     with pytest.raises(RoundError, match="finite scores, got 1 of 3"):
-        predict(FixedLogits([0.0, broken, 1.0]), lesions_of(3))
+        predict(FirstColumn(), lesions_with([0.0, broken, 1.0]))
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_no_number_has_a_fixed_place_where_one_is_named(broken):
+    scores = predict(FirstColumn(), lesions_with([0.0, broken, 1.0]), not_finite=0.25)
+    np.testing.assert_array_equal(scores[1], 0.25)
+    np.testing.assert_array_equal(scores[[0, 2]], predict(FirstColumn(), lesions_with([0.0, 1.0])))
 
 
 def test_logits_of_another_shape_are_an_error():
-    with pytest.raises(ValueError, match=r"logits of shape \(3,\), got \(3, 1\)"):
-        predict(FixedLogits([[0.0], [0.0], [0.0]]), lesions_of(3))
+    with pytest.raises(ValueError, match=r"logits of shape \(256,\), got \(256, 1\)"):
+        predict(OtherShape(), lesions_of(3))
 
 
 def score_histogram(network, lesions, num_bins):
@@ -140,8 +156,8 @@ def score_histogram(network, lesions, num_bins):
 
 
 def test_histogram_counts_the_scores_by_class():
-    lesions = dataclasses.replace(lesions_of(4), labels=torch.tensor([0.0, 1.0, 1.0, 0.0]))
-    histogram = score_histogram(FixedLogits([-5.0, 5.0, -0.1, 0.1]), lesions, 4)
+    lesions = dataclasses.replace(lesions_with([-5.0, 5.0, -0.1, 0.1]), labels=torch.tensor([0.0, 1.0, 1.0, 0.0]))
+    histogram = score_histogram(FirstColumn(), lesions, 4)
     assert histogram.negatives.tolist() == [1, 0, 1, 0]
     assert histogram.positives.tolist() == [0, 1, 0, 1]
 

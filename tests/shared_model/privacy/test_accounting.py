@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.optimize import brentq
 
-from shared_model.privacy.accounting import coarse_epsilon, epsilon, merge
+from shared_model.privacy.accounting import coarse_epsilon, epsilon, gaussian_mu, merge
 from shared_model.privacy.cross_check import epsilon_rdp
 from tests.privacy_examples import make_mechanism
 
@@ -145,3 +145,40 @@ def test_the_coarse_price_is_a_little_too_high(noise_multiplier, sampling_rate, 
 def test_delta_must_be_a_probability(price, sampling_rate):
     with pytest.raises(ValueError, match=r"Expected delta=1.0 in \(0, 1\)"):
         price(make_mechanism(1.0, sampling_rate), 1.0)
+
+
+def delta_of_gdp(mu, epsilon):
+    """Dong, Roth and Su 2022, Corollary 2.13, with 50 digits."""
+    with mpmath.workdps(50):
+        mu, epsilon = mpmath.mpf(mu), mpmath.mpf(epsilon)
+        return float(
+            mpmath.ncdf(-epsilon / mu + mu / 2) - mpmath.exp(epsilon) * mpmath.ncdf(-epsilon / mu - mu / 2),
+        )
+
+
+@pytest.mark.parametrize("delta", [1e-3, 1e-4, 1e-6])
+@pytest.mark.parametrize(
+    "parts", [[(2.429, 20)], [(9.681, 20), (31.0, 3)], [(0.7, 1)], [(3.0, 10), (4.55, 20), (80.0, 1)]]
+)
+def test_mu_gives_the_epsilon_of_record(parts, delta):
+    mechanisms = [make_mechanism(noise_multiplier=noise, sampling_rate=1.0, num_steps=count) for noise, count in parts]
+    mu = gaussian_mu(mechanisms)
+    by_mu = brentq(lambda value: delta_of_gdp(mu, value) - delta, 0, 100, xtol=1e-10)
+    assert by_mu == pytest.approx(epsilon(mechanisms, delta), abs=1e-6)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 100), st.integers(1, 50)), min_size=1, max_size=6))
+def test_mu_is_rounded_up_from_the_sum_of_precisions(parts):
+    mechanisms = [make_mechanism(noise_multiplier=noise, sampling_rate=1.0, num_steps=count) for noise, count in parts]
+    with mpmath.workdps(50):
+        exact = mpmath.sqrt(mpmath.fsum(count / mpmath.mpf(noise) ** 2 for noise, count in parts))
+        assert exact <= gaussian_mu(mechanisms) <= exact * (1 + mpmath.mpf("1e-11"))
+
+
+def test_mu_is_none_for_sampled_patients_and_0_for_nothing():
+    whole = make_mechanism(noise_multiplier=2.0, sampling_rate=1.0, num_steps=4)
+    sampled = make_mechanism(noise_multiplier=2.0, sampling_rate=0.5, num_steps=4)
+    assert gaussian_mu(whole) == pytest.approx(1.0)
+    assert gaussian_mu(sampled) is None
+    assert gaussian_mu([whole, sampled]) is None
+    assert gaussian_mu([]) == 0.0

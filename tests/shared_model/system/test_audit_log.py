@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared_model.errors import ConfigError
 from shared_model.system import audit_log as audit_log_module
-from shared_model.system.audit_log import AuditLog, head, verify
+from shared_model.system.audit_log import AuditLog, head, read, verify
 from shared_model.system.hash_chain import FIRST_PREVIOUS
 
 FACTS = st.dictionaries(
@@ -206,3 +206,23 @@ def test_a_log_of_an_earlier_version_goes_on(path):
     AuditLog(path).record("made")
     assert verify(path) == 4
     assert path.read_bytes().startswith(earlier)
+
+
+def test_lines_are_read_as_they_were_recorded(path):
+    assert read(path) == ()
+    for number in range(3):
+        AuditLog(path).record("made", n=number, text="x", share=0.5, nothing=None)
+    lines = read(path)
+    assert [(line.sequence, line.event) for line in lines] == [(1, "made"), (2, "made"), (3, "made")]
+    assert [dict(line.facts) for line in lines] == [
+        {"n": number, "text": "x", "share": 0.5, "nothing": None} for number in range(3)
+    ]
+    assert all(line.time.tzinfo is not None for line in lines)
+    assert [line.time.isoformat(timespec="milliseconds") for line in lines] == [line["time"] for line in lines_of(path)]
+
+
+def test_a_log_that_was_changed_is_not_read(path):
+    AuditLog(path).record("made", n=1)
+    path.write_bytes(path.read_bytes().replace(b'"n": 1', b'"n": 2'))
+    with pytest.raises(ConfigError, match=r"Expected line 1 of .* as it was written"):
+        read(path)

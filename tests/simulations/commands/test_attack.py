@@ -4,7 +4,8 @@ import json
 import pytest
 
 from client.training.gradient_methods import GradientMethod
-from simulations.attacks import membership
+from shared_model.privacy.one_run_bound import OneRunAudit, least_epsilon
+from simulations.attacks import membership, one_run
 from simulations.attacks.faults import Fault
 from simulations.attacks.membership import Audit, Bound
 from simulations.commands.app import main
@@ -64,6 +65,10 @@ def test_the_table_shows_the_closest_delta(monkeypatch, capsys):
         ["membership", "--trials", "3"],
         ["membership", "--epsilon", "0"],
         ["membership", "--epsilon", "inf"],
+        ["one-run", "--canaries", "2"],
+        ["one-run", "--epsilon", "0"],
+        ["one-run", "--delta", "1"],
+        ["one-run", "--delta", "x"],
         ["inversion"],
         ["inversion", "--out", "pictures.jpg"],
         ["inversion", "--out", "pictures.png", "--images", "0"],
@@ -88,3 +93,40 @@ def test_bounds_that_cannot_be_written_are_an_error_in_one_line(monkeypatch, cap
     assert run_membership(monkeypatch, [STANDS], "--out", str(tmp_path / "file" / "bounds.json")) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: Expected to read and write what the command needs: ")
+
+
+@pytest.mark.parametrize(("claimed", "status", "word"), [(8.0, 0, "stands"), (2.0, 1, "BROKEN")])
+def test_one_run_fails_where_the_bound_exceeds_the_claim(monkeypatch, capsys, tmp_path, claimed, status, word):
+    asked = {}
+    found = OneRunAudit(
+        claimed_epsilon=claimed,
+        delta=1e-4,
+        confidence=0.95,
+        num_canaries=300,
+        num_guesses=100,
+        num_right=94,
+        least_epsilon=least_epsilon(94, 1e-4, num_guesses=100, num_canaries=300),
+        num_rounds=20,
+        noise_multiplier=2.4,
+        seed=7,
+        fault="none",
+        source="a" * 64,
+    )
+    monkeypatch.setattr(one_run, "audit_in_one_run", lambda **arguments: asked.update(arguments) or found)
+    out = tmp_path / "audit.json"
+    flags = ("--epsilon", "3", "--delta", "1e-5", "--seed", "7", "--canaries", "300", "--out", str(out))
+    assert main(["attack", "one-run", *flags]) == status
+    del asked["progress"]
+    assert asked == {"target_epsilon": 3.0, "delta": 1e-5, "seed": 7, "num_canaries": 300}
+    said = capsys.readouterr()
+    row = next(line for line in said.out.splitlines() if word in line)
+    assert [cell.strip() for cell in row.split("│")[1:6]] == ["300", "100", "94", "2.02", f"{claimed:.2f}"]
+    assert ("error: Expected epsilon of at most 2.00, as claimed: the guesses prove 2.02" in said.err) == bool(status)
+    assert OneRunAudit.load(out) == found
+
+
+def test_one_run_is_a_command_of_its_own(capsys):
+    assert main(["attack", "one-run", "--canaries", "9", "--epsilon", "8"]) == 0
+    assert "stands" in capsys.readouterr().out
+    assert main(["attack", "one-run", "--canaries", "400"]) == 1
+    assert "Expected canaries=400 in [3, 320]" in capsys.readouterr().err

@@ -20,6 +20,7 @@ def config():
 def test_counts_of_every_role_and_of_rows_left_out(config):
     prepared = PreparedFederation(
         config=config,
+        roster=None,
         table=SimpleNamespace(rejects=range(3), excluded=range(5)),
         num_lesions={Role.TRAIN: 60, Role.VALIDATION: 0, Role.TEST: 31, Role.PUBLIC: 12},
         num_patients={Role.TRAIN: 30, Role.VALIDATION: 0, Role.TEST: 16, Role.PUBLIC: 7},

@@ -1,5 +1,6 @@
 """Preparing a federation: what it refuses, before any training, and what it writes."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from client.data.splits import Role
-from client.data.tables.site_table import read_roster
+from client.data.tables.site_table import read_roster, site_table
 from server.evaluation.predictions import read_attributes
 from shared_model.config.composition import compose
 from shared_model.data.lesions import Lesions
@@ -132,12 +133,26 @@ class TestWrites:
         run("model.hidden_width=8")
         assert {path: path.stat().st_mtime_ns for path in (clinical_phantom.cache / "simulated").iterdir()} == files
 
-    def test_no_roster_for_hospitals_and_one_for_a_partition(self, run, clinical_phantom):
-        assert run().config.data.roster == "sites.csv"
+    @pytest.mark.parametrize("overrides", [[], ["federation.partition=iid", "federation.sites=[A,B]"]], ids=" ".join)
+    def test_a_roster_in_which_public_patients_belong_to_nobody(self, run, clinical_phantom, overrides):
+        prepared = run(*overrides)
+        roster, sites = read_roster(prepared.config.data), prepared.config.federation.sites
+        everybody = pd.read_csv(clinical_phantom.root / "sites.csv")["patient_id"]
+        assert set(roster) < set(everybody)
+        assert len(set(everybody) - set(roster)) == prepared.num_patients[Role.PUBLIC] > 0
+        assert set(roster.values()) == set(sites)
+        seen = [site_table(prepared.config, site).frame["patient_id"] for site in sites]
+        assert sum(patients.nunique() for patients in seen) == len(roster)
+
+    def test_a_roster_with_the_public_patients_for_studies(self, run, clinical_phantom):
+        assert run().roster == "sites.csv"
         prepared = run("federation.partition=iid", "federation.sites=[A,B,C,D]")
-        roster = read_roster(prepared.config.data)
-        assert set(roster) == set(pd.read_csv(clinical_phantom.root / "sites.csv")["patient_id"])
-        assert set(roster.values()) == {"A", "B", "C", "D"}
+        whole = read_roster(dataclasses.replace(prepared.config.data, roster=prepared.roster))
+        assert set(whole) == set(pd.read_csv(clinical_phantom.root / "sites.csv")["patient_id"])
+        assert set(whole.values()) == {"A", "B", "C", "D"}
+
+    def test_no_roster_where_nobody_is_public(self, run):
+        assert run("data.public_fraction=0", "data.validation_fraction=0.3").config.data.roster == "sites.csv"
 
     def test_one_site_without_a_roster_holds_everybody(self, run, tmp_path):
         prepared = run("data.roster=null", "federation.sites=[ONE]", "federation.min_sites=1")
@@ -182,7 +197,7 @@ class TestAPartitionThatLeavesASiteUnableToTrain:
         partitions.num_bad = 2
         prepared = run("federation.partition=iid")
         assert len(partitions) == 3
-        assert read_roster(prepared.config.data) == partitions[2]
+        assert read_roster(dataclasses.replace(prepared.config.data, roster=prepared.roster)) == partitions[2]
         assert partitions[1] != partitions[2]
 
     def test_is_an_error_when_there_is_no_other(self, run, partitions):

@@ -34,11 +34,13 @@ RELEASE = Reserved(
 @pytest.fixture
 def site(tmp_path):
     def make(name, *, count=0, patients=("P", "Q"), **changes):
-        ledger = Ledger(tmp_path / name / "ledger.sqlite")
+        path = tmp_path / name / "ledger.sqlite"
+        ledger = Ledger(path) if path.exists() else Ledger.create(path)
         cohort = ledger.cohort(patients)
         for number in range(count):
-            release = dataclasses.replace(RELEASE, request=str(number), cohort=cohort.fingerprint, **changes)
-            ledger.commit(ledger.reserve(release, cohort, Limits(max_epsilon=None, max_delta=1e-3)), b"reply")
+            release = dataclasses.replace(RELEASE, request=f"{patients} {number}", cohort=cohort.fingerprint, **changes)
+            limits = Limits(max_epsilon=None, max_delta=1e-3)
+            ledger.commit(ledger.reserve(release, cohort, limits, reply_bytes=100), b"reply")
         return ledger.path
 
     return make
@@ -158,3 +160,8 @@ def test_site_that_cannot_name_its_files(name, site, tmp_path):
 def test_no_site(tmp_path):
     with pytest.raises(ValueError, match="at least one site"):
         write_privacy_reports({}, tmp_path / "out")
+
+
+def test_the_page_says_what_it_does_not_cover_before_any_figure(site, written):
+    _, html = written({"A": site("A", count=1)})
+    assert html.index("does not cover exact histograms, time") < html.index('class="figure"')

@@ -177,6 +177,5 @@ def test_one_site_is_no_federation_to_study(data):
 
 
 def test_data_without_a_roster_are_no_federation_to_study(data):
-    config = dataclasses.replace(data.config, data=dataclasses.replace(data.config.data, roster=None))
     with pytest.raises(ConfigError, match=r"and data\.roster, for a study"):
-        StudyData.from_prepared(dataclasses.replace(data.prepared, config=config))
+        StudyData.from_prepared(dataclasses.replace(data.prepared, roster=None))

@@ -7,16 +7,16 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from client.data.dataset import load_lesions
 from client.data.splits import Role
 from server.evaluation.predictions import Predictions, read_attributes
 from shared_model.data.lesions import Lesions
+from simulations.patient_roles import lesions_by_role
 from simulations.studies.tabular_baseline import LOGISTIC, MAJORITY, tabular_baselines
 
 
 @pytest.fixture(scope="module")
 def lesions(data):
-    return load_lesions(data.prepared.table, data.config)[0]
+    return lesions_by_role(data.prepared.table, data.config)[0]
 
 
 @pytest.fixture(scope="module")

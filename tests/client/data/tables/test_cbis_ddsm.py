@@ -3,9 +3,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from client.data.tables.cbis_ddsm import read_cbis_ddsm
 from client.data.tables.cbis_ddsm_files import index_subjects
+from client.identifiers import folded_or_none
 from shared_model.errors import TableError
 from shared_model.vocabulary import LesionType
 from tests.real_data import CBIS_DDSM
@@ -230,9 +233,15 @@ def test_boxes_are_joined_by_lesion(tmp_path):
     assert table.frame[header[1:]].iloc[0].tolist() == [1, 2, 3, 4]
     assert table.frame[header[1:]].iloc[1].isna().all()
     assert table.rejects["reason"].tolist() == ["Expected roi_w='0' to be a whole number >= 1."]
-    write_table(root / "mass_roi_boxes.csv", header, [dict(zip(header, boxes[0], strict=True))] * 2)
-    with pytest.raises(TableError, match=r"Expected lesion_key='Mass-.*' once in mass_roi_boxes\.csv"):
-        read_cbis_ddsm(root, lesion_types=MASS, needs_image=False)
+    # Given twice, a box is one; two different ones are that lesion's problem and nobody else's.
+    other = [boxes[0][0], 9, 9, 9, 9]
+    rows = [dict(zip(header, box, strict=True)) for box in (boxes[0], boxes[0])]
+    write_table(root / "mass_roi_boxes.csv", header, rows)
+    assert len(read_cbis_ddsm(root, lesion_types=MASS, needs_image=False).frame) == 3
+    write_table(root / "mass_roi_boxes.csv", header, [*rows, dict(zip(header, other, strict=True))])
+    table = read_cbis_ddsm(root, lesion_types=MASS, needs_image=False)
+    assert table.frame["patient_id"].tolist() == ["P_00002", "P_00003"]
+    assert table.rejects["reason"].tolist() == ["Expected one box for the lesion, got several."]
     write_table(root / "mass_roi_boxes.csv", header[:4], [])
     with pytest.raises(TableError, match=r"Expected mass_roi_boxes\.csv to have column roi_h"):
         read_cbis_ddsm(root, lesion_types=MASS, needs_image=False)
@@ -310,3 +319,57 @@ def test_calcifications_without_images_do_not_free_the_test_patients(real):
     table = read_cbis_ddsm(real, lesion_types=BOTH, needs_image=True)
     assert table.excluded["patient_id"].nunique() == 31
     assert set(table.rejects["reason"]) == {"no image file"}
+
+
+CASES = st.builds(
+    lambda patient, side, number, path, label, split: (
+        split,
+        case(
+            patient, side=side, number=number, split=split, pathology=label,
+            **({} if path is None else {"image file path": path}),
+        ),
+    ),
+    st.sampled_from(["P_00001", "P_00002", "p_2", "P_00003", "", "unknown"]),
+    st.sampled_from(["LEFT", "LEFT", "RIGHT", "LEFT_CC"]),
+    st.sampled_from(["1", "1", "2", "x"]),
+    st.sampled_from([None, None, None, "CBIS-DDSM/1/2/3.dcm", "../3.dcm", "Mass-Training_P_00001_LEFT_CC/1/2/3.dcm"]),
+    st.sampled_from(["MALIGNANT", "BENIGN", "?"]),
+    st.sampled_from(["Training", "Training", "Test"]),
+)  # fmt: skip
+BOXES = st.lists(
+    st.tuples(
+        st.sampled_from([f"{SUBJECT}_1", f"{SUBJECT}_2", "Mass-Training_P_00002_LEFT_CC_1"]), st.sampled_from("123²")
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=60)
+@given(cases=st.lists(CASES, min_size=2, max_size=8), boxes=BOXES)
+def test_nobodys_rows_change_with_another_patient(tmp_path_factory, cases, boxes):
+    """Removing all rows of one patient leaves the rows of every other as they were, files and boxes included."""
+    root = tmp_path_factory.mktemp("data")
+    for patient in ("P_00001", "P_00002"):
+        subject = f"Mass-Training_{patient}_LEFT_CC"
+        touch(root / "CBIS-DDSM" / subject / "1.0" / "1.1" / "1-1.dcm", root / f"{subject}_1" / "2.0" / "2.1" / "1.dcm")
+    write_table(
+        root / "mass_roi_boxes.csv",
+        ["lesion_key", "roi_x", "roi_y", "roi_w", "roi_h"],
+        [{"lesion_key": key, "roi_x": x, "roi_y": 1, "roi_w": 1, "roi_h": 1} for key, x in boxes],
+    )
+
+    def rows_by_patient(kept):
+        write_tables(
+            root,
+            mass_train=[row for split, row in kept if split == "Training"],
+            mass_test=[row for split, row in kept if split == "Test"],
+        )
+        frame = read_cbis_ddsm(root, lesion_types=MASS, needs_image=True).frame
+        return {
+            folded_or_none(name): part.astype(str).to_numpy().tolist() for name, part in frame.groupby("patient_id")
+        }
+
+    whole = rows_by_patient(cases)
+    for gone in {folded_or_none(row["patient_id"]) for _, row in cases}:
+        rest = rows_by_patient([c for c in cases if folded_or_none(c[1]["patient_id"]) != gone])
+        assert rest == {patient: rows for patient, rows in whole.items() if patient != gone}

@@ -43,6 +43,28 @@ class TestIndex:
         assert {subject: len(files.paths) for subject, files in index.items()} == {"Mass-A": 2, "Mass-B": 2}
         assert len(listed) == len(set(listed)) == 2 + 2 * 3
 
+    def test_a_row_that_names_the_folder_of_all_hides_nothing(self, tmp_path):
+        """``CBIS-DDSM/Mass-A/...`` in a path cell makes ``CBIS-DDSM`` a subject."""
+        touch(*(tmp_path / "CBIS-DDSM" / subject / "1" / "1.dcm" for subject in SUBJECTS))
+        plain, named = index_subjects(tmp_path, SUBJECTS), index_subjects(tmp_path, SUBJECTS | {"CBIS-DDSM"})
+        assert {subject: named[subject] for subject in SUBJECTS} == plain
+
+    def test_a_folder_that_cannot_be_listed_is_its_subjects_problem(self, tmp_path, monkeypatch):
+        touch(*(tmp_path / subject / "1" / "1.dcm" for subject in SUBJECTS))
+        scandir = os.scandir
+
+        def fails(path):
+            if str(path).endswith("Mass-A/1"):
+                raise PermissionError(13, "Permission denied")
+            return scandir(path)
+
+        monkeypatch.setattr(cbis_ddsm_files.os, "scandir", fails)
+        index = index_subjects(tmp_path, SUBJECTS)
+        assert [index[subject].is_unreadable for subject in ("Mass-A", "Mass-B")] == [True, False]
+        with pytest.raises(TableError, match="image folder cannot be listed"):
+            select_files(PurePosixPath("Mass-A/1/1/1.dcm"), index)
+        assert len(select_files(PurePosixPath("Mass-B/1/1/1.dcm"), index)) == 1
+
     def test_a_link_out_of_the_root_is_not_followed_and_marks_the_subject(self, tmp_path):
         root, outside = tmp_path / "root", tmp_path / "outside"
         touch(outside / "secret.dcm", root / "Mass-A" / "a.dcm")

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.data.tables.cells import BOX_COLUMNS
+from client.data.tables.lesion_schema import LESION_SCHEMA
 from client.data.tables.lesion_table import (
-    LESION_SCHEMA,
     REJECT_COLUMNS,
     LesionTable,
     build_lesion_table,
@@ -63,12 +63,25 @@ def test_first_of_identical_lesions_stays(row):
     assert table.rejects[["row", "reason"]].to_numpy().tolist() == [[2, "duplicate lesion"]]
 
 
-@pytest.mark.parametrize("changes", [{"patient_id": "P_9"}, {"patient_id": "P_1", "clinical": {"pathology": "BENIGN"}}])
-def test_contradicting_duplicates_all_go(row, changes):
-    table = build_lesion_table([row(1), row(2, lesion_id="L_1", **changes), row(3)])
-    assert list(table.frame["lesion_id"]) == ["L_3"]
+@pytest.mark.parametrize("patient", ["P_1", "p_1", "P_0001"])
+def test_duplicates_of_a_patient_that_contradict_each_other_all_go(row, patient):
+    changes = {"patient_id": patient, "clinical": {"pathology": "BENIGN"}}
+    table = build_lesion_table([row(1), row(2, lesion_id="L_1", **changes), row(3), row(4, patient_id=patient)])
+    assert list(table.frame["lesion_id"]) == ["L_3", "L_4"]
     assert list(table.rejects["row"]) == [1, 2]
-    assert table.rejects["reason"].str.startswith("duplicate lesion with another").all()
+    assert (table.rejects["reason"] == "duplicate lesion with another outcome").all()
+
+
+def test_a_lesion_of_two_patients_is_one_of_each_and_listed(row):
+    """Were it rejected, adding a patient would remove another's lesion: removing her would show in the sum."""
+    table = build_lesion_table([row(1), row(2, lesion_id="L_1", clinical={"pathology": "BENIGN"}), row(3)])
+    assert list(zip(table.frame["patient_id"], table.frame["lesion_id"], strict=True)) == [
+        ("P_1", "L_1"), ("P_2", "L_1"), ("P_3", "L_3"),
+    ]  # fmt: skip
+    assert len(table.rejects) == 0
+    assert table.contested == {"L_1"}
+    # Two spellings of one patient's identifier are no dispute.
+    assert build_lesion_table([row(1), row(2, patient_id="p_01", lesion_id="L_1")]).contested == frozenset()
 
 
 @pytest.mark.parametrize("problem", [None, "no image file"])
@@ -107,7 +120,7 @@ def test_every_row_ends_in_exactly_one_place_and_no_patient_on_two_sides(row, ce
         ({"breast_density": ["9", "1"]}, "values of breast_density"),
         ({"mass_shape": ["OVAL-ROUND", None]}, "values of mass_shape"),
         ({"patient_id": ["P", "P"], "split": ["train", "test"]}, "one split per patient"),
-        ({"lesion_id": ["L", "L"]}, "duplicate"),
+        ({"patient_id": ["P", "P"], "lesion_id": ["L", "L"]}, "not unique"),
         ({"roi_x": [1, None]}, "box whole or absent"),
         ({"lesion_paths": [["a"], ()]}, "_is_path_tuple"),
     ],

@@ -7,7 +7,7 @@ import pytest
 
 from client.data.tables.site_table import read_roster, restrict, site_table
 from shared_model.config.composition import compose
-from shared_model.errors import CohortError, ConfigError, TableError
+from shared_model.errors import ConfigError, TableError
 from tests.real_data import needs_cbis_ddsm
 
 
@@ -39,14 +39,32 @@ class TestRoster:
         table = site_table(self.with_roster(config, hospital, text), "HOME")
         assert set(table.frame["patient_id"]) == set(ids[:5])
 
-    def test_site_without_patients(self, config, hospital):
-        changed = self.with_roster(config, hospital, "patient_id,site\nX,AWAY\n")
-        with pytest.raises(CohortError, match="patients of site HOME"):
-            site_table(changed, "HOME")
+    def test_a_site_without_patients_is_empty_and_no_error(self, config, hospital):
+        """A request must not fail for what the data hold; preflight judges them."""
+        table = site_table(self.with_roster(config, hospital, "patient_id,site\nX,AWAY\n"), "HOME")
+        assert len(table.frame) == len(table.rejects) == len(table.excluded) == 0
 
     def test_patient_of_two_sites(self, config, hospital):
         changed = self.with_roster(config, hospital, "patient_id,site\nX,HOME\nX,AWAY\n")
         with pytest.raises(TableError, match="one site for every patient"):
+            read_roster(changed.data)
+
+    @pytest.mark.parametrize("other", ["X", "x", " X\u200b"])
+    def test_a_patient_of_two_sites_is_nobodys_at_a_request(self, config, hospital, other):
+        """An error would tell that there is one."""
+        ids = pd.read_csv(hospital.manifest)["patient_id"].unique()
+        text = "patient_id,site\n" + "".join(f"{patient},HOME\n" for patient in ids)
+        whole = site_table(self.with_roster(config, hospital, text), "HOME")
+        table = site_table(self.with_roster(config, hospital, f"{text}X,HOME\n{other},AWAY\n"), "HOME")
+        assert table.frame.equals(whole.frame)
+        table = site_table(self.with_roster(config, hospital, f"{text}{ids[0].lower()},AWAY\n"), "HOME")
+        assert set(table.frame["patient_id"]) == set(ids[1:])
+
+    def test_a_row_of_another_length_names_nobody(self, config, hospital):
+        ids = pd.read_csv(hospital.manifest)["patient_id"].unique()
+        changed = self.with_roster(config, hospital, f"patient_id,site\n{ids[0]},HOME\n{ids[1]}\n{ids[2]},HOME\n")
+        assert set(site_table(changed, "HOME").frame["patient_id"]) == {ids[0], ids[2]}
+        with pytest.raises(TableError, match=r"Row 2 of roster\.csv: Expected 2 cells in the row, got 1\."):
             read_roster(changed.data)
 
     def test_roster_without_site_column(self, config, hospital):

@@ -19,6 +19,7 @@ RUN = {
     "target_epsilon": 8.0,
     "delta": 1e-4,
     "epsilon": 1.23401,
+    "mu": 0.866,
 }
 COHORT = {
     "cohort": "c" * 12,
@@ -28,6 +29,7 @@ COHORT = {
     "is_noise_secret": True,
     "own_epsilon": 1.23401,
     "epsilon": 1.23401,
+    "mu": 0.866,
     "attack_success": 0.7712,
     "epsilon_second": 1.234,
     "epsilon_renyi": 1.5,
@@ -47,6 +49,7 @@ REPORT = {
     "is_over_cap": False,
     "epsilon": 1.23401,
     "attack_success": 0.7712,
+    "mu": 0.866,
     "is_noise_secret": True,
     "clock_went_back": False,
 }

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import re
 import sqlite3
 from datetime import datetime
@@ -13,17 +14,20 @@ import pytest
 import yaml
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
 from dp_accounting.pld import PLDAccountant
+from scipy.optimize import brentq
 
 from client.privacy.ledger import Ledger
 from client.privacy.ledger_database import read_history
-from client.privacy.ledger_entries import Purpose, Reserved, Unprotected
+from client.privacy.ledger_entries import Purpose, Reserved, Retired, Unprotected
 from client.privacy.ledger_history import Limits
+from client.privacy.ledger_store import LedgerStore
 from client.privacy.policy import OPEN_POLICY
 from client.privacy.report.figures import report_on
 from client.privacy.report.formats import to_json
 from client.privacy.report.web_page import to_html
 from shared_model.config.choices import NoiseSource
 from shared_model.privacy.mechanism import Mechanism
+from shared_model.system.audit_log import AuditLog
 from simulations.commands.app import main
 
 CANARY = "ZQXCANARYQXZ"
@@ -50,7 +54,7 @@ def release(ledger, *, run="a" * 64, count=1, patients=PATIENTS, answered=True, 
             noise=NoiseSource.SECURE,
         )
         asked = dataclasses.replace(asked, **changes)
-        reservation = ledger.reserve(asked, cohort, NO_LIMIT)
+        reservation = ledger.reserve(asked, cohort, NO_LIMIT, reply_bytes=100)
         if answered:
             ledger.commit(reservation, b"reply")
 
@@ -84,7 +88,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def ledger(path):
-    return Ledger(path)
+    return Ledger.create(path)
 
 
 def site_file(path, *, max_epsilon=None):
@@ -201,7 +205,7 @@ def test_head_of_an_earlier_report_must_be_in_the_chain(ledger, path, tmp_path):
     assert main(["site", "privacy-report", f"--site={site_file(path)}", f"--expect-head={head}"]) == 0
     for other in path.parent.iterdir():
         other.unlink()
-    release(Ledger(path), count=2)
+    release(Ledger.create(path), count=2)
     code, html, _, _ = run_report(path, tmp_path, f"--expect-head={head}")
     assert code == 1
     assert "NOT VERIFIED" in html
@@ -290,7 +294,7 @@ def test_printed_epsilon_is_never_below_the_true_one(ledger, path, tmp_path, cap
 def test_clock_that_went_back_is_flagged(ledger, path, monkeypatch):
     release(ledger)
     assert not report_on(path).clock_went_back
-    monkeypatch.setattr("client.privacy.ledger.datetime", PastClock)
+    monkeypatch.setattr("client.privacy.ledger_store.datetime", PastClock)
     release(ledger, run="b" * 64)
     assert report_on(path).clock_went_back
 
@@ -343,3 +347,178 @@ def test_files_do_not_name_folders_of_the_site(ledger, path, tmp_path):
     found = report_on(path)
     assert found.problem
     assert str(tmp_path) not in to_html(found) + to_json(found)
+
+
+def gaussian_epsilon(mu, delta):
+    """Dong, Roth and Su 2022, Corollary 2.13, inverted: the epsilon at which mu-GDP has this delta."""
+    phi = NormalDist().cdf
+    return brentq(lambda eps: phi(mu / 2 - eps / mu) - math.exp(eps) * phi(-mu / 2 - eps / mu) - delta, 0, 100)
+
+
+def test_mu_of_whole_cohort_plans_gives_the_epsilon_of_record(ledger, path, tmp_path, capsys):
+    release(ledger, count=3)
+    release(ledger, run="b" * 64, count=2, mechanism=dataclasses.replace(STEP, noise_multiplier=4.0))
+    _, html, text, _ = run_report(path, tmp_path)
+    found = json.loads(text)
+    first, second = found["cohorts"][0]["runs"]
+    assert first["mu"] == pytest.approx(math.sqrt(3) / 2.431)
+    assert second["mu"] == pytest.approx(math.sqrt(2) / 4)
+    assert found["mu"] == found["cohorts"][0]["mu"] == pytest.approx(math.sqrt(3 / 2.431**2 + 2 / 16))
+    for priced in (first, second, found["cohorts"][0]):
+        assert gaussian_epsilon(priced["mu"], 1e-4) == pytest.approx(priced["epsilon"], abs=1e-6)
+    printed = capsys.readouterr().out
+    for shown in ("0.72", "0.36"):
+        assert shown in html
+        assert shown in printed
+    assert "mu 0.80" in html
+
+
+def test_mu_is_null_where_patients_are_sampled(ledger, path, tmp_path):
+    release(ledger)
+    release(ledger, run="b" * 64, mechanism=SAMPLED)
+    _, html, text, _ = run_report(path, tmp_path)
+    found = json.loads(text)
+    assert [run["mu"] for run in found["cohorts"][0]["runs"]] == [pytest.approx(1 / 2.431), None]
+    assert found["mu"] is None
+    assert found["cohorts"][0]["mu"] is None
+    assert "curve around mu" not in html
+
+
+def test_a_runs_price_and_the_patients_total_are_two_columns(ledger, path, tmp_path, capsys):
+    release(ledger, count=3)
+    release(ledger, run="b" * 64, count=1)
+    _, html, text, _ = run_report(path, tmp_path)
+    (cohort,) = json.loads(text)["cohorts"]
+    assert cohort["runs"][1]["epsilon"] == pytest.approx(independent_epsilon([STEP], 1e-4), rel=2e-3)
+    assert cohort["epsilon"] == pytest.approx(independent_epsilon([STEP] * 4, 1e-4), rel=2e-3)
+    assert "<th>Epsilon of this run alone</th>" in html
+    assert "<th>Patients' total epsilon, all runs, at delta 0.0001</th>" in html
+    header = next(line for line in capsys.readouterr().out.splitlines() if "patients" in line and "run" in line)
+    assert "this run" in header
+    assert "all runs" in header
+
+
+def test_a_runs_price_is_that_of_all_its_releases_whoever_took_part(ledger, path):
+    """A patient who leaves during a run begins a new cohort; the coordinator is told one price."""
+    release(ledger, count=2)
+    release(ledger, count=2, patients=PATIENTS[1:])
+    first, second = report_on(path).cohorts
+    assert first.runs[0].epsilon == second.runs[0].epsilon
+    assert first.runs[0].epsilon == pytest.approx(independent_epsilon([STEP] * 4, 1e-4), rel=2e-3)
+    assert (first.runs[0].num_releases, second.runs[0].num_releases) == (2, 2)
+
+
+def test_nobody_is_over_the_cap_for_what_others_spent(ledger, path):
+    """Three cohorts in a chain: each patient took part in two of three runs at most."""
+    release(ledger, count=2, patients=PATIENTS[:20])
+    release(ledger, run="b" * 64, count=2, patients=PATIENTS[10:])
+    release(ledger, run="c" * 64, count=2, patients=PATIENTS[20:])
+    two = independent_epsilon([STEP] * 4, 1e-4)
+    found = report_on(path, limits=Limits(max_epsilon=two * 1.01, max_delta=1e-4))
+    assert [cohort.epsilon for cohort in found.cohorts] == pytest.approx([two] * 3, rel=2e-3)
+    assert not found.is_over_cap
+    assert report_on(path, limits=Limits(max_epsilon=two * 0.99, max_delta=1e-4)).is_over_cap
+
+
+def test_what_is_counted_beside_the_releases(ledger, path, tmp_path, capsys):
+    release(ledger, count=2)
+    release(ledger, run="b" * 64, count=3, answered=False)
+    for patient in PATIENTS[:2]:
+        assert ledger.forget(patient)
+    code, html, text, _ = run_report(path, tmp_path)
+    found = json.loads(text)
+    assert code == 0
+    assert (found["num_unanswered"], found["num_forgotten"], found["successor"]) == (3, 2, None)
+    assert found["cohorts"][0]["num_patients"] == 30
+    printed = capsys.readouterr().out
+    for output in (html, printed):
+        assert "2 patients take part no longer; what they have spent stays spent" in output
+    assert "3 reservations never got a reply" in html
+    assert "Reservations without a reply: 3" in printed
+
+
+def test_patients_without_budget_are_those_whom_the_next_release_leaves_out(ledger, path, tmp_path):
+    release(ledger, count=2, patients=PATIENTS[:12])
+    release(ledger, run="b" * 64, count=2)
+    cap = independent_epsilon([STEP] * 4, 1e-4) * 1.01
+    ledger.forget(PATIENTS[0])
+    found = report_on(path, limits=Limits(max_epsilon=cap, max_delta=1e-4))
+    assert found.num_without_budget == 11
+    _, html, text, _ = run_report(path, tmp_path, max_epsilon=cap)
+    assert json.loads(text)["num_without_budget"] == 11
+    assert "For 11 patients too little is left" in html
+    assert report_on(path, limits=Limits(max_epsilon=2 * cap, max_delta=1e-4)).num_without_budget == 0
+
+
+def test_a_retired_ledger_says_where_it_went(ledger, path, tmp_path, capsys):
+    release(ledger)
+    with LedgerStore(path).transaction() as transaction:
+        transaction.append(Retired(successor="the <new> machine"))
+    code, html, text, _ = run_report(path, tmp_path)
+    assert code == 0
+    assert json.loads(text)["successor"] == "the <new> machine"
+    assert "This copy is retired: the ledger went on to the &lt;new&gt; machine." in html
+    assert "This copy is retired: the ledger went on to the <new> machine." in capsys.readouterr().out
+
+
+def test_what_is_not_covered_comes_first(ledger, path, tmp_path, capsys):
+    release(ledger)
+    _, html, _, _ = run_report(path, tmp_path)
+    assert html.index("What it does not cover") < html.index('class="figure"')
+    assert "This ledger recorded none." in html
+    assert "all that ever left" not in html
+    first = capsys.readouterr().out.splitlines()[0]
+    for output in (html, first):
+        for what in ("histograms", "ime", "count of refused requests", "mages", "publish"):
+            assert what in output
+    unprotected(ledger)
+    _, html, text, _ = run_report(path, tmp_path)
+    assert "1 run made such releases" in html
+    assert json.loads(text)["num_unprotected"] == 1
+    assert json.loads(text)["cohorts"][0]["num_unprotected"] == 1
+
+
+def test_refusals_are_counted_from_the_audit_log(ledger, path, tmp_path, capsys):
+    release(ledger)
+    log = AuditLog(path.parent / "state" / "audit.jsonl")
+    log.record("reply", outcome="answered")
+    for key in ("seed", "seed", "data.views"):
+        log.record("reply", outcome="the policy forbids it", refused_key=key, configuration=key * 3)
+    _, html, text, _ = run_report(path, tmp_path)
+    refusals = json.loads(text)["refusals"]
+    assert refusals["total"] == 3
+    assert refusals["by_reason"] == [["the policy forbids it", 3]]
+    assert refusals["by_key"] == [["seed", 2], ["data.views", 1]]
+    assert "3 requests were refused in all" in html
+    assert "for 2 different configurations" in html
+    assert "Refused requests: 3, today" in capsys.readouterr().out
+
+
+def test_an_audit_log_that_was_changed_is_not_counted(ledger, path, tmp_path, capsys):
+    release(ledger)
+    log = AuditLog(path.parent / "state" / "audit.jsonl")
+    log.record("reply", outcome="refused <x>")
+    log.path.write_text(log.path.read_text().replace("refused", "answered"))
+    code, html, text, _ = run_report(path, tmp_path)
+    found = json.loads(text)
+    assert code == 0
+    assert found["refusals"] is None
+    assert "line 1 of audit.jsonl as it was written" in found["audit_problem"]
+    assert str(tmp_path) not in html + text
+    assert "It is not known" in html
+    assert "Refusals are not counted" in capsys.readouterr().out
+
+
+def test_lost_releases_and_alarms_of_the_audit_log_are_said(ledger, path, tmp_path, capsys):
+    release(ledger)
+    log = AuditLog(path.parent / "state" / "audit.jsonl")
+    log.record("ledger_recovered", num_releases=3)
+    log.record("alarm", reason="fewer training patients than declared")
+    _, html, text, _ = run_report(path, tmp_path)
+    found = json.loads(text)
+    assert (found["num_recovered"], found["num_alarms"]) == (3, 1)
+    assert "3 releases had been lost with an older copy of the ledger" in html
+    assert "In 1 answer the site had fewer training patients than it declares" in html
+    printed = capsys.readouterr().out
+    assert "entered again as spent: 3" in printed
+    assert "Answers with fewer training patients than the site declares: 1" in printed

@@ -1,0 +1,23 @@
+"""``fedmammo site ledger recover``."""
+
+from client.commands.flags import HERE, SitePath
+
+
+def recover(site: SitePath = HERE) -> None:
+    """Enter as spent what the audit log knows and the ledger does not, after a backup or a snapshot was restored.
+
+    Nobody knows any more whom a lost release was about: all patients whom the ledger knows and all of today's spend it.
+    """
+    from rich.console import Console
+
+    from client.deployment import rollback
+    from client.deployment.site_file import SiteFile
+    from client.deployment.state_lock import state_locked
+
+    settings = SiteFile.load(site)
+    with state_locked(settings.state_dir):
+        found = rollback.recover(settings)
+    Console(highlight=False, soft_wrap=True).print(
+        f"{found.num_releases} lost releases are entered as spent, {found.num_forgotten} withdrawals again. Where the "
+        "audit log was restored too, only the coordinator knows more: ask for its warnings about this site."
+    )

@@ -1,0 +1,101 @@
+"""Whether a hospital's patients are fit for training: judged here, once, before a start, and never by a request.
+
+A request that was refused for what the patients are would tell the coordinator what they are.
+"""
+
+from client.data.splits import Role, check_cohort
+from client.data.tables.lesion_table import check_rejects
+from client.data.tables.site_table import read_roster, site_table
+from client.deployment.checks import Doubt
+from client.deployment.own_patients import num_training, own_config, own_data
+from client.deployment.site_file import SiteFile
+from client.privacy.declared_size import rounded_down
+from client.privacy.ledger import Ledger
+from client.privacy.policy import SitePolicy
+from client.site import SiteSettings
+from shared_model.errors import CohortError, DataError, LedgerError, PolicyError
+
+_FEW = 0.5
+"""Share of today's patients that a ledger with releases should know."""
+
+
+def check_tables(site: SiteFile) -> str:
+    """Check that the tables can be read, that not too many of their rows are unusable, and whose lesions they are.
+
+    Raises:
+        ConfigError, TableError: they cannot be read, or the roster gives a patient to two sites.
+        RejectLimitError: too many rows were rejected.
+        Doubt: several patients have a ``lesion_id`` in common.
+    """
+    policy = SitePolicy.load(site.policy)
+    settings = SiteSettings.from_node_config(site.node_config, own_config(site, policy))
+    read_roster(settings.config.data)
+    table = site_table(settings.config, settings.site)
+    check_rejects(table, policy.max_reject_fraction)
+    num_patients = table.frame["patient_id"].nunique()
+    found = f"{num_patients} patients, {len(table.frame)} lesion views, {len(table.rejects)} rows rejected"
+    if table.contested:
+        raise Doubt(
+            f"{found}; {len(table.contested)} lesion_id of several patients, such as {min(table.contested)}: whose are "
+            "these lesions?"
+        )
+    return found
+
+
+def check_identifiers(site: SiteFile) -> str:
+    """Check that every patient is spelt in one way, and as she was when the ledger came to know her.
+
+    Raises:
+        DataError: a table spells a patient in two ways.
+        LedgerError: it spells a patient in another way than before; or the ledger cannot be used.
+        Doubt: the ledger knows few of today's patients.
+        ConfigError, TableError: the tables cannot be read.
+    """
+    ledger = Ledger(site.ledger)
+    data = own_data(site, SitePolicy.load(site.policy), ledger)
+    if data.table.respelt:
+        raise DataError(
+            f"Expected one spelling of every patient_id, got several of {len(data.table.respelt)} patients."
+        )
+    found = ledger.recognise(data.patients(*Role))
+    if found.num_respelt:
+        raise LedgerError(f"Expected the patients spelt as before, got {found.num_respelt} spelt in another way.")
+    num_patients = found.num_known + found.num_unknown
+    known = f"the ledger knows {found.num_known} of {num_patients} patients"
+    if found.has_releases and found.num_known < _FEW * num_patients:
+        raise Doubt(f"{known}, and has releases: are these other identifiers for the same patients?")
+    return known
+
+
+def check_training_patients(site: SiteFile) -> str:
+    """Check that there are enough patients to train on, of both classes.
+
+    Raises:
+        CohortError: there are not.
+        ConfigError, TableError, LedgerError: tables or ledger cannot be used.
+    """
+    policy = SitePolicy.load(site.policy)
+    data = own_data(site, policy, Ledger(site.ledger))
+    patients = set(data.patients(Role.TRAIN))
+    if len(patients) < policy.min_patients:
+        raise CohortError(f"Expected training patients={len(patients)} >= min_patients={policy.min_patients}.")
+    rows = data.table.frame[data.table.frame["patient_id"].isin(patients)]
+    check_cohort(rows["label"].to_numpy(), rows["patient_id"].to_numpy(), role=Role.TRAIN)
+    return f"{len(patients)} patients of both classes"
+
+
+def check_declared_size(site: SiteFile) -> str:
+    """Check that the size that the site declares is set, and still true.
+
+    Raises:
+        PolicyError: it is not.
+        ConfigError, TableError, LedgerError: tables or ledger cannot be used.
+    """
+    policy = SitePolicy.load(site.policy)
+    num_patients, declared = num_training(own_data(site, policy, Ledger(site.ledger))), policy.declared_patients
+    if declared is None:
+        largest = rounded_down(num_patients, policy.min_cohort_rounding)
+        raise PolicyError(f"Expected declared_patients in {site.policy}; this site's number is {largest}.")
+    if declared > num_patients:
+        raise PolicyError(f"Alarm: expected declared_patients={declared} <= {num_patients} training patients of today.")
+    return f"{declared} declared, {num_patients} there"
