@@ -186,7 +186,6 @@ def build_request(question):
 @pytest.mark.slow
 @settings(
     max_examples=MAX_EXAMPLES,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(

@@ -54,7 +54,7 @@ def test_an_absent_key_is_a_key_error(filled):
         ImageCache(filled, SETTINGS).get("d")
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(st.lists(st.text(max_size=6), unique=True, max_size=4), max_size=3),
     st.sampled_from([(), (3,), (1, 2, 2), (0,)]),

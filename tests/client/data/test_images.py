@@ -257,7 +257,7 @@ class TestReadImage:
             with pytest.raises(DicomError, match=r"cut\.png: Expected a complete PNG chunk at byte \d+"):
                 read_image(path)
 
-    @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4))
     def test_png_with_flipped_bytes(self, tmp_path, flips):
         content = bytearray(png(FILM[:20, :20]))

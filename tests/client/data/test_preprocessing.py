@@ -335,7 +335,7 @@ class TestSquareCrop:
 
 
 class TestToInput:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         STORED,
         st.sampled_from(Normalisation),

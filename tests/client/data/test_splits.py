@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from client.data.splits import Role, assign_roles, check_cohort, simulated_secret
@@ -27,7 +27,6 @@ def roles_of(patients, fraction, secret=SECRET):
     return assign_roles(frame(patients), secret=secret, validation_fraction=fraction)
 
 
-@settings(deadline=None)
 @given(patients=PATIENTS, fraction=FRACTIONS, secret=SECRETS)
 def test_every_patient_has_exactly_one_role_and_test_is_the_official_split(patients, fraction, secret):
     roles = roles_of(patients, fraction, secret)
@@ -38,7 +37,6 @@ def test_every_patient_has_exactly_one_role_and_test_is_the_official_split(patie
         assert (roles[patient] is Role.TEST) == (split == "test")
 
 
-@settings(deadline=None)
 @given(patients=PATIENTS, added=PATIENTS, fraction=FRACTIONS, secret=SECRETS)
 def test_adding_patients_changes_nobody_else(patients, added, fraction, secret):
     before = roles_of(patients, fraction, secret)
@@ -46,7 +44,6 @@ def test_adding_patients_changes_nobody_else(patients, added, fraction, secret):
     assert after[before.index].tolist() == before.tolist()
 
 
-@settings(deadline=None)
 @given(patients=PATIENTS, fractions=st.tuples(FRACTIONS, FRACTIONS), secret=SECRETS)
 def test_a_larger_fraction_keeps_those_of_a_smaller_one(patients, fractions, secret):
     fewer, more = (roles_of(patients, fraction, secret) for fraction in sorted(fractions))
@@ -74,7 +71,6 @@ def test_roles_of_one_secret_never_change():
     assert "".join(role[0] for role in roles) == "tvvttvvvt"
 
 
-@settings(deadline=None)
 @given(number=st.integers(0, 10**6), fraction=FRACTIONS, secret=SECRETS)
 def test_a_role_is_the_keyed_hash_of_the_folded_identifier(number, fraction, secret):
     patient = f" P_{number:09d}"

@@ -443,7 +443,7 @@ class TestDisk:
             Ledger.create(tmp_path / "file" / "ledger.sqlite")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     steps=st.lists(
         st.tuples(

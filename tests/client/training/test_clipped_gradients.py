@@ -131,7 +131,7 @@ def spoilt_lesions(draw):
     return lesions
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     lesions=spoilt_lesions(),
     removed=st.integers(0, 1),

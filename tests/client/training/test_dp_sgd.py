@@ -160,7 +160,7 @@ def test_step_is_the_naive_clipped_mean(kind, pixels):
     assert (facts.num_steps, facts.num_draws, facts.num_rejected_draws) == (1, 6, 0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     sizes=st.lists(st.integers(1, 24), min_size=2, max_size=8),
     seed=st.integers(0, 1000),

@@ -51,7 +51,7 @@ def test_scaling_twice_changes_nothing_more():
     assert (again.scale, again.offset) == pytest.approx((1, 0), abs=1e-3)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.floats(0.2, 1.5), st.floats(-2, 2))
 def test_the_result_does_not_depend_on_the_scale_of_the_logits_before(scale, offset):
     labels, scores = _cohort(3)
@@ -80,7 +80,7 @@ def test_scores_that_are_too_sure_are_drawn_to_the_middle():
     assert found.offset == pytest.approx(0, abs=0.1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000))
 def test_is_finite_and_keeps_the_order_whatever_the_scores(seed):
     generator = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -96,7 +96,6 @@ def test_mean_adds_in_more_than_float32():
     assert aggregated([named(1e8), named(1.0), named(-1e8)])["w"][0] == pytest.approx(1 / 3, rel=1e-6)
 
 
-@settings(deadline=None)
 @given(st.data(), st.integers(1, 12), st.floats(0.05, 1.0))
 def test_mean_is_the_naive_one_and_does_not_depend_on_the_order_of_arrival(data, num_sites, cap):
     shapes = data.draw(st.dictionaries(st.text(max_size=3), hnp.array_shapes(min_dims=0, max_dims=2), max_size=2))
@@ -181,7 +180,6 @@ def test_equal_updates_give_that_update(rule):
     np.testing.assert_allclose(found["w"], HONEST[0]["w"], rtol=1e-7)
 
 
-@settings(deadline=None)
 @given(hnp.arrays(np.float32, (7, 3), elements=ENTRIES), st.integers(0, 2), st.permutations(range(7)))
 def test_robust_rules_are_the_naive_ones_in_any_order(rows, num_hostile, order):
     updates = [{"w": row} for row in rows]

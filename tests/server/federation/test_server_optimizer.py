@@ -99,7 +99,7 @@ def naive(strategy, start, updates):
 
 
 @pytest.mark.parametrize("name", list(StrategyName))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     updates=hnp.arrays(
         np.float32, st.tuples(st.integers(1, 6), st.integers(1, 4)), elements=st.floats(-10, 10, width=32)
@@ -123,7 +123,7 @@ def test_strategies_agree_with_a_naive_loop(name, updates, learning_rate, moment
     np.testing.assert_allclose(iterates, naive(strategy, start, updates), rtol=1e-3, atol=1e-3)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     updates=hnp.arrays(np.float32, st.tuples(st.integers(1, 8), st.just(3)), elements=st.floats(-10, 10, width=32)),
     data=st.data(),

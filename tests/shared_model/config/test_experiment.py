@@ -10,7 +10,7 @@ from types import UnionType
 from typing import Annotated, Union, get_args, get_origin, get_type_hints
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared_model.config.composition import compose
@@ -181,7 +181,6 @@ def test_no_float_field_takes_nan_or_infinity(config, key, value):
         ExperimentConfig.from_json(changed(config, key, value))
 
 
-@settings(deadline=None)
 @given(limit=st.sampled_from(LIMITS), distance=st.integers(0, 50))
 def test_every_bound_is_sharp(config, limit, distance):
     """Law: the least value inside a bound is accepted, the next one outside is refused with its key."""
@@ -261,7 +260,6 @@ def test_hostile_json_is_refused_in_one_short_line(text, message):
     assert len(str(caught.value)) < 500
 
 
-@settings(deadline=None)
 @given(data=st.data(), value=JSON_VALUES)
 def test_any_value_at_any_place_is_accepted_whole_or_refused(config, data, value):
     path = data.draw(st.sampled_from(sorted(".".join(path) for path in paths_of(json.loads(config.to_json())))))

@@ -82,7 +82,7 @@ def test_every_tensor_has_its_dimensions(name):
         Lesions(**tensors)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 5), st.sampled_from([(0,), (3,), (1, 4, 4)]), st.integers(0, 3))
 def test_file_round_trip(tmp_path_factory, num_lesions, image_shape, num_columns):
     path = tmp_path_factory.mktemp("lesions") / "a.safetensors"

@@ -97,7 +97,6 @@ def over_the_wire(record):
     return copied
 
 
-@settings(deadline=None)
 @given(PARAMETERS, PARAMETERS, st.integers(0, 10**6))
 def test_request_round_trip(config, parameters, constants, server_round):
     original = Request(config=config, server_round=server_round, parameters=parameters, constants=constants)
@@ -107,7 +106,6 @@ def test_request_round_trip(config, parameters, constants, server_round):
     assert_same_arrays(read.constants, constants)
 
 
-@settings(deadline=None)
 @given(
     PARAMETERS,
     st.text(max_size=5),
@@ -384,7 +382,7 @@ def test_every_histogram_is_there(key):
         unpack_evaluate_reply(record, evaluation=exact(NUM_BINS))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data())
 def test_damaged_bytes_raise_nothing_but_protocol_errors(data):
     damaged = bytearray(npy(np.arange(6, dtype=np.float32)))
@@ -422,7 +420,6 @@ CONTENTS = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(CONTENTS)
 def test_arbitrary_records_raise_nothing_but_our_errors(content):
     for unpack in (

@@ -96,7 +96,7 @@ def test_enough_noise_costs_nothing_at_this_delta():
     assert epsilon(make_mechanism(1e6), 1e-4) == 0
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     noise_multiplier=st.floats(0.5, 20),
     sampling_rate=st.floats(0.05, 1),

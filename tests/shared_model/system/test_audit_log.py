@@ -34,7 +34,7 @@ def lines_of(path):
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(FACTS, min_size=1, max_size=5))
 def test_what_is_recorded_stands_there_and_the_chain_holds(tmp_path_factory, entries):
     path = tmp_path_factory.mktemp("audit") / "audit.jsonl"

@@ -16,7 +16,7 @@ class DiskFullError(OSError):
     """Stands for a disk that refuses."""
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.binary(max_size=64), st.binary(max_size=64))
 def test_content_is_what_was_written_last(tmp_path_factory, first, second):
     path = tmp_path_factory.mktemp("files") / "a"

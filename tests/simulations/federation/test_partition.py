@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from shared_model.config.choices import Partition
@@ -44,7 +44,6 @@ def many():
     return frame_of([(i % 2, str(1 + i % 4), 1 + i % 3) for i in range(400)])
 
 
-@settings(deadline=None)
 @given(PATIENTS, st.integers(1, 5), st.sampled_from(DEALT), st.floats(1e-6, 1e6), st.integers(0, 2**32))
 def test_every_patient_stands_at_one_site_and_no_site_is_empty(patients, num_sites, partition, concentration, seed):
     assume(num_sites <= len(patients))

@@ -33,7 +33,7 @@ def lesions(patients):
     return [lesion for patient in patients for lesion in patient.lesions]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(num_patients=st.integers(MIN_PATIENTS, 200), seed=st.integers(0, 2**32))
 def test_every_site_has_both_classes_and_patients_are_distinct(num_patients, seed):
     patients = draw_patients(num_patients, seed)
@@ -91,7 +91,7 @@ def test_joined_values_come_in_either_order(lesions):
     assert any("-".join(reversed(values.split("-"))) in joined for values in joined)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(num_patients=st.integers(MIN_PATIENTS, 300), seed=st.integers(0, 2**32))
 def test_every_hospital_has_its_share_of_patients_and_of_malignant_ones(num_patients, seed):
     patients = draw_patients(num_patients, seed)
@@ -102,7 +102,7 @@ def test_every_hospital_has_its_share_of_patients_and_of_malignant_ones(num_pati
         assert abs(sum(labels) - MALIGNANT_SHARE * len(labels)) <= 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(num_patients=st.integers(MIN_PATIENTS, 200), seed=st.integers(0, 2**32))
 def test_the_same_seed_gives_the_same_patients(num_patients, seed):
     patients = draw_patients(num_patients, seed)
@@ -111,7 +111,7 @@ def test_the_same_seed_gives_the_same_patients(num_patients, seed):
     assert [patient.patient_id for patient in patients] == sorted(patient.patient_id for patient in patients)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(num_patients=st.integers(MIN_PATIENTS, 200), seed=st.integers(0, 2**32))
 def test_the_smallest_data_set_has_every_peculiarity_of_the_official_tables(num_patients, seed):
     patients = draw_patients(num_patients, seed)

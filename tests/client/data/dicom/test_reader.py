@@ -264,7 +264,7 @@ class TestGreyValues:
         grey = read(tmp_path, np.array([[0, 1, 2, 3]], np.uint8), VOILUTSequence=[item])
         np.testing.assert_array_equal(grey.pixels, [[5, 6, 9, 7]])
 
-    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         bits=st.integers(1, 16),
         is_signed=st.booleans(),
@@ -468,7 +468,7 @@ def test_file_cut_anywhere(tmp_path, name):
         _reads_or_refuses(path)
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(sorted(SEEDS)),
     flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=8),
@@ -482,7 +482,7 @@ def test_file_with_flipped_bytes(tmp_path, name, flips):
     _reads_or_refuses(path)
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=8))
 def test_jpeg_with_flipped_bytes(tmp_path, flips):
     content = bytearray(write_jpeg_lossless(PIXELS, tmp_path / "jpeg.dcm").read_bytes())

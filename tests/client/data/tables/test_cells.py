@@ -1,7 +1,7 @@
 """Cells of the official tables and of those that sites keep: understood in one way, or an error with its reason."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from client.data.tables.cells import parse_box, parse_clinical_cell, parse_outcome, relative_path
@@ -69,7 +69,6 @@ def test_unknown_cell_is_an_error_and_never_missing(name, cell, match):
     assert "\n" not in str(caught.value)
 
 
-@settings(deadline=None)
 @given(data=st.data(), column=st.sampled_from(CLINICAL_COLUMNS))
 def test_parsing_ignores_case_order_and_repeats_and_is_idempotent(data, column):
     most = 1 if column.encoding is Encoding.ORDINAL else 6
@@ -81,7 +80,6 @@ def test_parsing_ignores_case_order_and_repeats_and_is_idempotent(data, column):
     assert parse_clinical_cell(column, "-".join(reversed(chosen))) == canonical
 
 
-@settings(deadline=None)
 @given(cell=st.text(max_size=30), column=st.sampled_from(CLINICAL_COLUMNS))
 def test_any_text_is_a_known_value_or_missing_or_an_error(cell, column):
     try:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from client.data.tables.clinical_encoding import encode_clinical
@@ -35,7 +35,6 @@ def canonical_cells(draw):
     return cells
 
 
-@settings(deadline=None)
 @given(rows=st.lists(canonical_cells(), min_size=1, max_size=4), policy=st.sampled_from(FeaturePolicy))
 def test_encoding_equals_a_naive_loop(rows, policy):
     encoded = encode_clinical(pd.DataFrame(rows, dtype=pd.StringDtype()), policy)

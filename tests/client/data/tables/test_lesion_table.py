@@ -94,7 +94,7 @@ def test_patient_of_the_test_split_leaves_the_training_side(row, problem):
     assert len(table.rejects) == (problem is not None)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     cells=st.lists(
         st.tuples(st.sampled_from("ABC"), st.sampled_from("xyz"), st.sampled_from(["train", "test"]), st.booleans()),
