@@ -1,7 +1,7 @@
 """One small phantom, its cache and one finished run, shared by the tests of whole runs; and no test has a deadline."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,18 @@ class Smoke:
 @pytest.fixture
 def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave every picture empty: drawing takes half the time of a small run, and few tests look at one."""
+    _leave_pictures_blank(monkeypatch)
 
+
+@pytest.fixture(scope="module")
+def blank_pictures_in_module() -> Iterator[None]:
+    """The same for a whole module, its fixtures included."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _leave_pictures_blank(monkeypatch)
+        yield
+
+
+def _leave_pictures_blank(monkeypatch: pytest.MonkeyPatch) -> None:
     def write(content: bytes) -> Callable[..., object]:
         return lambda _canvas, stream, **_: stream.write(content)
 

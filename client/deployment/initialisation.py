@@ -46,7 +46,8 @@ def initialise(site: SiteFile) -> Initialised:
     if name is not None:
         raise LedgerError(
             f"Expected a site that never began a ledger; this one began {name[:12]}. Get that one back: a second would "
-            "forget what the first has spent."
+            f"forget what the first has spent. If it is lost for good, move {site.ledger_identity} away, begin anew, "
+            "and enter all that the audit log knows: fedmammo site ledger recover."
         )
     with _created(site) as ledger:
         data = own_data(site, policy, ledger)
@@ -70,7 +71,7 @@ def _created(site: SiteFile) -> Iterator[Ledger]:
     try:
         yield ledger
     except BaseException:
-        for path in ledger_files(site.ledger):
+        for path in (*ledger_files(site.ledger), site.ledger_identity):
             path.unlink(missing_ok=True)
         raise
 

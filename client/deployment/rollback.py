@@ -48,6 +48,8 @@ class Recovered:
 
     num_releases: int
     num_forgotten: int
+    num_to_repeat: int
+    """Patients who withdrew while another ledger was in force, whose key is lost: they must be forgotten again."""
 
 
 def record(site: SiteFile, event: str, ledger: Ledger, **facts: Fact) -> None:
@@ -119,9 +121,9 @@ def recover(site: SiteFile) -> Recovered:
     history = ledger.history()
     require_in_force(history)
     patients = own_data(site, SitePolicy.load(site.policy), ledger).patients(*Role)
-    releases, forgotten = _lost_releases(lines, history), _lost_withdrawals(lines, history)
+    releases, (forgotten, to_repeat) = _lost_releases(lines, history), _lost_withdrawals(lines, history)
     ledger.enter_lost(releases, forgotten=forgotten, patients=patients)
-    found = Recovered(num_releases=len(releases), num_forgotten=len(forgotten))
+    found = Recovered(num_releases=len(releases), num_forgotten=len(forgotten), num_to_repeat=to_repeat)
     record(site, RECOVERED, ledger, num_releases=found.num_releases, num_forgotten=found.num_forgotten)
     return found
 
@@ -149,9 +151,14 @@ def _lost_releases(lines: Sequence[Line], history: History) -> list[LostRelease]
     return list({lost.release: lost for lost in found if not is_known(history, lost.release)}.values())
 
 
-def _lost_withdrawals(lines: Sequence[Line], history: History) -> set[bytes]:
-    named = {bytes.fromhex(str(line.facts[_PATIENT])) for line in lines if line.event == FORGOTTEN}
-    return named - history.forgotten
+def _lost_withdrawals(lines: Sequence[Line], history: History) -> tuple[set[bytes], int]:
+    """Return the pseudonyms that are missing, and how many others were made with the key of an earlier ledger."""
+    begun = max((position for position, line in enumerate(lines) if line.event == BEGUN), default=0)
+    before, since = (
+        {bytes.fromhex(str(line.facts[_PATIENT])) for line in part if line.event == FORGOTTEN}
+        for part in (lines[:begun], lines[begun:])
+    )
+    return since - history.forgotten, len(before)
 
 
 def _head(history: History) -> str:

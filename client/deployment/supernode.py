@@ -130,24 +130,25 @@ class _SuperNode:
                     logger.warning("The SuperNode did not take part: %s", error)
                 else:
                     if acquired.HasField("task") and acquired.token:
-                        if not self._has_answered(desk, acquired.token, stop):
+                        if not self._has_answered(desk, acquired.token):
                             return
                         continue
                 stop.wait(_POLL_SECONDS)
         finally:
             tasks.close()
 
-    def _has_answered(self, desk: Desk, token: str, stop: threading.Event) -> bool:
+    def _has_answered(self, desk: Desk, token: str) -> bool:
         """Answer one task and return whether the SuperNode took the reply; if not, it would wait for it for ever."""
         try:
-            return self._answer_one(desk, token, stop)
+            self._answer_one(desk, token)
         except (OSError, FederatedMammographyError):
             raise  # the audit log or the list of approved bundles: an operator must look
         except Exception as error:  # noqa: BLE001, Flower raises plain exceptions too
             logger.warning("The SuperNode did not take the reply: %s", error)
             return False
+        return True
 
-    def _answer_one(self, desk: Desk, token: str, stop: threading.Event) -> bool:
+    def _answer_one(self, desk: Desk, token: str) -> None:
         started = time.monotonic()
         client, done = self._client(RuntimeTokenHttpInterceptor(token)), threading.Event()
         heartbeat = threading.Thread(target=_beat, args=(self._client(RuntimeTokenHttpInterceptor(token)), done))
@@ -156,11 +157,9 @@ class _SuperNode:
             message, context, run, bundle = pull_task_input(client)
             context.node_config = dict(self._site.node_config)
             reply = desk.answer(message, context, run_id=str(run.run_id), bundle=bundle.content)
-            if stop.wait(desk.seconds_to_wait(time.monotonic() - started)):
-                return False
+            time.sleep(desk.seconds_to_wait(time.monotonic() - started))
             push_message(client, reply, context)
             push_task_output(client, context, SubStatus.COMPLETED, "")
-            return True
         finally:
             done.set()
             heartbeat.join()

@@ -45,8 +45,8 @@ server.key is secret: leave it here, readable by the account of the server alone
 Whoever holds server.key can pose as the server; if it leaks, make new kits for all.
 """
 _SITE_README = """\
-Kit of site {site} for the federation at {address}: set data_root in site.yaml to the folder of your mammograms.
-Make policy.yaml your own limits: no server can widen them. approved_bundles.txt lists the code that you answer to.
+Kit of site {site} for the federation at {address}: set data_root in site.yaml, and your limits in policy.yaml, which no
+server can widen. Then run fedmammo site init, once and never again, and fedmammo site start.
 node.key is secret: leave it here, readable by this site's account alone; whoever holds it can pose as this site.
 """
 _SITE_HEADER = (

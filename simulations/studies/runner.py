@@ -1,7 +1,8 @@
 """Runs the jobs of a study, several at the same time in processes of their own.
 
 Every job is an ordinary run with a folder of its own: one with results is not run again, and one that was cut off goes
-on from its last round. Noise apart, results depend neither on the number of processes nor on interruptions.
+on from its last round, wherever it was killed. Noise apart, results depend neither on the number of processes nor on
+interruptions.
 """
 
 import json
@@ -79,7 +80,7 @@ def _run_here(jobs: Iterable[Job], on_start: JobCallback, on_done: JobCallback) 
 
 
 def _named(job: Job, error: FederatedMammographyError) -> FederatedMammographyError:
-    # For instance a run that was killed within a round: what its sites have spent stays spent.
+    # For instance a run that other code began: the study, and no person, names its folder.
     return type(error)(f"{job.name}: {error} To run it anew, remove {job.folder}.")
 
 
@@ -195,7 +196,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _leave() -> NoReturn:
-    """End this process as soon as its sites have finished their round, so that nothing is spent in vain."""
+    """End this process as soon as its sites have finished their round, so that no reservation waits for its reply."""
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
             thread.join()

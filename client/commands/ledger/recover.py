@@ -17,7 +17,13 @@ def recover(site: SitePath = HERE) -> None:
     settings = SiteFile.load(site)
     with state_locked(settings.state_dir):
         found = rollback.recover(settings)
-    Console(highlight=False, soft_wrap=True).print(
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(
         f"{found.num_releases} lost releases are entered as spent, {found.num_forgotten} withdrawals again. Where the "
         "audit log was restored too, only the coordinator knows more: ask for its warnings about this site."
     )
+    if found.num_to_repeat:
+        console.print(
+            f"{found.num_to_repeat} patients withdrew under an earlier ledger, whose key is lost: withdraw them again, "
+            "fedmammo site forget."
+        )

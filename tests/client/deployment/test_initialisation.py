@@ -104,3 +104,12 @@ def test_the_ledger_of_a_mistyped_path_is_another(kit):
     kit.site.ledger_identity.unlink()
     with pytest.raises(LedgerError, match="Expected the name of this site's ledger in"):
         require_identity(kit.site, other)
+
+
+def test_an_audit_log_that_cannot_be_written_leaves_nothing(kit):
+    kit.site.state_dir.mkdir()
+    kit.site.audit_log.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        initialise(kit.site)
+    assert ledger_files_of(kit) == []
+    assert remembered_identity(kit.site) is None

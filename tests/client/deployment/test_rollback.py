@@ -210,3 +210,25 @@ class TestIdentity:
     def test_a_damaged_release_in_the_log_is_an_error(self, begun):
         with pytest.raises(ConfigError, match="Expected the fact 'num_patients_declared' of a release"):
             lost_release({"purpose": "training", "unprotected": True, "configuration": "c"})
+
+
+def test_a_ledger_that_is_lost_for_good_is_begun_anew_with_all_that_was_spent(begun, capsys):
+    answered(begun)
+    answered(begun, kind="evaluate")
+    withdraw(begun.site, "P00007")
+    spent = [(release.purpose, release.request) for release in releases_of(begun)]
+    for path in begun.folder.glob("ledger*"):
+        path.unlink()
+    site_module._open_ledger.cache_clear()
+    assert main(["site", "init", "--site", str(begun.path)]) == 1
+    assert f"move {begun.site.ledger_identity} away" in capsys.readouterr().err
+    begun.site.ledger_identity.unlink()
+    assert main(["site", "init", "--site", str(begun.path)]) == 0
+    # A new ledger does not have what the audit log names, so that the site does not start.
+    with pytest.raises(LedgerError, match="it was rolled back"):
+        check_rollback(begun.site)
+    assert recover(begun) == 0
+    # Her pseudonym was made with the key that is lost.
+    assert "1 patients withdrew under an earlier ledger" in capsys.readouterr().out
+    assert [(release.purpose, release.request) for release in releases_of(begun)] == spent
+    verify_ledger(begun.site)

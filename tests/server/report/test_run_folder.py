@@ -1,5 +1,7 @@
 """The run folder: configuration first, results last, and nothing half-written wherever a run is interrupted."""
 
+import dataclasses
+import io
 import json
 import os
 from pathlib import Path
@@ -8,12 +10,16 @@ import numpy as np
 import pytest
 import yaml
 from matplotlib.image import imread
+from rich.console import Console
 from safetensors.numpy import load_file
 
 from server.evaluation.predictions import HISTOGRAM_FILE, PREDICTIONS_FILE, Predictions, counts_from_csv
 from server.federation.checkpoints import CHECKPOINT_FILE
 from server.federation.rounds import federate
 from server.report import plot_style, run_folder
+from server.report.html_report import REPORT_FILE, write_report
+from server.report.model_card import MODEL_CARD_FILE
+from server.report.run_display import print_results
 from server.report.run_folder import (
     CONFIG_FILE,
     FAILURE_FILE,
@@ -28,6 +34,7 @@ from server.results.document import RESULTS_FILE, read_results
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError
+from shared_model.messages import TrainReply
 from tests.scripted_federation import SiteGrid
 
 WRITTEN = [CONFIG_FILE, MODEL_FILE, PREDICTIONS_FILE, ROUNDS_FILE, ROC_FILE, RESULTS_FILE]
@@ -193,6 +200,27 @@ class TestFinish:
         assert names_in(folder.path) == {CONFIG_FILE, MODEL_FILE, ROUNDS_FILE, RESULTS_FILE}
         assert results.evidence is None
         assert results.final.num_lesions is None
+
+    def test_without_validation_patients_there_is_no_threshold_and_all_is_written(self, federation):
+        def keep_nobody(reply):
+            if isinstance(reply, TrainReply):
+                return reply
+            nobody = np.zeros(reply.validation.num_bins)
+            validation = dataclasses.replace(reply.validation, negatives=nobody, positives=nobody)
+            return dataclasses.replace(reply, validation=validation)
+
+        config = federation.config("evaluation.privacy=dp", "evaluation.target_epsilon=1000", has_lesions=False)
+        folder = RunFolder.open(config)
+        results = folder.finish(train(config, SiteGrid(change_reply=keep_nobody)))
+        final, console = results.final, Console(file=io.StringIO(), width=120)
+        assert 0.5 < final.auroc <= 1
+        assert (final.threshold, final.sensitivity, final.specificity) == (None, None, None)
+        write_report(folder.path)
+        print_results(results, config, console)
+        assert "called malignant" not in (folder.path / REPORT_FILE).read_text()
+        assert "called malignant" not in (folder.path / MODEL_CARD_FILE).read_text()
+        (line,) = (line for line in console.file.getvalue().splitlines() if "threshold" in line)
+        assert line.count(" - ") == 2
 
 
 class TestInterruption:

@@ -10,6 +10,7 @@ from server.report.explanations import EXPLANATIONS_FOLDER, INDEX_FILE, read_exp
 from server.report.html_report import REPORT_FILE
 from server.results.document import read_results
 from simulations.commands.app import main
+from simulations.explanations import faithfulness
 from simulations.explanations.finished_run import FinishedRun
 
 pytestmark = pytest.mark.slow
@@ -34,6 +35,13 @@ def test_every_lesion_has_its_picture_and_its_own_score(explained):
         assert lesion.columns
 
 
+@pytest.fixture
+def in_few_steps(monkeypatch, blank_pictures):
+    """Blur and sharpen in two steps and draw nothing, for tests that look at other things."""
+    monkeypatch.setattr(faithfulness, "NUM_STEPS", 2)
+
+
+@pytest.mark.usefixtures("in_few_steps")
 def test_another_backbone_and_both_views_together_explain_their_own_score(run_smoke):
     folder = run_smoke("model.backbone=efficientnet_lite1", "data.views=all", "training.num_rounds=1")
     assert main(["explain", str(folder), "--count", "4"]) == 0
@@ -65,6 +73,7 @@ def test_errors_come_first(explained):
     assert len(set(run.select_rows(8))) == 8
 
 
+@pytest.mark.usefixtures("in_few_steps")
 def test_cut_regions_know_where_the_lesion_lies(run_smoke):
     folder = run_smoke("data.image.mode=roi", "training.num_rounds=1")
     assert main(["explain", str(folder), "--count", "4"]) == 0
@@ -74,6 +83,7 @@ def test_cut_regions_know_where_the_lesion_lies(run_smoke):
         assert 0.1 < check.area <= 0.47
 
 
+@pytest.mark.usefixtures("blank_pictures")
 @pytest.mark.parametrize("overrides", [["model.modality=clinical"]])
 def test_a_run_without_images_is_refused(run_smoke, overrides, capsys):
     folder = run_smoke(*overrides)

@@ -18,6 +18,15 @@ def test_it_is_written_as_asked(tmp_path, monkeypatch, capsys):
     assert (said.out, said.err) == (f"13 patients in {tmp_path / 'new'}\n", "")
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C interrupts, as in a terminal: a process that was started in the background may ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_in_order(tmp_path, monkeypatch, capsys, number):
     monkeypatch.setattr(write, "write_phantom", lambda *_, **__: os.kill(os.getpid(), number))

@@ -96,6 +96,7 @@ def test_other_files_are_refused_in_one_line(tmp_path, content, message):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_search_from_the_command_line(smoke, tmp_path, capsys):
     path = tmp_path / "candidates.yaml"
     path.write_text("as asked: []\nboth views: [data.views=all]\n")

@@ -12,7 +12,7 @@ from shared_model.errors import RoundError
 from simulations.commands.app import main
 from simulations.studies import runner as study_runner
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_pictures_in_module")]
 SITES = ("ISMD", "MGH", "WFU")
 HERE = ("--workers", "1")
 """No process of its own for a run: it would take longer to start than to run."""
@@ -30,7 +30,7 @@ def overrides(smoke):
 
 
 @pytest.fixture(scope="module")
-def cross_site(overrides, tmp_path_factory):
+def cross_site(overrides, blank_pictures_in_module, tmp_path_factory):
     """The folder of a finished cross-site study of two seeds, which read the same patients."""
     folder = tmp_path_factory.mktemp("cross-site")
     more = ("phantom.num_patients=null", "--seeds", "0,1", "--out", str(folder))
