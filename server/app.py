@@ -37,6 +37,7 @@ def main(grid: Grid, context: Context) -> None:
 
 def _run(grid: Grid, config: ExperimentConfig, folder: RunFolder) -> None:
     audit, witnesses = AuditLog(folder.path / AUDIT_FILE), folder.path.parent / WITNESSES_FILE
+    names = _ledger_names(config)
     audit.record("begun", config=config_fingerprint(config), source=source_fingerprint())
 
     def on_round(finished: FinishedRound) -> None:
@@ -46,17 +47,31 @@ def _run(grid: Grid, config: ExperimentConfig, folder: RunFolder) -> None:
             audit.record("refused", round=finished.server_round, reason=_printable(failure))
         for warning in finished.warnings:
             audit.record("warning", round=finished.server_round, reason=_printable(warning))
-        write_witnesses(witnesses, finished.witnesses)
+        write_witnesses(witnesses, {names[site]: links for site, links in finished.witnesses.items()})
         audit.record("round", round=finished.server_round, sites=finished.num_sites, epsilon=finished.epsilon)
 
     try:
-        folder.finish(federate(grid, config, on_round=on_round, witnesses=read_witnesses(witnesses)))
+        before = read_witnesses(witnesses)
+        seen = {site: before[name] for site, name in names.items() if name in before}
+        folder.finish(federate(grid, config, on_round=on_round, witnesses=seen))
     except FederatedMammographyError as error:
         folder.fail(str(error))
         audit.record("failed", reason=_printable(str(error)))
         raise
     audit.record("finished")
     logger.info("Results in %s", config.run.dir)
+
+
+def _ledger_names(config: ExperimentConfig) -> dict[str, str]:
+    """Return under which name the witnesses of every site's ledger are kept, beside the runs of other federations too.
+
+    A site that is enrolled anew, as with the kits of another federation, has begun another ledger.
+    """
+    federation = config.federation
+    nodes = federation.node_ids or [None] * len(federation.sites)
+    return {
+        site: site if node is None else f"{site} {node}" for site, node in zip(federation.sites, nodes, strict=True)
+    }
 
 
 def _printable(text: str) -> str:

@@ -43,4 +43,5 @@ def start(site: SitePath = HERE, accept_spellings: AcceptSpellings = False) -> N
         torch.set_num_threads(1)
         console = Console()
         console.print(f"{settings.site} answers {settings.server}; stop with Ctrl-C.", highlight=False, soft_wrap=True)
-        serve(settings, app, stop=stop_on_signals())
+        with stop_on_signals() as stop:
+            serve(settings, app, stop=stop)

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 _LOG = "supernode.log"
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
-_POLL_SECONDS, _HEARTBEAT_SECONDS = 0.5, 20.0
+_POLL_SECONDS, _HEARTBEAT_SECONDS = 0.1, 20.0
 _MAX_TRIES = 3
 _START_SECONDS = 300.0
 """Long enough for a machine with ten times more to do than it has cores."""

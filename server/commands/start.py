@@ -15,4 +15,5 @@ def start(kit: KitPath = HERE) -> None:
     log_to_stderr()
     server_kit, console = ServerKit.load(kit), Console(soft_wrap=True, highlight=False)
     console.print(f"Starting on port {server_kit.port} for {', '.join(server_kit.sites)}; stop with Ctrl-C.")
-    serve(server_kit, stop=stop_on_signals(), on_ready=lambda: console.print("Ready: sites may connect."))
+    with stop_on_signals() as stop:
+        serve(server_kit, stop=stop, on_ready=lambda: console.print("Ready: sites may connect."))

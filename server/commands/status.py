@@ -8,15 +8,15 @@ def status(kit: KitPath = HERE) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from server.deployment.control import list_runs, site_statuses
     from server.deployment.kit import ServerKit
-    from server.deployment.superlink import list_runs, site_statuses
 
     server_kit, console = ServerKit.load(kit), Console()
     sites = Table("site", "status", title="Sites")
     for site, found in site_statuses(server_kit).items():
         sites.add_row(site, found)
     console.print(sites)
-    table = Table("run", "status", "seconds", title="Runs")
+    table = Table("run", "status", "submitted", title="Runs")
     for run in list_runs(server_kit):
-        table.add_row(run.run_id, run.status, f"{run.elapsed_seconds:.0f}")
+        table.add_row(run.run_id, run.status, run.submitted)
     console.print(table)

@@ -12,8 +12,8 @@ def stop(run_id: Annotated[str, typer.Argument(metavar="RUN_ID")], kit: KitPath 
 
     RUN_ID is the one that fedmammo server status gives.
     """
+    from server.deployment.control import stop_run
     from server.deployment.kit import ServerKit
-    from server.deployment.superlink import stop_run
 
     stop_run(ServerKit.load(kit), run_id)
     typer.echo(f"Run {run_id} is stopping; fedmammo server resume goes on with it later.")

@@ -20,24 +20,17 @@ _SOURCES = {"client": ("*.py",), "server": ("*.py",), "shared_model": ("*.py",),
 
 def bundle_digest(packages: Path = PACKAGES) -> str:
     """Return the SHA-256 of ``build_bundle(packages)``, hexadecimal in lower case."""
-    return hashlib.sha256(build_bundle(packages)).hexdigest()
+    return digest_of(build_bundle(packages))
+
+
+def digest_of(bundle: bytes) -> str:
+    """Return the SHA-256 of a bundle, hexadecimal in lower case."""
+    return hashlib.sha256(bundle).hexdigest()
 
 
 def build_bundle(packages: Path = PACKAGES) -> bytes:
     """Return the bundle of the packages in a folder: a zip archive of Flower's format 1."""
     return build_fab_from_files(_files(packages))[0]
-
-
-def write_application(folder: Path) -> None:
-    """Write what the bundle is made of under ``folder``, as a Flower app that ``flwr run`` takes.
-
-    Raises:
-        OSError: ``folder`` cannot be written.
-    """
-    for name, content in _files(PACKAGES).items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
 
 
 def _files(packages: Path) -> Mapping[str, bytes]:

@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
+from server.deployment.control import list_runs
 from server.deployment.kit import ServerKit
-from server.deployment.superlink import list_runs
 from server.federation.checkpoints import read_checkpoint
 from server.report.run_display import RunDisplay
 from server.report.run_folder import FAILURE_FILE

@@ -5,13 +5,14 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
+
 from shared_model.errors import ConfigError
 from shared_model.system.checked import checked
 from shared_model.system.documents import load_yaml
 from shared_model.system.files import write_atomically
-
-CONNECTION = "coordinator"
-"""Name of the SuperLink for Flower's own commands; ``FLWR_HOME`` is ``flower_home`` for them."""
 
 
 @checked()
@@ -55,6 +56,23 @@ class ServerKit:
         return self.state_dir / "flower"
 
     @property
+    def secret_path(self) -> Path:
+        """What a program of this machine must show to the SuperLink to be taken for the coordinator."""
+        return self.state_dir / "coordinator.secret"
+
+    def public_keys(self) -> dict[str, bytes]:
+        """Return the public key of every site as a SuperNode sends it: PEM, SubjectPublicKeyInfo.
+
+        Raises:
+            ConfigError: a file cannot be read, or holds no key of the kind that provisioning makes.
+        """
+        return {site: _public_key(site, self.folder / "sites" / f"{site}.pub") for site in self.sites}
+
+    def run_log(self, run_id: str) -> Path:
+        """Return the file to which the process of a run writes."""
+        return self.state_dir / "runs" / f"{run_id}.log"
+
+    @property
     def local_address(self) -> str:
         """``host:port`` of the SuperLink from this machine."""
         return f"127.0.0.1:{self.port}"
@@ -80,3 +98,13 @@ class ServerKit:
     @property
     def _nodes_path(self) -> Path:
         return self.state_dir / "nodes.json"
+
+
+def _public_key(site: str, path: Path) -> bytes:
+    try:
+        key = load_ssh_public_key(path.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"Expected the public key of site {site} in {path}: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ConfigError(f"Expected the public key of site {site} in {path} to be on an elliptic curve.")
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

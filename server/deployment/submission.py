@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from server.deployment.control import submit_run
 from server.deployment.follow import follow
 from server.deployment.kit import ServerKit
-from server.deployment.superlink import submit_run
 from server.report.html_report import write_report
 from server.report.run_display import RunDisplay, print_results
 from server.report.run_folder import require_nobody_in

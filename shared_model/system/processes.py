@@ -11,8 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FLOWER_ENVIRONMENT: Mapping[str, str] = {
@@ -24,6 +24,7 @@ FLOWER_ENVIRONMENT: Mapping[str, str] = {
 """Flower installs nothing at run time and reports to nobody, and each process uses one core."""
 _STOP_SECONDS = 15.0
 _POLL_SECONDS = 0.2
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SET_DEATH_SIGNAL = 1
 """``PR_SET_PDEATHSIG`` of ``prctl(2)``."""
 
@@ -34,26 +35,49 @@ def flower_environment(home: Path) -> dict[str, str]:
     """Return the environment of Flower's commands, which keep their files in ``home``."""
     # Flower starts some of its commands by name, so they must be found on the path.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, **FLOWER_ENVIRONMENT} | {"FLWR_HOME": str(home), "PATH": path}
+    return {**os.environ, **FLOWER_ENVIRONMENT, **no_proxy()} | {"FLWR_HOME": str(home), "PATH": path}
 
 
-def start_process(command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path) -> Process:
+def no_proxy() -> dict[str, str]:
+    """Return the variables that keep a proxy out of what two processes of one machine say to each other.
+
+    Addresses that are excepted already stay so.
+    """
+    excepted = [name for key in ("no_proxy", "NO_PROXY") for name in os.environ.get(key, "").split(",") if name]
+    return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(dict.fromkeys((*excepted, *_LOOPBACK))))
+
+
+def start_process(
+    command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path, stdin: bytes = b""
+) -> Process:
     """Start ``command`` in ``folder``, and append its output to ``log``; it is stopped when this process ends.
+
+    Args:
+        command: program and arguments, which every user of the machine can read.
+        environment: of the process.
+        folder: its working folder, made if need be.
+        log: for its output.
+        stdin: what it reads on its standard input: secrets.
 
     Raises:
         OSError: it cannot be started, or ``log`` cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        return subprocess.Popen(  # noqa: S603, our own commands
+        process = subprocess.Popen(  # noqa: S603, our own commands
             command,
             cwd=folder,
             env=dict(environment),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             preexec_fn=_die_with_parent,  # noqa: PLW1509, one system call and no lock
         )
+    if process.stdin is not None:
+        # One that has ended already has said why in its log.
+        with suppress(BrokenPipeError), process.stdin as pipe:
+            pipe.write(stdin)
+    return process
 
 
 def stop_process(process: Process) -> None:
@@ -83,12 +107,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def stop_on_signals() -> threading.Event:
-    """Return an event that is set when this process gets SIGINT or SIGTERM."""
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Yield an event that is set when this process gets SIGINT or SIGTERM inside the block."""
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _die_with_parent() -> None:

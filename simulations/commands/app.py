@@ -1,5 +1,6 @@
 """The command ``fedmammo``: the root of all commands, and what becomes of their failures."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -42,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done. 1: an error of ours or of a file, 2: wrong usage, 130: Ctrl-C; each says why in one line on the standard
     error.
     """
+    from shared_model.system.processes import no_proxy
+
+    # Of this process' own clients and of all that it starts.
+    os.environ.update(no_proxy())
     command, status = typer.main.get_command(app), 0
     try:
         with command.make_context(_NAME, list(sys.argv[1:] if arguments is None else arguments)) as context:

@@ -228,6 +228,17 @@ def test_a_ledger_restored_between_two_runs_is_a_line_of_the_audit_and_of_the_re
     assert [entry.warnings for entry in read_results(folder / RESULTS_FILE).rounds] == [(), (), (expected,), ()]
 
 
+def test_the_ledgers_of_another_federation_beside_it_are_others(run_in):
+    ledgers, enrolled_anew = Ledgers(), "federation.node_ids=[11,12,13]"
+    run_in("first", SiteGrid(change_reply=ledgers.show))
+    ledgers.restore("WFU", 2)
+    folder = run_in("second", SiteGrid(change_reply=ledgers.show), "seed=1", enrolled_anew)
+    assert not [entry for entry in audit_of(folder) if entry["event"] == "warning"]
+    ledgers.restore("WFU", 1)
+    folder = run_in("third", SiteGrid(change_reply=ledgers.show), "seed=2", enrolled_anew)
+    assert [entry["round"] for entry in audit_of(folder) if entry["event"] == "warning"]
+
+
 def test_a_claim_that_cannot_be_so_is_a_line_of_the_audit(run_in):
     def lie(reply):
         is_meant = (reply.site, reply.server_round) == ("WFU", 2)

@@ -1,5 +1,6 @@
 """A hospital's process begins only after its checks, and then answers with the code that is installed here."""
 
+import contextlib
 import logging
 import threading
 
@@ -33,7 +34,7 @@ def site(tmp_path, monkeypatch):
 def served(monkeypatch):
     """What is served: nothing else happens."""
     found, stop = [], threading.Event()
-    monkeypatch.setattr(processes, "stop_on_signals", lambda: stop)
+    monkeypatch.setattr(processes, "stop_on_signals", lambda: contextlib.nullcontext(stop))
     monkeypatch.setattr(supernode, "serve", lambda site, app, *, stop: found.append((site, app, stop)))
     yield found
     assert all(event is stop for _, _, event in found)

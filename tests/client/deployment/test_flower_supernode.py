@@ -1,11 +1,12 @@
 """A SuperNode that drops a message exits; what it does with real coordinators stands in test_rehearsal.py."""
 
 import inspect
+import re
 
 import pytest
 from flwr.supernode import start_client_internal
 
-from client.deployment.flower_supernode import end_on_dropped_message
+from client.deployment.flower_supernode import Pauses, end_on_dropped_message
 
 MESSAGE = object()
 
@@ -23,6 +24,31 @@ def test_a_stored_message_and_silence_change_nothing():
 def test_a_dropped_message_is_the_end():
     with pytest.raises(SystemExit, match="A message was dropped"):
         end_on_dropped_message(pull)(receive=lambda: MESSAGE, keeps=False)
+
+
+def test_every_message_is_told():
+    told = []
+    wrapped = end_on_dropped_message(pull, on_message=lambda: told.append(True))
+    wrapped(receive=lambda: None, keeps=True)
+    assert told == []
+    wrapped(receive=lambda: MESSAGE, keeps=True)
+    assert told == [True]
+
+
+def test_pauses_double_up_to_what_flower_asks_for_and_begin_again_with_a_message():
+    waited = []
+    pauses = Pauses(waited.append)
+    for _ in range(8):
+        pauses.sleep(3)
+    assert waited == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3, 3]
+    pauses.shorten()
+    for _ in range(5):
+        pauses.sleep(0.5)
+    assert waited[8:] == [0.05, 0.1, 0.2, 0.4, 0.5]
+
+
+def test_flower_uses_no_more_of_the_module_time():
+    assert set(re.findall(r"\btime\.(\w+)\(", inspect.getsource(start_client_internal))) == {"sleep"}
 
 
 def test_flower_still_calls_it_by_keywords():

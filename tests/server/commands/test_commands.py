@@ -1,12 +1,13 @@
 """The coordinator's commands without a SuperLink; with one they run in the rehearsal's tests."""
 
+import contextlib
 import shutil
 import threading
 from datetime import datetime, timedelta
 
 import pytest
 
-from server.deployment import superlink
+from server.deployment import control, superlink
 from server.deployment.bundle import bundle_digest
 from server.deployment.provision import provision
 from shared_model.system import processes
@@ -93,7 +94,7 @@ def test_start_serves_the_kit_and_says_when_sites_may_connect(kit, monkeypatch, 
         on_ready()
 
     monkeypatch.setattr(superlink, "serve", serve)
-    monkeypatch.setattr(processes, "stop_on_signals", lambda: stop)
+    monkeypatch.setattr(processes, "stop_on_signals", lambda: contextlib.nullcontext(stop))
     assert main(["server", "start", "--kit", str(kit)]) == 0
     assert served == [(kit, stop)]
     assert capsys.readouterr().out.splitlines() == [
@@ -104,17 +105,21 @@ def test_start_serves_the_kit_and_says_when_sites_may_connect(kit, monkeypatch, 
 
 def test_status_shows_every_site_and_run(kit, monkeypatch, capsys):
     monkeypatch.chdir(kit)
-    monkeypatch.setattr(superlink, "site_statuses", lambda _kit: {"mgh": "online", "wfu": "offline"})
-    run = superlink.FlowerRun(run_id="42", status="finished:failed", elapsed_seconds=12.4)
-    monkeypatch.setattr(superlink, "list_runs", lambda _kit: [run])
+    monkeypatch.setattr(control, "site_statuses", lambda _kit: {"mgh": "online", "wfu": "offline"})
+    run = control.FlowerRun(run_id="42", status="finished:failed", details="", submitted="2026-01-01T10:00:00+00:00")
+    monkeypatch.setattr(control, "list_runs", lambda _kit: [run])
     assert main(["server", "status"]) == 0
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
-    assert [row for row in rows if row] == [["mgh", "online"], ["wfu", "offline"], ["42", "finished:failed", "12"]]
+    assert [row for row in rows if row] == [
+        ["mgh", "online"],
+        ["wfu", "offline"],
+        ["42", "finished:failed", "2026-01-01T10:00:00+00:00"],
+    ]
 
 
 def test_stop_says_how_to_go_on(kit, monkeypatch, capsys):
     stopped = []
-    monkeypatch.setattr(superlink, "stop_run", lambda _kit, run_id: stopped.append(run_id))
+    monkeypatch.setattr(control, "stop_run", lambda _kit, run_id: stopped.append(run_id))
     assert main(["server", "stop", "--kit", str(kit), "42"]) == 0
     assert stopped == ["42"]
     assert capsys.readouterr().out == "Run 42 is stopping; fedmammo server resume goes on with it later.\n"

@@ -13,7 +13,7 @@ from flwr.cli.build import build_fab_from_disk, build_fab_from_files
 from flwr.cli.config_utils import load_and_validate
 from flwr.cli.utils import collect_files
 
-from server.deployment.bundle import build_bundle, bundle_digest, write_application
+from server.deployment.bundle import build_bundle, bundle_digest
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("client", "server", "shared_model", "configs")
@@ -48,9 +48,10 @@ def littered(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The application as flwr run is given it."""
+    """The unpacked bundle, an application for Flower's own commands."""
     folder = tmp_path_factory.mktemp("application")
-    write_application(folder)
+    with zipfile.ZipFile(io.BytesIO(build_bundle())) as archive:
+        archive.extractall(folder)
     return folder
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from server.deployment import follow as follow_module
+from server.deployment.control import FlowerRun
 from server.deployment.follow import follow
-from server.deployment.superlink import FlowerRun
 from server.federation.checkpoints import CHECKPOINT_FILE
 from server.federation.rounds import federate
 from server.report.run_folder import RunFolder
@@ -43,6 +43,10 @@ def config(federation):
     return federation.config()
 
 
+def flower_run(run_id, status, details=""):
+    return FlowerRun(run_id=run_id, status=status, details=details, submitted="2026-01-01T00:00:00+00:00")
+
+
 @pytest.fixture
 def states(config):
     """The content of the checkpoint after each round, and the folder and training that they lead to."""
@@ -59,7 +63,7 @@ def states(config):
 @pytest.fixture
 def flower_runs(monkeypatch):
     """What Flower says of its runs; the list may be changed while the run is followed."""
-    runs = [FlowerRun(run_id="42", status="running", elapsed_seconds=1.0)]
+    runs = [flower_run("42", "running")]
     asked = []
 
     def list_runs(kit):
@@ -141,7 +145,7 @@ def test_a_run_that_failed_says_why(states, config, flower_runs, monkeypatch):
     _, folder, _ = states
     runs, _ = flower_runs
     folder.fail("Expected at least 2 valid replies in round 3, got 1: refused.")
-    runs[0] = FlowerRun(run_id="42", status="finished:failed", elapsed_seconds=9.0)
+    runs[0] = flower_run("42", "finished:failed")
     set_world(monkeypatch)
     with pytest.raises(RoundError, match=r"^Expected at least 2 valid replies in round 3, got 1: refused\.$"):
         follow(None, "42", config, Shown())
@@ -149,7 +153,7 @@ def test_a_run_that_failed_says_why(states, config, flower_runs, monkeypatch):
 
 def test_a_run_that_ended_without_a_word_is_what_flower_says(states, config, flower_runs, monkeypatch):
     runs, _ = flower_runs
-    runs[0] = FlowerRun(run_id="42", status="finished:stopped", elapsed_seconds=9.0)
+    runs[0] = flower_run("42", "finished:stopped")
     set_world(monkeypatch)
     with pytest.raises(RoundError, match=r"Flower says finished:stopped; fedmammo server resume goes on"):
         follow(None, "42", config, Shown())
@@ -161,7 +165,7 @@ def test_results_that_come_while_flower_is_asked_are_results(states, config, flo
 
     def list_runs(kit):
         folder.finish(training)
-        return [FlowerRun(run_id="42", status="finished:completed", elapsed_seconds=9.0)]
+        return [flower_run("42", "finished:completed")]
 
     monkeypatch.setattr(follow_module, "list_runs", list_runs)
     assert follow(None, "42", config, Shown()).rounds == training.rounds
@@ -169,7 +173,7 @@ def test_results_that_come_while_flower_is_asked_are_results(states, config, flo
 
 def test_a_run_that_flower_does_not_know_is_an_error(states, config, flower_runs, monkeypatch):
     runs, _ = flower_runs
-    runs[0] = FlowerRun(run_id="7", status="running", elapsed_seconds=9.0)
+    runs[0] = flower_run("7", "running")
     set_world(monkeypatch)
     with pytest.raises(RoundError, match="Expected the SuperLink to know run 42"):
         follow(None, "42", config, Shown())

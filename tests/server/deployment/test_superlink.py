@@ -1,340 +1,256 @@
-"""The SuperLink and the commands that talk to it, with Flower's programs replaced by functions."""
+"""The SuperLink as a real process: who may ask it for what, what it runs, and what starts it."""
 
-import json
+import io
+import os
 import shlex
+import socket
 import subprocess
-import sys
-import threading
-import tomllib
+import time
+import zipfile
 from pathlib import Path
 
+import httpx
 import pytest
-import yaml
+from flwr.common.serde import user_config_to_proto
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListRunsRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    StopRunRequest,
+    UnregisterNodeRequest,
+)
+from flwr.proto.fab_pb2 import Fab
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.constant import TaskType
 
 from server.deployment import superlink
+from server.deployment.bundle import build_bundle, digest_of
+from server.deployment.control import enrol_sites, list_runs, site_statuses, stop_run, submit_run
 from server.deployment.kit import ServerKit
-from server.deployment.superlink import list_runs, serve, site_statuses, stop_run, submit_run
-from shared_model.config.composition import compose
+from server.deployment.superlink import listening_addresses
+from server.deployment.superlink_access import SuperLinkAccess
 from shared_model.errors import ConfigError, RoundError
+from tests.server.deployment.conftest import SECONDS, Coordinator, new_kit
+
+MEDIA_TYPE = "application/x-protobuf"
 
 
 @pytest.fixture
-def kit(tmp_path):
-    """The server's files as far as they are read here: no test looks into a certificate."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    (folder / "server.yaml").write_text(yaml.safe_dump({"host": "localhost", "port": 9092, "sites": ["mgh", "wfu"]}))
-    return ServerKit.load(folder)
+def own(tmp_path):
+    """A coordinator for one test, not started."""
+    return Coordinator(new_kit(tmp_path, host="127.0.0.1"))
 
 
-class Flower:
-    """``flwr`` as a function: keeps its calls and prints what ``replies`` holds for the first argument."""
-
-    def __init__(self, **replies):
-        self.replies = replies
-        self.calls = []
-        self.options = []
-
-    def __call__(self, command, **options):
-        assert command[:2] == (sys.executable, str(Path(sys.executable).with_name("flwr")))
-        assert command[-2:] == ("--format", "json")
-        arguments = list(command[2:-2])
-        self.calls.append(arguments)
-        self.options.append(options)
-        reply = self.replies.get(arguments[0], {})
-        if callable(reply):
-            reply = reply(*arguments)
-        if isinstance(reply, Exception):
-            raise reply
-        output = reply if isinstance(reply, bytes) else json.dumps({"success": True} | reply).encode()
-        return subprocess.CompletedProcess(command, 0, stdout=output)
+def finished(kit, run_id):
+    """Wait for the end of a run and return what Flower says of it."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        run = next(run for run in list_runs(kit) if run.run_id == run_id)
+        if run.is_finished:
+            return run
+        time.sleep(0.2)
+    raise AssertionError(f"run {run_id} did not end")
 
 
-@pytest.fixture
-def flower(monkeypatch):
-    fake = Flower()
-    monkeypatch.setattr(superlink.subprocess, "run", fake)
-    return fake
-
-
-class TestCommands:
-    def test_runs_come_with_the_latest_last(self, kit, flower):
-        flower.replies["list"] = {
-            "runs": [
-                {"run-id": 7, "status": "running", "elapsed": 3},
-                {"run-id": 5, "status": "finished:completed", "elapsed": 90.5},
-                {"run-id": 6, "status": "finished:failed", "elapsed": 12.0},
-            ]
-        }
-        runs = list_runs(kit)
-        assert [(run.run_id, run.elapsed_seconds, run.is_finished) for run in runs] == [
-            ("5", 90.5, True),
-            ("6", 12.0, True),
-            ("7", 3.0, False),
-        ]
-        assert flower.calls == [["list", "coordinator"]]
-
-    def test_every_command_reads_the_kit_s_own_flower_home_and_installs_nothing(self, kit, flower):
-        flower.replies["list"] = {"runs": []}
-        assert list_runs(kit) == []
-        (options,) = flower.options
-        assert options["env"]["FLWR_HOME"] == str(kit.flower_home)
-        assert options["env"]["FLWR_TELEMETRY_ENABLED"] == "0"
-        assert options["env"]["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] == "1"
-        assert options["cwd"] == kit.state_dir
-        assert options["timeout"] > 0
-
-    def test_a_run_is_stopped_by_its_id(self, kit, flower):
-        stop_run(kit, "42")
-        assert flower.calls == [["stop", "42", "coordinator"]]
-
-    def test_sites_have_the_status_of_their_nodes(self, kit, flower):
-        kit.write_node_ids({"mgh": 2**63 + 1, "wfu": 3, "new": 9})
-        flower.replies["supernode"] = {
-            "nodes": [
-                {"node-id": str(2**63 + 1), "status": "online"},
-                {"node-id": 3, "status": "registered"},
-                {"node-id": 4, "status": "online"},
-            ]
-        }
-        assert site_statuses(kit) == {"mgh": "online", "wfu": "registered", "new": "unknown"}
-
-    def test_before_the_first_start_there_are_no_sites(self, kit, flower):
-        flower.replies["supernode"] = {"nodes": []}
-        assert site_statuses(kit) == {}
-
-
-class TestFailures:
-    @pytest.mark.parametrize(
-        "reply",
-        [
-            b"",
-            b"Traceback (most recent call last)",
-            OSError("no such program"),
-            subprocess.TimeoutExpired("flwr", 300),
-        ],
-        ids=["silence", "no JSON", "not there", "too slow"],
-    )
-    def test_no_answer_says_what_to_do(self, kit, flower, reply):
-        flower.replies["list"] = reply
-        with pytest.raises(RoundError, match=r"flwr list on 127\.0\.0\.1:9092; is fedmammo server start running"):
-            list_runs(kit)
-
-    def test_a_refusal_is_one_line(self, kit, flower):
-        flower.replies["stop"] = {"success": False, "error-message": "no run\n  with this\tid " + "x" * 900}
-        with pytest.raises(RoundError, match="Expected flwr stop to succeed: no run with this id x") as caught:
-            stop_run(kit, "42")
-        assert len(str(caught.value)) < 400
-
-    @pytest.mark.parametrize("reply", [b"[]", b"3", b"null", b"{}", b'{"success": false}'])
-    def test_an_answer_of_another_form_is_a_refusal(self, kit, flower, reply):
-        flower.replies["list"] = reply
-        with pytest.raises(RoundError, match="Expected flwr list to succeed: None"):
-            list_runs(kit)
-
-
-class TestSubmit:
-    @pytest.fixture(autouse=True)
-    def application(self, monkeypatch):
-        """The real one holds all our source."""
-        monkeypatch.setattr(superlink, "write_application", lambda folder: (folder / "pyproject.toml").write_text(""))
-
-    def test_the_application_is_there_while_it_is_sent_and_gone_afterwards(self, kit, flower):
-        kit.state_dir.mkdir()
-        seen = []
-
-        def run(_, folder, connection, option, run_config):
-            seen.append((Path(folder), sorted(path.name for path in Path(folder).iterdir())))
-            assert (connection, option) == ("coordinator", "--run-config")
-            return {"run-id": 123}
-
-        flower.replies["run"] = run
-        assert submit_run(kit, ["preset=smoke"]) == "123"
-        ((folder, names),) = seen
-        assert names == ["pyproject.toml"]
-        assert not folder.exists()
-
-    @pytest.mark.parametrize(
-        "overrides",
-        [
-            ["preset=smoke", "seed=1"],
-            ['run.dir=/tmp/a b/c\'s "d"', "federation.sites=[mgh,wfu]"],
-            ["run.dir=/tmp/J\u00f6rg (study)\\x"],
-            [],
-        ],
-    )
-    def test_overrides_arrive_as_they_were_given(self, kit, flower, overrides):
-        kit.state_dir.mkdir()
-        arrived = []
-
-        def run(*arguments):
-            written = tomllib.loads(Path(arguments[-1]).read_text(encoding="utf-8"))
-            # As server.app splits them.
-            arrived.append(shlex.split(written["overrides"]))
-            return {"run-id": 1}
-
-        flower.replies["run"] = run
-        submit_run(kit, overrides)
-        assert arrived == [overrides]
-
-    def test_what_arrives_composes(self, kit, flower, tmp_path):
-        kit.state_dir.mkdir()
-        flower.replies["run"] = {"run-id": 1}
-        submit_run(kit, ["preset=smoke", f"run.dir={tmp_path}"])
-        written = tomllib.loads((kit.state_dir / "run_config.toml").read_text())
-        assert compose(shlex.split(written["overrides"])).run.dir == str(tmp_path)
-
-    def test_a_refusal_removes_the_application_too(self, kit, flower):
-        kit.state_dir.mkdir()
-        flower.replies["run"] = {"success": False, "error-message": "no"}
-        with pytest.raises(RoundError, match="Expected flwr run to succeed: no"):
-            submit_run(kit, ["preset=smoke"])
-        assert [path.name for path in kit.state_dir.iterdir()] == ["run_config.toml"]
-
-
-class FakeProcess:
-    """A SuperLink that runs until ``ends_after`` polls."""
-
-    def __init__(self, ends_after=None):
-        self.ends_after = ends_after
-        self.num_polls = 0
-        self.is_stopped = False
-
-    def poll(self):
-        self.num_polls += 1
-        return 1 if self.ends_after is not None and self.num_polls > self.ends_after else None
-
-
-class TestServe:
-    """Starting the SuperLink, with its process and its certificate replaced."""
+class TestStranger:
+    """Who reaches the port and has neither kit nor key nor certificate."""
 
     @pytest.fixture
-    def started(self, monkeypatch):
-        """What was started: the command, its folder and environment; and the process itself."""
-        record = {"process": FakeProcess(), "opens": True}
+    def ask(self, coordinator):
+        def ask(path, request=None, method="POST", **headers):
+            content = b"" if request is None else request.SerializeToString()
+            types = {"content-type": MEDIA_TYPE, "accept": MEDIA_TYPE, "flwr-component-name": "flwr-cli"}
+            return httpx.request(
+                method,
+                f"https://localhost:{coordinator.kit.port}{path}",
+                content=content,
+                headers=types | headers,
+                verify=False,  # noqa: S501, a stranger does not care
+                timeout=SECONDS,
+            )
 
-        def start_process(command, *, environment, folder, log):
-            record.update(command=list(command), environment=environment, folder=folder, log=log)
-            return record["process"]
+        return ask
 
-        def stop_process(process):
-            process.is_stopped = True
+    @pytest.mark.parametrize(
+        ("path", "request_of"),
+        [
+            ("control/list-runs", lambda _: ListRunsRequest()),
+            ("control/list-nodes", lambda _: ListNodesRequest()),
+            ("control/start-run", lambda _: StartRunRequest(fab=Fab(hash_str="0", content=b"0"))),
+            ("control/stop-run", lambda _: StopRunRequest(run_id=1)),
+            ("control/register-node", lambda kit: RegisterNodeRequest(public_key=kit.public_keys()["mgh"])),
+            ("control/unregister-node", lambda kit: UnregisterNodeRequest(node_id=kit.node_ids()["mgh"])),
+            ("runtime/acquire-task", lambda _: AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP])),
+        ],
+    )
+    def test_is_refused_and_changes_nothing(self, coordinator, ask, path, request_of):
+        before = (list_runs(coordinator.kit), site_statuses(coordinator.kit))
+        reply = ask(f"/v1/{path}", request_of(coordinator.kit))
+        assert (reply.status_code, reply.text) == (403, "for the coordinator alone")
+        assert (list_runs(coordinator.kit), site_statuses(coordinator.kit)) == before
 
-        monkeypatch.setattr(superlink, "require_signed_by", lambda certificate, authority: None)
-        monkeypatch.setattr(superlink, "certificate_days_left", lambda certificate, now: 10.0)
-        monkeypatch.setattr(superlink.processes, "start_process", start_process)
-        monkeypatch.setattr(superlink.processes, "stop_process", stop_process)
-        monkeypatch.setattr(superlink.processes, "wait_for_port", lambda *_, **__: record["opens"])
-        return record
+    @pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/redoc"])
+    def test_reads_no_description(self, ask, path):
+        assert ask(path, method="GET").status_code == 403
 
-    @staticmethod
-    def serve_until_ready(kit):
-        stop = threading.Event()
-        serve(kit, stop=stop, on_ready=stop.set)
-
-    def register(self, *arguments):
-        return {"node-id": {"mgh": 11, "wfu": 12}[arguments[-1]]}
-
-    def test_sites_are_enrolled_by_their_keys_before_it_is_ready(self, kit, started, flower):
-        flower.replies["supernode"] = self.register
-        enrolled, stop = [], threading.Event()
-
-        def on_ready():
-            enrolled.append(kit.node_ids())
-            stop.set()
-
-        serve(kit, stop=stop, on_ready=on_ready)
-        assert enrolled == [{"mgh": 11, "wfu": 12}]
-        keys = [kit.folder / "sites" / f"{site}.pub" for site in kit.sites]
-        assert flower.calls == [
-            ["supernode", "register", str(key), "coordinator", "--name", site]
-            for key, site in zip(keys, kit.sites, strict=True)
-        ]
-        assert started["process"].is_stopped
-
-    def test_who_is_enrolled_already_is_not_enrolled_again(self, kit, started, flower):
-        kit.write_node_ids({"mgh": 11})
-        flower.replies["supernode"] = self.register
-        self.serve_until_ready(kit)
-        assert [call[-1] for call in flower.calls] == ["wfu"]
-        assert kit.node_ids() == {"mgh": 11, "wfu": 12}
-
-    def test_an_enrolment_that_fails_half_way_keeps_the_first(self, kit, started, flower):
-        flower.replies["supernode"] = lambda *arguments: (
-            self.register(*arguments) if arguments[-1] == "mgh" else {"success": False, "error-message": "bad key"}
+    @pytest.mark.parametrize("name", ["pull-messages", "register-node", "get-fab", "pull-object", "push-object"])
+    def test_is_no_site(self, ask, name):
+        assert (ask(f"/v1/fleet/{name}").status_code, ask(f"/v1/fleet/{name}").text) == (
+            401,
+            "for enrolled sites alone",
         )
-        with pytest.raises(ConfigError, match=r"Expected to enrol site wfu by its key .*wfu\.pub: .*bad key"):
-            self.serve_until_ready(kit)
-        assert kit.node_ids() == {"mgh": 11}
-        assert started["process"].is_stopped
 
-    def test_tls_authentication_and_no_installation_at_run_time(self, kit, started, flower):
-        flower.replies["supernode"] = self.register
-        self.serve_until_ready(kit)
-        command = started["command"]
-        assert command[:2] == [sys.executable, str(Path(sys.executable).with_name("flower-superlink"))]
-        for option, name in (
-            ("--ssl-certfile", "server.pem"),
-            ("--ssl-keyfile", "server.key"),
-            ("--ssl-ca-certfile", "ca.pem"),
+    def test_may_ask_whether_the_server_runs(self, ask):
+        assert ask("/health", method="GET").status_code == 200
+
+
+class TestCoordinator:
+    def test_sites_are_enrolled_by_their_keys(self, coordinator):
+        assert site_statuses(coordinator.kit) == {"mgh": "registered", "wfu": "registered"}
+
+    def test_a_run_is_the_code_that_is_installed_here(self, coordinator):
+        overrides = ["run.dir='/a b/c (d)'", "no_such_key=1"]
+        run = finished(coordinator.kit, submit_run(coordinator.kit, overrides))
+        assert run.status == "finished:failed"
+        assert "no_such_key" in run.details
+        log = coordinator.kit.run_log(run.run_id).read_text()
+        assert "no_such_key" in log
+        assert "Traceback" not in log
+
+    def test_other_code_is_not_run(self, coordinator, tmp_path):
+        canary = tmp_path / "canary"
+        source = b"from pathlib import Path\nPath(%r).touch()\n" % str(canary)
+        bundle = build_bundle().replace(_member("server/app.py"), source.ljust(len(_member("server/app.py")), b"#"))
+        assert bundle != build_bundle()
+        request = StartRunRequest(
+            fab=Fab(hash_str=digest_of(bundle), content=bundle),
+            override_config=user_config_to_proto({"overrides": shlex.join(["no_such_key=1"])}),
+        )
+        with SuperLinkAccess.read(coordinator.kit).control() as client:
+            run = finished(coordinator.kit, str(client.StartRun(request).run_id))
+        assert run.status == "finished:failed"
+        assert f"got {digest_of(bundle)}" in run.details
+        assert not canary.exists()
+
+    def test_runs_come_in_the_order_of_their_submission_and_are_stopped_by_their_number(self, coordinator, tmp_path):
+        kit = coordinator.kit
+        before = [run.run_id for run in list_runs(kit)]
+        sites = [f"federation.sites=[{','.join(kit.sites)}]", "federation.round_timeout_seconds=600"]
+        first, second = (
+            submit_run(kit, ["preset=smoke", *sites, f"run.dir={tmp_path / name}"]) for name in ("one", "two")
+        )
+        assert [run.run_id for run in list_runs(kit)] == [*before, first, second]
+        for run_id in (first, second):
+            stop_run(kit, run_id)
+            assert finished(kit, run_id).status == "finished:stopped"
+        with pytest.raises(RoundError, match=f"Expected the SuperLink to stop run {first}, it refused: .*finished"):
+            stop_run(kit, first)
+        with pytest.raises(RoundError, match=r"Expected the number of a run, got 'x'; fedmammo server status"):
+            stop_run(kit, "x")
+
+    def test_no_secret_is_on_a_command_line(self, coordinator):
+        secret = coordinator.kit.secret_path.read_text()
+        assert len(secret) >= 64
+        assert coordinator.kit.secret_path.stat().st_mode & 0o77 == 0
+        lines = subprocess.run(["ps", "-eww", "-o", "args"], check=True, capture_output=True, text=True).stdout  # noqa: S607
+        assert "flower_superlink" in lines
+        assert secret not in lines
+
+
+class TestListening:
+    def test_a_server_for_this_machine_is_heard_on_it_alone(self, coordinator):
+        listening = _listening(coordinator.kit.port)
+        assert "127.0.0.1" in listening
+        assert listening <= {"127.0.0.1", "::1"}
+
+    @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "::1"])
+    def test_loopback(self, host):
+        assert listening_addresses(host) == ("127.0.0.1", "::1")
+
+    @pytest.mark.parametrize("host", ["10.0.0.1", "2001:db8::1", "server.example.org", "localhost.example.org"])
+    def test_others(self, host):
+        assert listening_addresses(host) == ("0.0.0.0", "::")  # noqa: S104
+
+
+class TestStart:
+    def test_a_kit_is_served_once(self, own):
+        own.start()
+        try:
+            with pytest.raises(ConfigError, match=f"Expected one process at a time in .*process {os.getpid()}"):
+                Coordinator(own.kit).start()
+        finally:
+            own.stop()
+
+    def test_a_port_that_is_taken(self, own):
+        with (
+            socket.create_server(("127.0.0.1", own.kit.port)),
+            pytest.raises(ConfigError, match=f"Expected port {own.kit.port} to be free: Address already in use"),
         ):
-            assert command[command.index(option) + 1] == str(kit.folder / name)
-        assert "--enable-supernode-auth" in command
-        assert "--disable-runtime-dependency-installation" in command
-        assert "--insecure" not in command
-        assert command[-2:] == ["--port", "9092"]
+            own.start()
+        assert not (own.kit.state_dir / "server.lock").exists()
 
-    def test_it_starts_in_an_empty_folder_from_which_no_code_is_imported(self, kit, started, flower):
-        flower.replies["supernode"] = self.register
-        self.serve_until_ready(kit)
-        assert started["folder"] == kit.state_dir / "empty"
-        assert started["log"] == kit.state_dir / "superlink.log"
-        assert started["environment"]["FLWR_HOME"] == str(kit.flower_home)
+    def test_nobody_answers(self, own):
+        with pytest.raises(RoundError, match="is fedmammo server start running, and as the same user"):
+            list_runs(own.kit)
+        SuperLinkAccess.create(own.kit)
+        with pytest.raises(RoundError, match=f"nothing answers on 127.0.0.1:{own.kit.port}; is fedmammo server start"):
+            list_runs(own.kit)
 
-    def test_flower_s_own_commands_find_it_over_tls(self, kit, started, flower):
-        flower.replies["supernode"] = self.register
-        self.serve_until_ready(kit)
-        config = tomllib.loads((kit.flower_home / "config.toml").read_text())["superlink"]
-        assert config["default"] == "coordinator"
-        assert config["coordinator"] == {
-            "address": "127.0.0.1:9092",
-            "root-certificates": str(kit.folder / "ca.pem"),
-        }
+    def test_who_left_the_kit_is_removed_and_a_key_that_was_removed_never_comes_back(self, own, caplog):
+        own.start()
+        node_ids = own.kit.node_ids()
+        settings = own.kit.folder / "server.yaml"
+        whole = settings.read_text()
+        settings.write_text(whole.replace("- wfu\n", ""))
+        less = ServerKit.load(own.kit.folder)
+        enrol_sites(less)
+        assert less.node_ids() == {"mgh": node_ids["mgh"]}
+        assert caplog.messages == [f"Removed node {node_ids['wfu']} 'wfu': it was enrolled, and no kit has its key."]
+        with pytest.raises(ConfigError, match=r"Expected the keys of wfu to be enrolled, .* server provision --renew"):
+            enrol_sites(own.kit)
+        own.stop()
 
-    def test_a_port_that_does_not_open_is_an_error_with_the_log_s_name(self, kit, started, flower):
-        started["opens"] = False
-        with pytest.raises(ConfigError, match=r"Expected the SuperLink to open port 9092; see .*superlink\.log"):
-            serve(kit, stop=threading.Event(), on_ready=pytest.fail)
-        assert started["process"].is_stopped
-
-    def test_stopping_while_it_starts_is_no_error(self, kit, started, flower):
-        started["opens"] = False
-        stop = threading.Event()
-        stop.set()
-        serve(kit, stop=stop, on_ready=pytest.fail)
-        assert started["process"].is_stopped
-        assert flower.calls == []
-
-    def test_a_superlink_that_ends_by_itself_is_an_error(self, kit, started, flower):
-        flower.replies["supernode"] = self.register
-        started["process"] = FakeProcess(ends_after=0)
-        with pytest.raises(ConfigError, match=r"Expected the SuperLink to go on; see .*superlink\.log"):
-            serve(kit, stop=threading.Event(), on_ready=lambda: None)
-        assert started["process"].is_stopped
+    def test_a_lost_list_of_nodes_is_found_again(self, own):
+        own.start()
+        own.stop()
+        node_ids = own.kit.node_ids()
+        own.kit.write_node_ids({})
+        own.start()
+        own.stop()
+        assert own.kit.node_ids() == node_ids
+        assert set(node_ids) == {"mgh", "wfu"}
 
     @pytest.mark.parametrize("days_left", [0.0, -3.0])
-    def test_an_expired_certificate_starts_nothing(self, kit, started, flower, monkeypatch, days_left):
+    def test_an_expired_certificate_starts_nothing(self, own, monkeypatch, days_left):
         monkeypatch.setattr(superlink, "certificate_days_left", lambda certificate, now: days_left)
         with pytest.raises(ConfigError, match=r"server\.pem to be valid, it has expired; make new kits"):
-            self.serve_until_ready(kit)
-        assert "command" not in started
+            own.start()
+        assert not own.kit.state_dir.exists()
 
-    def test_the_certificate_of_another_authority_starts_nothing(self, kit, started, flower, monkeypatch):
-        def refuse(certificate, authority):
-            assert (certificate, authority) == (kit.folder / "server.pem", kit.folder / "ca.pem")
-            raise ConfigError("Expected server.pem to be signed by ca.pem.")
+    def test_a_superlink_that_does_not_start_or_ends_by_itself(self, own, monkeypatch):
+        (own.kit.folder / "server.key").write_text("no key")
+        with pytest.raises(ConfigError, match=r"Expected the SuperLink to open port .*; see .*superlink\.log"):
+            own.start()
 
-        monkeypatch.setattr(superlink, "require_signed_by", refuse)
-        with pytest.raises(ConfigError, match="to be signed by"):
-            self.serve_until_ready(kit)
-        assert "command" not in started
+
+def _member(name):
+    """Return a file of the bundle, which Flower does not compress."""
+    with zipfile.ZipFile(io.BytesIO(build_bundle())) as archive:
+        assert archive.getinfo(name).compress_type == zipfile.ZIP_STORED
+        return archive.read(name)
+
+
+def _listening(port):
+    """Return the addresses of this machine at which something listens on ``port`` (Linux)."""
+    found = set()
+    for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path("/proc/net", name).read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            address, number = local.split(":")
+            if state == "0A" and int(number, 16) == port:
+                # Words of four bytes, each the other way round.
+                content = bytes.fromhex(address)
+                words = (content[start : start + 4][::-1] for start in range(0, len(content), 4))
+                found.add(socket.inet_ntop(family, b"".join(words)))
+    return found

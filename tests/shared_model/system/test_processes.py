@@ -122,16 +122,36 @@ def test_a_free_port_can_be_bound():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_set_the_event(number):
+def test_signals_set_the_event_and_afterwards_do_what_they_did_before(number):
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        stop = stop_on_signals()
+    with stop_on_signals() as stop:
         assert not stop.is_set()
         os.kill(os.getpid(), number)
         assert stop.wait(600)
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+    assert {each: signal.getsignal(each) for each in before} == before
+
+
+def test_what_others_must_not_read_arrives_on_standard_input(tmp_path):
+    command = (sys.executable, "-c", "import sys; print(len(sys.stdin.buffer.read()))")
+    log = tmp_path / "log"
+    process = start_process(command, environment={}, folder=tmp_path, log=log, stdin=b"x" * 200_000)
+    assert process.wait(600) == 0
+    assert log.read_text() == "200000\n"
+
+
+def test_a_process_that_ends_without_reading_is_no_error(tmp_path):
+    command = (sys.executable, "-c", "")
+    process = start_process(command, environment={}, folder=tmp_path, log=tmp_path / "log", stdin=b"x" * 10_000_000)
+    assert process.wait(600) == 0
+
+
+def test_no_proxy_stands_between_processes_of_one_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "intranet.example,localhost")
+    monkeypatch.delenv("no_proxy", raising=False)
+    environment = flower_environment(tmp_path)
+    assert environment["HTTPS_PROXY"] == "http://proxy.example:3128"
+    assert environment["NO_PROXY"] == environment["no_proxy"] == "intranet.example,localhost,127.0.0.1,::1"
 
 
 def test_flower_is_silent_installs_nothing_and_finds_its_own_commands(tmp_path, monkeypatch):

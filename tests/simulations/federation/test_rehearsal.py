@@ -15,9 +15,9 @@ import yaml
 
 from client.privacy.ledger_database import read_history
 from client.privacy.ledger_entries import Committed, Reserved
+from server.deployment.control import site_statuses
 from server.deployment.kit import ServerKit
 from server.deployment.provision import provision
-from server.deployment.superlink import site_statuses
 from server.results.document import read_results
 from shared_model.config.composition import compose
 from shared_model.system.audit_log import verify
