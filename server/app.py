@@ -8,6 +8,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from server.federation.rounds import FinishedRound, federate
 from server.federation.witnesses import WITNESSES_FILE, read_witnesses, write_witnesses
+from server.report.html_report import write_report
 from server.report.run_folder import RunFolder
 from shared_model.config.composition import compose
 from shared_model.config.experiment import ExperimentConfig
@@ -59,6 +60,11 @@ def _run(grid: Grid, config: ExperimentConfig, folder: RunFolder) -> None:
         audit.record("failed", reason=_printable(str(error)))
         raise
     audit.record("finished")
+    try:
+        write_report(folder.path)
+    except FederatedMammographyError as error:
+        # The run is finished all the same.
+        logger.warning("No report: %s. fedmammo server report writes it.", error)
     logger.info("Results in %s", config.run.dir)
 
 

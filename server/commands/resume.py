@@ -11,10 +11,10 @@ def resume(run: RunFolder, kit: KitPath = HERE) -> None:
     from rich.console import Console
 
     from server.deployment.kit import ServerKit
-    from server.deployment.submission import submit_and_follow, submitted_overrides
+    from server.deployment.submission import read_submission, submit_and_follow
     from shared_model.system.terminal import log_to_stderr, on_interrupt
 
     log_to_stderr()
-    overrides = submitted_overrides(run)
+    overrides = list(read_submission(run).overrides)
     with on_interrupt(NO_LONGER_FOLLOWED):
         submit_and_follow(ServerKit.load(kit), overrides, Console())

@@ -22,6 +22,7 @@ class _Values:
     host: str
     port: int
     sites: tuple[str, ...]
+    bundle: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class ServerKit:
     """DNS name or IP address at which the sites reach the server; the certificate is made out to it."""
     port: int
     sites: tuple[str, ...]
+    bundle: str | None
+    """SHA-256 of the application bundle that the kits of the sites approve; None where nobody says."""
 
     @classmethod
     def load(cls, folder: Path) -> "ServerKit":
@@ -43,7 +46,9 @@ class ServerKit:
         """
         what = "the server's kit, as fedmammo server provision makes it,"
         values = load_yaml(_Values, folder / "server.yaml", what=what)
-        return cls(folder=folder.resolve(), host=values.host, port=values.port, sites=values.sites)
+        return cls(
+            folder=folder.resolve(), host=values.host, port=values.port, sites=values.sites, bundle=values.bundle
+        )
 
     @property
     def state_dir(self) -> Path:
@@ -67,6 +72,15 @@ class ServerKit:
             ConfigError: a file cannot be read, or holds no key of the kind that provisioning makes.
         """
         return {site: _public_key(site, self.folder / "sites" / f"{site}.pub") for site in self.sites}
+
+    @property
+    def status_page(self) -> Path:
+        """Page that shows sites and runs while the server runs."""
+        return self.state_dir / "status.html"
+
+    def run_folder_path(self, run_id: str) -> Path:
+        """Return the file that says where a run writes."""
+        return self.state_dir / "runs" / f"{run_id}.json"
 
     def run_log(self, run_id: str) -> Path:
         """Return the file to which the process of a run writes."""

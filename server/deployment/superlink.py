@@ -35,13 +35,20 @@ _SERVER_PROCESS = "server.deployment.server_process"
 """Not imported here: this process needs no network."""
 
 
-def serve(kit: ServerKit, *, stop: threading.Event, on_ready: Callable[[], None]) -> None:
+def serve(
+    kit: ServerKit,
+    *,
+    stop: threading.Event,
+    on_ready: Callable[[], None],
+    on_poll: Callable[[], None] = lambda: None,
+) -> None:
     """Run the SuperLink, enrol the sites of the kits, and run what is submitted, until ``stop`` is set.
 
     Args:
         kit: of the server.
         stop: set to end.
         on_ready: called once sites may connect.
+        on_poll: called several times a second from then on.
 
     Raises:
         ConfigError: the certificate has expired or is another authority's, the kit is in use, the port is taken, the
@@ -66,6 +73,7 @@ def serve(kit: ServerKit, *, stop: threading.Event, on_ready: Callable[[], None]
                     if process.poll() is not None:
                         raise ConfigError(f"Expected the SuperLink to go on; see {_log_path(kit)}.")
                     runs.take_next()
+                    on_poll()
                     stop.wait(_POLL_SECONDS)
         finally:
             processes.stop_process(process)

@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from server.deployment import control, superlink
+from server.deployment import control, federation_status, superlink, watch
 from server.deployment.bundle import bundle_digest
 from server.deployment.provision import provision
 from shared_model.system import processes
 from simulations.commands.app import main
+from tests.server.deployment.test_federation_status import federation, run
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +50,6 @@ def test_no_kit(tmp_path, capsys):
 
 
 def test_no_superlink(kit, capsys):
-    (kit / "state" / "flower").mkdir(parents=True)
-    connection = f'[superlink.coordinator]\naddress = "127.0.0.1:1"\nroot-certificates = "{kit / "ca.pem"}"\n'
-    (kit / "state" / "flower" / "config.toml").write_text(connection)
     assert main(["server", "status", "--kit", str(kit)]) == 1
     assert one_line_error(capsys)
 
@@ -87,34 +85,38 @@ def test_start_refuses_an_expired_certificate(kit, monkeypatch, capsys):
 
 
 def test_start_serves_the_kit_and_says_when_sites_may_connect(kit, monkeypatch, capsys):
-    served, stop = [], threading.Event()
+    served, stop, watched = [], threading.Event(), []
 
-    def serve(server_kit, *, stop, on_ready):
+    def serve(server_kit, *, stop, on_ready, on_poll):
         served.append((server_kit.folder, stop))
         on_ready()
+        on_poll()
 
     monkeypatch.setattr(superlink, "serve", serve)
+    monkeypatch.setattr(watch.Watch, "look", lambda self: watched.append(self._notify))
     monkeypatch.setattr(processes, "stop_on_signals", lambda: contextlib.nullcontext(stop))
-    assert main(["server", "start", "--kit", str(kit)]) == 0
+    assert main(["server", "start", "--kit", str(kit), "--notify", "mail -s 'a run'"]) == 0
     assert served == [(kit, stop)]
+    assert watched == [("mail", "-s", "a run")]
     assert capsys.readouterr().out.splitlines() == [
         "Starting on port 1 for mgh, wfu; stop with Ctrl-C.",
-        "Ready: sites may connect.",
+        f"Ready: sites may connect. {kit / 'state' / 'status.html'} shows them.",
     ]
 
 
 def test_status_shows_every_site_and_run(kit, monkeypatch, capsys):
     monkeypatch.chdir(kit)
-    monkeypatch.setattr(control, "site_statuses", lambda _kit: {"mgh": "online", "wfu": "offline"})
-    run = control.FlowerRun(run_id="42", status="finished:failed", details="", submitted="2026-01-01T10:00:00+00:00")
-    monkeypatch.setattr(control, "list_runs", lambda _kit: [run])
+    found = federation(run("finished:failed", details="Expected [b]more[/b]."), mgh="online", wfu="offline")
+    monkeypatch.setattr(federation_status, "read_status", lambda _kit: found)
     assert main(["server", "status"]) == 0
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
     assert [row for row in rows if row] == [
         ["mgh", "online"],
         ["wfu", "offline"],
-        ["42", "finished:failed", "2026-01-01T10:00:00+00:00"],
+        ["42", "2026-01-01 00:00", "finished:failed", "1 of 9", "3", "1.00"],
     ]
+    assert lines[-1] == "42 in /runs/one: Expected [b]more[/b]."
 
 
 def test_stop_says_how_to_go_on(kit, monkeypatch, capsys):

@@ -175,5 +175,40 @@ def test_a_run_that_flower_does_not_know_is_an_error(states, config, flower_runs
     runs, _ = flower_runs
     runs[0] = flower_run("7", "running")
     set_world(monkeypatch)
-    with pytest.raises(RoundError, match="Expected the SuperLink to know run 42"):
+    with pytest.raises(RoundError, match="Expected the SuperLink to know the run in "):
         follow(None, "42", config, Shown())
+
+
+def test_a_superlink_that_is_away_is_said_once_and_the_files_are_followed(
+    states, config, flower_runs, monkeypatch, caplog
+):
+    contents, folder, training = states
+
+    def list_runs(_kit):
+        raise RoundError("Expected the SuperLink to list the runs, nothing answers.")
+
+    monkeypatch.setattr(follow_module, "list_runs", list_runs)
+    shown = Shown()
+    # Long enough for several questions to Flower.
+    set_world(monkeypatch, reaches(folder, contents[0]), *[lambda: None] * 100, lambda: folder.finish(training))
+    assert follow(None, "42", config, shown).rounds == training.rounds
+    assert shown.rounds == list(training.rounds)
+    assert caplog.messages == [
+        "Expected the SuperLink to list the runs, nothing answers. The run is followed by its files."
+    ]
+
+
+def test_what_flower_says_of_a_failure_is_passed_on(states, config, flower_runs, monkeypatch):
+    runs, _ = flower_runs
+    runs[0] = flower_run("42", "finished:failed", "Expected the bundle a, got b.")
+    set_world(monkeypatch)
+    with pytest.raises(RoundError, match=r"Flower says finished:failed: Expected the bundle a, got b\."):
+        follow(None, "42", config, Shown())
+
+
+def test_a_run_without_a_number_is_followed_by_its_files(states, config, flower_runs, monkeypatch):
+    _, folder, training = states
+    _, asked = flower_runs
+    set_world(monkeypatch, *[lambda: None] * 50, lambda: folder.finish(training))
+    follow(None, None, config, Shown())
+    assert asked == []
