@@ -42,12 +42,15 @@ def test_audits_count_the_trials_of_all(monkeypatch):
     "case", AUDIT_CASES, ids=lambda case: f"{case.fault}, {case.gradient_method}, {case.sampling_rate}"
 )
 def test_the_claim_stands_and_falls_with_every_planted_fault(case):
-    found = audit(case, target_epsilon=8.0, num_trials=700, seed=7)
+    # The other two ways to the same sum are slower: they get fewer trials, which prove less.
+    is_fast = case.gradient_method is GradientMethod.GHOST
+    found = audit(case, target_epsilon=8.0, num_trials=700 if is_fast else 200, seed=7)
     for bound in found.bounds:
         print(f"delta {bound.delta:g}: {bound.least_epsilon:.2f} of {bound.claimed_epsilon:.2f}")  # noqa: T201
     assert found.is_as_expected
     # The attack is no straw man. Against sampled patients it needs more trials than a test has.
-    assert max(bound.least_epsilon for bound in found.bounds) > (1.4 if case.sampling_rate == 1 else 0.1)
+    least = (1.4 if is_fast else 0.9) if case.sampling_rate == 1 else 0.1
+    assert max(bound.least_epsilon for bound in found.bounds) > least
 
 
 def delta_of_gaussian(separation, epsilon):
