@@ -23,6 +23,12 @@ _ROOT_TOLERANCE = 1e-9
 _ROUNDING = 1e-12
 """More than a handful of roundings in float64 can take off."""
 
+_MAX_POINTS = 2**19
+"""Points of the grid on which a composed privacy loss is described, some seconds and 100 MB for each kind of step."""
+
+_MAX_KINDS = 16
+"""Kinds of sampled steps that are priced as such; with more of them, sampling counts for nothing."""
+
 
 def epsilon(mechanisms: Mechanism | Sequence[Mechanism], delta: float) -> float:
     """Return the epsilon of record at ``delta``: never below the true one, for one mechanism at most 0.1 % above it.
@@ -31,6 +37,9 @@ def epsilon(mechanisms: Mechanism | Sequence[Mechanism], delta: float) -> float:
     its price has a closed form (Balle & Wang 2018, Theorem 8). Below rate 1 the privacy loss is
     discretised pessimistically and composed by Fourier transform (Doroshenko et al. 2022). Infinite where the noise
     is too small for any guarantee at this ``delta``.
+
+    Several kinds of sampled steps have one grid, whose number of points is bounded. Steps of very different noise, or
+    of more than ``_MAX_KINDS`` kinds, so have a price that is further above the true one, and take no longer.
 
     Args:
         mechanisms: one, or several in sequence on cohorts that may all hold the same patient; none costs nothing.
@@ -90,7 +99,8 @@ def merge(mechanisms: Sequence[Mechanism]) -> tuple[Mechanism, ...]:
 def _epsilon_of_record(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
     # Sampling never costs more than taking all patients, and the discretisation is inexact just below rate 1.
     without_sampling = _epsilon_gaussian(mechanisms, delta)
-    if all(mechanism.sampling_rate > _NEARLY_ALL for mechanism in mechanisms):
+    num_sampled = sum(mechanism.sampling_rate <= _NEARLY_ALL for mechanism in mechanisms)
+    if not 1 <= num_sampled <= _MAX_KINDS:
         return without_sampling
     return min(without_sampling, _epsilon_pld(mechanisms, delta, grid_factor=1))
 
@@ -103,7 +113,9 @@ def _epsilon_gaussian(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
 
 
 def _epsilon_pld(mechanisms: tuple[Mechanism, ...], delta: float, *, grid_factor: int) -> float:
-    interval = grid_factor * min(_grid_interval(mechanism) for mechanism in mechanisms)
+    finest = grid_factor * min(_grid_interval(mechanism) for mechanism in mechanisms)
+    # A coarser grid is rounded up further: still an upper bound.
+    interval = max(finest, sum(map(_loss_range, mechanisms)) / _MAX_POINTS)
     distributions = [
         privacy_loss_distribution.from_gaussian_mechanism(
             mechanism.noise_multiplier,
@@ -126,3 +138,21 @@ def _grid_interval(mechanism: Mechanism) -> float:
     typical_loss = min(1.0, mechanism.sampling_rate / mechanism.noise_multiplier)
     largest_loss = 1 / mechanism.noise_multiplier**2
     return max(2e-2 * typical_loss, 5e-5 * largest_loss)
+
+
+def _loss_range(mechanism: Mechanism) -> float:
+    """Return about how wide the composed privacy loss spreads before what is left outside has no weight: never NaN.
+
+    One step's loss stays within ten standard deviations of the noise; its second moment is at most its chi-squared
+    divergence. Nothing but the size of the grid depends on it.
+    """
+    rate, precision, num_steps = mechanism.sampling_rate, 1 / mechanism.noise_multiplier**2, mechanism.num_steps
+    largest = 10 * math.sqrt(precision) + precision / 2
+    one_step = _log1p_scaled(rate, largest) + (min(largest, -math.log1p(-rate)) if rate < 1 else largest)
+    variance = min(rate**2 * math.expm1(min(precision, 700.0)), rate * (precision + precision**2 / 4))
+    return min(num_steps * one_step, one_step + num_steps * variance + 16 * math.sqrt(num_steps * variance))
+
+
+def _log1p_scaled(rate: float, exponent: float) -> float:
+    """Return ``log(1 + rate (e^exponent - 1))``, also where the exponential overflows."""
+    return math.log1p(rate * math.expm1(exponent)) if exponent < 700 else exponent + math.log(rate)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.optimize import brentq
 
+from shared_model.privacy import accounting
 from shared_model.privacy.accounting import coarse_epsilon, epsilon, gaussian_mu, merge
 from shared_model.privacy.cross_check import epsilon_rdp
 from tests.privacy_examples import make_mechanism
@@ -182,3 +183,60 @@ def test_mu_is_none_for_sampled_patients_and_0_for_nothing():
     assert gaussian_mu(sampled) is None
     assert gaussian_mu([whole, sampled]) is None
     assert gaussian_mu([]) == 0.0
+
+
+ODD_MIXTURES = {
+    "one of very strong noise": [(0.7, 0.5, 1), (1e6, 1e-3, 1)],
+    "next to no sampling": [(2.4, 0.5, 20), (1e9, 1e-9, 100), (2.4, 1.0, 20)],
+    "next to no noise": [(1e-2, 0.5, 3), (1e3, 0.5, 3)],
+    "very many steps": [(5.0, 0.1, 10**12), (5.0, 0.1, 1)],
+}
+
+
+@pytest.mark.parametrize("steps", ODD_MIXTURES.values(), ids=ODD_MIXTURES)
+def test_steps_of_very_different_noise_have_a_grid_of_bounded_size(steps, monkeypatch):
+    """Earlier: the finest grid of all, 10^12 points for the first of these, so that all later prices took for ever."""
+    asked, make = [], privacy_loss_distribution.from_gaussian_mechanism
+
+    def recorded(noise_multiplier, *, value_discretization_interval, sampling_prob, **_):
+        largest = 10 / noise_multiplier + 0.5 / noise_multiplier**2
+        loss = math.log1p(sampling_prob * math.expm1(largest)) if largest < 700 else largest
+        asked.append(loss / value_discretization_interval)
+        return make(2.0, value_discretization_interval=0.1, sampling_prob=0.5)
+
+    monkeypatch.setattr(privacy_loss_distribution, "from_gaussian_mechanism", recorded)
+    monkeypatch.setattr(privacy_loss_distribution.PrivacyLossDistribution, "self_compose", lambda self, _: self)
+    accounting._epsilon_of_record.cache_clear()
+    epsilon([make_mechanism(*step) for step in steps], 1e-4)
+    accounting._epsilon_of_record.cache_clear()
+    assert 1 <= len(asked) <= len(steps)
+    assert max(asked) <= 2**20
+
+
+@pytest.mark.parametrize("steps", [[(0.7, 0.5, 1), (20.0, 0.05, 5)], [(1.0, 0.1, 30), (4.0, 0.3, 10), (6.0, 1.0, 4)]])
+@pytest.mark.parametrize("num_points", [2**6, 2**10, 2**19])
+def test_a_coarser_grid_never_costs_less_than_the_truth(steps, num_points, monkeypatch):
+    parts = [
+        privacy_loss_distribution.from_gaussian_mechanism(
+            noise, pessimistic_estimate=False, value_discretization_interval=2e-4, sampling_prob=rate
+        ).self_compose(count)
+        for noise, rate, count in steps
+    ]
+    composed = parts[0]
+    for part in parts[1:]:
+        composed = composed.compose(part)
+    monkeypatch.setattr(accounting, "_MAX_POINTS", num_points)
+    accounting._epsilon_of_record.cache_clear()
+    found = epsilon([make_mechanism(*step) for step in steps], 1e-5)
+    accounting._epsilon_of_record.cache_clear()
+    whole = epsilon([make_mechanism(noise, 1.0, count) for noise, _, count in steps], 1e-5)
+    assert composed.get_epsilon_for_delta(1e-5) <= found <= whole
+    if num_points == 2**19:
+        assert found <= 1.005 * composed.get_epsilon_for_delta(1e-5)
+
+
+def test_many_kinds_of_sampled_steps_are_priced_at_once_and_not_below_the_truth():
+    """Earlier: every kind took a composition of its own, at each later request."""
+    few, many = ([make_mechanism(5 + number / 100, 0.5) for number in range(count)] for count in (16, 400))
+    assert epsilon(few, 1e-4) < epsilon([dataclasses.replace(part, sampling_rate=1.0) for part in few], 1e-4)
+    assert epsilon(many, 1e-4) == epsilon([dataclasses.replace(part, sampling_rate=1.0) for part in many], 1e-4)
