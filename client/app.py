@@ -12,6 +12,7 @@ from typing import TypeVar
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.deployment.request_size import require_size
 from client.local_round import evaluate_locally, train_locally
 from client.privacy.audited_releases import (
     AUDIT,
@@ -64,6 +65,7 @@ def _reply(
     facts = ConfigRecord()
     context.state[AUDIT] = facts
     try:
+        require_size(message.content)
         request = unpack_request(message.content)
         facts[CONFIGURATION] = config_fingerprint(request.config)
         site = open_site(context.node_config, request.config)
