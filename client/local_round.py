@@ -62,6 +62,7 @@ def train_locally(request: Request, site: Site) -> TrainReply:
         PrivacyError: the promise cannot be kept, or policy, budget or ledger forbid it.
         ProtocolError: the parameters do not fit the network, or the round lies beyond the last one.
         DataError: the site's files cannot be read.
+        TimeLimitError: it took too long; the same request goes on where this one stopped, at no new cost.
     """
     config = request.config
     if not 1 <= request.server_round <= config.training.num_rounds:
@@ -95,7 +96,6 @@ def train_locally(request: Request, site: Site) -> TrainReply:
         plan=plan,
         proximal_mu=_proximal_mu(config),
         max_magnitude=site.policy.max_magnitude,
-        max_seconds=site.policy.max_request_seconds,
     )
     reply = _train(request, site, network, training, granted.members, granted)
     site.ledger.commit(granted, train_reply_to_bytes(reply))
@@ -115,6 +115,7 @@ def evaluate_locally(request: Request, site: Site) -> EvaluateReply:
         PrivacyError: policy, budget or ledger forbid it.
         ProtocolError: the parameters do not fit the network, or sites are to send nothing.
         DataError: the site's files cannot be read.
+        TimeLimitError: it took too long; the same request goes on where this one stopped, at no new cost.
     """
     evaluation = request.config.evaluation
     if evaluation.privacy is EvaluationPrivacy.NONE:
@@ -124,11 +125,16 @@ def evaluate_locally(request: Request, site: Site) -> EvaluateReply:
         return _evaluate_privately(request, site, network)
     members = _note_unprotected(site, request.config, Role.TEST, Role.VALIDATION, purpose=Purpose.EVALUATION)
     data, takes_part = site.data, _is_among(members, site)
+    histograms = {
+        role: _exact_histogram(network, data.lesions(role, takes_part, deadline=site.deadline), evaluation.num_bins)
+        for role in (Role.TEST, Role.VALIDATION)
+    }
+    site.deadline.require()
     return EvaluateReply(
         site=site.name,
         server_round=request.server_round,
-        test=_exact_histogram(network, data.lesions(Role.TEST, takes_part), evaluation.num_bins),
-        validation=_exact_histogram(network, data.lesions(Role.VALIDATION, takes_part), evaluation.num_bins),
+        test=histograms[Role.TEST],
+        validation=histograms[Role.VALIDATION],
     )
 
 
@@ -142,7 +148,7 @@ def _train(
 ) -> TrainReply:
     """Train on the lesions of ``members``, with the noise of what was granted; nothing raises for what the data are."""
     plan = training.plan
-    lesions = site.data.lesions(Role.TRAIN, _is_among(members, site))
+    lesions = site.data.lesions(Role.TRAIN, _is_among(members, site), deadline=site.deadline)
     noise = _noise(granted, request, site.name, "noise", [lesions])
     if plan is not None and len(members) < plan.num_patients_declared:
         logger.error(
@@ -152,6 +158,7 @@ def _train(
             plan.num_patients_declared,
         )
     facts = train_round(network, lesions, training=training, noise=noise)
+    site.deadline.require()
     logger.info("Round %d: %s", request.server_round, facts)
     spent = None
     if plan is not None and granted is not None:
@@ -190,12 +197,13 @@ def _evaluate_privately(request: Request, site: Site, network: FusionNet) -> Eva
     if isinstance(granted, StoredReply):
         return evaluate_reply_from_bytes(granted.content, evaluation=evaluation)
     data, takes_part = site.data, _is_among(granted.members, site)
-    lesions = {role: data.lesions(role, takes_part) for role in (Role.TEST, Role.VALIDATION)}
+    lesions = {role: data.lesions(role, takes_part, deadline=site.deadline) for role in (Role.TEST, Role.VALIDATION)}
     noise = _noise(granted, request, site.name, "evaluation noise", lesions.values())
     histograms = {
         role: _noisy_histogram(network, part, noise_multiplier, noise, bins=evaluation.bins)
         for role, part in lesions.items()
     }
+    site.deadline.require()
     reply = EvaluateReply(
         site=site.name,
         server_round=request.server_round,
@@ -248,7 +256,11 @@ def _note_unprotected(site: Site, config: ExperimentConfig, *roles: Role, purpos
 
 
 def _network(request: Request, site: Site) -> FusionNet:
-    """Return the configured network with the parameters and constants of the request, whose size is bounded."""
+    """Return the configured network with the parameters and constants of the request, whose size is bounded.
+
+    It stops, with ``TimeLimitError``, at the first pass after the site's deadline; a reply made without a pass is
+    checked before it leaves, so that nothing but time decides.
+    """
     config = request.config
     network = build_network(config.model, clinical_width(config.data.features), seed=config.seed)
     try:
@@ -258,6 +270,7 @@ def _network(request: Request, site: Site) -> FusionNet:
         raise ProtocolError(f"Expected the parameters of the configured network: {error}") from error
     site.policy.require_magnitude(request.parameters)
     site.policy.require_magnitude(request.constants)
+    network.register_forward_pre_hook(site.deadline.require)
     return network
 
 

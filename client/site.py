@@ -24,6 +24,7 @@ from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.fingerprints import source_fingerprint
 from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError, PolicyError, TableError
+from shared_model.system.deadline import Deadline
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,8 @@ class SiteData:
     max_cache_bytes: float | None = None
     is_cache_purged: bool = False
     """Whether somebody is forgotten, so that the cache must hold nothing but what this table needs."""
+    _loaded: "list[tuple[Lesions, pd.Series[str]]]" = dataclasses.field(default_factory=list, init=False, repr=False)
+    """All lesions and the patient of each, once they have been read."""
 
     @cached_property
     def role_by_patient(self) -> "pd.Series[str]":
@@ -133,15 +136,24 @@ class SiteData:
         """Return the identifiers of the patients with one of ``roles``, also of those whose images cannot be read."""
         return [str(patient) for patient, role in self.role_by_patient.items() if role in roles]
 
-    def lesions(self, role: Role, takes_part: Callable[[str], bool] = lambda _: True) -> Lesions:
-        """Return the lesions of the patients of ``role`` who take part, possibly none."""
-        lesions, patients = self._all_lesions
+    def lesions(
+        self, role: Role, takes_part: Callable[[str], bool] = lambda _: True, *, deadline: Deadline | None = None
+    ) -> Lesions:
+        """Return the lesions of the patients of ``role`` who take part, possibly none.
+
+        Raises:
+            TimeLimitError: ``deadline`` passed while images were read; those that were read are in the cache.
+        """
+        if not self._loaded:
+            self._loaded.append(self._load(deadline or Deadline(None)))
+        lesions, patients = self._loaded[0]
         chosen = {patient for patient in self.patients(role) if takes_part(patient)}
         return lesions.select(torch.from_numpy(patients.isin(chosen).to_numpy(dtype=bool, copy=True)))
 
-    @cached_property
-    def _all_lesions(self) -> "tuple[Lesions, pd.Series[str]]":
-        lesions, table = load_all_lesions(self.table, self.config, max_cache_bytes=self.max_cache_bytes)
+    def _load(self, deadline: Deadline) -> "tuple[Lesions, pd.Series[str]]":
+        lesions, table = load_all_lesions(
+            self.table, self.config, report=deadline.require, max_cache_bytes=self.max_cache_bytes
+        )
         if self.is_cache_purged:
             self._purge_cache()
         return lesions, table.frame["patient_id"]
@@ -162,6 +174,8 @@ class Site:
     settings: SiteSettings
     policy: SitePolicy
     ledger: Ledger
+    deadline: Deadline = dataclasses.field(default_factory=lambda: Deadline(None))
+    """For the answer to this request."""
 
     @property
     def name(self) -> str:
@@ -210,7 +224,8 @@ def open_site(node_config: Mapping[str, object], config: ExperimentConfig) -> Si
     if policy.declared_patients is None and not settings.is_simulated:
         message = "Expected declared_patients in the site's policy; fedmammo site init fills it in."
         raise PolicyError(message, key="declared_patients")
-    return Site(settings=settings, policy=policy, ledger=_open_ledger(settings.ledger, settings.is_simulated))
+    ledger = _open_ledger(settings.ledger, settings.is_simulated)
+    return Site(settings=settings, policy=policy, ledger=ledger, deadline=Deadline(policy.max_request_seconds))
 
 
 _DATA: dict[Path, tuple[Hashable, SiteData]] = {}

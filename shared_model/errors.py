@@ -11,11 +11,13 @@
     │   ├── PolicyError        the site's policy does not allow what was asked
     │   ├── BudgetError        the site's patients have no budget left for it
     │   └── LedgerError        the site's ledger was changed, is damaged or cannot be written
+    ├── TimeLimitError         a request took longer than the site's policy allows
     ├── ProtocolError          a message is malformed, stale or from other code
     └── RoundError             too few valid replies, or a non-finite aggregate
 
 Flower forwards the text of a client's exception to the server. The detail (path, identifier, value) is for the
-site's own log; only ``public_reason``, fixed for each class, may leave the site.
+site's own log; only ``public_reason``, fixed for each class, may leave the site. What may depend on a site's data,
+disk or time has one reason: a table, the ledger and a limit of time are not told apart.
 """
 
 from typing import ClassVar
@@ -79,7 +81,12 @@ class BudgetError(PrivacyError):
 class LedgerError(PrivacyError):
     """The site's privacy ledger was changed, is damaged or cannot be written."""
 
-    public_reason: ClassVar[str] = "the site's privacy ledger cannot be used"
+    # Whether it can be written is a matter of the disk, and so of what else lies there.
+    public_reason: ClassVar[str] = FederatedMammographyError.public_reason
+
+
+class TimeLimitError(FederatedMammographyError):
+    """A request took longer than the site's policy allows."""
 
 
 class ProtocolError(FederatedMammographyError):

@@ -27,6 +27,9 @@ _VERSION = 1
 _SETTINGS, _INDEX = "settings.json", ".index.json"
 _SHARD_BYTES, _KEY_BYTES = 512, 80
 """What a shard takes at most beside its values: the header of the array, and the index with keys of 64 characters."""
+_FREE_BYTES = 2**30
+"""Left free on the disk: a coordinator that asks for setting after setting must not make it full, since whether the
+ledger then finds space for its reply would tell how many images there are."""
 FloatArray = NDArray[np.float32]
 
 
@@ -40,7 +43,8 @@ class ImageCache:
             folder: of the caches for all settings.
             settings: what the arrays are computed with.
             max_bytes: quota of all that lies under ``folder``: before it is passed, the caches for other settings go,
-                those first that were opened the longest time ago; what does not fit even then stays in memory.
+                those first that were opened the longest time ago; what does not fit even then stays in memory, and so
+                does what would leave less than 1 GiB free on the disk.
         """
         text = json.dumps({"version": _VERSION, **settings}, sort_keys=True)
         self._root, self._max_bytes = folder, max_bytes
@@ -84,14 +88,17 @@ class ImageCache:
     def _make_room(self, num_bytes: int) -> bool:
         """Drop caches for other settings until ``num_bytes`` more fit, and return whether they do."""
         if self._max_bytes is None:
-            return True
+            return self._leaves_space(num_bytes)
         sizes = {folder: _num_bytes(folder) for folder in _cache_folders(self._root)}
         for folder in sorted(set(sizes) - {self._folder}, key=_last_used):
             if sum(sizes.values()) + num_bytes <= self._max_bytes:
                 break
             shutil.rmtree(folder)
             del sizes[folder]
-        return sum(sizes.values()) + num_bytes <= self._max_bytes
+        return sum(sizes.values()) + num_bytes <= self._max_bytes and self._leaves_space(num_bytes)
+
+    def _leaves_space(self, num_bytes: int) -> bool:
+        return shutil.disk_usage(self._root).free - num_bytes >= _FREE_BYTES
 
     def _open_shard(self, index: Path) -> None:
         """Map a shard; one that is damaged is left out, and its entries are computed again."""

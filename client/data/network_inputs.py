@@ -144,6 +144,8 @@ class _InputStore:
     def fill(self, files: list[LesionFiles], report: Progress) -> tuple[list[str | None], dict[int, str]]:
         """Compute what is missing; return the key of every row, None without image, and the problems by row."""
         keys, problems = self._keys(files)
+        # At once, so that a call that is cut short below need not read every file again.
+        self._save_digests()
         missing = {key: row for row, key in enumerate(keys) if key is not None and key not in self.cache}
         is_missing = set(missing)
         num_done = sum(key not in is_missing for key in keys)
@@ -158,7 +160,6 @@ class _InputStore:
                 problems |= {row: broken[key] for row, key in enumerate(keys) if key in broken}
                 num_done += len(shard)
                 report(num_done, len(files))
-        self._save_digests()
         return [None if row in problems else key for row, key in enumerate(keys)], problems
 
     def _keys(self, files: list[LesionFiles]) -> tuple[list[str | None], dict[int, str]]:

@@ -6,7 +6,6 @@ example). However many lesions a patient has, the sum moves by at most ``max_gra
 """
 
 import dataclasses
-import time
 from collections.abc import Callable
 
 import torch
@@ -46,8 +45,6 @@ class LocalTraining:
     """Pull towards the parameters at the start of the round (Li et al. 2020, Eq. 2)."""
     max_magnitude: float | None = None
     """Parameters are held within +- this between private steps; null sets no bound."""
-    max_seconds: float | None = None
-    """Most time for the steps of a round; null sets no limit."""
     gradient_method: GradientMethod | None = None
     """How to compute the clipped sum, to compare the methods; None chooses the fastest that works for the model."""
 
@@ -159,10 +156,7 @@ def train_round(
         optimizer.attach_step_hook(lambda _: pull())
     source = _source(model, by_patient, training)
     num_draws = num_rejected = 0
-    started = time.monotonic()
     for _ in range(config.local_steps):
-        if training.max_seconds is not None and time.monotonic() - started > training.max_seconds:
-            raise PrivacyError(f"Expected a round of at most {training.max_seconds:g} s, as the site's policy has it.")
         drawn = draw_patients(by_patient, config.sampling_rate, noise).to(lesions.labels.device)
         usable = drawn[by_patient.is_finite[drawn]]
         if plan is None or optimizer is None:

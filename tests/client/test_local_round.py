@@ -24,9 +24,10 @@ from client.privacy.ledger_history import composed_epsilon
 from client.privacy.policy import OPEN_POLICY, SitePolicy
 from client.site import Site, open_site
 from shared_model.config import compose
-from shared_model.errors import BudgetError, DataError, LedgerError, PolicyError, ProtocolError
+from shared_model.errors import BudgetError, DataError, LedgerError, PolicyError, ProtocolError, TimeLimitError
 from shared_model.messages import Request, evaluate_reply_to_bytes, train_reply_to_bytes
 from shared_model.network import build_network, constants_state, trainable_state
+from shared_model.system.deadline import Deadline
 from shared_model.vocabulary import clinical_width
 
 NUM_PATIENTS, NUM_TEST, NUM_DECLARED = 40, 8, 20
@@ -144,9 +145,9 @@ class WatchedData:
     def patients(self, *roles):
         return self.of_site.patients(*roles)
 
-    def lesions(self, *arguments):
+    def lesions(self, *arguments, **options):
         self.on_read()
-        return self.of_site.lesions(*arguments)
+        return self.of_site.lesions(*arguments, **options)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -286,6 +287,48 @@ class TestOrder:
         frame[frame["patient_id"] != gone].to_csv(table, index=False)
         # One patient is in few bins of a histogram, and yet all numbers move.
         assert (replied_by("without her") != first).all()
+
+
+class TestTime:
+    """A limit of time binds whatever takes it: training, scoring, reading images."""
+
+    @pytest.mark.parametrize("kind", ["train", "evaluate"])
+    @pytest.mark.parametrize("overrides", [[], ["privacy=off", "evaluation.privacy=exact"]], ids=["private", "exact"])
+    def test_when_it_is_up_a_request_stops_and_the_next_try_costs_no_more(
+        self, make_config, open_home, kind, overrides
+    ):
+        """Earlier: an evaluation had no limit, and training only between its steps."""
+        config = make_config("evaluation.privacy=dp", *overrides)
+        with pytest.raises(TimeLimitError, match="at most 1e-09 s"):
+            answer(kind, request_of(config), open_home(config, max_request_seconds=1e-9))
+        site = open_home(config)
+        assert len(releases_of(site)) == 1
+        answer(kind, request_of(config), site)
+        assert len(releases_of(site)) == 1
+
+    @pytest.mark.parametrize("kind", ["train", "evaluate"])
+    def test_nobody_is_refused_like_anybody(self, make_config, open_home, table, kind):
+        """Without a patient there is no pass through the network in which the time could be noticed."""
+        pd.read_csv(table).iloc[:0].to_csv(table, index=False)
+        config = make_config("evaluation.privacy=dp")
+        with pytest.raises(TimeLimitError, match="at most 1e-09 s"):
+            answer(kind, request_of(config), open_home(config, max_request_seconds=1e-9))
+
+    def test_the_images_that_were_read_in_time_need_not_be_read_again(self, make_config, open_home, monkeypatch):
+        config = make_config()
+        data, calls = open_home(config).data, []
+
+        def load(table, _config, *, report, max_cache_bytes):
+            calls.append(len(table.frame))
+            report(64, 128)
+            raise AssertionError("Expected to stop.")
+
+        monkeypatch.setattr("client.site.load_all_lesions", load)
+        with pytest.raises(TimeLimitError, match="at most 1e-09 s"):
+            data.lesions(Role.TRAIN, deadline=Deadline(1e-9))
+        monkeypatch.undo()
+        assert len(data.lesions(Role.TRAIN)) > 0
+        assert len(calls) == 1
 
 
 class TestTraining:

@@ -211,7 +211,7 @@ class TestRoles:
         ["seed=5", "data.validation_fraction=1e-12", "data.public_fraction=0.2", "privacy.cohort_rounding=3"],
     )
     def test_no_configuration_moves_a_patient(self, hospital, begun, policy, override):
-        policy(validation_fraction=0.3)
+        policy(validation_fraction=0.5)
         plain, other = (compose(hospital.overrides("model.modality=clinical", *more)) for more in ((), (override,)))
         roles = [open_site(begun, config).data.role_by_patient for config in (plain, other)]
         assert roles[0].equals(roles[1])

@@ -44,7 +44,7 @@ BASE = (
 )
 POLICY = ("refused", 1000, "the site's policy does not allow it")
 BUDGET = ("refused", 1000, "the site's privacy budget does not allow it")
-NO_LEDGER = ("refused", 1000, "the site's privacy ledger cannot be used")
+FAILED = ("refused", 1000, "the site failed; its own log has the detail")
 CALCIFICATION = {"abnormality_type": "calcification", "mass_shape": "", "mass_margins": ""}
 
 
@@ -410,7 +410,7 @@ class TestCopies:
         ask(site, request_of())
         for path in site.folder.glob("ledger.sqlite*"):
             path.unlink()
-        assert ask(site, request_of("seed=1")) == NO_LEDGER
+        assert ask(site, request_of("seed=1")) == FAILED
         assert not site.ledger.exists()
 
     def test_files_put_back_under_a_running_process_are_noticed(self, hospitals, shared, ask, tmp_path):
@@ -420,7 +420,7 @@ class TestCopies:
         assert ask(site, request_of("seed=4", self.SPEND))[0] == "answered"
         for path in (tmp_path / "backup").glob("ledger.sqlite*"):
             shutil.copy2(path, site.folder / path.name)
-        assert ask(site, request_of("seed=5", self.SPEND)) == NO_LEDGER
+        assert ask(site, request_of("seed=5", self.SPEND)) == FAILED
 
     def test_files_put_back_before_a_start_keep_the_site_from_starting(self, tmp_path):
         kit, backup = kit_in(tmp_path), tmp_path / "backup"

@@ -4,7 +4,9 @@ import hashlib
 import io
 import json
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -323,6 +325,17 @@ def test_what_does_not_fit_stays_in_memory(tmp_path):
     assert ["x" in ImageCache(tmp_path, {"size": 2}), "y" in ImageCache(tmp_path, {"size": 2})] == [True, False]
     assert sizes_on_disk(tmp_path) == {2}
     assert num_bytes(tmp_path) <= 1300
+
+
+@pytest.mark.parametrize("max_bytes", [None, 10**9])
+@pytest.mark.parametrize(("num_free", "is_stored"), [(2**30 + 2000, True), (2**30 + 100, False), (0, False)])
+def test_a_gibibyte_of_the_disk_stays_free(tmp_path, monkeypatch, max_bytes, num_free, is_stored):
+    """Earlier: a cache took the last byte, and whether the ledger found space for a reply told how many images were."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=num_free))
+    cache = ImageCache(tmp_path, SETTINGS, max_bytes=max_bytes)
+    cache.put(["a"], rows(1))
+    assert "a" in cache
+    assert held(tmp_path) == ({"a"} if is_stored else set())
 
 
 def test_without_a_quota_nothing_goes(tmp_path):
