@@ -30,7 +30,13 @@ _MIN_DAYS = 14.0
 _MIN_FREE_BYTES = 2**30
 _TIMEOUT_SECONDS = 10.0
 
-
+_ROLLBACK = (
+    "fedmammo site ledger recover enters what is lost as spent; where the audit log was changed, see there first"
+)
+_AUDIT_LOG = (
+    "it is evidence, do not delete it: rename it, for example to audit.jsonl.changed, and tell your privacy officer; "
+    "compare the ledger with a signed report (--expect-head), since the log was its witness; then a new log begins"
+)
 _SPELLING = (
     "spell them as before; where a new spelling must stay and you have seen that they are the same patients: fedmammo "
     "site start --accept-spellings"
@@ -45,7 +51,7 @@ def preflight(site: SiteFile) -> list[Check]:
             ("data", check_tables, "correct data_root, data_source or roster in site.yaml, or the rows that are named"),
             ("ledger", check_ledger, "find out who changed or moved it; a copy of an earlier day grants too much"),
             ("ledger identity", check_identity, "correct the path of the ledger in site.yaml"),
-            ("rollback", check_rollback, "fedmammo site ledger recover enters what is lost as spent"),
+            ("rollback", check_rollback, _ROLLBACK),
             ("identifiers", check_identifiers, _SPELLING),
             ("training patients", check_training_patients, "do not take part with so few; or set the policy's limit"),
             ("declared size", check_declared_size, "set declared_patients of the policy, together with a new run"),
@@ -53,7 +59,7 @@ def preflight(site: SiteFile) -> list[Check]:
             ("policy", _policy, "correct the policy file; configs/site_policy/hospital.yaml is one to copy"),
             ("bundles", _bundles, "add the digest that the coordinator publishes, once you have approved the code"),
             ("private key", _key, "let only the owner of this process read it: chmod 600"),
-            ("audit log", _audit_log, "find out who changed it; then move it away, and a new one begins"),
+            ("audit log", _audit_log, _AUDIT_LOG),
             ("disk", _disk, "free some space where state_dir and ledger lie"),
         )
     ]

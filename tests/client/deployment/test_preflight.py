@@ -21,6 +21,7 @@ from client.deployment.site_file import SiteFile
 from client.deployment.withdrawal import withdraw
 from client.privacy.ledger import Ledger
 from server.deployment.provision import provision
+from shared_model.system.audit_log import read
 from shared_model.system.processes import free_port
 from simulations.commands.app import main
 from simulations.phantom.write import write_phantom
@@ -184,6 +185,26 @@ def test_failures_name_what_to_do_and_stop_the_start(kits, monkeypatch, capsys):
     assert main(["site", "preflight", "--site", str(kit / "site.yaml")]) == 1
     assert main(["site", "start", "--site", str(kit / "site.yaml")]) == 1
     assert "Expected every check to pass" in capsys.readouterr().err
+
+
+def test_a_changed_audit_log_is_kept_as_evidence_and_the_site_can_go_on(begun):
+    """Earlier: "move it away, and a new one begins", which threw away what somebody should look at."""
+    assert not begun.ask().has_error()
+    log = begun.site.audit_log
+    changed = log.read_bytes().replace(b'"answered"', b'"anzwered"')
+    log.write_bytes(changed)
+    checks = {check.name: check for check in preflight(begun.site)}
+    failed = [name for name, check in checks.items() if check.status is Status.FAILED]
+    assert failed == ["rollback", "audit log"]
+    remedy = checks["audit log"].remedy
+    assert "rename it, for example to audit.jsonl.changed, and tell your privacy officer" in remedy
+    assert "see there first" in checks["rollback"].remedy
+    kept = log.rename(log.with_name("audit.jsonl.changed"))
+    assert may_start(preflight(begun.site))
+    assert not begun.ask(server_round=2).has_error()
+    assert may_start(preflight(begun.site))
+    assert kept.read_bytes() == changed
+    assert [line.event for line in read(log)] == ["asked", "reply"]
 
 
 def test_no_site_file(tmp_path, capsys):
