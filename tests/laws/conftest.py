@@ -112,7 +112,7 @@ class Hospitals:
             for key in set(record) & {"witness", "previous-witness"}:
                 record[key] = len(record[key])
         arrays = {
-            (name, key): (array.dtype, tuple(array.shape), len(array.data))
+            (name, key): (array.dtype, tuple(array.shape), len(array.data), bool(np.isfinite(array.numpy()).all()))
             for name, record in answer.array_records.items()
             for key, array in record.items()
         }

@@ -7,6 +7,7 @@ its kind, code and reason of an error, every field, and names, shapes and types 
 import functools
 import json
 import os
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ import yaml
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
+from client.training.dp_sgd import train_round
 from shared_model.config import ExperimentConfig, compose
 from shared_model.errors import ConfigError
 from shared_model.messages import Request
 from shared_model.network import build_network, constants_state, trainable_state
+from shared_model.network.scoring import predict
 from shared_model.vocabulary import clinical_width
 
 MAX_EXAMPLES = int(os.environ.get("LAW_EXAMPLES", "350"))
@@ -25,6 +28,11 @@ MAX_EXAMPLES = int(os.environ.get("LAW_EXAMPLES", "350"))
 MIN_PAIRS = 2_000
 COMPARED = []
 """One entry for every pair of answers."""
+OVERFLOWS = Counter()
+"""How often a site met what is not finite: a patient's gradient in training, a lesion's score in evaluation."""
+LARGEST = float(np.finfo(np.float32).max)
+MAGNITUDES = (1e4, LARGEST)
+"""``max_magnitude`` of the policy: that of the kits, and one under which parameters overflow."""
 BASE = (
     "preset=cbis_mass",
     "data.root=.",
@@ -72,8 +80,18 @@ CHOICES = {
     "evaluation.num_bins": (10, 100_000),
     "evaluation.dp_num_bins": (2, 10, 1000),
 }
+STARTS = (
+    (),
+    (),
+    # A step of a malignant patient with these overflows where parameters are large,
+    (("model.hidden_width", 4), ("training.positive_weight", 10.0)),
+    # and constants that overflow reach everybody's.
+    (("model.hidden_width", 4), ("model.modality", "image")),
+)
+"""Overrides to which further ones are drawn."""
 PARAMETERS = (
-    "initial", "zeros", "ones", "large", "at the bound", "huge", "subnormal", "rank one", "orthogonal", "wrong shape"
+    "initial", "zeros", "ones", "large", "at the bound", "huge", "overflowing", "overflowing", "subnormal", "rank one",
+    "orthogonal", "wrong shape",
 )  # fmt: skip
 
 
@@ -114,7 +132,7 @@ def rows_of_others(hospitals, kind):
 def requests(draw):
     """One question: kind, round, overrides, and a way to make the parameters."""
     keys = draw(st.lists(st.sampled_from(sorted(CHOICES)), max_size=5, unique=True))
-    overrides = [(key, draw(st.sampled_from(CHOICES[key]))) for key in keys]
+    overrides = [*draw(st.sampled_from(STARTS)), *((key, draw(st.sampled_from(CHOICES[key]))) for key in keys)]
     return (
         draw(st.sampled_from(["train", "train", "evaluate"])),
         draw(st.sampled_from([1, 1, 2, 3, 500])),
@@ -137,6 +155,8 @@ def hostile(arrays, kind, generator):
             "large": 1e3 * normal,
             "at the bound": 1e4 * np.sign(normal),
             "huge": 1e38 * np.sign(normal),
+            # Some entries only, so that some patients overflow and others do not.
+            "overflowing": np.where(generator.random(shape) < 0.6, LARGEST * np.sign(normal + 0.5), array),
             "subnormal": 1e-40 * normal,
             "rank one": np.ones(shape) * normal.flat[0] if normal.size else array,
             # Whole columns that nothing but some patients' entries reach.
@@ -183,6 +203,24 @@ def build_request(question):
     )
 
 
+@pytest.fixture
+def watched(monkeypatch):
+    """Count what is not finite, where sites meet it."""
+
+    def train(*arguments, **options):
+        facts = train_round(*arguments, **options)
+        OVERFLOWS["gradients"] += facts.num_rejected_draws
+        return facts
+
+    def score(network, lesions, **_):
+        zeros, ones = (predict(network, lesions, not_finite=value) for value in (0.0, 1.0))
+        OVERFLOWS["scores"] += int((zeros != ones).sum())
+        return zeros
+
+    monkeypatch.setattr("client.local_round.train_round", train)
+    monkeypatch.setattr("client.local_round.predict", score)
+
+
 @pytest.mark.slow
 @settings(
     max_examples=MAX_EXAMPLES,
@@ -193,10 +231,15 @@ def build_request(question):
     neighbour=st.sampled_from(sorted(NEIGHBOURS)),
     questions=st.lists(requests(), min_size=4, max_size=6),
     repeats=st.booleans(),
+    magnitude=st.sampled_from(MAGNITUDES),
 )
-def test_two_hospitals_that_differ_by_one_patient_look_alike(hospitals, others, neighbour, questions, repeats):
+@pytest.mark.usefixtures("watched")
+def test_two_hospitals_that_differ_by_one_patient_look_alike(
+    hospitals, others, neighbour, questions, repeats, magnitude
+):
     shared = rows_of_others(hospitals, others)
-    one, other = hospitals.open(shared), hospitals.open([*shared, *NEIGHBOURS[neighbour]])
+    rows = shared, [*shared, *NEIGHBOURS[neighbour]]
+    one, other = (hospitals.open(part, max_magnitude=magnitude) for part in rows)
     for question in questions * (1 + repeats):
         request = build_request(question)
         if request is None:
@@ -215,3 +258,5 @@ def test_the_law_was_tried_often_enough():
         assert len(COMPARED) >= MIN_PAIRS
     # Neither all refused nor all answered: both kinds of answers were compared.
     assert min(COMPARED.count("refused"), COMPARED.count("answered")) > len(COMPARED) / 20
+    # And the guards against overflow were reached, in training and in evaluation.
+    assert len(COMPARED) < MIN_PAIRS or min(OVERFLOWS["gradients"], OVERFLOWS["scores"]) > 0
