@@ -4,7 +4,8 @@ Formal guarantee: within one role (validation or test) each lesion weighs 1 / (n
 role). Provided that a patient has one role and stands at one site, adding or removing one patient moves the (role,
 class, bin) vector by 1 in L1 norm (up to float64 rounding), so by at most 1 in L2 norm. With independent N(0, std^2)
 noise on every cell of both roles, one release is the Gaussian mechanism with l2_sensitivity 1 and noise multiplier std
-(Dwork and Roth 2014, Appendix A). All that is computed from a released histogram costs no further privacy.
+(Dwork and Roth 2014, Appendix A). All that is computed from a released histogram costs no further privacy, the rounding
+to ``GRID`` too. It takes away the last bits, by which somebody could tell what a generator's noise was added to.
 
 For example, a patient with three lesions puts one third into the bin of each of the three scores.
 """
@@ -20,6 +21,9 @@ from shared_model.metrics.score_histogram import binned_scores, require_bins, re
 
 MAX_MAGNITUDE = 1e9
 """Largest magnitude of a count and of its noise: above any cohort, and small enough that no product overflows."""
+
+GRID = 2.0**-20
+"""Counts with noise are multiples of it: about a millionth of a patient, and 10^8 floating-point numbers of noise."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,6 +86,9 @@ class PatientHistogram:
     def with_noise(self, noise: FloatArray, std: float) -> "PatientHistogram":
         """Return the histogram with ``noise`` added: row 0 to the negatives, row 1 to the positives.
 
+        Sums are rounded to multiples of ``GRID``. Of the numbers that a generator of noise can give, in float64, few
+        lie at a given distance from a number with all its bits: the exact count would show (Mironov 2012).
+
         Args:
             noise: ``(2, B)``, float64, independent draws of N(0, ``std``^2), never used elsewhere.
             std: > 0, in patients: the standard deviation that ``noise`` has, not a factor to apply.
@@ -94,8 +101,8 @@ class PatientHistogram:
         if not 0 < std <= MAX_MAGNITUDE:
             raise ValueError(f"Expected std={std} in (0, {MAX_MAGNITUDE:g}].")
         return PatientHistogram(
-            negatives=self.negatives + noise[0],
-            positives=self.positives + noise[1],
+            negatives=_on_grid(self.negatives + noise[0]),
+            positives=_on_grid(self.positives + noise[1]),
             noise_std=math.hypot(self.noise_std, std),
         )
 
@@ -111,3 +118,8 @@ class PatientHistogram:
     def num_bins(self) -> int:
         """Number of bins."""
         return len(self.negatives)
+
+
+def _on_grid(counts: FloatArray) -> FloatArray:
+    rounded: FloatArray = np.rint(counts / GRID) * GRID
+    return rounded

@@ -71,6 +71,15 @@ def test_noise_is_added_where_it_belongs():
     assert noisy.noise_std == 2
 
 
+@given(st.floats(-1e6, 1e6), st.floats(0, 100))
+def test_counts_with_noise_are_on_a_grid(noise, count):
+    """All bits of a sum would tell what the noise was added to."""
+    noisy = histogram([count], [count]).with_noise(np.array([[noise], [-noise]]), 2.0)
+    for value, exact in ((noisy.negatives[0], count + noise), (noisy.positives[0], count - noise)):
+        assert value * 2**20 % 1 == 0
+        assert abs(value - exact) <= 2.0**-21
+
+
 def test_noise_adds_in_quadrature():
     first, second = histogram([1, 2], [3, 4], 3.0), histogram([1, 2], [3, 4], 4.0)
     assert (first + second).noise_std == pytest.approx(5)
