@@ -26,7 +26,7 @@ SHAPES = ("ROUND", "OVAL", "LOBULATED", "IRREGULAR")
 MARGINS = ("CIRCUMSCRIBED", "OBSCURED", "ILL_DEFINED", "SPICULATED")
 COLUMNS = (
     "patient_id", "lesion_id", "label", "split", "breast_density", "laterality", "view", "abnormality_type",
-    "mass_shape", "mass_margins", "image_path",
+    "mass_shape", "mass_margins", "image_path", "roi_x", "roi_y", "roi_w", "roi_h",
 )  # fmt: skip
 Row = Mapping[str, object]
 
@@ -80,9 +80,14 @@ class Hospitals:
     def __init__(self, folder: Path, policy: Mapping[str, object]) -> None:
         self._folder, self._policy = folder, policy
 
-    def open(self, rows: Sequence[Row], **policy: object) -> Site:
+    def open(
+        self, rows: Sequence[Row], *, images: Path | None = None, cache: Path | None = None, **policy: object
+    ) -> Site:
+        """Make a hospital of ``rows``; ``images`` are copied beside its table, and ``cache`` may be shared."""
         folder = self._folder / uuid.uuid4().hex
         folder.mkdir()
+        if images is not None:
+            shutil.copytree(images, folder, dirs_exist_ok=True)
         pd.DataFrame(list(rows), columns=list(COLUMNS)).to_csv(folder / "table.csv", index=False)
         (folder / "policy.yaml").write_text(yaml.safe_dump({**self._policy, **policy}))
         Ledger.create(folder / "ledger.sqlite")
@@ -92,7 +97,7 @@ class Hospitals:
             "data-source": "manifest",
             "ledger": str(folder / "ledger.sqlite"),
             "policy": str(folder / "policy.yaml"),
-            "cache-dir": str(folder / "cache"),
+            "cache-dir": str(cache or folder / "cache"),
         }
         context = Context(run_id=1, node_id=2, node_config=node, state=RecordDict(), run_config={})
         return Site(context=context, folder=folder)
