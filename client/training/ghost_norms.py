@@ -22,6 +22,9 @@ from shared_model.network.heads import RowwiseLinear
 
 _BLOCK = 128
 """Rows converted to float64 at once: few enough to stay in the processor's cache."""
+_MAX_PAIRS = 2**20
+"""Pairs of lesions listed at once, so that a patient with ever so many takes time, and not all memory: a process that
+ends would tell that she is there."""
 
 
 class OuterProducts(NamedTuple):
@@ -47,8 +50,9 @@ class OuterProducts(NamedTuple):
         rows = torch.arange(len(patient_of_lesion), device=sizes.device)
         squares = self._inner(rows, rows)
         trace = squares.new_zeros(len(sizes)).index_add_(0, patient_of_lesion, squares)
-        first, second = _pairs_within(sizes)
-        total = trace.index_add(0, patient_of_lesion[first], 2 * self._inner(first, second))
+        total = trace
+        for first, second in _pairs_within(sizes):
+            total = total.index_add(0, patient_of_lesion[first], 2 * self._inner(first, second))
         num_roundings = sizes**2 + self.inputs.shape[1] + self.gradients.shape[1] + 4
         return total + num_roundings * 2.0**-52 * sizes * trace
 
@@ -159,13 +163,17 @@ def _linear_layers(model: nn.Module) -> list[nn.Linear]:
     return layers
 
 
-def _pairs_within(sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows of all pairs of different lesions of one patient, each pair once, the earlier row first."""
+def _pairs_within(sizes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the rows of all pairs of different lesions of one patient, each pair once, the earlier row first."""
     last = torch.repeat_interleave(torch.cumsum(sizes, 0) - 1, sizes)
     num_later = last - torch.arange(len(last), device=sizes.device)
-    first = torch.repeat_interleave(num_later)
-    start = torch.cumsum(num_later, 0) - num_later
-    return first, first + 1 + torch.arange(len(first), device=sizes.device) - start[first]
+    num_rows = max(1, _MAX_PAIRS // max(1, int(sizes.max())))
+    for start in range(0, len(last), num_rows):
+        later = num_later[start : start + num_rows]
+        row = torch.repeat_interleave(later)
+        before = torch.cumsum(later, 0) - later
+        first = start + row
+        yield first, first + 1 + torch.arange(len(row), device=sizes.device) - before[row]
 
 
 def _inner(values: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from client.training import ghost_norms
 from client.training.ghost_norms import OuterProducts, outer_products
 
 
@@ -38,6 +39,25 @@ def test_squared_lengths_are_those_of_the_gradients_multiplied_out(bias, trains_
     ]
     found = products.squared_lengths(sizes)
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("largest", [1, 10, 1000])
+def test_a_patient_with_ever_so_many_lesions_takes_time_and_not_memory(monkeypatch, largest):
+    """Earlier: all pairs at once, 3 GB for a patient of 20,000 rows: the process ended and told that she was there."""
+    sizes, listed, pairs = torch.tensor([2, 1, 700, 3]), [], ghost_norms._pairs_within
+    products = random_products(sizes)
+    expected = products.squared_lengths(sizes)
+
+    def counted(values):
+        for first, second in pairs(values):
+            listed.append(len(first))
+            yield first, second
+
+    monkeypatch.setattr(ghost_norms, "_MAX_PAIRS", largest)
+    monkeypatch.setattr(ghost_norms, "_pairs_within", counted)
+    assert products.squared_lengths(sizes).tolist() == expected.tolist()
+    assert sum(listed) == 1 + 700 * 699 // 2 + 3
+    assert max(listed) <= max(largest, 699)
 
 
 def test_a_patient_by_hand():
