@@ -27,6 +27,8 @@ class Limits:
     """None grants without limit."""
     max_delta: float
     """``max_epsilon`` holds at this delta."""
+    max_releases: int | None = None
+    """For each purpose, whatever they cost; None sets no limit."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,8 +150,13 @@ def require_budget(past: Sequence[Reserved | Unprotected], release: Reserved, li
         limits: the site's.
 
     Raises:
-        BudgetError: the run would break its promise, or the site's limit would be passed; the message says by how much.
+        BudgetError: the run would break its promise, or a limit of the site would be passed; the message says by how
+            much.
     """
+    if limits.max_releases is not None and len(past) >= limits.max_releases:
+        raise BudgetError(
+            f"Expected at most {limits.max_releases} releases for {release.purpose}; see the site's policy."
+        )
     in_run = run_epsilon(past, release)
     if not in_run <= release.target_epsilon:
         raise BudgetError(

@@ -77,6 +77,8 @@ class SitePolicy:
     """Training stops after the step in which this is passed; what was reserved stays spent."""
     max_cache_bytes: Positive | None
     """Of the cached images; the least recently used go first."""
+    max_releases: Count | None
+    """For each purpose, over every run there will ever be: releases that cost next to nothing fill a ledger too."""
     max_refusals_per_day: Count | None
     """After so many refused requests in a day the site answers nothing until the next."""
     reply_grid_seconds: Positive | None
@@ -109,7 +111,7 @@ class SitePolicy:
     @property
     def limits(self) -> Limits:
         """What the ledger enforces."""
-        return Limits(max_epsilon=self.max_epsilon, max_delta=self.max_delta)
+        return Limits(max_epsilon=self.max_epsilon, max_delta=self.max_delta, max_releases=self.max_releases)
 
     def require(self, config: ExperimentConfig, source_fingerprint: str) -> None:
         """Check what the server asks for, before any data are read.

@@ -347,9 +347,22 @@ class TestOccupation:
         assert kinds_of(site) == ["Opened"]
         assert not (site.folder / "cache").exists()
 
-    def test_the_kits_policy_bounds_time_cache_and_refusals_too(self):
+    def test_the_kits_policy_bounds_time_cache_releases_and_refusals_too(self):
         kits = SitePolicy.load(HOSPITAL_POLICY)
-        assert None not in (kits.max_request_seconds, kits.max_cache_bytes, kits.max_refusals_per_day)
+        limits = kits.max_request_seconds, kits.max_cache_bytes, kits.max_releases, kits.max_refusals_per_day
+        assert None not in limits
+
+    def test_releases_that_cost_nothing_fill_no_ledger(self, shared, pair):
+        """Earlier: a release can cost next to nothing of epsilon 8, so that the ledger grew while somebody asked."""
+        answer = pair(shared, patient(), max_releases=3)
+        cheap = "privacy.delta=1e-9", "privacy.target_epsilon=0.01", "evaluation.target_epsilon=0.01"
+        requests = [request_of(f"seed={seed}", "evaluation.delta=1e-9", *cheap) for seed in range(5)]
+        for kind in ("train", "evaluate"):
+            seen = [answer(request, kind) for request in requests]
+            assert [each[0] for each in seen[:3]] == ["answered"] * 3
+            assert seen[3:] == [BUDGET] * 2
+            # What was answered is answered again.
+            assert answer(requests[0], kind) == seen[0]
 
 
 RESPELLINGS = {
