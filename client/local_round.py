@@ -160,13 +160,16 @@ def _train(
     facts = train_round(network, lesions, training=training, noise=noise)
     site.deadline.require()
     logger.info("Round %d: %s", request.server_round, facts)
+    trained = trainable_state(network)
+    # A server may send its parameters in any order.
+    update = named_arrays.difference(trained, {name: request.parameters[name] for name in trained})
     spent = None
     if plan is not None and granted is not None:
         spent = PrivacySpent(epsilon=granted.epsilon, delta=plan.delta, noise_multiplier=plan.noise_multiplier)
     return TrainReply(
         site=site.name,
         server_round=request.server_round,
-        update=named_arrays.difference(trainable_state(network), request.parameters),
+        update=update,
         num_patients_declared=site.num_declared() if plan is None else plan.num_patients_declared,
         privacy=spent,
         witness="" if granted is None else granted.witness,

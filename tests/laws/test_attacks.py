@@ -325,6 +325,17 @@ def test_last_bits_of_a_noised_count_tell_no_count(hospitals, shared):
     assert true == pytest.approx(wrong, abs=0.1)
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_parameters_in_another_order_are_the_same_request(hospitals, shared, ask, is_first):
+    """Earlier: it failed after the budget was taken, each time that it was asked, by an error that came last."""
+    site, request = hospitals.open(shared), request_of("model.hidden_width=4")
+    turned = dataclasses.replace(request, parameters=dict(reversed(request.parameters.items())))
+    answers = [ask(site, each) for each in ((turned, request) if is_first else (request, turned))]
+    assert answers[0] == answers[1]
+    assert answers[0][0] == "answered"
+    assert kinds_of(site).count("Reserved") == kinds_of(site).count("Committed") == 1
+
+
 class TestOccupation:
     """Earlier: the kits' policy allowed each of these; the first alone keeps a site busy for years."""
 

@@ -15,6 +15,8 @@ import yaml
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
+import client.site
+from client.privacy.ledger import Ledger
 from client.training.dp_sgd import train_round
 from shared_model.config import ExperimentConfig, compose
 from shared_model.errors import ConfigError
@@ -120,6 +122,23 @@ NEIGHBOURS = {
 OTHERS = ("many", "exactly as declared", "one class", "nobody in training", "nobody")
 
 
+EVENTS = ("nothing", "nothing", "nothing", "restart", "somebody withdraws", "she withdraws", "the tables change")
+"""What may happen at both hospitals before a question; that she withdraws where she never was changes nothing."""
+
+
+def let_happen(event, site):
+    """Let something happen at a hospital, as its people would do it."""
+    if event == "restart":
+        client.site._open_ledger.cache_clear()
+        client.site._DATA.clear()
+    elif event == "the tables change":
+        path = site.folder / "table.csv"
+        header, *rows = path.read_text().splitlines(keepends=True)
+        path.write_text("".join([header, *(row for row in rows if not row.startswith("P00031"))]))
+    elif event != "nothing":
+        Ledger(site.ledger).forget("P77777" if event == "she withdraws" else "P00030")
+
+
 def rows_of_others(hospitals, kind):
     """The patients whom both hospitals share."""
     if kind == "nobody":
@@ -130,7 +149,7 @@ def rows_of_others(hospitals, kind):
 
 @st.composite
 def requests(draw):
-    """One question: kind, round, overrides, and a way to make the parameters."""
+    """One question: kind, round, overrides, a way to make the parameters, and what happens before."""
     keys = draw(st.lists(st.sampled_from(sorted(CHOICES)), max_size=5, unique=True))
     overrides = [*draw(st.sampled_from(STARTS)), *((key, draw(st.sampled_from(CHOICES[key]))) for key in keys)]
     return (
@@ -139,6 +158,7 @@ def requests(draw):
         tuple(overrides),
         draw(st.sampled_from(PARAMETERS)),
         draw(st.integers(0, 3)),
+        draw(st.sampled_from(EVENTS)),
     )
 
 
@@ -188,7 +208,7 @@ def composed(overrides):
 
 def build_request(question):
     """Return the request, or None where a server could not even compose it."""
-    _, server_round, overrides, kind, seed = question
+    _, server_round, overrides, kind, seed, _ = question
     try:
         config = composed(dict(overrides))
         network = build_network(config.model, clinical_width(config.data.features), seed=0)
@@ -245,6 +265,8 @@ def test_two_hospitals_that_differ_by_one_patient_look_alike(
         if request is None:
             continue
         note(f"asked: {question}")
+        for site in (one, other):
+            let_happen(question[-1], site)
         answers = [hospitals.observed(site.ask(request, question[0])) for site in (one, other)]
         note(f"answered: {answers[0]}")
         COMPARED.append(answers[0][0])
