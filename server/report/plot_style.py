@@ -5,6 +5,9 @@ also differ in dash or marker.
 """
 
 import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -15,9 +18,25 @@ from matplotlib.figure import Figure
 from shared_model.metrics.intervals import ConfidenceInterval
 from shared_model.system.files import write_atomically
 
+logger = logging.getLogger(__name__)
+
 DOTS_PER_INCH = 200
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
 FONT_SIZE = 9
+_CANNOT_DRAW = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+"""What Matplotlib raises where values cannot be drawn, and the disk where it is full."""
+
+
+@contextmanager
+def left_out_if_it_fails(picture: str) -> Iterator[None]:
+    """Draw or write one picture in the block; one that cannot be is left out, with one line of warning that names it.
+
+    By then the results are written, and no picture is worth a finished run.
+    """
+    try:
+        yield
+    except _CANNOT_DRAW as error:
+        logger.warning("Left out %s, which could not be drawn: %s", picture, " ".join(str(error).split())[:200])
 
 
 def bracket(interval: ConfidenceInterval | None) -> str:

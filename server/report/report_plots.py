@@ -1,17 +1,19 @@
 """The plots of the report, each embedded in the page as an address of its own, with a text for who cannot see it."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
 from server.report.epsilon_study import describe_epsilon_study, draw_epsilon_study
 from server.report.evidence_plots import draw_decision, draw_forest, draw_precision_recall, draw_reliability
-from server.report.plot_style import to_svg
+from server.report.plot_style import left_out_if_it_fails, to_svg
 from server.report.printed_numbers import format_number
 from server.report.run_plots import draw_roc, draw_rounds
 from server.report.stored_run import StoredRun
+from server.results.document import Results
+from server.results.estimate import Estimate
 from server.results.evidence import Evidence
 from shared_model.metrics.counts import ClassCounts
 from shared_model.metrics.roc import roc_curve
@@ -33,54 +35,83 @@ class Plot:
 
 
 def report_plots(run: StoredRun) -> list[Plot]:
-    """Return the plots for which the run has what they show, in the order of the page."""
-    results, evidence, counts = run.results, run.results.evidence, run.score_counts
+    """Return the plots for which the run has what they show, in the order of the page.
+
+    One that cannot be drawn is left out with a warning.
+    """
     plots: list[Plot] = []
-    if counts is not None and evidence is not None:
-        plots += _score_plots(run, counts, evidence)
-    plots.append(
-        _plot(
-            "Rounds",
-            draw_rounds(results.rounds, results.sites, title=results.preset),
-            f"Figures of merit over {len(results.rounds)} rounds, and the epsilon spent where training was private.",
-            is_wide=True,
-        )
-    )
-    if run.epsilon_study is not None:
-        drawn, described = draw_epsilon_study(run.epsilon_study), describe_epsilon_study(run.epsilon_study)
-        plots.append(_plot("AUC over epsilon", drawn, described, is_wide=True))
-    forest = None if evidence is None else draw_forest(evidence)
-    if forest is not None:
-        described = "AUC, sensitivity and specificity of every group with intervals; the table below has the numbers."
-        plots.append(_plot(GROUPS_TITLE, forest, described, is_wide=True))
+    for title, draw in _drawings(run):
+        with left_out_if_it_fails(f"the plot {title}"):
+            plots += draw(title)
     return plots
 
 
-def _score_plots(run: StoredRun, counts: ClassCounts, evidence: Evidence) -> Iterator[Plot]:
-    final, by_lesion = run.results.final, evidence.levels[0]
-    yield _plot(
-        "ROC curve",
-        draw_roc(roc_curve(counts), final=final, band=run.roc_band, title=run.results.preset),
-        f"ROC curve with an area of {format_number(final.auroc)}.",
-    )
-    precision = by_lesion.estimate("average_precision")
-    yield _plot(
+_Drawing = tuple[str, Callable[[str], list[Plot]]]
+"""The title of a plot, and what draws it."""
+
+
+def _drawings(run: StoredRun) -> Iterator[_Drawing]:
+    counts, evidence, study = run.score_counts, run.results.evidence, run.epsilon_study
+    if counts is not None and evidence is not None:
+        yield from _score_drawings(run, counts, evidence)
+    yield "Rounds", lambda title: [_rounds_plot(title, run.results)]
+    if study is not None:
+        yield (
+            "AUC over epsilon",
+            lambda title: [_plot(title, draw_epsilon_study(study), describe_epsilon_study(study), is_wide=True)],
+        )
+    if evidence is not None:
+        yield GROUPS_TITLE, lambda title: _forest_plot(title, evidence)
+
+
+def _score_drawings(run: StoredRun, counts: ClassCounts, evidence: Evidence) -> Iterator[_Drawing]:
+    by_lesion = evidence.levels[0]
+    yield "ROC curve", lambda title: [_roc_plot(title, run, counts)]
+    yield (
         "Precision and recall",
-        draw_precision_recall(counts, precision),
-        f"Precision over recall; average precision {format_number(precision.value if precision else None)}.",
+        lambda title: [_precision_plot(title, counts, by_lesion.estimate("average_precision"))],
     )
     error = by_lesion.estimate("calibration_error")
     if error is not None:
-        yield _plot(
-            "Calibration",
-            draw_reliability(counts, error),
-            f"Observed over predicted share of malignant lesions; calibration error {format_number(error.value)}.",
+        described = (
+            f"Observed over predicted share of malignant lesions; calibration error {format_number(error.value)}."
         )
-    yield _plot(
-        "Decision curve",
-        draw_decision(counts),
-        "Net benefit of acting on the network, on all lesions and on none, over the risk from which one acts.",
-    )
+        yield "Calibration", lambda title: [_plot(title, draw_reliability(counts, error), described)]
+    yield "Decision curve", lambda title: [_decision_plot(title, counts)]
+
+
+def _rounds_plot(title: str, results: Results) -> Plot:
+    described = f"Figures of merit over {len(results.rounds)} rounds, and the epsilon spent where training was private."
+    drawn = draw_rounds(results.rounds, results.sites, title=results.preset)
+    return _plot(title, drawn, described, is_wide=True)
+
+
+def _roc_plot(title: str, run: StoredRun, counts: ClassCounts) -> Plot:
+    final = run.results.final
+    drawn = draw_roc(roc_curve(counts), final=final, band=run.roc_band, title=run.results.preset)
+    return _plot(title, drawn, f"ROC curve with an area of {format_number(final.auroc)}.")
+
+
+def _precision_plot(title: str, counts: ClassCounts, precision: Estimate | None) -> Plot:
+    described = f"Precision over recall; average precision {format_number(precision.value if precision else None)}."
+    return _plot(title, draw_precision_recall(counts, precision), described)
+
+
+def _reliability_plot(title: str, counts: ClassCounts, error: Estimate) -> Plot:
+    described = f"Observed over predicted share of malignant lesions; calibration error {format_number(error.value)}."
+    return _plot(title, draw_reliability(counts, error), described)
+
+
+def _decision_plot(title: str, counts: ClassCounts) -> Plot:
+    described = "Net benefit of acting on the network, on all lesions and on none, over the risk from which one acts."
+    return _plot(title, draw_decision(counts), described)
+
+
+def _forest_plot(title: str, evidence: Evidence) -> list[Plot]:
+    """Return nothing where there are no groups to compare."""
+    forest = draw_forest(evidence)
+    described = "AUC, sensitivity and specificity of every group with intervals; the table below has the numbers."
+    return [] if forest is None else [_plot(title, forest, described, is_wide=True)]
 
 
 def _plot(title: str, figure: Figure, alternative: str, *, is_wide: bool = False) -> Plot:

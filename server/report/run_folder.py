@@ -1,4 +1,7 @@
-"""The run folder: the configuration is written first and the results last, so that results mean a complete run."""
+"""The run folder: configuration first, then model and test lesions, then the results, which mean a complete run.
+
+Pictures come after them: one that cannot be drawn costs a line of warning and no result.
+"""
 
 import dataclasses
 import platform
@@ -22,7 +25,7 @@ from server.evaluation.predictions import (
 )
 from server.federation.checkpoints import remove_checkpoint
 from server.federation.rounds import FinishedTraining
-from server.report.plot_style import save_png
+from server.report.plot_style import left_out_if_it_fails, save_png
 from server.report.run_plots import draw_roc, draw_rounds
 from server.report.run_results import final_metrics, results_from_training, score_counts
 from server.results.document import RESULTS_FILE, Results, RunProvenance, write_results
@@ -91,9 +94,9 @@ class RunFolder:
         self.lock.release()
 
     def finish(self, training: FinishedTraining) -> Results:
-        """Write the model, the test lesions, the plots and, last, the results; then remove the checkpoint.
+        """Write the model, the test lesions and the results, remove the checkpoint, and draw the pictures.
 
-        Either way this process leaves the folder to others.
+        A picture that cannot be drawn is left out with a warning. Either way this process leaves the folder to others.
 
         Raises:
             RoundError: the last round was not evaluated.
@@ -118,9 +121,9 @@ class RunFolder:
             write_atomically(self.path / PREDICTIONS_FILE, predictions.to_csv())
         elif counts is not None:
             write_atomically(self.path / HISTOGRAM_FILE, counts_to_csv(counts))
-        self._write_plots(results, counts, predictions)
         write_results(results, self.path / RESULTS_FILE)
         remove_checkpoint(self.path)
+        self._write_plots(results, counts, predictions)
         return results
 
     def _read_predictions(self, metrics: GlobalMetrics) -> Predictions | None:
@@ -132,8 +135,11 @@ class RunFolder:
 
     def _write_plots(self, results: Results, counts: ClassCounts | None, predictions: Predictions | None) -> None:
         title = self.config.preset
-        save_png(draw_rounds(results.rounds, results.sites, title=title), self.path / ROUNDS_FILE)
-        if counts is not None:
+        with left_out_if_it_fails(ROUNDS_FILE):
+            save_png(draw_rounds(results.rounds, results.sites, title=title), self.path / ROUNDS_FILE)
+        if counts is None:
+            return
+        with left_out_if_it_fails(ROC_FILE):
             num_resamples = self.config.evaluation.bootstrap_resamples
             band = None if predictions is None else roc_band(predictions, num_resamples, self.config.seed)
             save_png(draw_roc(roc_curve(counts), final=results.final, band=band, title=title), self.path / ROC_FILE)

@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 
+from server.report import report_plots as report_plots_module
 from server.report.epsilon_study import EpsilonPoint, EpsilonStudy
 from server.report.report_plots import GROUPS_TITLE, report_plots
 from server.report.stored_run import StoredRun
@@ -64,3 +65,13 @@ def test_a_histogram_of_a_study_has_no_calibration_and_no_groups(run):
         "AUC over epsilon",
     ]
     assert plots[-1].alternative.startswith("AUC over epsilon, means over seeds: ")
+
+
+def test_a_plot_that_cannot_be_drawn_is_left_out_with_one_line(run, monkeypatch, caplog):
+    def fail(*arguments, **named):
+        raise OverflowError("cannot convert float infinity to integer")
+
+    monkeypatch.setattr(report_plots_module, "draw_rounds", fail)
+    assert [plot.title for plot in report_plots(run)] == [*BY_SCORES, GROUPS_TITLE]
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith("Left out the plot Rounds, which could not be drawn: cannot convert float infinity")

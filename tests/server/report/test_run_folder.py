@@ -1,4 +1,4 @@
-"""The run folder: configuration first, results last, and nothing half-written wherever a run is interrupted."""
+"""The run folder: configuration first, results before pictures, and nothing half-written wherever it is interrupted."""
 
 import dataclasses
 import io
@@ -37,7 +37,7 @@ from shared_model.errors import ConfigError
 from shared_model.messages import TrainReply
 from tests.scripted_federation import SiteGrid
 
-WRITTEN = [CONFIG_FILE, MODEL_FILE, PREDICTIONS_FILE, ROUNDS_FILE, ROC_FILE, RESULTS_FILE]
+WRITTEN = [CONFIG_FILE, MODEL_FILE, PREDICTIONS_FILE, RESULTS_FILE, ROUNDS_FILE, ROC_FILE]
 """In the order in which they must come."""
 
 
@@ -223,8 +223,42 @@ class TestFinish:
         assert line.count(" - ") == 2
 
 
+class TestPictures:
+    @pytest.mark.parametrize(
+        ("drawing", "error"), [("draw_rounds", OverflowError("too large\nto draw")), ("save_png", OSError("disk full"))]
+    )
+    def test_one_that_fails_leaves_a_finished_run_and_one_line_of_warning(
+        self, federation, monkeypatch, caplog, drawing, error
+    ):
+        def fail(*arguments, **named):
+            raise error
+
+        monkeypatch.setattr(run_folder, drawing, fail)
+        config = federation.config()
+        results = RunFolder.open(config).finish(train(config, SiteGrid()))
+        assert read_results(Path(config.run.dir) / RESULTS_FILE) == results
+        missing = {ROUNDS_FILE} if drawing == "draw_rounds" else {ROUNDS_FILE, ROC_FILE}
+        assert names_in(config.run.dir) == set(WRITTEN) - missing
+        lines = [record.getMessage() for record in caplog.records if "could not be drawn" in record.getMessage()]
+        assert len(lines) == len(missing)
+        for line, picture in zip(lines, (ROUNDS_FILE, ROC_FILE), strict=False):
+            assert line == f"Left out {picture}, which could not be drawn: {' '.join(str(error).split())}"
+        write_report(Path(config.run.dir))
+
+    def test_an_interruption_between_results_and_pictures_is_a_finished_run(self, federation, monkeypatch):
+        def interrupt(*arguments, **named):
+            raise KeyboardInterrupt("power cut")
+
+        monkeypatch.setattr(run_folder, "save_png", interrupt)
+        config = federation.config()
+        with pytest.raises(KeyboardInterrupt, match="power cut"):
+            RunFolder.open(config).finish(train(config, SiteGrid()))
+        assert names_in(config.run.dir) == {CONFIG_FILE, MODEL_FILE, PREDICTIONS_FILE, RESULTS_FILE}
+        write_report(Path(config.run.dir))
+
+
 class TestInterruption:
-    def test_results_are_written_last(self, federation, monkeypatch):
+    def test_results_are_written_before_pictures(self, federation, monkeypatch):
         written = []
         spy_on_writes(monkeypatch, lambda path: written.append(path.name))
         config = federation.config()
@@ -232,7 +266,7 @@ class TestInterruption:
         folder.finish(train(config, SiteGrid()))
         assert written == WRITTEN
 
-    @pytest.mark.parametrize("num_files", range(len(WRITTEN)))
+    @pytest.mark.parametrize("num_files", range(WRITTEN.index(RESULTS_FILE) + 1))
     def test_whatever_is_there_is_whole_and_the_run_can_be_finished(self, federation, num_files):
         config = federation.config()
 
