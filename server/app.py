@@ -1,7 +1,6 @@
 """The server's Flower app: composes the configuration from the run's overrides, trains, and writes the run folder."""
 
 import logging
-import shlex
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -10,7 +9,7 @@ from server.federation.rounds import FinishedRound, federate
 from server.federation.witnesses import WITNESSES_FILE, read_witnesses, write_witnesses
 from server.report.html_report import write_report
 from server.report.run_folder import RunFolder
-from shared_model.config.composition import compose
+from shared_model.config.composition import compose_received
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.fingerprints import config_fingerprint, source_fingerprint
 from shared_model.errors import ConfigError, FederatedMammographyError
@@ -27,11 +26,14 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the experiment of the run configuration ``overrides``, as ``flwr run . --run-config`` gives it."""
+    """Run the experiment of the run configuration ``overrides``, as ``flwr run . --run-config`` gives it.
+
+    It comes from whoever may submit runs, so that it sets plain values only; see ``compose_received``.
+    """
     overrides = context.run_config.get("overrides", "")
     if not isinstance(overrides, str):
         raise ConfigError(f"Expected run configuration overrides={overrides!r} to be a string of Hydra overrides.")
-    config = compose(shlex.split(overrides))
+    config = compose_received(overrides)
     with RunFolder.open(config) as folder:
         _run(grid, config, folder)
 

@@ -1,5 +1,6 @@
 """The configuration of a command: ``configs/`` and what the command line changes in it."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,3 +33,23 @@ def compose(overrides: Sequence[str]) -> ExperimentConfig:
     except ConfigError as error:
         raise ConfigError(first_fault(overrides, CONFIG_FOLDER) or str(error)) from error
     return build(ExperimentConfig, values)
+
+
+def compose_received(text: str) -> ExperimentConfig:
+    """Compose from overrides that came from elsewhere, in one text as a shell has them, for example ``seed=1``.
+
+    They may set keys of the configuration to plain values and groups to their options, and nothing else: no
+    ``${...}``, no key of Hydra's own, no file from another folder.
+
+    Raises:
+        ConfigError: an override does something else, or as ``compose``.
+    """
+    from shared_model.config.override_messages import group_options  # noqa: PLC0415, as above
+    from shared_model.config.received_overrides import require_plain  # noqa: PLC0415
+
+    try:
+        overrides = shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"Expected overrides as a shell has them, with closed quotes: {error}.") from error
+    require_plain(overrides, group_options(CONFIG_FOLDER))
+    return compose(overrides)

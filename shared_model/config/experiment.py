@@ -19,6 +19,7 @@ from shared_model.config.site_sections import DataConfig, ModelConfig, PrivacyCo
 from shared_model.errors import ConfigError
 from shared_model.system.checked import build, checked, require
 from shared_model.system.documents import from_json
+from shared_model.system.sentences import quoted
 
 
 @checked(key="run")
@@ -69,14 +70,28 @@ class ExperimentConfig:
         """Build the configuration from what ``to_json`` wrote.
 
         Raises:
-            ConfigError: ``text`` is not JSON, or a key, type or value is wrong.
+            ConfigError: ``text`` is not JSON, or a key, type or value is wrong; or a text in it would be replaced by
+                something from elsewhere if anybody composed it again (``${...}``).
         """
         try:
-            return build(cls, from_json(text))
+            values = from_json(text)
+            _require_no_interpolation(values)
+            return build(cls, values)
         except ValueError as error:
             raise ConfigError(f"Expected the configuration as JSON: {error}.") from error
         except ConfigError as error:
             raise ConfigError(f"In the configuration: {error}") from error
+
+
+def _require_no_interpolation(value: object) -> None:
+    if isinstance(value, dict):
+        for entry in value.values():
+            _require_no_interpolation(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            _require_no_interpolation(entry)
+    elif isinstance(value, str) and "${" in value:
+        raise ConfigError(f"Expected values without ${{...}}, got {quoted(value)}.")
 
 
 @cache

@@ -19,10 +19,15 @@ def first_fault(overrides: Sequence[str], folder: Path) -> str | None:
         overrides: of a command line that could not be composed.
         folder: ``configs/``, where a section with options has a folder of its name.
     """
-    options = {section: _options(folder / section) for section in _children("") if (folder / section).is_dir()}
+    options = group_options(folder)
     faults = (_fault(override, options) for override in overrides)
     # A reference may be wrong in ways that show nowhere but in the whole.
     return next(filter(None, (*faults, *map(_reference_fault, overrides))), None)
+
+
+def group_options(folder: Path) -> dict[str, list[str]]:
+    """Return of every section that has options in ``folder``, which is ``configs/``, their names."""
+    return {section: _options(folder / section) for section in _children("") if (folder / section).is_dir()}
 
 
 def _fault(override: str, options: Mapping[str, Sequence[str]]) -> str | None:

@@ -274,3 +274,16 @@ def test_pixels_of_two_views_are_not_averaged(config):
     with pytest.raises(ConfigError, match=message):
         compose(["preset=smoke", "data.views=all", "model.backbone=small_cnn"])
     compose(["preset=smoke", "data.views=all", "model.backbone=small_cnn", "model.modality=clinical"])
+
+
+@pytest.mark.parametrize("text", ["${oc.env:HOME}", "a/${seed}", "${oc.decode:1}"])
+@pytest.mark.parametrize(
+    "place", [("run", "dir"), ("data", "root"), ("federation", "ledger_dir"), ("evaluation", "public")]
+)
+def test_a_configuration_from_elsewhere_refers_to_nothing(place, text):
+    values = json.loads(compose(["preset=smoke"]).to_json())
+    values[place[0]][place[1]] = text
+    # A dollar that JSON spells otherwise is one all the same.
+    for written in (json.dumps(values), json.dumps(values).replace("$", r"\u0024")):
+        with pytest.raises(ConfigError, match=r"In the configuration: Expected values without \$\{\.\.\.\}, got '"):
+            ExperimentConfig.from_json(written)
