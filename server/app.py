@@ -14,12 +14,12 @@ from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.fingerprints import config_fingerprint, source_fingerprint
 from shared_model.errors import ConfigError, FederatedMammographyError
 from shared_model.system.audit_log import AuditLog
+from shared_model.system.peer_text import peer_text
 
 logger = logging.getLogger(__name__)
 
 AUDIT_FILE = "audit.jsonl"
 """In the run folder: the configuration begun with, every round, which replies were refused and why, how it ended."""
-_MAX_REASON_CHARACTERS = 200
 
 app = ServerApp()
 
@@ -47,9 +47,9 @@ def _run(grid: Grid, config: ExperimentConfig, folder: RunFolder) -> None:
         """Log the round, and record in the audit log who took part, who was refused and what gives cause for doubt."""
         _log(finished)
         for failure in finished.failures:
-            audit.record("refused", round=finished.server_round, reason=_printable(failure))
+            audit.record("refused", round=finished.server_round, reason=peer_text(failure))
         for warning in finished.warnings:
-            audit.record("warning", round=finished.server_round, reason=_printable(warning))
+            audit.record("warning", round=finished.server_round, reason=peer_text(warning))
         write_witnesses(witnesses, {names[site]: links for site, links in finished.witnesses.items()})
         audit.record("round", round=finished.server_round, sites=finished.num_sites, epsilon=finished.epsilon)
 
@@ -59,7 +59,7 @@ def _run(grid: Grid, config: ExperimentConfig, folder: RunFolder) -> None:
         folder.finish(federate(grid, config, on_round=on_round, witnesses=seen))
     except FederatedMammographyError as error:
         folder.fail(str(error))
-        audit.record("failed", reason=_printable(str(error)))
+        audit.record("failed", reason=peer_text(str(error)))
         raise
     audit.record("finished")
     try:
@@ -80,11 +80,6 @@ def _ledger_names(config: ExperimentConfig) -> dict[str, str]:
     return {
         site: site if node is None else f"{site} {node}" for site, node in zip(federation.sites, nodes, strict=True)
     }
-
-
-def _printable(text: str) -> str:
-    """Return ``text`` without control characters and cut off: parts of it may come from a site."""
-    return "".join(character if character.isprintable() else " " for character in text)[:_MAX_REASON_CHARACTERS]
 
 
 def _log(finished: FinishedRound) -> None:

@@ -27,12 +27,13 @@ from shared_model.messages import (
     unpack_train_reply,
 )
 from shared_model.network.named_arrays import require_same_structure
+from shared_model.system.peer_text import peer_text
 
 logger = logging.getLogger(__name__)
 Reply = TypeVar("Reply", TrainReply, EvaluateReply)
 _POLL_SECONDS, _SHORTEST_PAUSE_SECONDS = 0.2, 0.001
-_MAX_REASON_CHARACTERS = 200
-"""Of a site's error message, so many characters reach the log."""
+_MAX_FAILURES_CHARACTERS = 2000
+"""Of all that went wrong in a round, so many characters stand in the error that ends it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Exchange(Generic[Reply]):
     replies: tuple[Reply, ...]
     """The valid replies, ordered by the name of the site."""
     failures: tuple[str, ...]
-    """One reason for every site without a valid reply, or for several that failed alike."""
+    """One reason for every site without a valid reply, or for several that failed alike; a short, printable line."""
 
 
 def wait_for_sites(grid: Grid, federation: FederationConfig, *, for_all: bool) -> list[int]:
@@ -156,7 +157,7 @@ def _exchange(
     if len(replies) < federation.min_sites:
         raise RoundError(
             f"Expected at least {federation.min_sites} valid replies in round {request.server_round}, got "
-            f"{len(replies)}: {'; '.join(failures)}."
+            f"{len(replies)}: {peer_text('; '.join(failures), _MAX_FAILURES_CHARACTERS)}."
         )
     ordered = sorted(replies.values(), key=lambda reply: reply.site)
     return Exchange(replies=tuple(ordered), failures=tuple(failures))
@@ -226,7 +227,7 @@ def _read_answers(
                 failures.append(f"node {answer.metadata.src_node_id}: a second reply of site {reply.site}")
                 continue
         except ProtocolError as error:
-            failures.append(f"node {answer.metadata.src_node_id}: {error}")
+            failures.append(f"node {answer.metadata.src_node_id}: {peer_text(str(error))}")
         else:
             replies[reply.site] = reader.accept(reply)
     return replies, failures
@@ -239,8 +240,7 @@ def _read_answer(answer: Message, request: Request, unpack: Callable[[RecordDict
         ProtocolError: the site failed, or the reply is not one to this request from this site.
     """
     if answer.has_error():
-        reason = " ".join((answer.error.reason or "no reason given").split())
-        raise ProtocolError(reason[:_MAX_REASON_CHARACTERS])
+        raise ProtocolError(peer_text(answer.error.reason or "") or "no reason given")
     reply = unpack(answer.content)
     if reply.server_round != request.server_round:
         raise ProtocolError(f"Expected a reply for round {request.server_round}, got one for {reply.server_round}.")

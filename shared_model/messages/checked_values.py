@@ -14,15 +14,36 @@ from numpy.typing import NDArray
 
 from shared_model.errors import ProtocolError
 from shared_model.network.named_arrays import Float32Array, Parameters
+from shared_model.system.peer_text import peer_text
 
 FACTS = "facts"
 """The record of single values that every message has."""
 MAX_PATIENTS = 10_000_000
 """More patients than any hospital has."""
 _MAX_DIMENSIONS = 8
+_MAX_RECORDS, _MAX_ENTRIES, _MAX_NAME_CHARACTERS = 8, 2000, 200
+"""Of a message, of a record, and of the name of either: a network of ours has some hundred arrays."""
 
 Scalar = TypeVar("Scalar", int, float, str)
 AnyScalar = TypeVar("AnyScalar", bound=np.generic)
+
+
+def require_modest(content: RecordDict) -> None:
+    """Check that a message has no more records, entries and letters in names than any of ours, before it is read.
+
+    Reading takes time for every entry, and an error that lists names repeats them. Only sizes are looked at here.
+
+    Raises:
+        ProtocolError: it has more.
+    """
+    if len(content) > _MAX_RECORDS:
+        raise ProtocolError(f"Expected at most {_MAX_RECORDS} records, got {len(content)}.")
+    for record in content.values():
+        if len(record) > _MAX_ENTRIES:
+            raise ProtocolError(f"Expected at most {_MAX_ENTRIES} entries in a record, got {len(record)}.")
+    longest = max((len(name) for names in (content, *content.values()) for name in names), default=0)
+    if longest > _MAX_NAME_CHARACTERS:
+        raise ProtocolError(f"Expected names of at most {_MAX_NAME_CHARACTERS} characters, got {longest}.")
 
 
 def read_facts(content: RecordDict) -> Mapping[str, object]:
@@ -119,7 +140,7 @@ def decode_array(name: str, array: Array, dtype: np.dtype[AnyScalar]) -> NDArray
         ProtocolError: another dtype, more than eight dimensions, or other bytes than ``np.save`` writes for the shape.
     """
     if array.dtype != str(dtype):
-        raise ProtocolError(f"Expected array {name!r} of {dtype}, got {array.dtype!r}.")
+        raise ProtocolError(f"Expected array {name!r} of {dtype}, got {peer_text(array.dtype, 20)!r}.")
     shape, content = array.shape, array.data
     if len(shape) > _MAX_DIMENSIONS or not all(0 <= size <= len(content) for size in shape):
         raise ProtocolError(f"Expected array {name!r} of a shape that its {len(content)} bytes can fill.")

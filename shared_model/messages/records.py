@@ -22,6 +22,7 @@ from shared_model.messages.checked_values import (
     read_noisy_counts,
     read_parameters,
     read_scalar,
+    require_modest,
     to_array_record,
 )
 from shared_model.messages.types import (
@@ -36,6 +37,7 @@ from shared_model.messages.types import (
 from shared_model.metrics.score_histogram import ScoreHistogram
 from shared_model.privacy.noise_calibration import evaluation_noise
 from shared_model.privacy.patient_histogram import PatientHistogram
+from shared_model.system.peer_text import peer_text
 
 _PARAMETERS = "parameters"
 _CONSTANTS = "constants"
@@ -65,12 +67,13 @@ def unpack_request(content: RecordDict) -> Request:
         ProtocolError: a record or key is missing, malformed, or the server runs other source code.
         ConfigError: the configuration inside is wrong.
     """
+    require_modest(content)
     facts = read_facts(content)
     server_source, site_source = read_scalar(facts, "source-fingerprint", str), source_fingerprint()
     if server_source != site_source:
         raise ProtocolError(
-            f"Expected source fingerprint {site_source[:12]} as at this site, got {server_source[:12]}: server and "
-            "site must run the same version."
+            f"Expected source fingerprint {site_source[:12]} as at this site, got "
+            f"{peer_text(server_source, 12)!r}: server and site must run the same version."
         )
     return Request(
         config=ExperimentConfig.from_json(read_scalar(facts, "config", str)),
@@ -103,6 +106,7 @@ def unpack_train_reply(content: RecordDict) -> TrainReply:
     Raises:
         ProtocolError: a record or key is missing, malformed, out of range or not finite.
     """
+    require_modest(content)
     facts = read_facts(content)
     privacy = None
     if "epsilon" in facts:
@@ -146,6 +150,7 @@ def unpack_evaluate_reply(content: RecordDict, *, evaluation: EvaluationConfig) 
     Raises:
         ProtocolError: a record or key is missing, malformed or out of range.
     """
+    require_modest(content)
     facts = read_facts(content)
     record = content.array_records.get(_HISTOGRAMS, ArrayRecord())
     is_private = evaluation.privacy is EvaluationPrivacy.DP

@@ -120,7 +120,7 @@ def test_a_second_attempt_goes_on_in_the_same_folder_and_log(overrides, tmp_path
 def test_what_a_site_says_cannot_break_the_log(overrides, tmp_path):
     run(overrides, SiteGrid(refusals=[(2, 13)], reason="red:\x1b[31m bell:\x07 " + "x" * 1000))
     (first, _) = (entry for entry in audit_of(tmp_path / "run") if entry["event"] == "refused")
-    assert first["reason"].startswith("node 13: red: [31m bell:  xxx")
+    assert first["reason"].startswith("node 13: red: [31m bell: xxx")
     assert len(first["reason"]) <= 200
 
 
@@ -132,8 +132,9 @@ def test_an_error_of_many_lines_is_one_line_of_the_log(overrides, tmp_path, monk
     with pytest.raises(RoundError, match="node 11"):
         run(overrides, SiteGrid())
     reason = audit_of(tmp_path / "run")[-1]["reason"]
-    assert reason.startswith("node 11: first line second line  [31mx")
+    assert reason.startswith("node 11: first line second line [31mx")
     assert len(reason) == 200
+    assert reason.isprintable()
 
 
 def test_a_run_whose_results_cannot_be_made_says_why_too(overrides, federation, tmp_path):

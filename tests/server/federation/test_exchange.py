@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Error, Message, MessageType, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from server.federation.exchange import evaluate, wait_for_sites
@@ -17,6 +17,7 @@ from shared_model.messages import (
     PrivacySpent,
     Request,
     TrainReply,
+    checked_values,
     pack_evaluate_reply,
     pack_train_reply,
     unpack_request,
@@ -120,6 +121,8 @@ def answering(**replies):
         reply = replies.get(site, update_of(site))
         if isinstance(reply, TrainReply):
             reply = pack_train_reply(reply)
+        if isinstance(reply, dict):
+            reply = RecordDict({**pack_train_reply(update_of(site)), **reply})
         return None if reply is None else Message(reply, reply_to=message)
 
     return answer
@@ -173,6 +176,22 @@ BAD = {
         update_of("MGH", update=PARAMETERS | {"w": np.full(3, np.nan, np.float32)}),
         r"Expected update\['w'\] to be finite",
     ),
+    "escape sequences": (Error(1000, "\x1b[2J[bold]\u202e<script>\x00end"), r"node 11: \[2J\[bold\] <script> end"),
+    "a reason of 10^7 letters": (Error(1000, "x" * 10**7), "node 11: x{199}…"),
+    "blanks alone": (Error(1000, "\x1b\n \t"), "node 11: no reason given"),
+    "200,000 records": (
+        RecordDict({str(number): ConfigRecord() for number in range(200_000)}),
+        "node 11: Expected at most 8 records, got 200000",
+    ),
+    "names of 10^7 letters": (
+        RecordDict({"facts": ConfigRecord({"\x1b[31m" + "n" * 10**7: 1})}),
+        "node 11: Expected names of at most 200 characters, got 10000005",
+    ),
+    "a record's name of 10^7 letters": (RecordDict({"n" * 10**7: ConfigRecord()}), "names of at most 200 characters"),
+    "a type of 10^7 letters": (
+        {"update": ArrayRecord({"w": Array("x" * 10**7, (1,), "numpy.ndarray", b"")})},
+        "node 11: Expected array 'w' of float32, got 'x{19}…'",
+    ),
     "a billion patients": (update_of("MGH", num_patients_declared=10**9), "Expected num-patients-declared=1000000000"),
 }
 
@@ -184,7 +203,7 @@ def test_a_quorum_survives_one_bad_site(request_to_sites, kind, caplog):
     assert [reply.site for reply in exchange.replies] == ["ISMD", "WFU"]
     (failure,) = exchange.failures
     assert re.search(message, failure)
-    assert "\n" not in failure
+    assert failure.isprintable()
     assert len(failure) < 300
     assert f"Round 2: {failure}" in caplog.text
 
@@ -196,6 +215,28 @@ def test_without_a_quorum_the_round_fails_and_says_why(request_to_sites, kind):
     with pytest.raises(RoundError, match=r"Expected at least 2 valid replies in round 2, got 1: .*") as caught:
         train(grid, request_to_sites, NODES)
     assert caught.match("2 sent no reply" if bad is None else message)
+
+
+def test_300000_empty_arrays_are_counted_and_not_read(request_to_sites, monkeypatch):
+    empty = Array("float32", (0,), "numpy.ndarray", b"")
+    many = RecordDict({"facts": ConfigRecord(), "update": ArrayRecord({str(n): empty for n in range(300_000)})})
+    read = []
+    decode = checked_values.decode_array
+    monkeypatch.setattr(checked_values, "decode_array", lambda name, *rest: read.append(name) or decode(name, *rest))
+    exchange = train(ScriptedGrid(answering(MGH=many)), request_to_sites, NODES)
+    assert exchange.failures == ("node 11: Expected at most 2000 entries in a record, got 300000.",)
+    # Two arrays of each of the two others.
+    assert len(read) == 4
+
+
+def test_a_round_in_which_a_thousand_sites_fail_ends_in_a_short_error(request_to_sites):
+    nodes = list(range(2000, 3000))
+    grid = ScriptedGrid(lambda message: Message(Error(1000, "\x1b[1m" + "x" * 500), reply_to=message))
+    grid.pull_messages = lambda identifiers: [grid.answers.pop(0) for _ in range(len(grid.answers))]
+    with pytest.raises(RoundError, match=r"got 0: node 2000: \[1mx") as caught:
+        train(grid, request_to_sites, nodes)
+    assert len(str(caught.value)) < 2200
+    assert str(caught.value).isprintable()
 
 
 def test_silence_of_all_and_an_empty_federation_are_errors(request_to_sites):
