@@ -50,6 +50,8 @@ def _run(grid: Grid, config: ExperimentConfig, folder: RunFolder) -> None:
             audit.record("refused", round=finished.server_round, reason=peer_text(failure))
         for warning in finished.warnings:
             audit.record("warning", round=finished.server_round, reason=peer_text(warning))
+        for outlier in finished.outliers:
+            audit.record("outlier", round=finished.server_round, reason=peer_text(outlier))
         write_witnesses(witnesses, {names[site]: links for site, links in finished.witnesses.items()})
         audit.record("round", round=finished.server_round, sites=finished.num_sites, epsilon=finished.epsilon)
 

@@ -1,26 +1,42 @@
-"""Aggregation: the sites' updates of one round become one update, by a weighted mean or by a robust rule.
+"""Aggregation: the sites' updates of one round become one update, by a mean or by a robust rule.
 
 A site may lie about anything that it sends. An update that is not finite or has another shape is refused before it
-gets here (``exchange``). Two more defences stand here. Clipping: an update whose norm is above
-``strategy.max_update_norm`` is scaled down to it. Robust rules: instead of the mean, the median, the trimmed mean or
-Krum follow what most sites agree on. For example, of the values 1.0, 1.1, 0.9 and 1000 the mean is 250.75 and the
-median 1.05. Robust rules weigh all sites equally, since the number of patients that a site declares may be a lie too.
-They need all updates at once, whereas the mean needs only sums.
+gets here (``exchange``), and so is a claim that cannot be (``claims``). Three defences stand here. A bound: an update
+longer than ``strategy.max_update_norm`` is scaled down to it, and its site is named. The guarded mean, the default, is
+in ``guarded_mean``. Robust rules: the median, the trimmed mean or Krum follow what most sites agree on. For example, of
+the values 1.0, 1.1, 0.9 and 1000 the mean is 250.75 and the median 1.05. Robust rules weigh all sites equally, since
+the number of patients that a site declares may be a lie too. They and the guarded mean need all updates at once,
+whereas the plain mean needs only sums.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared_model.config.choices import Aggregation
+from server.federation.agreement import Agreement
+from server.federation.honest_lengths import HonestLengths
+from shared_model.config.choices import Aggregation, UpdateNorm
 from shared_model.config.server_sections import StrategyConfig
 from shared_model.errors import RoundError
-from shared_model.network.named_arrays import Float32Array, Parameters, clip
+from shared_model.network.named_arrays import Float32Array, Parameters, clip, l2_norm
 
 _Sums = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aggregate:
+    """What the updates of a round became."""
+
+    update: dict[str, Float32Array]
+    """With the names and shapes of the sites' updates."""
+    outliers: tuple[str, ...] = ()
+    """A sentence for each site whose update stood out, and what was done about it."""
+    agreements: Mapping[str, Agreement] = field(default_factory=dict)
+    """Of the sites that took part, this round included; empty where the rule asks for none."""
 
 
 class Aggregator(Protocol):
@@ -29,22 +45,40 @@ class Aggregator(Protocol):
     def add(self, update: Parameters, *, site: str, num_patients: int) -> None:
         """Take the update of one site, each site once; names and shapes as those before."""
 
-    def result(self) -> dict[str, Float32Array]:
-        """Return the aggregated update, with the names and shapes of the sites' updates.
+    def result(self) -> Aggregate:
+        """Return the aggregated update.
 
         Raises:
             RoundError: too few sites for the rule.
         """
 
 
-def new_aggregator(strategy: StrategyConfig) -> Aggregator:
-    """Return an empty aggregator with the rule and the bounds of ``strategy``."""
-    if strategy.aggregation is Aggregation.MEAN:
-        return WeightedMean(strategy.max_site_weight, strategy.max_update_norm)
-    return RobustAggregator(strategy.aggregation, strategy.num_hostile, strategy.max_update_norm)
+class LengthBound:
+    """``strategy.max_update_norm`` at work: scales longer updates down and remembers whose they were."""
+
+    def __init__(self, strategy: StrategyConfig, lengths: HonestLengths) -> None:
+        self._bound = strategy.max_update_norm
+        self._lengths = lengths
+        self._longer: list[str] = []
+
+    def bounded(self, update: Parameters, *, site: str, num_patients: int) -> Parameters:
+        """Return ``update``, no longer than it may be."""
+        if self._bound is None:
+            return update
+        longest = self._lengths.longest(num_patients) if self._bound is UpdateNorm.AUTO else self._bound
+        if l2_norm(update) <= longest:
+            return update
+        self._longer.append(site)
+        return clip(update, longest)
+
+    @property
+    def outliers(self) -> tuple[str, ...]:
+        """A sentence for each site whose update was too long."""
+        what = "any honest one" if self._bound is UpdateNorm.AUTO else "strategy.max_update_norm"
+        return tuple(f"{site} sent an update longer than {what}, which was shortened" for site in sorted(self._longer))
 
 
-def site_weights(num_patients: Sequence[int], max_site_weight: float) -> list[float]:
+def site_weights(num_patients: Sequence[float], max_site_weight: float) -> list[float]:
     """Return weights in proportion to the declared patients, none above ``max_site_weight``, that sum to 1.
 
     What a site above the maximum loses goes to the others in proportion. Where the maximum cannot hold (fewer sites
@@ -77,9 +111,9 @@ class WeightedMean:
     sum is exact to about 2^-100, and the order in which sites answer does not change the float32 result.
     """
 
-    def __init__(self, max_site_weight: float, max_update_norm: float | None) -> None:
+    def __init__(self, max_site_weight: float, bound: LengthBound) -> None:
         self._max_site_weight = max_site_weight
-        self._max_update_norm = max_update_norm
+        self._bound = bound
         self._largest: list[tuple[int, str, Parameters]] = []
         """Patients, site and update of the largest sites, the largest first."""
         self._sum: _Sums = {}
@@ -89,7 +123,8 @@ class WeightedMean:
 
     def add(self, update: Parameters, *, site: str, num_patients: int) -> None:
         """Take one update; see ``Aggregator``."""
-        self._largest.append((num_patients, site, _clipped(update, self._max_update_norm)))
+        bounded = self._bound.bounded(update, site=site, num_patients=num_patients)
+        self._largest.append((num_patients, site, bounded))
         self._largest.sort(key=lambda entry: entry[:2], reverse=True)
         if len(self._largest) > math.floor(1 / self._max_site_weight):
             size, _, smallest = self._largest.pop()
@@ -97,7 +132,7 @@ class WeightedMean:
             for name, array in smallest.items():
                 self._add_to_sum(name, array.astype(np.float64) * size)
 
-    def result(self) -> dict[str, Float32Array]:
+    def result(self) -> Aggregate:
         """Return the mean; see ``Aggregator``."""
         if not self._largest:
             raise RoundError("Expected at least one update.")
@@ -112,7 +147,7 @@ class WeightedMean:
             for weight, (_, _, update) in reversed(list(zip(weights, self._largest, strict=False))):
                 total = total + weight * update[name].astype(np.float64)
             mean[name] = total.astype(np.float32)
-        return mean
+        return Aggregate(update=mean, outliers=self._bound.outliers)
 
     def _add_to_sum(self, name: str, term: NDArray[np.float64]) -> None:
         old = self._sum.get(name, np.zeros_like(term))
@@ -126,18 +161,21 @@ class WeightedMean:
 class RobustAggregator:
     """Coordinate-wise median or trimmed mean (Yin et al. 2018), or Krum (Blanchard et al. 2017)."""
 
-    def __init__(self, rule: Aggregation, num_hostile: int, max_update_norm: float | None) -> None:
+    def __init__(self, rule: Aggregation, num_hostile: int, bound: LengthBound) -> None:
         self._rule = rule
         self._num_hostile = num_hostile
-        self._max_update_norm = max_update_norm
+        self._bound = bound
         self._updates: dict[str, Parameters] = {}
 
-    def add(self, update: Parameters, *, site: str, num_patients: int) -> None:  # noqa: ARG002, all sites weigh the same
+    def add(self, update: Parameters, *, site: str, num_patients: int) -> None:
         """Take one update; see ``Aggregator``."""
-        self._updates[site] = _clipped(update, self._max_update_norm)
+        self._updates[site] = self._bound.bounded(update, site=site, num_patients=num_patients)
 
-    def result(self) -> dict[str, Float32Array]:
+    def result(self) -> Aggregate:
         """Return what the rule makes of the updates; see ``Aggregator``."""
+        return Aggregate(update=self._combined(), outliers=self._bound.outliers)
+
+    def _combined(self) -> dict[str, Float32Array]:
         updates = [self._updates[site] for site in sorted(self._updates)]
         if self._rule is Aggregation.KRUM:
             return krum(updates, self._num_hostile)
@@ -194,10 +232,6 @@ def krum(updates: Sequence[Parameters], num_hostile: int) -> dict[str, Float32Ar
     # The nearest row of each is itself, at distance 0, and does not count.
     scores = np.sort(squared_distances, axis=1)[:, 1 : len(updates) - num_hostile - 1].sum(axis=1)
     return {name: np.array(array) for name, array in updates[int(scores.argmin())].items()}
-
-
-def _clipped(update: Parameters, max_update_norm: float | None) -> Parameters:
-    return update if max_update_norm is None else clip(update, max_update_norm)
 
 
 def _stacked(updates: Sequence[Parameters]) -> Iterator[tuple[str, NDArray[np.float64]]]:

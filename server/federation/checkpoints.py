@@ -15,6 +15,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from server.federation.agreement import STRANGER, Agreement
 from server.federation.server_optimizer import ServerState
 from server.federation.witnesses import Link, Witnesses
 from server.results.document import RoundResult
@@ -49,6 +50,8 @@ class SiteState:
     """The run's price at this site up to this round; None when privacy is off."""
     test: Histogram | None
     """Scores of the site's test lesions; None before its first evaluation."""
+    agreement: Agreement = STRANGER
+    """How well its updates have agreed with those of the others."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,7 @@ class _SiteFacts:
     privacy: _PrivacyFacts | None
     noise_std: float | None
     """Of the histogram; null for exact counts or none."""
+    agreement: Agreement
 
 
 @checked()
@@ -159,6 +163,7 @@ def _checkpoint_from_facts(facts: _Facts, arrays: Mapping[str, NDArray[np.generi
             num_patients_declared=site_facts.num_patients_declared,
             privacy=None if site_facts.privacy is None else PrivacySpent(**dataclasses.asdict(site_facts.privacy)),
             test=_histogram(arrays, site, site_facts.noise_std),
+            agreement=site_facts.agreement,
         )
         for site, site_facts in facts.sites.items()
     }
@@ -175,6 +180,7 @@ def _site_facts(site_state: SiteState) -> _SiteFacts:
         num_patients_declared=site_state.num_patients_declared,
         privacy=None if site_state.privacy is None else _PrivacyFacts(**dataclasses.asdict(site_state.privacy)),
         noise_std=site_state.test.noise_std if isinstance(site_state.test, PatientHistogram) else None,
+        agreement=site_state.agreement,
     )
 
 

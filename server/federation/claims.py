@@ -6,10 +6,9 @@ that lost releases, or from somebody who lies.
 """
 
 import math
-from functools import lru_cache
 
 from server.federation.checkpoints import SiteState
-from shared_model.config.site_sections import PrivacyConfig, TrainingConfig
+from server.federation.honest_lengths import plan_for
 from shared_model.errors import PrivacyError, ProtocolError
 from shared_model.messages import PrivacySpent, Request, TrainReply
 from shared_model.privacy.accounting import epsilon
@@ -42,7 +41,7 @@ def check_claims(reply: TrainReply, request: Request, before: SiteState | None) 
     if reply.privacy is None:
         return
     try:
-        plan = _plan(request.config.privacy, request.config.training, size)
+        plan = plan_for(request.config.privacy, request.config.training, size)
     except PrivacyError as error:
         raise ProtocolError(f"Site {reply.site} declares {size} patients: {error}") from error
     for name in ("delta", "noise_multiplier"):
@@ -85,11 +84,6 @@ def _num_rounds(price: float, plan: PrivacyPlan, most: int) -> int:
 
 def _price(plan: PrivacyPlan, num_rounds: int) -> float:
     return epsilon(plan.mechanism(num_rounds), plan.delta)
-
-
-@lru_cache(maxsize=1024)
-def _plan(privacy: PrivacyConfig, training: TrainingConfig, num_patients_declared: int) -> PrivacyPlan:
-    return PrivacyPlan.calibrate(privacy, training, num_patients_declared)
 
 
 def _is_close(claimed: float, expected: float) -> bool:

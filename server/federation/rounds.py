@@ -11,7 +11,9 @@ from flwr.serverapp import Grid
 from server.evaluation.global_model import GlobalMetrics, GlobalModel
 from server.evaluation.site_histograms import sum_histograms
 from server.federation import exchange
-from server.federation.aggregation import new_aggregator
+from server.federation.aggregation import Aggregate
+from server.federation.aggregators import new_aggregator
+from server.federation.agreement import STRANGER
 from server.federation.checkpoints import Checkpoint, SiteState, read_checkpoint, write_checkpoint
 from server.federation.claims import check_claims
 from server.federation.exchange import Exchange
@@ -40,6 +42,8 @@ class FinishedRound:
     """Why other sites gave no valid reply."""
     warnings: tuple[str, ...]
     """Sites whose ledger does not continue from what it showed before."""
+    outliers: tuple[str, ...]
+    """Sites whose update stood out, and what was done about it."""
     witnesses: Witnesses
     """All that sites have shown of their ledgers so far."""
     seconds: float
@@ -64,6 +68,7 @@ class FinishedRound:
             num_sites=self.num_sites,
             failures=len(self.failures),
             warnings=self.warnings,
+            outliers=self.outliers,
             seconds=round(self.seconds, 3),
         )
 
@@ -118,14 +123,15 @@ def federate(
         nodes = exchange.wait_for_sites(grid, config.federation, for_all=for_all)
         parameters = checkpoint.state.parameters
         request = Request(config=config, server_round=server_round, parameters=parameters, constants=model.constants)
-        aggregator = new_aggregator(config.strategy)
+        aggregator = new_aggregator(request, {name: site.agreement for name, site in checkpoint.sites.items()})
         claims = _Claims(request=request, sites=checkpoint.sites)
         trained = exchange.train(grid, request, nodes, aggregator=aggregator, check=claims.check)
-        state = _apply(checkpoint.state, aggregator.result(), request)
+        aggregate = aggregator.result()
+        state = _apply(checkpoint.state, aggregate.update, request)
         if server_round == config.training.num_rounds:
             state = dataclasses.replace(state, average=model.rescale_scores(state.average))
         evaluated = _evaluate_at_sites(grid, dataclasses.replace(request, parameters=state.average), nodes)
-        sites = _update_sites(checkpoint.sites, trained, evaluated)
+        sites = _update_sites(checkpoint.sites, trained, evaluated, aggregate)
         seen, warnings = observe(seen, [*claims.made, *evaluated.replies])
         finished = FinishedRound(
             server_round=server_round,
@@ -134,6 +140,7 @@ def federate(
             num_sites=len(trained.replies),
             failures=trained.failures + evaluated.failures,
             warnings=warnings,
+            outliers=aggregate.outliers,
             witnesses=seen,
             seconds=time.monotonic() - started,
         )
@@ -184,7 +191,10 @@ def _evaluate_at_sites(grid: Grid, request: Request, nodes: Sequence[int]) -> Ex
 
 
 def _update_sites(
-    sites: Mapping[str, SiteState], trained: Exchange[TrainReply], evaluated: Exchange[EvaluateReply]
+    sites: Mapping[str, SiteState],
+    trained: Exchange[TrainReply],
+    evaluated: Exchange[EvaluateReply],
+    aggregate: Aggregate,
 ) -> dict[str, SiteState]:
     """Return what is known of every site: its latest answers, whichever round they came in."""
     tests = {name: site.test for name, site in sites.items()}
@@ -192,7 +202,10 @@ def _update_sites(
     updated = {name: dataclasses.replace(site, test=tests[name]) for name, site in sites.items()}
     for reply in trained.replies:
         updated[reply.site] = SiteState(
-            num_patients_declared=reply.num_patients_declared, privacy=reply.privacy, test=tests.get(reply.site)
+            num_patients_declared=reply.num_patients_declared,
+            privacy=reply.privacy,
+            test=tests.get(reply.site),
+            agreement=aggregate.agreements.get(reply.site, STRANGER),
         )
     return dict(sorted(updated.items()))
 

@@ -1,5 +1,7 @@
 """Numbers as report and terminal print them: fixed decimals, and a dash where there is none."""
 
+from collections.abc import Sequence
+
 from shared_model.metrics.intervals import ConfidenceInterval
 
 MISSING = "-"
@@ -21,3 +23,20 @@ def format_interval(interval: ConfidenceInterval | None, digits: int = 3) -> str
     '0.700 to 0.850'
     """
     return MISSING if interval is None else f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"
+
+
+def in_words(rounds: Sequence[int]) -> str:
+    """Return which rounds, with runs of them in short.
+
+    >>> in_words([3])
+    'round 3'
+    >>> in_words([1, 2, 3, 7])
+    'rounds 1 to 3, 7'
+    """
+    parts: list[str] = []
+    for number in rounds:
+        if parts and number - 1 in rounds:
+            parts[-1] = f"{parts[-1].split(' to ')[0]} to {number}"
+        else:
+            parts.append(str(number))
+    return f"round{'s' if len(rounds) > 1 else ''} {', '.join(parts)}"

@@ -8,7 +8,7 @@ from jinja2 import Environment
 
 from server.evaluation.estimates import ESTIMATE_LABELS, SMALL_GROUP_PATIENTS
 from server.evaluation.predictions import Predictions
-from server.report.printed_numbers import MISSING, format_interval, format_number
+from server.report.printed_numbers import MISSING, format_interval, format_number, in_words
 from server.report.stored_run import StoredRun
 from server.results.estimate import shown
 from server.results.evidence import Evidence, Level
@@ -47,6 +47,7 @@ def template_environment() -> Environment:
         "between": format_interval,
         "attribute_labels": _ATTRIBUTE_LABELS,
         "missing": MISSING,
+        "in_words": in_words,
         "shown": shown,
     }
     return environment

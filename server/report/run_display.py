@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from server.report.printed_numbers import MISSING, format_interval, format_number
+from server.report.printed_numbers import MISSING, format_interval, format_number, in_words
 from server.results.document import Results, RoundResult
 from shared_model.config.choices import PrivacyMode
 from shared_model.config.experiment import ExperimentConfig
@@ -34,6 +34,8 @@ class RunDisplay:
             console=console,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._outliers: tuple[str, ...] = ()
+        """Of the round before: what goes on is not said again."""
         self._rounds = _rounds_table()
         self._live = Live(self._progress, console=console, refresh_per_second=4) if console.is_terminal else None
 
@@ -71,8 +73,9 @@ class RunDisplay:
             self._live.update(Group(self._rounds, self._progress))
         else:
             self.print_line("  ".join(f"{name} {cell}" for name, cell in zip(_COLUMNS, cells, strict=True)))
-        for warning in result.warnings:
+        for warning in (*result.warnings, *(line for line in result.outliers if line not in self._outliers)):
             self.print_line(f"warning: {warning}")
+        self._outliers = result.outliers
 
     def print_line(self, line: str) -> None:
         """Show one line, on a terminal above the table."""
@@ -120,6 +123,9 @@ def print_results(results: Results, config: ExperimentConfig, console: Console) 
         for warning in entry.warnings:
             line = f"Warning: in round {entry.round} {warning}."
             console.print(line, style="bold red", highlight=False, markup=False, soft_wrap=True)
+    for outlier, rounds in results.rounds_by_outlier().items():
+        line = f"Warning: {outlier}, in {in_words(rounds)}. Ask the site before the figures are used."
+        console.print(line, style="bold red", highlight=False, markup=False, soft_wrap=True)
     console.print(results.privacy.statement, highlight=False, soft_wrap=True)
     if config.privacy.mode is PrivacyMode.PATIENT:
         console.print(f"Note: {results.privacy.evaluation}.", highlight=False, soft_wrap=True)

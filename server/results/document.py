@@ -18,7 +18,7 @@ from shared_model.system.checked import build, checked, require, rule
 from shared_model.system.documents import from_json, to_json
 from shared_model.system.files import write_atomically
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised whenever a key is added, removed or changes its meaning."""
 RESULTS_FILE = "results.json"
 """Name of the document in the run's folder."""
@@ -123,6 +123,8 @@ class RoundResult:
     """Sites that were asked and gave no valid reply."""
     warnings: tuple[Text, ...]
     """Sites whose ledger did not continue from what it had shown before."""
+    outliers: tuple[Text, ...]
+    """Sites whose update stood out from the others', and what was done about it."""
     seconds: NotNegative
 
 
@@ -221,6 +223,14 @@ class Results:
         is_complete = all((value is not None) == is_private for value in spent)
         expectation = "to agree with the epsilon of every round and site"
         require(is_complete, expectation, **{"privacy.unit": self.privacy.unit})
+
+    def rounds_by_outlier(self) -> dict[str, list[int]]:
+        """Return what the rounds say of sites whose update stood out, each with the rounds that say so."""
+        found: dict[str, list[int]] = {}
+        for entry in self.rounds:
+            for outlier in entry.outliers:
+                found.setdefault(outlier, []).append(entry.round)
+        return dict(sorted(found.items()))
 
 
 def write_results(results: Results, path: Path) -> None:

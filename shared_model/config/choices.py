@@ -144,6 +144,8 @@ class Partition(StrEnum):
 class Aggregation(StrEnum):
     """How the updates of a round become one."""
 
+    GUARDED = "guarded"
+    """The mean by declared patients near equal shares, of updates no longer than most, by how far sites agree."""
     MEAN = "mean"
     """By declared patients."""
     TRIMMED_MEAN = "trimmed_mean"
@@ -152,3 +154,10 @@ class Aggregation(StrEnum):
     """Every entry's median."""
     KRUM = "krum"
     """The one update that has the nearest neighbours."""
+
+
+class UpdateNorm(StrEnum):
+    """Bounds of the length of an update that are no number."""
+
+    AUTO = "auto"
+    """What no honest update exceeds, computed from the privacy plan; without privacy there is none."""

@@ -15,7 +15,7 @@ from shared_model.config.bounds import (
     PositiveFraction,
     SiteName,
 )
-from shared_model.config.choices import Aggregation, Backend, EvaluationPrivacy, Partition, StrategyName
+from shared_model.config.choices import Aggregation, Backend, EvaluationPrivacy, Partition, StrategyName, UpdateNorm
 from shared_model.system.checked import DISTINCT, NOT_EMPTY, checked, require
 
 
@@ -31,13 +31,16 @@ class StrategyConfig:
     proximal_mu: NotNegative
     average_last_fraction: Fraction
     """The final parameters are the mean of the iterates of this last share of the rounds; 0 keeps the last one."""
-    max_site_weight: PositiveFraction
-    """No site weighs more than this share of a round."""
     aggregation: Aggregation
+    max_site_share: Annotated[float, Ge(1)]
+    """With ``guarded``: no site weighs more than so many equal shares of a round; 1 weighs all alike."""
+    max_site_weight: PositiveFraction
+    """With ``mean``: no site weighs more than this share of a round."""
     num_hostile: Annotated[int, Ge(0)]
     """Hostile sites that ``trimmed_mean`` and ``krum`` are to bear."""
-    max_update_norm: Positive | None
-    """Longer updates are scaled down to this length; null sets no bound."""
+    max_update_norm: Positive | UpdateNorm | None
+    """Longer updates are scaled down to this length; null sets no bound. ``auto`` is the length that no honest update
+    exceeds (``server.federation.honest_lengths``); there is none with ``privacy=off``, where a number may stand."""
 
 
 @checked(key="federation")

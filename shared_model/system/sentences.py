@@ -100,22 +100,31 @@ def _keys(faults: Sequence[ErrorDetails], kinds: Set[str]) -> tuple[tuple[int | 
 
 
 def _wrong_value(fault: ErrorDetails, kind: type, path: str) -> str:
-    key, value, context = _dotted(path, fault["loc"]), fault["input"], fault.get("ctx", {})
+    location = _without_members(fault["loc"], kind)
+    key, value, context = _dotted(path, location), fault["input"], fault.get("ctx", {})
     if fault["type"] == RELATION:
         prefix = f"{key}." if key else ""
         pairs = " and ".join(f"{prefix}{name}={shown(entry)}" for name, entry in context["values"].items())
         return f"Expected {pairs} {context['expectation']}."
     if fault["type"] == "value_error":
         return f"{key}: {context['error']}" if key else str(context["error"])
-    if fault["loc"][-1:] == ("[key]",):
-        return f"Expected the keys of {_dotted(path, fault['loc'][:-2])} to be text, got {quoted(value)}."
-    hint = _Hint.at(kind, fault["loc"])
+    if location[-1:] == ("[key]",):
+        return f"Expected the keys of {_dotted(path, location[:-2])} to be text, got {quoted(value)}."
+    hint = _Hint.at(kind, location)
     bound = _bound(fault["type"], hint) or context.get("expectation")
     if bound:
         return f"Expected {key}={shown(value)} {bound}."
     if isinstance(hint.base, type) and issubclass(hint.base, StrEnum):
         return not_one_of(key, value, list(hint.base))
     return f"Expected {f'{key} to be ' if key else ''}{hint.type_in_words}, got {quoted(value)}."
+
+
+def _without_members(location: tuple[int | str, ...], kind: type) -> tuple[int | str, ...]:
+    """Return ``location`` without what pydantic adds for a value that may be of several types: the type it tried."""
+    for end in range(len(location)):
+        if _Hint.at(kind, location[:end]).words:
+            return location[:end]
+    return location
 
 
 def _bound(fault: str, hint: "_Hint") -> str | None:
@@ -140,17 +149,21 @@ class _Hint:
     base: Any
     metadata: tuple[object, ...]
     is_nullable: bool
+    words: tuple[str, ...] = ()
+    """What may stand in place of a value of type ``base``."""
 
     @classmethod
     def of(cls, annotation: Any) -> "_Hint":  # noqa: ANN401
-        """Take ``annotation`` apart; of a union that is not with null, only the first member counts."""
+        """Take ``annotation`` apart; of a union the first member counts, null, and the values of an enumeration."""
         origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
         if origin is Annotated:
             hint = cls.of(inner[0])
             return dataclasses.replace(hint, metadata=(*hint.metadata, *inner[1:]))
         if origin in {UnionType, typing.Union}:
-            hint = cls.of(next(member for member in inner if member is not NoneType))
-            return dataclasses.replace(hint, is_nullable=NoneType in inner)
+            members = [member for member in inner if member is not NoneType]
+            others = [cls.of(member).base for member in members[1:]]
+            words = tuple(str(word) for other in others if issubclass(other, StrEnum) for word in other)
+            return dataclasses.replace(cls.of(members[0]), is_nullable=NoneType in inner, words=words)
         return cls(base=annotation, metadata=(), is_nullable=False)
 
     @classmethod
@@ -191,7 +204,8 @@ class _Hint:
             words = "a mapping"
         else:
             words = "a list" if typing.get_origin(self.base) is tuple else _TYPES.get(self.base, self.base.__name__)
-        return f"{words} or null" if self.is_nullable else words
+        alternatives = (words, *self.words, *(("null",) if self.is_nullable else ()))
+        return " or ".join(filter(None, (", ".join(alternatives[:-1]), alternatives[-1])))
 
 
 def _number(limit: float) -> str:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from server.evaluation.global_model import GlobalModel
 from server.federation import exchange
-from server.federation.aggregation import new_aggregator
+from server.federation.aggregators import new_aggregator
 from server.report.plot_style import BLUE, FONT_SIZE, GREY, VERMILLION, save_png
 from shared_model.config.composition import compose
 from shared_model.config.experiment import ExperimentConfig
@@ -132,7 +132,7 @@ def _measure(network: str, config: ExperimentConfig, parameters: Parameters, *, 
 
 def _run_round(grid: LocalGrid, request: Request) -> float:
     start = time.perf_counter()
-    aggregator = new_aggregator(request.config.strategy)
+    aggregator = new_aggregator(request, {})
     exchange.train(grid, request, list(grid.get_node_ids()), aggregator=aggregator)
     aggregator.result()
     return time.perf_counter() - start

@@ -10,13 +10,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from server.federation.aggregation import WeightedMean, krum, new_aggregator, site_weights, trimmed_mean
+from server.federation.aggregation import LengthBound, WeightedMean, krum, site_weights, trimmed_mean
+from server.federation.aggregators import new_aggregator
+from server.federation.honest_lengths import HonestLengths
 from shared_model.config.choices import Aggregation
 from shared_model.config.composition import compose
 from shared_model.errors import RoundError
+from shared_model.messages import Request
 from shared_model.network.named_arrays import l2_norm
 
-STRATEGY = compose(["preset=smoke"]).strategy
+CONFIG = compose(["preset=smoke", "strategy.aggregation=mean", "strategy.max_update_norm=null"])
+NO_BOUND = LengthBound(CONFIG.strategy, HonestLengths.of_round(CONFIG, {}))
 ENTRIES = st.floats(-1e3, 1e3, width=32)
 SIZES = st.lists(st.integers(1, 10**7), min_size=1, max_size=8)
 CAPS = st.floats(0.01, 1.0)
@@ -28,12 +32,14 @@ def named(*entries):
 
 
 def aggregated(updates, *, sizes=None, cap=1.0, **changes):
-    strategy = dataclasses.replace(STRATEGY, max_site_weight=cap, **changes)
-    aggregator = new_aggregator(strategy)
+    strategy = dataclasses.replace(CONFIG.strategy, max_site_weight=cap, **changes)
+    config = dataclasses.replace(CONFIG, strategy=strategy)
+    parameters = updates[0] if updates else {}
+    aggregator = new_aggregator(Request(config=config, server_round=1, parameters=parameters, constants={}), {})
     sizes = sizes or [10] * len(updates)
     for number, (update, size) in enumerate(zip(updates, sizes, strict=True)):
         aggregator.add(update, site=f"site {number}", num_patients=size)
-    return aggregator.result()
+    return aggregator.result().update
 
 
 # Weights of the sites
@@ -107,10 +113,10 @@ def test_mean_is_the_naive_one_and_does_not_depend_on_the_order_of_arrival(data,
     weights = site_weights(sizes, cap)
     results = []
     for order in (range(num_sites), data.draw(st.permutations(range(num_sites)))):
-        aggregator = WeightedMean(cap, None)
+        aggregator = WeightedMean(cap, NO_BOUND)
         for index in order:
             aggregator.add(updates[index], site=f"site {index}", num_patients=sizes[index])
-        results.append(aggregator.result())
+        results.append(aggregator.result().update)
     straight, permuted = results
     assert list(straight) == list(shapes)
     for name, shape in shapes.items():
@@ -126,7 +132,7 @@ def test_memory_of_the_mean_does_not_grow_with_the_sites():
     peaks = []
     for num_sites in (5, 50):
         tracemalloc.start()
-        aggregator = WeightedMean(0.8, None)
+        aggregator = WeightedMean(0.8, NO_BOUND)
         for number in range(num_sites):
             aggregator.add({"w": update["w"] + number}, site=str(number), num_patients=10)
         aggregator.result()

@@ -39,6 +39,7 @@ ROUND = RoundResult(
     num_sites=2,
     failures=1,
     warnings=(),
+    outliers=(),
     seconds=0.25,
 )
 

@@ -31,7 +31,13 @@ from tests.scripted_federation import (
 )
 
 TRAIN, EVALUATE = MessageType.TRAIN, MessageType.EVALUATE
-PLAIN = ("strategy=fedavg", "strategy.server_learning_rate=1.0", "strategy.average_last_fraction=0.0")
+PLAIN = (
+    "strategy=fedavg",
+    "strategy.server_learning_rate=1.0",
+    "strategy.average_last_fraction=0.0",
+    "strategy.aggregation=mean",
+    "strategy.max_update_norm=null",
+)
 """The server adds the weighted mean and keeps the last parameters, so that a training can be followed by hand."""
 
 
@@ -253,7 +259,8 @@ class TestNonFinite:
         def huge(site, server_round, update):
             return update if server_round == 1 else {name: np.full_like(array, 3e38) for name, array in update.items()}
 
-        config, rounds = federation.config("strategy.server_learning_rate=2.0"), []
+        unbounded = ("strategy.aggregation=mean", "strategy.max_update_norm=null")
+        config, rounds = federation.config("strategy.server_learning_rate=2.0", *unbounded), []
         expected = r"Expected finite parameters after round 2; lower the learning rates\."
         with np.errstate(over="ignore"), pytest.raises(RoundError, match=expected):
             federate(SiteGrid(change_update=huge), config, on_round=rounds.append)
@@ -460,6 +467,7 @@ class TestFinishedRound:
             "num_sites": 2,
             "failures": ("1 sent no reply within 9 s",),
             "warnings": ("the ledger of WFU was restored",),
+            "outliers": ("MGH sent an update that was shortened",),
             "witnesses": {},
             "seconds": 1.23456,
         }
@@ -475,6 +483,7 @@ class TestFinishedRound:
         assert (result.round, result.auroc, result.sensitivity, result.specificity) == (3, 0.75, 0.5, None)
         assert (result.threshold, result.epsilon, result.num_sites) == (0.25, 2.0, 2)
         assert (result.failures, result.warnings) == (1, ("the ledger of WFU was restored",))
+        assert result.outliers == ("MGH sent an update that was shortened",)
         assert result.seconds == 1.235
 
     def test_a_round_that_was_not_evaluated(self):

@@ -24,6 +24,7 @@ def strategy_of(name, **changes):
         "adaptivity": 1e-3,
         "proximal_mu": 0.0,
         "average_last_fraction": 0.0,
+        "max_site_share": 1.25,
         "max_site_weight": 1.0,
         "aggregation": Aggregation.MEAN,
         "num_hostile": 0,

@@ -19,6 +19,7 @@ ROUND = RoundResult(
     num_sites=2,
     failures=1,
     warnings=(),
+    outliers=(),
     seconds=1.26,
 )
 

@@ -57,6 +57,7 @@ ROUNDS = [
         num_sites=2,
         failures=0,
         warnings=(),
+        outliers=(),
         seconds=1.0,
     )
     for number in range(1, 5)

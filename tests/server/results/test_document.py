@@ -56,6 +56,7 @@ ROUND = RoundResult(
     num_sites=2,
     failures=1,
     warnings=(),
+    outliers=(),
     seconds=1.25,
 )
 SITE = SiteResult(
@@ -242,7 +243,7 @@ def test_reading_names_file_and_version_and_missing_keys(path):
     del document["final"]["threshold"]
     path.write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(
-        ValueError, match=r"schema version 4 in .*results.json: Missing key results\.final\.threshold; "
+        ValueError, match=r"schema version 5 in .*results.json: Missing key results\.final\.threshold; "
     ):
         read_results(path)
 
@@ -335,8 +336,8 @@ def test_what_could_not_be_read_back_is_not_written(path, changes, message):
 
 @pytest.mark.parametrize(("name", "results"), [("private", RESULTS), ("not_private", NO_PRIVACY)])
 def test_what_the_first_writer_of_this_schema_version_wrote_is_read_and_written_alike(path, name, results):
-    """The files are of version 3 with the keys of version 4."""
-    first = Path(__file__).with_name(f"schema_4_{name}.json")
+    """The files are of version 3 with the keys of version 5."""
+    first = Path(__file__).with_name(f"schema_5_{name}.json")
     assert read_results(first) == results
     write_results(results, path)
     assert path.read_bytes() == first.read_bytes()

@@ -105,6 +105,13 @@ def changed(config, dotted, value):
         ("strategy.adaptivity", 0, r"Expected strategy\.adaptivity=0 > 0\."),
         ("strategy.proximal_mu", -1, r"Expected strategy\.proximal_mu=-1 >= 0\."),
         ("strategy.average_last_fraction", 2, r"Expected strategy\.average_last_fraction=2 in \[0, 1\]\."),
+        ("strategy.max_site_share", 0.9, r"Expected strategy\.max_site_share=0\.9 >= 1\."),
+        ("strategy.max_update_norm", 0, r"Expected strategy\.max_update_norm=0 > 0\."),
+        (
+            "strategy.max_update_norm",
+            "long",
+            r"Expected strategy\.max_update_norm to be a number, auto or null, got 'long'\.",
+        ),
         ("strategy.max_site_weight", 0, r"Expected strategy\.max_site_weight=0 in \(0, 1\]\."),
         ("federation.sites", [], r"Expected federation\.sites=\[\] not to be empty\."),
         ("federation.sites", ["A", "A", "B"], r"Expected federation\.sites=\['A', 'A', 'B'\] to be distinct\."),
@@ -211,9 +218,11 @@ def test_json_round_trip(config):
 def test_the_json_is_that_of_the_first_release():
     """Ledgers and fingerprints rest on its bytes; written by the code before bounds stood in annotations.
 
-    Its default was ``exact`` then, which a simulation now asks for by name.
+    Its defaults were ``exact`` histograms and an unbounded mean then, which a simulation now asks for by name, and
+    there was no ``max_site_share``.
     """
-    written = compose(["preset=smoke", "run.dir=x", "evaluation.privacy=exact"]).to_json()
+    first = ["evaluation.privacy=exact", "strategy.aggregation=mean", "strategy.max_update_norm=null"]
+    written = compose(["preset=smoke", "run.dir=x", *first]).to_json().replace('"max_site_share": 1.25, ', "")
     assert hashlib.sha256(written.encode()).hexdigest() == (
         "1f48dbddc9ea542f80957efb117d5ed5e91bd3b7d78cb13e200d84f8932af28d"
     )

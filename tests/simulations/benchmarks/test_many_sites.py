@@ -21,10 +21,10 @@ def aggregated(monkeypatch):
     """Keep what every round aggregated."""
     results, real = [], many_sites.new_aggregator
 
-    def make(strategy):
-        aggregator = real(strategy)
+    def make(request, agreements):
+        aggregator = real(request, agreements)
         finish = aggregator.result
-        monkeypatch.setattr(aggregator, "result", lambda: results.append(finish()), raising=False)
+        monkeypatch.setattr(aggregator, "result", lambda: results.append(finish().update), raising=False)
         return aggregator
 
     monkeypatch.setattr(many_sites, "new_aggregator", make)

@@ -1,0 +1,127 @@
+"""The guarded mean: of three sites one may lie about its size, its update or both, and the others still decide.
+
+It is the mean by declared patients with three changes.
+
+1. No site weighs more than ``strategy.max_site_share`` equal shares, whatever size it declares.
+2. No update counts for more than the median length of the round. An honest update that is longer is so by its noise:
+   that of a small site is long, and loses nothing by it.
+3. A site whose updates point away from those of the others counts less, and in the end nothing (``agreement``). This is
+   for private training with three sites or more. Without noise, honest sites that differ point away from each other
+   when training has converged, so that nothing could be told from it.
+
+With two sites nobody can say which of them lies: only their weights and ``strategy.max_update_norm`` are bounded.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.federation.aggregation import Aggregate, LengthBound, site_weights
+from server.federation.agreement import STRANGER, Agreement, after_round, angles, trust
+from server.federation.honest_lengths import HonestLengths
+from shared_model.config.server_sections import StrategyConfig
+from shared_model.errors import RoundError
+from shared_model.network.named_arrays import Float32Array, Parameters, l2_norm
+
+_FEWEST_TO_JUDGE = 3
+_FAR = 3.0
+"""An update is far longer than the others' if it is so many times as long as its noise and their median signal say."""
+_SHARE_TO_NAME = 0.5
+
+
+class GuardedMean:
+    """See the module; it keeps all updates of the round."""
+
+    def __init__(self, strategy: StrategyConfig, lengths: HonestLengths, agreements: Mapping[str, Agreement]) -> None:
+        """Begin a round; ``agreements`` are those after the round before, by site."""
+        self._max_site_share = strategy.max_site_share
+        self._bound = LengthBound(strategy, lengths)
+        self._lengths = lengths
+        self._agreements = agreements
+        self._updates: dict[str, tuple[int, Parameters]] = {}
+        """By site the patients declared and the update, no longer than any honest one."""
+
+    def add(self, update: Parameters, *, site: str, num_patients: int) -> None:
+        """Take one update; see ``Aggregator``."""
+        self._updates[site] = (num_patients, self._bound.bounded(update, site=site, num_patients=num_patients))
+
+    def result(self) -> Aggregate:
+        """Return the guarded mean; see ``Aggregator``."""
+        if not self._updates:
+            raise RoundError("Expected at least one update.")
+        sites = sorted(self._updates)
+        sizes, updates = zip(*(self._updates[site] for site in sites), strict=True)
+        lengths = np.array([l2_norm(update) for update in updates])
+        shares, agreements, outliers = [1.0] * len(sites), list[Agreement](), self._bound.outliers
+        scales = np.ones(len(sites))
+        if len(sites) >= _FEWEST_TO_JUDGE:
+            scales = _scales(lengths)
+            outliers += self._far_outliers(sites, sizes, lengths)
+            if self._lengths.is_private:
+                agreements = self._updated_agreements(sites, updates)
+                shares = trust(agreements)
+                outliers += _doubtful(sites, shares)
+        weights = _weights(sizes, shares, self._max_site_share)
+        return Aggregate(
+            update=_weighted_sum(updates, weights * scales),
+            outliers=tuple(sorted(outliers)),
+            agreements=dict(zip(sites, agreements, strict=False)),
+        )
+
+    def _updated_agreements(self, sites: Sequence[str], updates: Sequence[Parameters]) -> list[Agreement]:
+        before = [self._agreements.get(site, STRANGER) for site in sites]
+        return after_round(before, angles(_products(updates)), self._lengths.num_entries)
+
+    def _far_outliers(
+        self, sites: Sequence[str], sizes: Sequence[int], lengths: NDArray[np.float64]
+    ) -> tuple[str, ...]:
+        noise = np.array([self._lengths.noise(size) for size in sizes])
+        signal = np.median(np.sqrt(np.maximum(lengths**2 - noise**2, 0.0)))
+        is_far = lengths > _FAR * np.sqrt(noise**2 + signal**2)
+        return tuple(
+            f"{site} sent an update far longer than those of the others, which was shortened to their median"
+            for site, far in zip(sites, is_far, strict=True)
+            if far
+        )
+
+
+def _doubtful(sites: Sequence[str], shares: Sequence[float]) -> tuple[str, ...]:
+    """Return a sentence for each site that lost more than half of its weight: less may be chance."""
+    return tuple(
+        f"{site} points away from the other sites and {'counted less' if share else 'did not count'}"
+        for site, share in zip(sites, shares, strict=True)
+        if share < _SHARE_TO_NAME
+    )
+
+
+def _scales(lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what makes updates of these lengths no longer than their median."""
+    return np.divide(np.median(lengths), lengths, out=np.ones_like(lengths), where=lengths > np.median(lengths))
+
+
+def _weights(sizes: Sequence[int], shares: Sequence[float], max_site_share: float) -> NDArray[np.float64]:
+    """Return weights that sum to 1, by size and then by trust, none above ``max_site_share`` of those who count."""
+    by_size = np.array(site_weights(sizes, min(1.0, max_site_share / len(sizes)))) * shares
+    counts = by_size > 0
+    weights = np.zeros(len(sizes))
+    weights[counts] = site_weights(by_size[counts].tolist(), min(1.0, max_site_share / counts.sum()))
+    return weights
+
+
+def _products(updates: Sequence[Parameters]) -> NDArray[np.float64]:
+    """Return the dot products of all updates with each other, ``(N, N)``."""
+    products = np.zeros((len(updates), len(updates)))
+    for name in updates[0]:
+        rows = np.stack([update[name].ravel() for update in updates]).astype(np.float64)
+        products += rows @ rows.T
+    return products
+
+
+def _weighted_sum(updates: Sequence[Parameters], weights: NDArray[np.float64]) -> dict[str, Float32Array]:
+    return {
+        name: np.tensordot(weights, np.stack([update[name] for update in updates]).astype(np.float64), axes=1).astype(
+            np.float32
+        )
+        for name in updates[0]
+    }
