@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from shared_model.config.bounds import NotNegative
 from shared_model.system.checked import checked
 
-MEMORY = 0.9
+MEMORY = 0.95
 """Share of what is known of a site that is left a round later: a reputation can be lost again."""
-MOST_DISAGREEMENT = 3.0
-"""So many standard deviations below chance, and below the site in the middle, a site does not count at all."""
+MOST_DISAGREEMENT = 2.0
+"""So many standard deviations below what is expected of it, a site does not count at all."""
+DISAGREEMENT_TO_NAME = 3.0
+"""And at so many it is named. With pure noise over 20 rounds an honest site of three was named in no run of 600, one of
+five in 1.5 %, one of eight in 4 %."""
 
 
 @checked(error=ValueError)
@@ -68,15 +71,24 @@ def after_round(before: Sequence[Agreement], cosines: NDArray[np.float64], num_e
     ]
 
 
-def trust(agreements: Sequence[Agreement]) -> list[float]:
-    """Return by how much of its weight each site counts, in [0, 1].
+def distances(agreements: Sequence[Agreement]) -> list[float]:
+    """Return how far each site's score is from what is expected of it, 0 at most, in standard deviations of chance.
 
-    All of it at or above chance, and at or above the site in the middle: where training has converged, honest sites
-    pull in different ways and all scores fall. So at least half the sites always count in full.
+    Expected is chance, or the score of the site in the middle if that is lower: where training has converged, honest
+    sites pull in different ways and all scores fall. So at least half the sites are at 0.
 
-    >>> trust([Agreement(total=score, variance=1.0) for score in (3.0, 0.0, -1.5, -9.0)])
-    [1.0, 1.0, 0.75, 0.0]
+    >>> distances([Agreement(total=score, variance=1.0) for score in (3.0, 0.0, -1.5, -9.0)])
+    [0.0, 0.0, -0.75, -8.25]
     """
     scores = np.array([agreement.score for agreement in agreements])
     expected = min(0.0, float(np.median(scores)))
-    return [float(share) for share in np.clip(1 + (scores - expected) / MOST_DISAGREEMENT, 0.0, 1.0)]
+    return [float(distance) for distance in np.minimum(scores - expected, 0.0)]
+
+
+def trust(distance: float) -> float:
+    """Return by how much of its weight a site counts, in [0, 1]: all of it at distance 0.
+
+    >>> trust(0.0), trust(-0.5), trust(-9.0)
+    (1.0, 0.75, 0.0)
+    """
+    return max(0.0, 1 + distance / MOST_DISAGREEMENT)

@@ -1,11 +1,12 @@
 """The guarded mean: of three sites one may lie about its size, its update or both, and the others still decide.
 
-It is the mean by declared patients with three changes.
+It is the mean by declared patients with four changes.
 
 1. No site weighs more than ``strategy.max_site_share`` equal shares, whatever size it declares.
-2. No update counts for more than the median length of the round. An honest update that is longer is so by its noise:
+2. An update longer than any honest one (``honest_lengths``) does not count.
+3. No update counts for more than the median length of the round. An honest update that is longer is so by its noise:
    that of a small site is long, and loses nothing by it.
-3. A site whose updates point away from those of the others counts less, and in the end nothing (``agreement``). This is
+4. A site whose updates point away from those of the others counts less, and in the end nothing (``agreement``). This is
    for private training with three sites or more. Without noise, honest sites that differ point away from each other
    when training has converged, so that nothing could be told from it.
 
@@ -18,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.federation.aggregation import Aggregate, LengthBound, site_weights
-from server.federation.agreement import STRANGER, Agreement, after_round, angles, trust
+from server.federation.agreement import DISAGREEMENT_TO_NAME, STRANGER, Agreement, after_round, angles, distances, trust
 from server.federation.honest_lengths import HonestLengths
+from shared_model.config.choices import UpdateNorm
 from shared_model.config.server_sections import StrategyConfig
 from shared_model.errors import RoundError
 from shared_model.network.named_arrays import Float32Array, Parameters, l2_norm
@@ -27,7 +29,6 @@ from shared_model.network.named_arrays import Float32Array, Parameters, l2_norm
 _FEWEST_TO_JUDGE = 3
 _FAR = 3.0
 """An update is far longer than the others' if it is so many times as long as its noise and their median signal say."""
-_SHARE_TO_NAME = 0.5
 
 
 class GuardedMean:
@@ -36,32 +37,38 @@ class GuardedMean:
     def __init__(self, strategy: StrategyConfig, lengths: HonestLengths, agreements: Mapping[str, Agreement]) -> None:
         """Begin a round; ``agreements`` are those after the round before, by site."""
         self._max_site_share = strategy.max_site_share
+        self._is_auto = strategy.max_update_norm is UpdateNorm.AUTO
         self._bound = LengthBound(strategy, lengths)
         self._lengths = lengths
         self._agreements = agreements
         self._updates: dict[str, tuple[int, Parameters]] = {}
-        """By site the patients declared and the update, no longer than any honest one."""
+        """By site the patients declared and the update."""
+        self._left_out: list[str] = []
+        """Sites whose update is longer than any honest one."""
 
     def add(self, update: Parameters, *, site: str, num_patients: int) -> None:
         """Take one update; see ``Aggregator``."""
-        self._updates[site] = (num_patients, self._bound.bounded(update, site=site, num_patients=num_patients))
+        if self._is_auto and l2_norm(update) > self._lengths.longest(num_patients):
+            self._left_out.append(f"{site} sent an update longer than any honest one and did not count")
+        else:
+            self._updates[site] = (num_patients, self._bound.bounded(update, site=site, num_patients=num_patients))
 
     def result(self) -> Aggregate:
         """Return the guarded mean; see ``Aggregator``."""
         if not self._updates:
-            raise RoundError("Expected at least one update.")
+            raise RoundError("Expected at least one update that can be of an honest site.")
         sites = sorted(self._updates)
         sizes, updates = zip(*(self._updates[site] for site in sites), strict=True)
         lengths = np.array([l2_norm(update) for update in updates])
-        shares, agreements, outliers = [1.0] * len(sites), list[Agreement](), self._bound.outliers
+        shares, agreements, outliers = [1.0] * len(sites), list[Agreement](), (*self._left_out, *self._bound.outliers)
         scales = np.ones(len(sites))
         if len(sites) >= _FEWEST_TO_JUDGE:
             scales = _scales(lengths)
             outliers += self._far_outliers(sites, sizes, lengths)
             if self._lengths.is_private:
                 agreements = self._updated_agreements(sites, updates)
-                shares = trust(agreements)
-                outliers += _doubtful(sites, shares)
+                shares = [trust(distance) for distance in distances(agreements)]
+                outliers += _pointing_away(sites, agreements)
         weights = _weights(sizes, shares, self._max_site_share)
         return Aggregate(
             update=_weighted_sum(updates, weights * scales),
@@ -86,12 +93,11 @@ class GuardedMean:
         )
 
 
-def _doubtful(sites: Sequence[str], shares: Sequence[float]) -> tuple[str, ...]:
-    """Return a sentence for each site that lost more than half of its weight: less may be chance."""
+def _pointing_away(sites: Sequence[str], agreements: Sequence[Agreement]) -> tuple[str, ...]:
     return tuple(
-        f"{site} points away from the other sites and {'counted less' if share else 'did not count'}"
-        for site, share in zip(sites, shares, strict=True)
-        if share < _SHARE_TO_NAME
+        f"{site} points away from the other sites and did not count"
+        for site, distance in zip(sites, distances(agreements), strict=True)
+        if distance <= -DISAGREEMENT_TO_NAME
     )
 
 

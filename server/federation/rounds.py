@@ -201,11 +201,12 @@ def _update_sites(
     tests |= {reply.site: reply.test for reply in evaluated.replies}
     updated = {name: dataclasses.replace(site, test=tests[name]) for name, site in sites.items()}
     for reply in trained.replies:
+        known = sites[reply.site].agreement if reply.site in sites else STRANGER
         updated[reply.site] = SiteState(
             num_patients_declared=reply.num_patients_declared,
             privacy=reply.privacy,
             test=tests.get(reply.site),
-            agreement=aggregate.agreements.get(reply.site, STRANGER),
+            agreement=aggregate.agreements.get(reply.site, known),
         )
     return dict(sorted(updated.items()))
 

@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from client.privacy.report.formats import shown_least
+from server.report.printed_numbers import MISSING
 from shared_model.privacy.one_run_bound import OneRunAudit
 from shared_model.system.files import write_atomically
 from simulations.attacks.faults import Fault
 from simulations.attacks.inversion import FeatureRecovery, Inversion
+from simulations.attacks.liar import MOST_LOST, LiarResult, Lie
 from simulations.attacks.membership import CONFIDENCE, Audit
 
 
@@ -77,6 +79,31 @@ def print_inversions(found: Sequence[Inversion], recovery: FeatureRecovery, cons
         table.add_row(f"image {number}, small_cnn", "correlation of pixels", *(f"{value:.2f}" for value in values))
     values = (recovery.without_privacy, recovery.with_privacy)
     table.add_row("frozen features, linear head", "cosine", *(f"{value:.2f}" for value in values))
+    console.print(table)
+
+
+def print_liars(found: Sequence[LiarResult], console: Console) -> None:
+    """Print one row per case: what one liar leaves of the AUC, and in how many rounds it is named."""
+    table = Table(
+        title="One hospital lies",
+        caption="Least: of all seeds. Borne: the mean is no more than "
+        f"{MOST_LOST[3]:g} (one of three) or {MOST_LOST[5]:g} (one of five) below that without a liar.",
+    )
+    for name in ("sites", "rule", "lie", "liar", "AUC", "least", "without", "rounds named", "lie is"):
+        table.add_column(name, justify="left" if name in ("rule", "lie", "liar", "lie is") else "right")
+    for result in found:
+        case = result.case
+        table.add_row(
+            str(case.num_sites),
+            case.aggregation,
+            case.lie,
+            case.liar or MISSING,
+            f"{result.auroc:.3f}",
+            f"{result.least_auroc:.3f}",
+            f"{result.honest_auroc:.3f}",
+            f"{result.share_of_rounds_named:.0%}",
+            MISSING if case.lie is Lie.NONE else "borne" if result.is_borne else "NOT BORNE",
+        )
     console.print(table)
 
 

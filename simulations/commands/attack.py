@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simulations.commands.flags import Seed, at_least, positive, probability
+from simulations.commands.flags import Numbers, Overrides, Seed, Seeds, at_least, positive, probability
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 app = typer.Typer(help="Attacks on what a hospital sends, for whoever doubts the guarantee.", no_args_is_help=True)
 
+_THREE = Numbers((0, 1, 2))
 Epsilon = Annotated[float, typer.Option(parser=positive, metavar="NUMBER", help="Target epsilon of what is attacked.")]
 
 
@@ -114,6 +115,42 @@ def inversion(
     write_pictures(out, found, target_epsilon=epsilon)
     print_inversions(found, recovery, console)
     typer.echo(f"Pictures in {out}")
+
+
+@app.command()
+def liar(
+    overrides: Overrides = None,
+    seeds: Seeds = _THREE,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every case to this JSON file too.")] = None,
+) -> None:
+    """Ask what is left of the model where one hospital of three, or of five, lies about its update and its size.
+
+    KEY=VALUE changes the configuration, by default preset=phantom. Fails where a lie costs more AUC than it may.
+    """
+    import dataclasses
+    import json
+
+    import torch
+    from rich.console import Console
+
+    from shared_model.config import compose
+    from shared_model.errors import RoundError
+    from shared_model.system.files import write_atomically
+    from simulations.attacks.liar import Lie, measure, summarised
+    from simulations.attacks.tables import print_liars
+
+    console = Console()
+    # Sites are worked on side by side; more threads inside each only compete for the same cores.
+    torch.set_num_threads(1)
+    with _progress("runs", console) as progress:
+        runs = list(measure(overrides or (), seeds, progress=progress))
+    found = summarised(runs, compose(overrides or ()).training.num_rounds)
+    print_liars(found, console)
+    if out is not None:
+        document = {"seeds": seeds, "cases": [dataclasses.asdict(result) for result in found]}
+        write_atomically(out, json.dumps(document, indent=2).encode() + b"\n")
+    if not all(result.is_borne for result in found if result.case.lie is not Lie.NONE):
+        raise RoundError("Expected every lie to cost no more AUC than it may; see the table.")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import json
 import logging
 import shlex
 
+import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
 
@@ -94,6 +95,17 @@ def test_refusals_stand_before_the_round_that_they_belong_to(overrides, tmp_path
     ]
     assert entries[1]["reason"] == "node 13: refused"
     assert entries[3]["sites"] == 2
+
+
+def test_a_site_that_stands_out_is_in_the_audit_log_and_the_results(overrides, tmp_path):
+    def negate(site, server_round, update):
+        return {name: array * np.float32(-0.2 if site == "WFU" else 0.2) for name, array in update.items()}
+
+    run(overrides, SiteGrid(change_update=negate))
+    said = [entry["reason"] for entry in audit_of(tmp_path / "run") if entry["event"] == "outlier"]
+    assert "WFU points away from the other sites and did not count" in said
+    assert all(line.startswith("WFU ") for line in said)
+    assert set(read_results(tmp_path / "run" / RESULTS_FILE).rounds_by_outlier()) == set(said)
 
 
 def test_a_run_that_fails_says_why_and_raises(overrides, tmp_path):

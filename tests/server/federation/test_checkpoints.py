@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from server.federation.agreement import Agreement
 from server.federation.checkpoints import (
     CHECKPOINT_FILE,
     Checkpoint,
@@ -74,7 +75,9 @@ def checkpoint():
                 privacy=SPENT,
                 test=PatientHistogram(negatives=np.array([0.1, -2.0]), positives=np.array([1e-9, 4.0]), noise_std=1.5),
             ),
-            "silent": SiteState(num_patients_declared=30, privacy=SPENT, test=None),
+            "silent": SiteState(
+                num_patients_declared=30, privacy=SPENT, test=None, agreement=Agreement(total=-1 / 3, variance=0.1)
+            ),
         },
         witnesses={"noisy": (Link(witness="a1", previous=""), Link(witness="b2", previous="a1"))},
     )

@@ -17,6 +17,7 @@ from server.federation.rounds import FinishedRound, federate
 from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError, RoundError
 from shared_model.messages import PrivacySpent, Request, TrainReply
+from shared_model.network.named_arrays import scale
 from shared_model.network.scoring import predict
 from shared_model.network.state import load_trainable
 from tests.scripted_federation import (
@@ -446,6 +447,44 @@ class TestResumption:
             train(federation.config("seed=5"), grid)
         assert grid.requests == []
         assert (Path(config.run.dir) / CHECKPOINT_FILE).read_bytes() == before
+
+
+class TestLiar:
+    """One of three sites negates its updates; the scripted sites add no noise, so that angles show at once."""
+
+    @staticmethod
+    def negated(site, server_round, update):
+        return scale(update, -0.2) if site == "WFU" else scale(update, 0.2)
+
+    def test_it_is_named_in_rounds_results_and_checkpoint_and_loses_its_weight(self, federation):
+        config = federation.config()
+        training, rounds = train(config, SiteGrid(change_update=self.negated))
+        said = "WFU points away from the other sites and did not count"
+        assert said in rounds[-1].outliers
+        assert said in training.rounds[-1].outliers
+        assert {line.split()[0] for finished in rounds for line in finished.outliers} == {"WFU"}
+        assert rounds[-1].sites["WFU"].agreement.score < -2 < rounds[-1].sites["MGH"].agreement.score
+
+    def test_an_honest_training_names_nobody(self, federation):
+        _, rounds = train(federation.config(), SiteGrid(change_update=lambda site, number, update: scale(update, 0.2)))
+        assert [finished.outliers for finished in rounds] == [()] * 4
+
+    def test_a_resumed_run_remembers_whom_it_trusts(self, federation, tmp_path):
+        whole, _ = train(federation.config(), SiteGrid(change_update=self.negated))
+        config = federation.config(run_dir=tmp_path / "stopped")
+        stop_after(2, config, SiteGrid(change_update=self.negated))
+        resumed, _ = train(config, SiteGrid(change_update=self.negated))
+        assert bytes_of(resumed.parameters) == bytes_of(whole.parameters)
+        assert [entry.outliers for entry in resumed.rounds] == [entry.outliers for entry in whole.rounds]
+
+    def test_what_does_not_count_does_not_clear_a_reputation(self, federation):
+        def longer_later(site, server_round, update):
+            factor = 1e6 if (site, server_round) == ("WFU", 4) else 1.0
+            return scale(self.negated(site, server_round, update), factor)
+
+        _, rounds = train(federation.config(), SiteGrid(change_update=longer_later))
+        assert rounds[3].outliers == ("WFU sent an update longer than any honest one and did not count",)
+        assert rounds[3].sites["WFU"].agreement == rounds[2].sites["WFU"].agreement
 
 
 class TestFinishedRound:

@@ -96,6 +96,14 @@ def test_a_doubtful_ledger_is_named_with_its_round(folder):
     assert f"In round 1 {warning}. A restored or copied ledger forgets" in text
 
 
+def test_a_site_that_stood_out_is_named_with_its_rounds(folder):
+    assert "Ask the site before its figures are used: its update" not in text_of(folder)
+    outlier = "<b>MGH</b> points away from the other sites and did not count"
+    rounds = read_results(folder / RESULTS_FILE).rounds
+    change_results(folder, rounds=tuple(dataclasses.replace(entry, outliers=(outlier,)) for entry in rounds))
+    assert f"{outlier}, in rounds 1 to 4. Ask the site before its figures are used" in text_of(folder)
+
+
 def change_configuration(folder, **changes):
     configuration = yaml.safe_load((folder / CONFIG_FILE).read_text())
     for section, values in changes.items():

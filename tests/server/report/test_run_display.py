@@ -66,6 +66,14 @@ class TestLines:
                 display.on_progress("images", done, 3)
         assert text_of(output) == "images       3/3\n"
 
+    def test_a_site_that_stands_out_is_named_when_that_begins(self, config):
+        output, outlier = console(), "[red]MGH[/red] points away"
+        with RunDisplay(config, output) as display:
+            for number, outliers in enumerate([(), (outlier,), (outlier,), (), (outlier,)], start=1):
+                display.on_round(dataclasses.replace(ROUND, round=number, outliers=outliers))
+        lines = text_of(output).splitlines()
+        assert [number for number, line in enumerate(lines) if line == f"warning: {outlier}"] == [2, 6]
+
     def test_the_last_round_ends_no_task(self, config):
         output = console()
         with RunDisplay(config, output) as display:
@@ -163,3 +171,10 @@ class TestResults:
         assert auc.count("-") == 2
         assert "Federated result: cbis_mass, seed 0" in " ".join(text_of(output).split())
         assert "Note:" not in text_of(output)
+
+
+def test_who_stood_out_is_named_with_the_rounds(results, config):
+    output, outlier = console(), "[red]MGH[/red] points away from the other sites and did not count"
+    rounds = tuple(dataclasses.replace(entry, outliers=(outlier,) * (entry.round != 3)) for entry in results.rounds)
+    print_results(dataclasses.replace(results, rounds=rounds), config, output)
+    assert f"Warning: {outlier}, in rounds 1 to 2, 4. Ask the site before the figures are used." in text_of(output)

@@ -4,9 +4,11 @@ import json
 import pytest
 
 from client.training.gradient_methods import GradientMethod
+from shared_model.config.choices import Aggregation
 from shared_model.privacy.one_run_bound import OneRunAudit, least_epsilon
-from simulations.attacks import membership, one_run
+from simulations.attacks import liar, membership, one_run
 from simulations.attacks.faults import Fault
+from simulations.attacks.liar import LiarCase, LiarRun, Lie
 from simulations.attacks.membership import Audit, Bound
 from simulations.commands.app import main
 
@@ -69,6 +71,7 @@ def test_the_table_shows_the_closest_delta(monkeypatch, capsys):
         ["one-run", "--epsilon", "0"],
         ["one-run", "--delta", "1"],
         ["one-run", "--delta", "x"],
+        ["liar", "--seeds", "x"],
         ["inversion"],
         ["inversion", "--out", "pictures.jpg"],
         ["inversion", "--out", "pictures.png", "--images", "0"],
@@ -130,3 +133,27 @@ def test_one_run_is_a_command_of_its_own(capsys):
     assert "stands" in capsys.readouterr().out
     assert main(["attack", "one-run", "--canaries", "400"]) == 1
     assert "Expected canaries=400 in [3, 320]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("auroc", "status", "word"), [(0.81, 0, "borne"), (0.75, 1, "NOT BORNE")])
+def test_liar_fails_where_a_lie_costs_too_much(monkeypatch, capsys, tmp_path, auroc, status, word):
+    honest = LiarCase(num_sites=3, aggregation=Aggregation.GUARDED, lie=Lie.NONE, liar="")
+    lying = dataclasses.replace(honest, lie=Lie.FIVEFOLD, liar="WFU")
+    asked = []
+
+    def measure(overrides, seeds, *, progress):
+        asked.append((list(overrides), list(seeds)))
+        yield LiarRun(case=honest, seed=4, auroc=0.88, num_rounds_named=0)
+        yield LiarRun(case=lying, seed=4, auroc=auroc, num_rounds_named=15)
+
+    monkeypatch.setattr(liar, "measure", measure)
+    out = tmp_path / "liar.json"
+    assert main(["attack", "liar", "preset=phantom", "--seeds", "4", "--out", str(out)]) == status
+    assert asked == [(["preset=phantom"], [4])]
+    said = capsys.readouterr()
+    row = next(line for line in said.out.splitlines() if "WFU" in line)
+    assert [cell.strip() for cell in row.split("│")[5:10]] == [f"{auroc:.3f}", f"{auroc:.3f}", "0.880", "75%", word]
+    assert ("error: Expected every lie to cost no more AUC" in said.err) == bool(status)
+    document = json.loads(out.read_bytes())
+    assert document["seeds"] == [4]
+    assert [case["auroc"] for case in document["cases"]] == [0.88, auroc]
