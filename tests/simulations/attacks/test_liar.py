@@ -95,7 +95,7 @@ def test_a_small_federation_bears_a_liar_that_owned_an_unguarded_mean(clinical):
     mean = dataclasses.replace(LYING, aggregation=Aggregation.MEAN)
     honest, lying = measure(few_rounds(clinical), [0], progress=lambda *_: None, chosen=[HONEST, LYING])
     (owned,) = measure(few_rounds(clinical, *unguarded), [0], progress=lambda *_: None, chosen=[mean])
-    assert honest.auroc > 0.7
+    assert honest.auroc > 0.65
     assert honest.num_rounds_named == 0
     assert lying.auroc > honest.auroc - 0.1
     assert lying.num_rounds_named >= 4
