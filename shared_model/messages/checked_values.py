@@ -21,6 +21,8 @@ FACTS = "facts"
 MAX_PATIENTS = 10_000_000
 """More patients than any hospital has."""
 _MAX_DIMENSIONS = 8
+_NEVER = 1e-9
+"""Probability of what is taken for impossible."""
 _MAX_RECORDS, _MAX_ENTRIES, _MAX_NAME_CHARACTERS = 8, 2000, 200
 """Of a message, of a record, and of the name of either: a network of ours has some hundred arrays."""
 
@@ -111,16 +113,24 @@ def read_counts(record: ArrayRecord, key: str, num_bins: int) -> NDArray[np.int6
     return counts
 
 
-def read_noisy_counts(record: ArrayRecord, key: str, num_bins: int) -> NDArray[np.float64]:
-    """Return counts with noise ``(num_bins,)``: finite, of any sign, each at most ``MAX_PATIENTS`` in magnitude.
+def read_noisy_counts(record: ArrayRecord, key: str, num_bins: int, noise_std: float) -> NDArray[np.float64]:
+    """Return counts with noise ``(num_bins,)``: finite, each at most ``MAX_PATIENTS``.
+
+    There are no fewer than 0 patients in a bin, so that a count is below 0 by its noise alone: Gaussian noise of
+    deviation ``noise_std`` goes below ``-noise_std * sqrt(2 log(num_bins / p))`` in none of the bins, but with
+    probability p = 10^-9.
 
     Raises:
         ProtocolError: the array is missing, malformed or out of range.
     """
     counts = _read_array(record, key, np.dtype(np.float64))
+    least = -noise_std * math.sqrt(2 * math.log(num_bins / _NEVER))
     # Written so that NaN fails.
-    if counts.shape != (num_bins,) or not (np.abs(counts) <= MAX_PATIENTS).all():
-        raise ProtocolError(f"Expected {key} to be {num_bins} finite counts, got shape {counts.shape}.")
+    if counts.shape != (num_bins,) or not ((counts >= least) & (counts <= MAX_PATIENTS)).all():
+        raise ProtocolError(
+            f"Expected {key} to be {num_bins} counts from {least:.4g} (noise alone) to {MAX_PATIENTS}, got shape "
+            f"{counts.shape} and least {counts.min(initial=math.inf):.4g}."
+        )
     return counts
 
 

@@ -171,6 +171,7 @@ def _exact_histogram(record: ArrayRecord, role: str, evaluation: EvaluationConfi
 
 
 def _noisy_histogram(record: ArrayRecord, role: str, evaluation: EvaluationConfig) -> Histogram:
-    counts = {label: read_noisy_counts(record, f"{role}-{label}", evaluation.bins) for label in CLASSES}
     # The noise of the configuration, whatever the site says: the stated errors of the results depend on it.
-    return PatientHistogram(noise_std=evaluation_noise(evaluation), **counts)
+    noise_std = evaluation_noise(evaluation)
+    counts = {label: read_noisy_counts(record, f"{role}-{label}", evaluation.bins, noise_std) for label in CLASSES}
+    return PatientHistogram(noise_std=noise_std, **counts)

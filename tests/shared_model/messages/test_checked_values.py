@@ -1,5 +1,6 @@
 """Each reader alone: what it takes, and the name and bound in what it refuses."""
 
+import functools
 import math
 
 import numpy as np
@@ -8,7 +9,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import stats
 
+from shared_model.config.composition import compose
 from shared_model.errors import ProtocolError
 from shared_model.messages.checked_values import (
     MAX_PATIENTS,
@@ -18,9 +21,13 @@ from shared_model.messages.checked_values import (
     read_noisy_counts,
     read_parameters,
     read_scalar,
+    require_modest,
     to_array_record,
 )
+from shared_model.messages.records import unpack_evaluate_reply, unpack_request, unpack_train_reply
 
+read_noisy = functools.partial(read_noisy_counts, noise_std=2.0)
+EVALUATE = functools.partial(unpack_evaluate_reply, evaluation=compose(["preset=smoke"]).evaluation)
 DTYPES = st.sampled_from([np.float32, np.float64, np.int64])
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=8, min_side=0, max_side=3)
 
@@ -96,7 +103,7 @@ def test_parameters_are_finite_and_there():
         read_parameters(RecordDict(), "update")
 
 
-@pytest.mark.parametrize(("read", "dtype"), [(read_counts, np.int64), (read_noisy_counts, np.float64)])
+@pytest.mark.parametrize(("read", "dtype"), [(read_counts, np.int64), (read_noisy, np.float64)])
 class TestCounts:
     def test_of_their_type_and_number_pass(self, read, dtype):
         counts = np.array([0, 5, MAX_PATIENTS - 5], dtype)
@@ -115,11 +122,58 @@ class TestCounts:
             read(record, "k", 2)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -2.0 * MAX_PATIENTS])
-def test_noisy_counts_may_be_negative_but_are_finite_and_bounded(value):
-    assert read_noisy_counts(ArrayRecord({"k": Array(np.array([-5.0]))}), "k", 1).tolist() == [-5.0]
-    with pytest.raises(ProtocolError, match="Expected k to be 1 finite counts"):
-        read_noisy_counts(ArrayRecord({"k": Array(np.array([value]))}), "k", 1)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -2.0 * MAX_PATIENTS, 1e300, -13.0])
+def test_noisy_counts_are_finite_and_negative_by_their_noise_alone(value):
+    """Of noise with deviation 2 in one bin, 12.88 is the most that it takes off but for one time in 10^9."""
+    assert read_noisy(ArrayRecord({"k": Array(np.array([-12.8]))}), "k", 1).tolist() == [-12.8]
+    with pytest.raises(ProtocolError, match=r"Expected k to be 1 counts from -12\.88 \(noise alone\) to 10000000, got"):
+        read_noisy(ArrayRecord({"k": Array(np.array([value]))}), "k", 1)
+
+
+def test_the_bound_of_noise_is_that_of_the_normal_tail():
+    """Against the exact tail: noise goes below it with a probability of at most 10^-9, and of at least 10^-11."""
+    for num_bins in (2, 50, 1000):
+        least = math.sqrt(2 * math.log(num_bins / 1e-9))
+        assert 1e-11 < num_bins * stats.norm.sf(least) <= 1e-9
+        for value, fits in ((-least * 2 + 1e-9, True), (-least * 2 - 1e-6, False)):
+            record = ArrayRecord({"k": Array(np.append(np.zeros(num_bins - 1), value))})
+            if fits:
+                read_noisy(record, "k", num_bins)
+                continue
+            with pytest.raises(ProtocolError, match="noise alone"):
+                read_noisy(record, "k", num_bins)
+
+
+class TestModest:
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (RecordDict({str(n): ConfigRecord() for n in range(9)}), "Expected at most 8 records, got 9"),
+            (
+                RecordDict({"facts": ConfigRecord({str(n): n for n in range(2001)})}),
+                "Expected at most 2000 entries in a record, got 2001",
+            ),
+            (
+                RecordDict({"facts": ConfigRecord({"n" * 201: 1})}),
+                "Expected names of at most 200 characters, got 201",
+            ),
+            (RecordDict({"n" * 201: ConfigRecord()}), "Expected names of at most 200 characters, got 201"),
+        ],
+    )
+    def test_more_than_any_message_of_ours_is_refused(self, content, message):
+        with pytest.raises(ProtocolError, match=message):
+            require_modest(content)
+
+    def test_as_much_as_is_allowed_passes(self):
+        facts = ConfigRecord({f"{n:0200}": n for n in range(2000)})
+        require_modest(RecordDict({"f" * 200: facts, **{str(n): ConfigRecord() for n in range(7)}}))
+
+    @pytest.mark.parametrize(
+        "unpack", [unpack_request, unpack_train_reply, EVALUATE], ids=["request", "train", "evaluate"]
+    )
+    def test_every_message_is_measured_before_it_is_read(self, unpack):
+        with pytest.raises(ProtocolError, match="Expected at most 8 records, got 9"):
+            unpack(RecordDict({str(n): ConfigRecord() for n in range(9)}))
 
 
 def test_exact_counts_are_not_negative():
