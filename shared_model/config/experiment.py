@@ -77,7 +77,7 @@ class ExperimentConfig:
             values = from_json(text)
             _require_no_interpolation(values)
             return build(cls, values)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"Expected the configuration as JSON: {error}.") from error
         except ConfigError as error:
             raise ConfigError(f"In the configuration: {error}") from error

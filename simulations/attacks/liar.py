@@ -36,12 +36,12 @@ _FIXED = ("evaluation.privacy=none", "evaluation.bootstrap_resamples=100", "priv
 
 
 class Lie(enum.StrEnum):
-    """What the liar sends."""
+    """What the liar does to its update."""
 
     NONE = "none"
-    NEGATED = "update negated"
-    FIVEFOLD = "update times -5"
-    CONSTANT = "1e6 in every entry"
+    NEGATED = "negated"
+    FIVEFOLD = "times -5"
+    CONSTANT = "1e6 everywhere"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class LiarResult:
     num_rounds: int
 
     @property
-    def is_borne(self) -> bool:
+    def is_kept(self) -> bool:
         """Whether the lie costs no more AUC than one of three, or one of five, may cost."""
         return self.auroc >= self.honest_auroc - MOST_LOST[self.case.num_sites]
 

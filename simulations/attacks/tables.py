@@ -86,11 +86,11 @@ def print_liars(found: Sequence[LiarResult], console: Console) -> None:
     """Print one row per case: what one liar leaves of the AUC, and in how many rounds it is named."""
     table = Table(
         title="One hospital lies",
-        caption="Least: of all seeds. Borne: the mean is no more than "
-        f"{MOST_LOST[3]:g} (one of three) or {MOST_LOST[5]:g} (one of five) below that without a liar.",
+        caption="AUC: mean over seeds, and the least. Honest: without a liar. Named: in so many rounds. Kept: the AUC "
+        f"is no more than {MOST_LOST[3]:g} (one of three) or {MOST_LOST[5]:g} (one of five) below the honest one.",
     )
-    for name in ("sites", "rule", "lie", "liar", "AUC", "least", "without", "rounds named", "lie is"):
-        table.add_column(name, justify="left" if name in ("rule", "lie", "liar", "lie is") else "right")
+    for name in ("sites", "rule", "lie", "liar", "AUC", "least", "honest", "named", "model"):
+        table.add_column(name, justify="left" if name in ("rule", "lie", "liar", "model") else "right")
     for result in found:
         case = result.case
         table.add_row(
@@ -102,7 +102,7 @@ def print_liars(found: Sequence[LiarResult], console: Console) -> None:
             f"{result.least_auroc:.3f}",
             f"{result.honest_auroc:.3f}",
             f"{result.share_of_rounds_named:.0%}",
-            MISSING if case.lie is Lie.NONE else "borne" if result.is_borne else "NOT BORNE",
+            MISSING if case.lie is Lie.NONE else "kept" if result.is_kept else "LOST",
         )
     console.print(table)
 

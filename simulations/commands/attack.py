@@ -149,7 +149,7 @@ def liar(
     if out is not None:
         document = {"seeds": seeds, "cases": [dataclasses.asdict(result) for result in found]}
         write_atomically(out, json.dumps(document, indent=2).encode() + b"\n")
-    if not all(result.is_borne for result in found if result.case.lie is not Lie.NONE):
+    if not all(result.is_kept for result in found if result.case.lie is not Lie.NONE):
         raise RoundError("Expected every lie to cost no more AUC than it may; see the table.")
 
 

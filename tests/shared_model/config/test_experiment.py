@@ -296,3 +296,9 @@ def test_a_configuration_from_elsewhere_refers_to_nothing(place, text):
     for written in (json.dumps(values), json.dumps(values).replace("$", r"\u0024")):
         with pytest.raises(ConfigError, match=r"In the configuration: Expected values without \$\{\.\.\.\}, got '"):
             ExperimentConfig.from_json(written)
+
+
+@pytest.mark.parametrize("depth", [100, 500, 900, 950, 980, 990, 2000])
+def test_any_depth_is_refused_as_a_configuration_error(depth):
+    with pytest.raises(ConfigError, match=r"^(In the configuration: |Expected the configuration as JSON: )"):
+        ExperimentConfig.from_json('{"run": ' + "[" * depth + "]" * depth + "}")

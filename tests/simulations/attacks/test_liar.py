@@ -80,9 +80,9 @@ def test_a_summary_by_hand():
         share_of_rounds_named=0.75,
         num_rounds=4,
     )
-    assert lying.is_borne
-    assert not dataclasses.replace(lying, auroc=0.769).is_borne
-    assert not dataclasses.replace(lying, auroc=0.79, case=dataclasses.replace(LYING, num_sites=5)).is_borne
+    assert lying.is_kept
+    assert not dataclasses.replace(lying, auroc=0.769).is_kept
+    assert not dataclasses.replace(lying, auroc=0.79, case=dataclasses.replace(LYING, num_sites=5)).is_kept
 
 
 def few_rounds(clinical, *more):
@@ -103,7 +103,7 @@ def test_a_small_federation_bears_a_liar_that_owned_an_unguarded_mean(clinical):
 
 
 @pytest.mark.slow
-def test_one_of_five_is_borne_by_every_rule(clinical):
+def test_one_of_five_is_kept_by_every_rule(clinical):
     chosen = [case for case in cases(SITES) if case.num_sites == 5 and case.lie in {Lie.NONE, Lie.FIVEFOLD}]
     done = []
     runs = list(measure(few_rounds(clinical), [0], progress=lambda *counts: done.append(counts), chosen=chosen))

@@ -135,7 +135,7 @@ def test_one_run_is_a_command_of_its_own(capsys):
     assert "Expected canaries=400 in [3, 320]" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("auroc", "status", "word"), [(0.81, 0, "borne"), (0.75, 1, "NOT BORNE")])
+@pytest.mark.parametrize(("auroc", "status", "word"), [(0.81, 0, "kept"), (0.75, 1, "LOST")])
 def test_liar_fails_where_a_lie_costs_too_much(monkeypatch, capsys, tmp_path, auroc, status, word):
     honest = LiarCase(num_sites=3, aggregation=Aggregation.GUARDED, lie=Lie.NONE, liar="")
     lying = dataclasses.replace(honest, lie=Lie.FIVEFOLD, liar="WFU")
