@@ -166,5 +166,7 @@ def _config(num_sites: int) -> ExperimentConfig:
             "data.root=.",
             f"federation.sites=[{names}]",
             f"federation.min_sites={num_sites}",
+            # The updates are none that training could give.
+            "strategy.max_update_norm=null",
         ]
     )
