@@ -66,6 +66,7 @@ def test_the_tree_is_the_one_that_is_documented():
             "benchmark privacy",
             "benchmark scale",
             "benchmark utility",
+            "attack liar",
             "attack membership",
             "attack one-run",
             "attack inversion",
