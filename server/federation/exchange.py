@@ -7,8 +7,8 @@ in an error that names both reasons.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from flwr.app import Message, MessageType, RecordDict
@@ -44,6 +44,8 @@ class Exchange(Generic[Reply]):
     """The valid replies, ordered by the name of the site."""
     failures: tuple[str, ...]
     """One reason for every site without a valid reply, or for several that failed alike; a short, printable line."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """The same reasons by site, where it is known whose they are."""
 
 
 def wait_for_sites(grid: Grid, federation: FederationConfig, *, for_all: bool) -> list[int]:
@@ -145,13 +147,9 @@ def _exchange(
     content = pack_request(request)
     messages = [Message(content, node, message_type, group_id=str(request.server_round)) for node in nodes]
     answers = _send_and_receive(grid, messages, seconds=federation.round_timeout_seconds)
-    replies, failures = _read_answers(answers, request, reader)
-    num_silent = len(nodes) - len(replies) - len(failures)
-    if num_silent > 0:
-        failures.append(f"{num_silent} sent no reply within {federation.round_timeout_seconds:g} s")
-    num_not_connected = len(federation.sites) - len(nodes)
-    if num_not_connected > 0:
-        failures.append(f"{num_not_connected} were not connected")
+    found = _read_answers(answers, request, reader)
+    replies, failures = found.replies, found.failures
+    _add_absences(found, federation, nodes)
     for failure in failures:
         logger.warning("Round %d: %s", request.server_round, failure)
     if len(replies) < federation.min_sites:
@@ -160,7 +158,7 @@ def _exchange(
             f"{len(replies)}: {peer_text('; '.join(failures), _MAX_FAILURES_CHARACTERS)}."
         )
     ordered = sorted(replies.values(), key=lambda reply: reply.site)
-    return Exchange(replies=tuple(ordered), failures=tuple(failures))
+    return Exchange(replies=tuple(ordered), failures=tuple(failures), reasons=found.reasons)
 
 
 def _send_and_receive(grid: Grid, messages: Sequence[Message], *, seconds: float) -> Iterator[Message]:
@@ -213,24 +211,68 @@ def _send_again(grid: Grid, undelivered: Sequence[Message], waiting: dict[str, M
     return [message for message in undelivered if message.metadata.dst_node_id not in connected]
 
 
-def _read_answers(
-    answers: Iterable[Message], request: Request, reader: _Reader[Reply]
-) -> tuple[dict[str, Reply], list[str]]:
-    """Return the valid replies by site, and why each other answer was refused."""
-    replies: dict[str, Reply] = {}
-    failures = []
+@dataclass(frozen=True, kw_only=True)
+class _Answers(Generic[Reply]):
+    """The answers to one request."""
+
+    replies: dict[str, Reply] = field(default_factory=dict)
+    """The valid ones, by site."""
+    failures: list[str] = field(default_factory=list)
+    """Why each other was refused."""
+    reasons: dict[str, str] = field(default_factory=dict)
+    """The same by site, where the node is enrolled for one."""
+    nodes: set[int] = field(default_factory=set)
+    """Who answered."""
+
+    def refuse(self, who: str, reason: str, *, is_site: bool) -> None:
+        """Add the reason for which there is no reply of ``who``."""
+        self.failures.append(f"{who}: {reason}")
+        if is_site:
+            self.reasons[who] = reason
+
+
+def _add_absences(found: _Answers[Reply], federation: FederationConfig, asked: Sequence[int]) -> None:
+    """Add a line for the sites that were asked and are silent, and one for those that were not there."""
+    names = _names(federation)
+    silent = [node for node in asked if node not in found.nodes]
+    absent = [site for node, site in names.items() if node not in asked]
+    for sites, count, reason in (
+        ([names[node] for node in silent if node in names], len(silent), _silence(federation)),
+        (absent, len(federation.sites) - len(asked), "not connected"),
+    ):
+        if count > 0:
+            who = ", ".join(sites) or f"{count} site{'s' if count > 1 else ''}"
+            found.failures.append(f"{who}: {reason}")
+            found.reasons.update(dict.fromkeys(sites, reason))
+
+
+def _silence(federation: FederationConfig) -> str:
+    return f"no reply within {federation.round_timeout_seconds:g} s"
+
+
+def _names(federation: FederationConfig) -> dict[int, str]:
+    """Return the sites by their nodes; empty where these are not enrolled, as in a simulation."""
+    return {} if federation.node_ids is None else dict(zip(federation.node_ids, federation.sites, strict=True))
+
+
+def _read_answers(answers: Iterable[Message], request: Request, reader: _Reader[Reply]) -> _Answers[Reply]:
+    """Return the valid replies, and why each other answer was refused."""
+    found, names = _Answers[Reply](), _names(request.config.federation)
     for answer in answers:
+        node = answer.metadata.src_node_id
+        who, is_site = names.get(node, f"node {node}"), node in names
+        found.nodes.add(node)
         try:
             reply = _read_answer(answer, request, reader.unpack)
             reader.check(reply)
-            if reply.site in replies:
-                failures.append(f"node {answer.metadata.src_node_id}: a second reply of site {reply.site}")
-                continue
         except ProtocolError as error:
-            failures.append(f"node {answer.metadata.src_node_id}: {peer_text(str(error))}")
+            found.refuse(who, peer_text(str(error)), is_site=is_site)
+            continue
+        if reply.site in found.replies:
+            found.refuse(who, f"a second reply of site {reply.site}", is_site=False)
         else:
-            replies[reply.site] = reader.accept(reply)
-    return replies, failures
+            found.replies[reply.site] = reader.accept(reply)
+    return found
 
 
 def _read_answer(answer: Message, request: Request, unpack: Callable[[RecordDict], Reply]) -> Reply:

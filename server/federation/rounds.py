@@ -40,6 +40,8 @@ class FinishedRound:
     """Sites whose update was aggregated."""
     failures: tuple[str, ...]
     """Why other sites gave no valid reply."""
+    reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """The same for training alone by site, where it is known whose they are."""
     warnings: tuple[str, ...]
     """Sites whose ledger does not continue from what it showed before."""
     outliers: tuple[str, ...]
@@ -139,6 +141,7 @@ def federate(
             sites=sites,
             num_sites=len(trained.replies),
             failures=trained.failures + evaluated.failures,
+            reasons=trained.reasons,
             warnings=warnings,
             outliers=aggregate.outliers,
             witnesses=seen,

@@ -119,6 +119,18 @@ def print_results(results: Results, config: ExperimentConfig, console: Console) 
             format_number(site.auroc),
         )
     console.print(sites)
+    _print_warnings(results, console)
+    console.print(results.privacy.statement, highlight=False, soft_wrap=True)
+    if config.privacy.mode is PrivacyMode.PATIENT:
+        console.print(f"Note: {results.privacy.evaluation}.", highlight=False, soft_wrap=True)
+    console.print(f"Results in {config.run.dir}", highlight=False, soft_wrap=True)
+
+
+def _print_warnings(results: Results, console: Console) -> None:
+    """Print what casts doubt on the figures: who took no part, and what stood out."""
+    for absent in results.absent:
+        line = f"{absent.site} took no part: {absent.reason}"
+        console.print(line, style="bold red", highlight=False, markup=False, soft_wrap=True)
     for entry in results.rounds:
         for warning in entry.warnings:
             line = f"Warning: in round {entry.round} {warning}."
@@ -126,7 +138,3 @@ def print_results(results: Results, config: ExperimentConfig, console: Console) 
     for outlier, rounds in results.rounds_by_outlier().items():
         line = f"Warning: {outlier}, in {in_words(rounds)}. Ask the site before the figures are used."
         console.print(line, style="bold red", highlight=False, markup=False, soft_wrap=True)
-    console.print(results.privacy.statement, highlight=False, soft_wrap=True)
-    if config.privacy.mode is PrivacyMode.PATIENT:
-        console.print(f"Note: {results.privacy.evaluation}.", highlight=False, soft_wrap=True)
-    console.print(f"Results in {config.run.dir}", highlight=False, soft_wrap=True)

@@ -7,8 +7,9 @@ from server.evaluation.global_model import GlobalMetrics
 from server.evaluation.predictions import Predictions
 from server.evaluation.site_histograms import histogram_auroc
 from server.federation.checkpoints import SiteState
-from server.federation.rounds import FinishedTraining
+from server.federation.rounds import FinishedRound, FinishedTraining
 from server.results.document import (
+    AbsentSite,
     AurocSource,
     FinalResult,
     PrivacyResult,
@@ -52,8 +53,17 @@ def results_from_training(
         evidence=evidence,
         rounds=training.rounds,
         sites=tuple(_site_result(name, site, predictions) for name, site in training.last.sites.items()),
+        absent=_absent(training.last, config),
         privacy=_privacy_result(config),
         provenance=provenance,
+    )
+
+
+def _absent(last: FinishedRound, config: ExperimentConfig) -> tuple[AbsentSite, ...]:
+    return tuple(
+        AbsentSite(site=site, reason=last.reasons.get(site, "no valid reply"))
+        for site in config.federation.sites
+        if site not in last.sites
     )
 
 

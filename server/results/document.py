@@ -150,6 +150,15 @@ class SiteResult:
 
 
 @checked(error=ValueError)
+class AbsentSite:
+    """A site of the federation that took no part."""
+
+    site: Text
+    reason: Text
+    """Of the last round, in one line."""
+
+
+@checked(error=ValueError)
 class PrivacyResult:
     """The promise under which the run stood."""
 
@@ -208,6 +217,9 @@ class Results:
     """Further figures of the final parameters; null where the test lesions are of one class or their counts noisy."""
     rounds: tuple[RoundResult, ...]
     sites: tuple[SiteResult, ...]
+    """Those of whom an update was used."""
+    absent: tuple[AbsentSite, ...]
+    """The others of the federation."""
     privacy: PrivacyResult
     provenance: RunProvenance
 

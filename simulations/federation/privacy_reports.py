@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from client.privacy.ledger_entries import Purpose
@@ -45,8 +46,8 @@ def write_privacy_reports(ledgers: Mapping[str, Path], folder: Path) -> None:
 def _document(reports: Mapping[str, PrivacyReport], delta: float | None) -> dict[str, object]:
     """Return what stands in ``federation.json``; an epsilon is null without a bound or trust."""
     not_verified = [site for site, report in reports.items() if report.problem is not None]
-    training = {site: _epsilon(report, training_only=True) for site, report in reports.items()}
-    everyone = {site: _epsilon(report, training_only=False) for site, report in reports.items()}
+    training = {site: _spent(report, training_only=True) for site, report in reports.items()}
+    everyone = {site: _spent(report, training_only=False) for site, report in reports.items()}
     return {
         "unit": "patient",
         "delta": delta,
@@ -58,29 +59,51 @@ def _document(reports: Mapping[str, PrivacyReport], delta: float | None) -> dict
         "sites": {
             site: {
                 "is_verified": site not in not_verified,
-                "training_epsilon": training[site],
-                "epsilon": everyone[site],
+                "training_epsilon": training[site].epsilon,
+                "training_mu": training[site].mu,
+                "epsilon": everyone[site].epsilon,
+                "mu": everyone[site].mu,
             }
             for site in reports
         },
     }
 
 
-def _epsilon(report: PrivacyReport, *, training_only: bool) -> float | None:
-    """Return the most that a patient of the site has spent; 0 where nothing was released."""
+@dataclass(frozen=True)
+class _Spent:
+    """The most that a patient of a site has spent."""
+
+    epsilon: float | None
+    """None without a bound or trust."""
+    mu: float | None
+    """Of Gaussian differential privacy; None also where patients were sampled."""
+
+
+def _spent(report: PrivacyReport, *, training_only: bool) -> _Spent:
+    """Return what a patient of the site has spent at most; 0 where nothing was released."""
     if report.problem is not None:
-        return None
+        return _Spent(None, None)
     cohorts = [
         cohort
         for cohort in report.cohorts
         if not training_only or any(run.purpose == Purpose.TRAINING for run in cohort.runs)
     ]
-    return largest_bound([0.0, *(cohort.epsilon for cohort in cohorts)])
+    return _Spent(
+        largest_bound([0.0, *(cohort.epsilon for cohort in cohorts)]),
+        largest_bound([0.0, *(cohort.mu for cohort in cohorts)]),
+    )
 
 
-def _together(sites: Mapping[str, float | None]) -> dict[str, float | None]:
-    bounded = [epsilon for epsilon in sites.values() if epsilon is not None]
+def _together(sites: Mapping[str, _Spent]) -> dict[str, float | None]:
+    """Return what one who is known at one site, and one who is known at every site, has spent at most.
+
+    Epsilons add up, with their deltas. Of the mus the squares add up (Dong, Roth and Su 2022, Corollary 3.3), which is
+    less.
+    """
+    epsilons, mus = [spent.epsilon for spent in sites.values()], [spent.mu for spent in sites.values()]
     return {
-        "epsilon_at_one_site": largest_bound(list(sites.values())),
-        "epsilon_at_every_site": math.fsum(bounded) if len(bounded) == len(sites) else None,
+        "epsilon_at_one_site": largest_bound(epsilons),
+        "epsilon_at_every_site": None if None in epsilons else math.fsum(value for value in epsilons if value),
+        "mu_at_one_site": largest_bound(mus),
+        "mu_at_every_site": None if None in mus else math.hypot(*(value for value in mus if value)),
     }

@@ -159,7 +159,7 @@ BAD = {
     "error": (Error(1000, "the site refused for privacy reasons"), "node 11: the site refused for privacy reasons"),
     "error without a reason": (Error(1000), "node 11: no reason given"),
     "error of many lines": (Error(1000, "a\n\tb" + "c" * 10_000), "node 11: a bccc"),
-    "silence": (None, "1 sent no reply within 0.4 s"),
+    "silence": (None, "1 site: no reply within 0.4 s"),
     "nothing inside": (RecordDict(), "node 11: Expected a record 'facts'"),
     "other record": (RecordDict({"facts": ConfigRecord({"site": 3})}), "node 11: Expected site of type str"),
     "unknown site": (update_of("MGH", site="x\ny"), "node 11: Expected a site of federation.sites, got another name"),
@@ -214,7 +214,7 @@ def test_without_a_quorum_the_round_fails_and_says_why(request_to_sites, kind):
     grid = ScriptedGrid(answering(MGH=bad, WFU=None))
     with pytest.raises(RoundError, match=r"Expected at least 2 valid replies in round 2, got 1: .*") as caught:
         train(grid, request_to_sites, NODES)
-    assert caught.match("2 sent no reply" if bad is None else message)
+    assert caught.match("2 sites: no reply" if bad is None else message)
 
 
 def test_300000_empty_arrays_are_counted_and_not_read(request_to_sites, monkeypatch):
@@ -240,9 +240,9 @@ def test_a_round_in_which_a_thousand_sites_fail_ends_in_a_short_error(request_to
 
 
 def test_silence_of_all_and_an_empty_federation_are_errors(request_to_sites):
-    with pytest.raises(RoundError, match=r"got 0: 3 sent no reply within 0\.4 s\."):
+    with pytest.raises(RoundError, match=r"got 0: 3 sites: no reply within 0\.4 s\."):
         train(ScriptedGrid(), request_to_sites, NODES)
-    with pytest.raises(RoundError, match="got 0: 3 were not connected"):
+    with pytest.raises(RoundError, match="got 0: 3 sites: not connected"):
         train(ScriptedGrid(), request_to_sites, [])
 
 
@@ -353,9 +353,37 @@ def test_strangers_are_not_asked(config):
     assert wait_for_sites(ScriptedGrid(node_sets=[[11, 12, 13, 99]]), federation, for_all=True) == [11, 12, 13]
 
 
+def with_nodes(request, **changes):
+    """Return the request of a federation whose sites are enrolled."""
+    federation = dataclasses.replace(request.config.federation, node_ids=tuple(NODES), **changes)
+    return dataclasses.replace(request, config=dataclasses.replace(request.config, federation=federation))
+
+
+@pytest.mark.parametrize(
+    ("ismd_answers", "asked", "reason"),
+    [
+        (answering(ISMD=Error(1000, "refused")), NODES, "refused"),
+        (answering(ISMD=None), NODES, "no reply within 0.4 s"),
+        (answering(), NODES[:2], "not connected"),
+    ],
+    ids=["refusal", "silence", "away"],
+)
+def test_a_site_that_is_enrolled_is_called_by_its_name(request_to_sites, ismd_answers, asked, reason):
+    exchange = train(ScriptedGrid(ismd_answers), with_nodes(request_to_sites), asked)
+    assert exchange.failures == (f"ISMD: {reason}",)
+    assert exchange.reasons == {"ISMD": reason}
+
+
+def test_all_that_fail_alike_stand_in_one_line(request_to_sites):
+    grid = ScriptedGrid(answering(ISMD=None, WFU=None))
+    exchange = train(grid, with_nodes(request_to_sites, min_sites=1), NODES)
+    assert exchange.failures == ("WFU, ISMD: no reply within 0.4 s",)
+    assert exchange.reasons == dict.fromkeys(("WFU", "ISMD"), "no reply within 0.4 s")
+
+
 def test_a_site_that_is_away_is_a_failure(request_to_sites):
     exchange = train(ScriptedGrid(answering()), request_to_sites, NODES[:2])
-    assert exchange.failures == ("1 were not connected",)
+    assert exchange.failures == ("1 site: not connected",)
 
 
 def test_no_site_speaks_for_another(request_to_sites):
@@ -408,7 +436,7 @@ def test_a_site_that_lost_its_connection_is_asked_again_when_it_is_back(request_
 def test_a_site_that_does_not_come_back_is_silent(request_to_sites):
     exchange = train(FlakyGrid(answering(), node_sets=[[11, 12]]), request_to_sites, NODES)
     assert [reply.site for reply in exchange.replies] == ["MGH", "WFU"]
-    assert exchange.failures == ("1 sent no reply within 0.4 s",)
+    assert exchange.failures == ("1 site: no reply within 0.4 s",)
 
 
 def test_a_refusal_of_the_site_itself_is_final(request_to_sites):
@@ -422,7 +450,7 @@ def test_silence_lasts_as_long_as_the_deadline_and_no_longer(request_to_sites, c
     started = clock.now
     exchange = train(ScriptedGrid(answering(ISMD=None)), request_to_sites, NODES)
     assert clock.now - started == pytest.approx(0.4)
-    assert exchange.failures == ("1 sent no reply within 0.4 s",)
+    assert exchange.failures == ("1 site: no reply within 0.4 s",)
 
 
 def test_when_all_have_answered_nobody_waits(request_to_sites, clock):

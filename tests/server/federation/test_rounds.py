@@ -504,7 +504,7 @@ class TestFinishedRound:
                 for name, epsilon in (("MGH", 0.5), ("WFU", 2.0))
             },
             "num_sites": 2,
-            "failures": ("1 sent no reply within 9 s",),
+            "failures": ("1 site: no reply within 9 s",),
             "warnings": ("the ledger of WFU was restored",),
             "outliers": ("MGH sent an update that was shortened",),
             "witnesses": {},

@@ -257,6 +257,25 @@ class TestPictures:
         write_report(Path(config.run.dir))
 
 
+class TestAbsentSite:
+    def test_who_took_no_part_stands_in_results_report_and_display_with_the_reason(self, federation):
+        config = federation.config("evaluation.privacy=none", "federation.node_ids=[11,12,13]", "training.num_rounds=2")
+        grid = SiteGrid(refusals=[(1, 12), (2, 12)], reason="Expected <b>more</b> | patients.")
+        folder, console = RunFolder.open(config), Console(file=io.StringIO(), width=120)
+        results = folder.finish(train(config, grid))
+        assert [(absent.site, absent.reason) for absent in results.absent] == [
+            ("WFU", "Expected <b>more</b> | patients.")
+        ]
+        assert {site.site for site in results.sites} == {"MGH", "ISMD"}
+        assert read_results(folder.path / RESULTS_FILE) == results
+        write_report(folder.path)
+        assert "took no part: Expected &lt;b&gt;more&lt;/b&gt; | patients." in (folder.path / REPORT_FILE).read_text()
+        card = (folder.path / MODEL_CARD_FILE).read_text()
+        assert "| WFU | took no part: Expected <b>more</b> / patients. | | | |" in card
+        print_results(results, config, console)
+        assert "WFU took no part: Expected <b>more</b> | patients.\n" in console.file.getvalue()
+
+
 class TestInterruption:
     def test_results_are_written_before_pictures(self, federation, monkeypatch):
         written = []

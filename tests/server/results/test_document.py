@@ -136,6 +136,7 @@ RESULTS = Results(
         ),
     ),
     sites=(SITE, dataclasses.replace(SITE, site="WFU", auroc=None, num_test_lesions=None)),
+    absent=(),
     privacy=PRIVACY,
     provenance=PROVENANCE,
 )
@@ -184,7 +185,8 @@ def test_the_document_has_the_promised_keys(path):
     write_results(RESULTS, path)
     document = json.loads(path.read_text(encoding="utf-8"))
     assert list(document) == [
-        "schema_version", "preset", "seed", "final", "evidence", "rounds", "sites", "privacy", "provenance",
+        "schema_version", "preset", "seed", "final", "evidence", "rounds", "sites", "absent", "privacy",
+        "provenance",
     ]  # fmt: skip
     assert document["schema_version"] == SCHEMA_VERSION
     assert document["final"]["auroc_interval"] == [0.72, 0.82]

@@ -70,6 +70,24 @@ def test_one_site_counts_the_largest_and_every_site_the_sum(site, written):
     assert "epsilon 3." in html
 
 
+def test_mu_stands_beside_epsilon_and_its_squares_add_up(site, written):
+    document, html = written({"A": site("A", count=2), "B": site("B", count=5), "C": site("C")})
+    mus = [math.sqrt(count) / 2.431 for count in (2, 5, 0)]
+    assert [document["sites"][name]["training_mu"] for name in "ABC"] == pytest.approx(mus)
+    assert document["training_patients"]["mu_at_one_site"] == pytest.approx(mus[1])
+    assert document["training_patients"]["mu_at_every_site"] == pytest.approx(math.sqrt(7) / 2.431)
+    assert f"mu {math.ceil(100 * mus[1]) / 100:.2f} (Gaussian" in html
+
+
+def test_sampled_patients_have_no_mu_and_the_page_says_nothing_of_one(site, written):
+    sampled = Mechanism(noise_multiplier=2.431, sampling_rate=0.5, num_steps=1)
+    document, html = written({"A": site("A", count=1), "B": site("B", count=1, mechanism=sampled)})
+    assert document["sites"]["B"]["mu"] is None
+    assert document["all_patients"]["mu_at_one_site"] is document["all_patients"]["mu_at_every_site"] is None
+    assert document["all_patients"]["epsilon_at_every_site"] > 0
+    assert "Gaussian" not in html
+
+
 def test_training_and_evaluation_patients_are_told_apart(site, written):
     path = site("A", count=1)
     site("A", count=6, patients=("X", "Y"), purpose=Purpose.EVALUATION)
@@ -110,14 +128,14 @@ def test_a_release_without_noise_leaves_no_bound(site, written):
     document, html = written(ledgers)
     assert document["sites"]["A"]["epsilon"] is None
     assert document["sites"]["B"]["epsilon"] is not None
-    assert document["all_patients"] == {"epsilon_at_one_site": None, "epsilon_at_every_site": None}
+    assert document["all_patients"] == dict.fromkeys(document["training_patients"])
     assert "unbounded" in html
 
 
 def test_sites_that_released_nothing_have_spent_nothing(site, written):
     document, _ = written({"A": site("A"), "B": site("B")})
     assert (document["delta"], document["delta_at_every_site"]) == (None, None)
-    assert document["training_patients"] == {"epsilon_at_one_site": 0.0, "epsilon_at_every_site": 0.0}
+    assert set(document["training_patients"].values()) == {0.0}
 
 
 def test_every_site_has_its_own_report(site, written, tmp_path):
