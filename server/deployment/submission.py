@@ -1,5 +1,6 @@
 """A run from its submission to its results, as ``fedmammo server run``, ``resume`` and ``follow`` see it."""
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from server.report.html_report import REPORT_FILE, write_report
 from server.report.run_display import RunDisplay, print_results
 from server.report.run_folder import require_nobody_in
 from server.results.document import RESULTS_FILE
-from shared_model.config.composition import compose
+from shared_model.config.composition import compose, compose_received
 from shared_model.config.overrides import override
 from shared_model.errors import ConfigError, RoundError
 from shared_model.system.checked import build, checked
@@ -50,8 +51,8 @@ def complete_overrides(overrides: Sequence[str], kit: ServerKit) -> list[str]:
         )
     ids = ",".join(str(nodes[site]) for site in kit.sites)
     sites = [f"federation.sites=[{','.join(kit.sites)}]", f"federation.node_ids=[{ids}]"]
-    # The application runs in a folder of its own.
-    folder = Path(compose([*overrides, *sites]).run.dir).resolve()
+    # As the process of the run will read them, which works in a folder of its own.
+    folder = Path(compose_received(shlex.join([*overrides, *sites])).run.dir).resolve()
     return [*overrides, *sites, override("run.dir", str(folder))]
 
 

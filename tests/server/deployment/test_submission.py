@@ -86,6 +86,12 @@ def test_sites_and_their_nodes_come_from_the_kit_and_the_folder_is_absolute(kit,
     ]
 
 
+@pytest.mark.parametrize("text", ["preset=${oc.env:HOME}", "hydra.run.dir=x", "+more=1", "preset=../file"])
+def test_what_the_run_would_refuse_is_refused_before_it_is_submitted(kit, text):
+    with pytest.raises(ConfigError, match="Expected "):
+        complete_overrides(["preset=smoke", text], kit)
+
+
 def test_a_site_that_is_not_enrolled_stops_the_run(kit):
     kit.write_node_ids({"mgh": 7})
     with pytest.raises(ConfigError, match="Expected all sites to be enrolled, wfu are not; is fedmammo server start"):
