@@ -106,7 +106,7 @@ def kit_in(folder, *, num_patients=48, num_test=5):
     made = provision(
         out=folder / "kits",
         sites=["MGH"],
-        host="localhost",
+        hosts=["localhost"],
         port=port,
         valid_days=90,
         approved_bundles=[hashlib.sha256(BUNDLE).hexdigest()],

@@ -4,12 +4,19 @@ Keys are ECDSA on the curve P-384. Certificates follow RFC 5280. Flower reads a 
 """
 
 import ipaddress
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_DAYS = 3650
@@ -25,9 +32,10 @@ def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP384R1())
 
 
-def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return the private key as a PKCS8 file, not encrypted: processes that start without a person must read it."""
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def private_pem(key: ec.EllipticCurvePrivateKey, passphrase: str | None) -> bytes:
+    """Return the private key as a PKCS8 file, encrypted if there is a passphrase (of 1 to 1023 bytes)."""
+    encryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase.encode())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
 
 def private_openssh(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -71,7 +79,7 @@ def server_certificate(
     key: ec.EllipticCurvePrivateKey,
     *,
     authority_key: ec.EllipticCurvePrivateKey,
-    host: str,
+    hosts: Sequence[str],
     valid_days: int,
     now: datetime,
 ) -> x509.Certificate:
@@ -80,7 +88,8 @@ def server_certificate(
     Args:
         key: of the server.
         authority_key: of the authority.
-        host: DNS name or IP address, without brackets, for which it is valid beside ``localhost`` and ``127.0.0.1``.
+        hosts: DNS names and IP addresses, without brackets, for which it is valid beside ``localhost`` and
+            ``127.0.0.1``.
         valid_days: at most ``AUTHORITY_DAYS``.
         now: with a time zone.
     """
@@ -95,7 +104,7 @@ def server_certificate(
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(_subject_alternative_names(host), critical=False)
+        .add_extension(_subject_alternative_names(hosts), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         # Python 3.13 refuses certificates without it.
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
@@ -103,13 +112,17 @@ def server_certificate(
     )
 
 
-def _subject_alternative_names(host: str) -> x509.SubjectAlternativeName:
-    names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+def _subject_alternative_names(hosts: Sequence[str]) -> x509.SubjectAlternativeName:
+    # This machine's own programs reach the server by these two.
+    names = map(_general_name, (*hosts, "localhost", "127.0.0.1"))
+    return x509.SubjectAlternativeName(dict.fromkeys(names))
+
+
+def _general_name(host: str) -> x509.GeneralName:
     try:
-        name: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
+        return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
-        name = x509.DNSName(host)
-    return x509.SubjectAlternativeName([name, *(other for other in names if other != name)])
+        return x509.DNSName(host)
 
 
 def _name(common_name: str) -> x509.Name:

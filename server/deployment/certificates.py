@@ -1,10 +1,13 @@
-"""Checks of certificates before a connection: days left, and whether the authority signed (RFC 5280)."""
+"""Checks of certificates before a connection: days left, names, key, and whether the authority signed (RFC 5280)."""
 
+import ipaddress
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from shared_model.errors import ConfigError
 
@@ -38,6 +41,37 @@ def require_signed_by(certificate: Path, authority: Path) -> None:
         signed.verify_directly_issued_by(signer)
     except (InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError) as error:
         raise ConfigError(f"Expected {certificate} to be signed by {authority}.") from error
+
+
+def require_made_out_to(certificate: Path, hosts: Iterable[str]) -> None:
+    """Check that a certificate is for each of ``hosts``: DNS names and IP addresses, without brackets.
+
+    Raises:
+        ConfigError: the file cannot be read, or a host is missing; the message names the first.
+    """
+    try:
+        names = _load(certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        known = {name.lower() for name in names.get_values_for_type(x509.DNSName)}
+        addresses = set(names.get_values_for_type(x509.IPAddress))
+    except (x509.ExtensionNotFound, ValueError):
+        known, addresses = set(), set()
+    for host in hosts:
+        try:
+            is_named = ipaddress.ip_address(host) in addresses
+        except ValueError:
+            is_named = host.lower() in known
+        if not is_named:
+            raise ConfigError(f"Expected {certificate} to be made out to {host}.")
+
+
+def require_key_of(certificate: Path, key: PrivateKeyTypes) -> None:
+    """Check that ``key`` is the private key of a certificate.
+
+    Raises:
+        ConfigError: the certificate cannot be read, or has another key.
+    """
+    if key.public_key() != _load(certificate).public_key():
+        raise ConfigError(f"Expected the private key of {certificate}, got another.")
 
 
 def _load(path: Path) -> x509.Certificate:

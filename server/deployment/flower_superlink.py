@@ -5,6 +5,7 @@
 needs arrives as one JSON object on its standard input, since others can read a command line.
 """
 
+import errno
 import json
 import socket
 import sys
@@ -19,6 +20,7 @@ from flwr.superlink.routers.fleet.router import router as fleet_router
 from starlette.routing import Route
 
 from server.deployment.gate import Gate
+from server.deployment.private_keys import SERVER_PASSPHRASE, passphrase_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ def listening_sockets(addresses: Iterable[str], port: int) -> list[socket.socket
     """Return a bound socket for every address of this machine's; an IPv6 one hears no IPv4.
 
     Raises:
-        OSError: none of the addresses can be bound, for instance as the port is taken.
+        OSError: none of the addresses can be bound, or the port is taken at one of them.
     """
     sockets, failure = [], OSError("Expected an address to listen at.")
     for address in addresses:
@@ -54,8 +56,10 @@ def listening_sockets(addresses: Iterable[str], port: int) -> list[socket.socket
         try:
             sockets.append(_bound(family, address, port))
         except OSError as error:
-            # A machine without IPv6 has no such address; that the port is taken is no such thing.
-            if family is socket.AF_INET:
+            # A machine without IPv6 has no such address.
+            if family is socket.AF_INET or error.errno == errno.EADDRINUSE:
+                for bound in sockets:
+                    bound.close()
                 raise
             failure = error
     if not sockets:
@@ -83,6 +87,7 @@ def main() -> None:
             gate,
             ssl_certfile=config.ssl_certfile,
             ssl_keyfile=config.ssl_keyfile,
+            ssl_keyfile_password=passphrase_in(SERVER_PASSPHRASE),
             access_log=False,
             server_header=False,
             lifespan="on",

@@ -2,27 +2,21 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
 
+from server.deployment.joint_change import finish_change, has_unfinished_change
+from server.deployment.server_settings import ServerSettings
 from shared_model.errors import ConfigError
-from shared_model.system.checked import checked
-from shared_model.system.documents import load_yaml
 from shared_model.system.files import write_atomically
+from shared_model.system.process_lock import ProcessLock
 
-
-@checked()
-class _Values:
-    """The keys of ``server.yaml``; all must be there."""
-
-    host: str
-    port: int
-    sites: tuple[str, ...]
-    bundle: str | None = None
+_LOCK_FILE = "provision.lock"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,24 +24,27 @@ class ServerKit:
     """The folder that provisioning makes for the server, and what ``server.yaml`` in it says."""
 
     folder: Path
-    host: str
-    """DNS name or IP address at which the sites reach the server; the certificate is made out to it."""
+    hosts: tuple[str, ...]
+    """DNS names and IP addresses at which the sites reach the server; the certificate is made out to them."""
     port: int
     sites: tuple[str, ...]
-    bundle: str | None
-    """SHA-256 of the application bundle that the kits of the sites approve; None where nobody says."""
+    bundle: str | None = None
+    """SHA-256 of the application bundle that the sites' kits approve; None where none is known."""
 
     @classmethod
     def load(cls, folder: Path) -> "ServerKit":
-        """Read ``server.yaml`` in ``folder``.
+        """Read ``server.yaml`` in ``folder``, and first finish a change of the kits round it that was cut off.
 
         Raises:
-            ConfigError: it cannot be read, or a key is unknown, missing or wrong.
+            ConfigError: it cannot be read, a key is unknown, missing or wrong, or the kits are being changed.
         """
-        what = "the server's kit, as fedmammo server provision makes it,"
-        values = load_yaml(_Values, folder / "server.yaml", what=what)
+        folder = folder.resolve()
+        if has_unfinished_change(folder.parent):
+            with kits_lock(folder.parent):
+                finish_change(folder.parent)
+        settings = ServerSettings.load(folder / "server.yaml")
         return cls(
-            folder=folder.resolve(), host=values.host, port=values.port, sites=values.sites, bundle=values.bundle
+            folder=folder, hosts=settings.hosts, port=settings.port, sites=settings.sites, bundle=settings.bundle
         )
 
     @property
@@ -69,9 +66,14 @@ class ServerKit:
         """Return the public key of every site as a SuperNode sends it: PEM, SubjectPublicKeyInfo.
 
         Raises:
-            ConfigError: a file cannot be read, or holds no key of the kind that provisioning makes.
+            ConfigError: a file cannot be read, holds no key of the kind that provisioning makes, or another site's.
         """
-        return {site: _public_key(site, self.folder / "sites" / f"{site}.pub") for site in self.sites}
+        keys = {site: _public_key(site, self.folder / "sites" / f"{site}.pub") for site in self.sites}
+        owners = {key: site for site, key in keys.items()}
+        for site, key in keys.items():
+            if owners[key] != site:
+                raise ConfigError(f"Expected every site to have a key of its own, {site} and {owners[key]} share one.")
+        return keys
 
     @property
     def status_page(self) -> Path:
@@ -112,6 +114,24 @@ class ServerKit:
     @property
     def _nodes_path(self) -> Path:
         return self.state_dir / "nodes.json"
+
+
+@contextmanager
+def kits_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of the folder of all kits, which whoever changes them must have.
+
+    Raises:
+        ConfigError: another process has it, or its file is a link.
+        OSError: the folder cannot be written.
+    """
+    path = folder / _LOCK_FILE
+    if path.is_symlink():
+        raise ConfigError(f"Expected {path} to be no link; remove it.")
+    lock = ProcessLock.take(path)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _public_key(site: str, path: Path) -> bytes:

@@ -8,7 +8,7 @@ import ipaddress
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +19,15 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.runtime import RuntimeHttpClient
 
 from server.deployment import flower_superlink
-from server.deployment.certificates import certificate_days_left, require_signed_by
+from server.deployment.certificates import (
+    certificate_days_left,
+    require_key_of,
+    require_made_out_to,
+    require_signed_by,
+)
 from server.deployment.control import enrol_sites
 from server.deployment.kit import ServerKit
+from server.deployment.private_keys import SERVER_PASSPHRASE, load_private_key
 from server.deployment.superlink_access import SuperLinkAccess, Task
 from shared_model.errors import ConfigError
 from shared_model.system import processes
@@ -119,19 +125,22 @@ class _Runs:
         self._running.append(process)
 
 
-def listening_addresses(host: str) -> tuple[str, ...]:
-    """Return where a server listens that others reach at ``host``: on loopback alone if nobody else can be meant.
+def listening_addresses(hosts: Iterable[str]) -> tuple[str, ...]:
+    """Return where a server listens that others reach at ``hosts``: on loopback alone if nobody else can be meant.
 
-    >>> listening_addresses("server.example.org")
+    >>> listening_addresses(["server.example.org", "localhost"])
     ('0.0.0.0', '::')
-    >>> listening_addresses("localhost")
+    >>> listening_addresses(["localhost", "::1"])
     ('127.0.0.1', '::1')
     """
+    return ("127.0.0.1", "::1") if all(map(_is_loopback, hosts)) else ("0.0.0.0", "::")  # noqa: S104, sites elsewhere
+
+
+def _is_loopback(host: str) -> bool:
     try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        is_loopback = host.lower() == "localhost"
-    return ("127.0.0.1", "::1") if is_loopback else ("0.0.0.0", "::")  # noqa: S104, the sites are elsewhere
+        return host.lower() == "localhost"
 
 
 def _start(kit: ServerKit, access: SuperLinkAccess) -> processes.Process:
@@ -151,7 +160,7 @@ def _start(kit: ServerKit, access: SuperLinkAccess) -> processes.Process:
     )
     settings = flower_superlink.Settings(
         secret=access.secret,
-        addresses=listening_addresses(kit.host),
+        addresses=listening_addresses(kit.hosts),
         public_keys=tuple(key.decode() for key in kit.public_keys().values()),
     )
     return processes.start_process(
@@ -165,7 +174,7 @@ def _start(kit: ServerKit, access: SuperLinkAccess) -> processes.Process:
 
 def _require_free_port(kit: ServerKit) -> None:
     try:
-        for found in flower_superlink.listening_sockets(listening_addresses(kit.host), kit.port):
+        for found in flower_superlink.listening_sockets(listening_addresses(kit.hosts), kit.port):
             found.close()
     except OSError as error:
         raise ConfigError(
@@ -177,8 +186,15 @@ def _require_free_port(kit: ServerKit) -> None:
 def _check_certificate(kit: ServerKit) -> None:
     certificate, now = kit.folder / "server.pem", datetime.now(UTC)
     require_signed_by(certificate, kit.folder / "ca.pem")
+    key = load_private_key(kit.folder / "server.key", variable=SERVER_PASSPHRASE)
+    remedy = "make another with fedmammo server provision --renew-certificate."
+    try:
+        require_key_of(certificate, key)
+        require_made_out_to(certificate, kit.hosts)
+    except ConfigError as error:
+        raise ConfigError(f"{error} Copy what belongs together, or {remedy}") from error
     if certificate_days_left(certificate, now) <= 0:
-        raise ConfigError(f"Expected {certificate} to be valid, it has expired; make new kits.")
+        raise ConfigError(f"Expected {certificate} to be valid, it has expired; {remedy}")
 
 
 def _empty_folder(kit: ServerKit) -> Path:

@@ -60,7 +60,7 @@ class Rehearsal:
         kits = provision(
             out=folder / "kits",
             sites=config.federation.sites,
-            host="localhost",
+            hosts=["localhost"],
             port=processes.free_port(),
             valid_days=7,
             approved_bundles=[bundle_digest()],

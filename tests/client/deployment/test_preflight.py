@@ -67,7 +67,12 @@ def data(tmp_path_factory):
 def kits_in(folder, data, *, valid_days=90):
     port = free_port()
     made = provision(
-        out=folder, sites=["MGH", "WFU"], host="localhost", port=port, valid_days=valid_days, approved_bundles=[DIGEST]
+        out=folder,
+        sites=["MGH", "WFU"],
+        hosts=["localhost"],
+        port=port,
+        valid_days=valid_days,
+        approved_bundles=[DIGEST],
     )
     path = made.sites["MGH"] / "site.yaml"
     settings = yaml.safe_load(path.read_text())

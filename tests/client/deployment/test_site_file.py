@@ -17,7 +17,7 @@ def kit(tmp_path):
     made = provision(
         out=tmp_path / "kits",
         sites=["mgh", "wfu"],
-        host="localhost",
+        hosts=["localhost"],
         port=9092,
         valid_days=5,
         approved_bundles=[DIGEST],

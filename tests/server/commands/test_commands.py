@@ -66,7 +66,7 @@ def test_resume_needs_a_run(kit, capsys, tmp_path):
 
 def test_start_refuses_a_certificate_of_another_authority(kit, tmp_path, capsys):
     other = provision(
-        out=tmp_path / "other", sites=["mgh"], host="localhost", port=1, valid_days=9, approved_bundles=[]
+        out=tmp_path / "other", sites=["mgh"], hosts=["localhost"], port=1, valid_days=9, approved_bundles=[]
     )
     (kit / "server.pem").write_bytes((other.server / "server.pem").read_bytes())
     assert main(["server", "start", "--kit", str(kit)]) == 1

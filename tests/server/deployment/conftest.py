@@ -41,10 +41,10 @@ class Coordinator:
             ready.set()
 
 
-def new_kit(folder, *, host):
+def new_kit(folder, *hosts):
     """Provision two sites under ``folder`` and return the server's kit."""
     kits = provision(
-        out=folder / "kits", sites=["mgh", "wfu"], host=host, port=free_port(), valid_days=9, approved_bundles=[]
+        out=folder / "kits", sites=["mgh", "wfu"], hosts=hosts, port=free_port(), valid_days=9, approved_bundles=[]
     )
     return ServerKit.load(kits.server)
 
@@ -52,7 +52,7 @@ def new_kit(folder, *, host):
 @pytest.fixture(scope="package")
 def coordinator(tmp_path_factory):
     """Started; nobody stops it or changes its kit."""
-    found = Coordinator(new_kit(tmp_path_factory.mktemp("kits"), host="localhost"))
+    found = Coordinator(new_kit(tmp_path_factory.mktemp("kits"), "localhost"))
     found.start()
     yield found
     found.stop()

@@ -39,7 +39,7 @@ def authority(authority_key):
 
 
 def issue(authority_key, *, key=None, host=HOST, valid_days=90, now=NOW):
-    return server_certificate(key or new_key(), authority_key=authority_key, host=host, valid_days=valid_days, now=now)
+    return server_certificate(key or new_key(), authority_key=authority_key, hosts=[host], valid_days=valid_days, now=now)
 
 
 def verify(certificate, authority, *, at=NOW, host=HOST):
@@ -60,7 +60,7 @@ class TestKeys:
     def test_every_format_holds_the_same_key(self):
         key = new_key()
         numbers = key.private_numbers()
-        assert load_pem_private_key(private_pem(key), None).private_numbers() == numbers
+        assert load_pem_private_key(private_pem(key, None), None).private_numbers() == numbers
         assert load_ssh_private_key(private_openssh(key), None).private_numbers() == numbers
         assert load_ssh_public_key(public_line(key, "mgh")).public_numbers() == numbers.public_numbers
 

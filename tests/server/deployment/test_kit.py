@@ -9,7 +9,7 @@ import yaml
 from server.deployment.kit import ServerKit
 from shared_model.errors import ConfigError
 
-VALUES = {"host": "federation.example.org", "port": 9092, "sites": ["mgh", "wfu"]}
+VALUES = {"hosts": ["federation.example.org"], "port": 9092, "sites": ["mgh", "wfu"]}
 
 
 def write(folder, text):
@@ -26,7 +26,7 @@ def folder(tmp_path):
 class TestLoad:
     def test_what_the_file_says(self, folder):
         kit = ServerKit.load(folder)
-        assert (kit.host, kit.port, kit.sites) == ("federation.example.org", 9092, ("mgh", "wfu"))
+        assert (kit.hosts, kit.port, kit.sites) == (("federation.example.org",), 9092, ("mgh", "wfu"))
 
     def test_the_folder_is_absolute_so_that_children_find_it_from_elsewhere(self, folder, monkeypatch):
         monkeypatch.chdir(folder.parent)
@@ -38,7 +38,7 @@ class TestLoad:
     def test_commands_on_this_machine_use_the_loopback(self, folder):
         assert ServerKit.load(folder).local_address == "127.0.0.1:9092"
 
-    @pytest.mark.parametrize("changes", [{"port": "x"}, {"more": 1}, {"sites": "mgh"}, {"host": 3}, {"port": 9.5}])
+    @pytest.mark.parametrize("changes", [{"port": "x"}, {"more": 1}, {"sites": "mgh"}, {"hosts": 3}, {"port": 9.5}])
     def test_a_wrong_value_is_refused(self, folder, changes):
         write(folder, yaml.safe_dump(VALUES | changes))
         with pytest.raises(ConfigError, match=r"the server's kit, as fedmammo server provision makes it"):
@@ -50,7 +50,7 @@ class TestLoad:
         with pytest.raises(ConfigError, match=key):
             ServerKit.load(folder)
 
-    @pytest.mark.parametrize("text", ["", "host: [", "- 1", "\x00"])
+    @pytest.mark.parametrize("text", ["", "hosts: [", "- 1", "\x00"])
     def test_a_file_with_other_content_is_refused(self, folder, text):
         write(folder, text)
         with pytest.raises(ConfigError, match="the server's kit"):

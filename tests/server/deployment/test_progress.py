@@ -64,7 +64,7 @@ def test_a_damaged_log_is_no_progress(folder):
 class TestRunFolder:
     @pytest.fixture
     def kit(self, tmp_path):
-        (tmp_path / "server.yaml").write_text("{host: localhost, port: 9092, sites: [mgh]}")
+        (tmp_path / "server.yaml").write_text("{hosts: [localhost], port: 9092, sites: [mgh]}")
         return ServerKit.load(tmp_path)
 
     def test_is_found_again_whatever_it_is_called(self, kit, tmp_path):

@@ -56,7 +56,7 @@ SITE_KIT = {
 def make(out, **changes):
     order = {
         "sites": SITES,
-        "host": HOST,
+        "hosts": [HOST],
         "port": 9092,
         "valid_days": 90,
         "approved_bundles": BUNDLES,
@@ -123,7 +123,7 @@ class TestFiles:
 
     def test_server_settings(self, kits):
         plain = yaml.safe_load((kits.server / "server.yaml").read_text())
-        assert plain == {"host": HOST, "port": 9092, "sites": list(SITES)}
+        assert plain == {"hosts": [HOST], "port": 9092, "sites": list(SITES), "bundle": BUNDLES[0]}
 
     def test_read_mes_have_three_lines(self, kits):
         for folder in (kits.server, *kits.sites.values()):
@@ -175,7 +175,7 @@ class TestFiles:
         assert len((folder / "approved_bundles.txt").read_text().splitlines()) == 1
 
     def test_an_ipv6_address_stands_in_brackets(self, tmp_path):
-        folder = make(tmp_path / "kits", host="2001:db8::7").sites["MGH"]
+        folder = make(tmp_path / "kits", hosts=["2001:db8::7"]).sites["MGH"]
         address = yaml.safe_load((folder / "site.yaml").read_text())["server"]
         assert address == "[2001:db8::7]:9092"
         assert parse_address(address) == ("2001:db8::7", 9092, True)
@@ -255,7 +255,7 @@ class TestCertificates:
         ],
     )
     def test_server_names(self, tmp_path, host, names, addresses):
-        certificate = self.load(make(tmp_path / "kits", host=host).server / "server.pem")
+        certificate = self.load(make(tmp_path / "kits", hosts=[host]).server / "server.pem")
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         assert found.get_values_for_type(x509.DNSName) == names
         assert found.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address(each) for each in addresses]
@@ -388,19 +388,19 @@ class TestRefusals:
             ({"sites": []}, "not to be empty"),
             ({"sites": ["MGH", "MGH"]}, "distinct, ignoring case"),
             ({"sites": ["MGH", "mgh"]}, "distinct, ignoring case"),
-            ({"host": ""}, "DNS name or IP address"),
-            ({"host": "0.0.0.0"}, "DNS name or IP address"),  # noqa: S104, refused
-            ({"host": "::"}, "DNS name or IP address"),
-            ({"host": "fe80::1%eth0"}, "DNS name or IP address"),
-            ({"host": "[::1]"}, "DNS name or IP address"),
-            ({"host": "10.1.2.300"}, "DNS name or IP address"),
-            ({"host": "https://a.example"}, "DNS name or IP address"),
-            ({"host": "a.example:9092"}, "DNS name or IP address"),
-            ({"host": "*.example.org"}, "DNS name or IP address"),
-            ({"host": "a..example"}, "DNS name or IP address"),
-            ({"host": "a.example\n"}, "DNS name or IP address"),
-            ({"host": "münchen.example"}, "DNS name or IP address"),
-            ({"host": ".".join(["a" * 60] * 5)}, "DNS name or IP address"),
+            ({"hosts": [""]}, "DNS name or IP address"),
+            ({"hosts": ["0.0.0.0"]}, "DNS name or IP address"),  # noqa: S104, refused
+            ({"hosts": ["::"]}, "DNS name or IP address"),
+            ({"hosts": ["fe80::1%eth0"]}, "DNS name or IP address"),
+            ({"hosts": ["[::1]"]}, "DNS name or IP address"),
+            ({"hosts": ["10.1.2.300"]}, "DNS name or IP address"),
+            ({"hosts": ["https://a.example"]}, "DNS name or IP address"),
+            ({"hosts": ["a.example:9092"]}, "DNS name or IP address"),
+            ({"hosts": ["*.example.org"]}, "DNS name or IP address"),
+            ({"hosts": ["a..example"]}, "DNS name or IP address"),
+            ({"hosts": ["a.example\n"]}, "DNS name or IP address"),
+            ({"hosts": ["münchen.example"]}, "DNS name or IP address"),
+            ({"hosts": [".".join(["a" * 60] * 5)]}, "DNS name or IP address"),
             ({"port": 0}, r"port=0 in \[1, 65535\]"),
             ({"port": 65536}, r"port=65536 in \[1, 65535\]"),
             ({"valid_days": 0}, r"valid_days=0 in \[1, 3650\]"),

@@ -32,7 +32,7 @@ from simulations.commands.app import main
 def kit(tmp_path):
     folder = tmp_path / "server"
     folder.mkdir()
-    (folder / "server.yaml").write_text("{host: localhost, port: 9092, sites: [mgh, wfu]}")
+    (folder / "server.yaml").write_text("{hosts: [localhost], port: 9092, sites: [mgh, wfu]}")
     made = ServerKit.load(folder)
     made.write_node_ids({"wfu": 2**64 - 1, "mgh": 7})
     return made

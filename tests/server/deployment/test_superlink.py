@@ -39,7 +39,7 @@ MEDIA_TYPE = "application/x-protobuf"
 @pytest.fixture
 def own(tmp_path):
     """A coordinator for one test, not started."""
-    return Coordinator(new_kit(tmp_path, host="127.0.0.1"))
+    return Coordinator(new_kit(tmp_path, "127.0.0.1"))
 
 
 def finished(kit, run_id):
@@ -166,11 +166,11 @@ class TestListening:
 
     @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "::1"])
     def test_loopback(self, host):
-        assert listening_addresses(host) == ("127.0.0.1", "::1")
+        assert listening_addresses([host]) == ("127.0.0.1", "::1")
 
     @pytest.mark.parametrize("host", ["10.0.0.1", "2001:db8::1", "server.example.org", "localhost.example.org"])
     def test_others(self, host):
-        assert listening_addresses(host) == ("0.0.0.0", "::")  # noqa: S104
+        assert listening_addresses([host]) == ("0.0.0.0", "::")  # noqa: S104
 
 
 class TestStart:

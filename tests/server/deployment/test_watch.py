@@ -16,7 +16,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 @pytest.fixture
 def kit(tmp_path):
-    (tmp_path / "server.yaml").write_text("{host: localhost, port: 9092, sites: [mgh]}")
+    (tmp_path / "server.yaml").write_text("{hosts: [localhost], port: 9092, sites: [mgh]}")
     return ServerKit.load(tmp_path)
 
 

@@ -269,7 +269,7 @@ class TestChaos:
         # With the site's own ledger, so that only the key is wrong.
         shutil.copytree(kit, stranger, ignore=shutil.ignore_patterns("supernode.log", "lock", "flower", "*.lock"))
         others = provision(
-            out=tmp_path / "others", sites=["MGH"], host="localhost", port=1, valid_days=1, approved_bundles=[]
+            out=tmp_path / "others", sites=["MGH"], hosts=["localhost"], port=1, valid_days=1, approved_bundles=[]
         )
         shutil.copy(others.sites["MGH"] / "node.key", stranger / "node.key")
         command = (*FEDMAMMO, "site", "start", "--site", str(stranger / "site.yaml"))
