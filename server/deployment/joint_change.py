@@ -37,7 +37,7 @@ def change_together(folder: Path, files: Mapping[str, bytes | None]) -> None:
     with owner_only():
         if unfinished.exists():
             shutil.rmtree(unfinished)
-        unfinished.mkdir()
+        unfinished.mkdir(mode=0o700)
         for number, content in enumerate(files.values()):
             if content is not None:
                 write_atomically(unfinished / str(number), content)
@@ -85,6 +85,9 @@ def _finish(folder: Path) -> list[str]:
         path = folder / name
         if is_written:
             _make_folders(folder, path.parent)
+            # A write that was cut off leaves one, with a key in it.
+            for rest in path.parent.glob(f".{path.name}.*.partial"):
+                rest.unlink()
             write_atomically(path, (change / str(number)).read_bytes())
         else:
             path.unlink(missing_ok=True)
@@ -99,7 +102,7 @@ def _finish(folder: Path) -> list[str]:
 def _make_folders(folder: Path, inner: Path) -> None:
     if inner != folder and not inner.exists():
         _make_folders(folder, inner.parent)
-        inner.mkdir()
+        inner.mkdir(mode=0o700)
         flush_folder(inner.parent)
 
 

@@ -31,6 +31,7 @@ from server.deployment.private_keys import SERVER_PASSPHRASE, load_private_key
 from server.deployment.superlink_access import SuperLinkAccess, Task
 from shared_model.errors import ConfigError
 from shared_model.system import processes
+from shared_model.system.files import owner_only
 from shared_model.system.process_lock import ProcessLock
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ _SERVER_PROCESS = "server.deployment.server_process"
 """Not imported here: this process needs no network."""
 
 
+@owner_only()
 def serve(
     kit: ServerKit,
     *,
@@ -57,8 +59,8 @@ def serve(
         on_poll: called several times a second from then on.
 
     Raises:
-        ConfigError: the certificate has expired or is another authority's, the kit is in use, the port is taken, the
-            SuperLink does not start, or a site cannot be enrolled.
+        ConfigError: the certificate has expired or is another authority's or host's, its key cannot be read, the kit is
+            in use, the port is taken, the SuperLink does not start, or a site cannot be enrolled.
         RoundError: the SuperLink does not answer.
     """
     _check_certificate(kit)

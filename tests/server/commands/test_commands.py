@@ -81,7 +81,7 @@ def test_start_refuses_an_expired_certificate(kit, monkeypatch, capsys):
 
     monkeypatch.setattr(superlink, "datetime", Later)
     assert main(["server", "start", "--kit", str(kit)]) == 1
-    assert "it has expired; make new kits" in one_line_error(capsys)
+    assert "it has expired; make another with fedmammo server provision --renew-certificate" in one_line_error(capsys)
 
 
 def test_start_serves_the_kit_and_says_when_sites_may_connect(kit, monkeypatch, capsys):
