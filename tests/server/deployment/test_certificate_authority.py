@@ -39,7 +39,9 @@ def authority(authority_key):
 
 
 def issue(authority_key, *, key=None, host=HOST, valid_days=90, now=NOW):
-    return server_certificate(key or new_key(), authority_key=authority_key, hosts=[host], valid_days=valid_days, now=now)
+    return server_certificate(
+        key or new_key(), authority_key=authority_key, hosts=[host], valid_days=valid_days, now=now
+    )
 
 
 def verify(certificate, authority, *, at=NOW, host=HOST):

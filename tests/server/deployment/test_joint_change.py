@@ -8,7 +8,7 @@ import pytest
 from server.deployment import joint_change
 from server.deployment.joint_change import change_together, finish_change, has_unfinished_change
 from shared_model.errors import ConfigError
-from tests.server.deployment.write_faults import full_disk, is_killed
+from tests.server.deployment.write_faults import full_disk, killed_at_every_write
 
 BEFORE = {"a": b"1", "b/c": b"2", "b/gone": b"3", "other": b"4"}
 CHANGE = {"a": b"one", "new/folder/d": b"five", "b/gone": None, "b/c": b"two", "never": None}
@@ -37,12 +37,16 @@ def decided(fresh):
         folder = fresh()
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setattr(joint_change, "_finish", lambda _folder: [])
-            change_together(folder, CHANGE)
+            change(folder)
         assert has_unfinished_change(folder)
         assert contents(folder) == BEFORE
         return folder
 
     return make
+
+
+def change(folder):
+    change_together(folder, CHANGE)
 
 
 def contents(folder):
@@ -55,25 +59,23 @@ def contents(folder):
 
 def test_all_of_it(fresh):
     folder = fresh()
-    change_together(folder, CHANGE)
+    change(folder)
     assert contents(folder) == AFTER
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.slow
 def test_killed_at_any_write_it_is_as_before_or_complete(fresh):
-    outcomes, num_writes = [], 0
-    while is_killed(lambda folder=(folder := fresh()): change_together(folder, CHANGE), after=num_writes):
+    outcomes = []
+    for folder in killed_at_every_write(fresh, change):
         finish_change(folder)
         outcomes.append(contents(folder))
         assert outcomes[-1] in (BEFORE, AFTER)
         assert not has_unfinished_change(folder)
         # Whatever is left does not disturb the next change.
-        change_together(folder, CHANGE)
+        change(folder)
         assert contents(folder) == AFTER
         assert not (folder / ".change.unfinished").exists()
-        num_writes += 1
-    assert contents(folder) == AFTER
     # Once complete, always complete.
     assert outcomes == sorted(outcomes, key=lambda files: files == AFTER)
     assert outcomes[0] == BEFORE
@@ -81,12 +83,12 @@ def test_killed_at_any_write_it_is_as_before_or_complete(fresh):
 
 
 def test_finishing_may_be_killed_too(decided):
-    num_writes = 0
-    while is_killed(lambda folder=(folder := decided()): finish_change(folder), after=num_writes):
+    num_kills = 0
+    for folder in killed_at_every_write(decided, finish_change):
         finish_change(folder)
         assert contents(folder) == AFTER
-        num_writes += 1
-    assert num_writes > len(CHANGE)
+        num_kills += 1
+    assert num_kills > len(CHANGE)
 
 
 def test_a_full_disk(fresh):
@@ -95,7 +97,7 @@ def test_a_full_disk(fresh):
         folder = fresh()
         try:
             with full_disk(after=num_writes):
-                change_together(folder, CHANGE)
+                change(folder)
             is_whole = True
         except OSError:
             is_decided = has_unfinished_change(folder)
@@ -119,7 +121,7 @@ def test_finishing_says_what_it_did(fresh, decided, caplog):
 def test_only_the_owner_reads_it(fresh, umask):
     folder, before = fresh(), os.umask(umask)
     try:
-        change_together(folder, CHANGE)
+        change(folder)
     finally:
         os.umask(before)
     for name in ("a", "b/c", "new/folder/d"):
@@ -135,7 +137,7 @@ def test_no_link_is_followed_or_replaced(fresh, tmp_path, name):
     (folder / name).symlink_to(elsewhere)
     before = contents(folder)
     with pytest.raises(ConfigError, match=rf"Expected .*{name} to be no link"):
-        change_together(folder, CHANGE)
+        change(folder)
     assert contents(folder) == before
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
 

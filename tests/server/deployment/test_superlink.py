@@ -224,7 +224,9 @@ class TestStart:
     @pytest.mark.parametrize("days_left", [0.0, -3.0])
     def test_an_expired_certificate_starts_nothing(self, own, monkeypatch, days_left):
         monkeypatch.setattr(superlink, "certificate_days_left", lambda certificate, now: days_left)
-        with pytest.raises(ConfigError, match=r"server\.pem to be valid, it has expired; make another .* --renew-certificate"):
+        with pytest.raises(
+            ConfigError, match=r"server\.pem to be valid, it has expired; make another .* --renew-certificate"
+        ):
             own.start()
         assert not own.kit.state_dir.exists()
 

@@ -4,6 +4,8 @@ A write is any opening for writing, and any making, renaming or removing of a fi
 """
 
 import errno
+import functools
+import itertools
 import os
 import sys
 import threading
@@ -45,8 +47,16 @@ def _failing(num_writes, fail):
         _Faults.thread = None
 
 
-def is_killed(change, *, after):
-    """Do ``change`` in another process, which is killed after so many writes; return whether it was."""
+def killed_at_every_write(make, change):
+    """Yield what ``make`` returned after a process that did ``change`` with it was killed, at every write in turn."""
+    for num_writes in itertools.count():
+        subject = make()
+        if not _is_killed(functools.partial(change, subject), after=num_writes):
+            return
+        yield subject
+
+
+def _is_killed(change, *, after):
     with warnings.catch_warnings():
         # The child uses no thread of ours.
         warnings.simplefilter("ignore", DeprecationWarning)
