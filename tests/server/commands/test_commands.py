@@ -3,12 +3,14 @@
 import contextlib
 import shutil
 import threading
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from server.deployment import control, federation_status, superlink, watch
 from server.deployment.bundle import bundle_digest
+from server.deployment.certificates import certificate_days_left
+from server.deployment.kit import ServerKit
 from server.deployment.provision import provision
 from shared_model.system import processes
 from simulations.commands.app import main
@@ -42,6 +44,121 @@ def test_sites_approve_the_bundle_that_will_be_sent(provisioned):
 def test_provision_will_not_overwrite(kit, capsys):
     assert main(["server", "provision", "--sites", "mgh", "--out", str(kit.parent)]) == 1
     assert "new or empty folder" in one_line_error(capsys)
+
+
+def said_by(capsys):
+    return capsys.readouterr().out.splitlines()
+
+
+class TestChangesOfKits:
+    @pytest.fixture
+    def out(self, kit, capsys):
+        capsys.readouterr()
+        return kit.parent
+
+    def test_spaces_after_commas_and_several_hosts(self, tmp_path):
+        arguments = ["--sites", "mgh, wfu", "--host", "a.example.org, 10.0.0.1 ,::1", "--valid-days", "3"]
+        assert main(["server", "provision", *arguments, "--out", str(tmp_path / "kits")]) == 0
+        kit = ServerKit.load(tmp_path / "kits" / "server")
+        assert (kit.hosts, kit.port, kit.sites) == (("a.example.org", "10.0.0.1", "::1"), 9092, ("mgh", "wfu"))
+        assert kit.bundle == bundle_digest()
+
+    def test_add(self, out, capsys):
+        assert main(["server", "provision", "--add", "new, ca", "--out", str(out)]) == 0
+        assert ServerKit.load(out / "server").sites == ("mgh", "wfu", "new", "ca")
+        assert said_by(capsys) == [
+            f"Send {out}/sites/new to new by a safe way: it holds a private key.",
+            f"Send {out}/sites/ca to ca by a safe way: it holds a private key.",
+            f"It answers application bundle {bundle_digest()}, as the others do.",
+            "Then start fedmammo server start again; if the server's kit is elsewhere, first copy server.yaml and "
+            "sites/*.pub.",
+        ]
+
+    def test_add_says_where_other_code_is_installed_by_now(self, out, capsys):
+        settings = out / "server" / "server.yaml"
+        settings.write_text(settings.read_text().replace(bundle_digest(), "a" * 64))
+        assert main(["server", "provision", "--add", "new", "--out", str(out)]) == 0
+        assert (
+            f"It answers application bundle {'a' * 64}, as server.yaml says; installed here is {bundle_digest()}."
+            in said_by(capsys)
+        )
+
+    def test_revoke(self, out, capsys):
+        assert main(["server", "provision", "--revoke", "wfu", "--out", str(out)]) == 0
+        assert ServerKit.load(out / "server").sites == ("mgh",)
+        assert said_by(capsys) == [
+            "wfu will be removed from the federation; there is nothing to send.",
+            "Then start fedmammo server start again; if the server's kit is elsewhere, first copy server.yaml there, "
+            "and remove sites/wfu.pub.",
+        ]
+
+    def test_renew(self, out, capsys):
+        before = (out / "sites" / "wfu" / "node.key").read_bytes()
+        assert main(["server", "provision", "--renew", "wfu", "--out", str(out)]) == 0
+        assert (out / "sites" / "wfu" / "node.key").read_bytes() != before
+        assert said_by(capsys) == [
+            f"Send node.key and node.pub of {out}/sites/wfu to wfu by a safe way: they take the place of those there, "
+            "and all else stays.",
+            "Then start fedmammo server start again; if the server's kit is elsewhere, first copy sites/wfu.pub.",
+        ]
+
+    def test_renew_certificate(self, out, capsys):
+        arguments = ["--renew-certificate", "--host", "::1, a.example.org", "--valid-days", "5"]
+        assert main(["server", "provision", *arguments, "--out", str(out)]) == 0
+        kit = ServerKit.load(out / "server")
+        assert kit.hosts == ("::1", "a.example.org")
+        assert 4.9 < certificate_days_left(out / "server" / "server.pem", datetime.now(UTC)) < 5.1
+        assert said_by(capsys) == [
+            "A new certificate for ::1, a.example.org: there is nothing to send, hospitals trust its authority.",
+            "Kits to come are told [::1]:1; who had another address changes server in its site.yaml.",
+            "Then start fedmammo server start again; if the server's kit is elsewhere, first copy server.key, "
+            "server.pem and server.yaml.",
+        ]
+        assert main(["server", "provision", "--renew-certificate", "--out", str(out)]) == 0
+        assert ServerKit.load(out / "server").hosts == kit.hosts
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ([], "Expected one of --sites, --add, --revoke, --renew, --renew-certificate, got none."),
+            (["--sites", "a", "--add", "b"], "got --sites and --add."),
+            (["--revoke", "mgh", "--renew", "mgh"], "got --revoke and --renew."),
+            (["--add", "a", "--renew-certificate"], "got --add and --renew-certificate."),
+            (["--add", "a", "--host", "b", "--port", "1"], "Expected --add without --host and --port"),
+            (["--revoke", "mgh", "--valid-days", "1"], "Expected --revoke without --valid-days"),
+            (["--renew", "mgh", "--port", "1"], "Expected --renew without --port"),
+            (["--renew-certificate", "--port", "1"], "Expected --renew-certificate without --port"),
+        ],
+    )
+    def test_flags_that_do_not_go_together(self, out, capsys, arguments, message):
+        assert main(["server", "provision", *arguments, "--out", str(out)]) == 2
+        assert message in one_line_error(capsys)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--add", "mgh"], "to be distinct, ignoring case"),
+            (["--add", "a,,b"], "to be a name of"),
+            (["--add", "../x"], "to be a name of"),
+            (["--revoke", "mgh,wfu"], "Expected a site to stay"),
+            (["--revoke", "other"], "Expected names of the kits, each once, of mgh, wfu; got other."),
+            (["--renew", ""], "Expected names of the kits, each once, of mgh, wfu; got ."),
+            (["--renew-certificate", "--host", "a, a"], "to be distinct"),
+            (["--renew-certificate", "--host", ""], "to be a DNS name or IP address"),
+            (["--renew-certificate", "--valid-days", "0"], "valid_days=0"),
+        ],
+    )
+    def test_what_cannot_be_is_one_line(self, out, capsys, arguments, message):
+        assert main(["server", "provision", *arguments, "--out", str(out)]) == 1
+        assert message in one_line_error(capsys)
+
+    @pytest.mark.parametrize(
+        "arguments", [["--add", "a"], ["--revoke", "mgh"], ["--renew", "a"], ["--renew-certificate"]]
+    )
+    def test_a_folder_without_kits(self, tmp_path, capsys, arguments):
+        assert main(["server", "provision", *arguments, "--out", str(tmp_path / "none")]) == 1
+        assert "Expected kits in out=" in one_line_error(capsys)
+        assert not (tmp_path / "none").exists()
 
 
 def test_no_kit(tmp_path, capsys):
