@@ -9,7 +9,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from server.deployment.certificates import certificate_days_left, require_signed_by
+from server.deployment.certificate_authority import certificate_pem, server_certificate
+from server.deployment.certificates import (
+    certificate_days_left,
+    require_key_of,
+    require_made_out_to,
+    require_signed_by,
+)
 from shared_model.errors import ConfigError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -119,3 +125,38 @@ def test_a_certificate_that_may_not_sign_is_no_authority(tmp_path, authority_key
     )
     with pytest.raises(ConfigError, match=r"no_ca\.pem to be the certificate of an authority"):
         require_signed_by(leaf(tmp_path, authority_key), path)
+
+
+class TestNamesAndKey:
+    @pytest.fixture
+    def key(self):
+        return new_key()
+
+    @pytest.fixture
+    def certificate(self, tmp_path, key, authority_key):
+        hosts = ("A.example.org", "10.0.0.1", "2001:db8::7")
+        made = server_certificate(key, authority_key=authority_key, hosts=hosts, valid_days=1, now=START)
+        (tmp_path / "server.pem").write_bytes(certificate_pem(made))
+        return tmp_path / "server.pem"
+
+    @pytest.mark.parametrize(
+        "host",
+        ["a.example.org", "A.example.org", "10.0.0.1", "2001:db8::7", "2001:DB8:0::7", "localhost", "127.0.0.1"],
+    )
+    def test_hosts_that_it_is_made_out_to(self, certificate, host):
+        require_made_out_to(certificate, [host, "localhost"])
+
+    @pytest.mark.parametrize("host", ["b.example.org", "example.org", "10.0.0.2", "2001:db8::8", "::1"])
+    def test_a_host_that_it_lacks_is_named(self, certificate, host):
+        with pytest.raises(ConfigError, match=rf"Expected .*server\.pem to be made out to {host}\."):
+            require_made_out_to(certificate, ["localhost", host])
+
+    def test_a_certificate_without_names_is_made_out_to_nobody(self, tmp_path, authority_key):
+        with pytest.raises(ConfigError, match=r"to be made out to localhost"):
+            require_made_out_to(leaf(tmp_path, authority_key), ["localhost"])
+
+    def test_its_own_key_and_another(self, certificate, key):
+        require_key_of(certificate, key)
+        for other in (new_key(), rsa.generate_private_key(public_exponent=65537, key_size=2048)):
+            with pytest.raises(ConfigError, match=r"Expected the private key of .*server\.pem, got another"):
+                require_key_of(certificate, other)

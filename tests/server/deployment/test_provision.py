@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import datetime as clock
 import ipaddress
+import os
 import socket
 import ssl
 import stat
@@ -33,6 +34,7 @@ from client.deployment.site_file import SiteFile
 from client.privacy.policy import SitePolicy
 from server.deployment import provision as provision_module
 from server.deployment.certificates import certificate_days_left, require_signed_by
+from server.deployment.private_keys import AUTHORITY_PASSPHRASE, SERVER_PASSPHRASE
 from server.deployment.provision import Kits, provision
 from shared_model.config.choices import DataSource
 from shared_model.config.composition import CONFIG_FOLDER, compose
@@ -114,6 +116,14 @@ class TestFiles:
         for path in (root, *root.rglob("*")):
             assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
+    @pytest.mark.parametrize("umask", [0o000, 0o777])
+    def test_whatever_the_umask(self, tmp_path, umask):
+        before = os.umask(umask)
+        try:
+            self.test_only_the_owner_may_read(make(tmp_path / "kits"))
+        finally:
+            assert os.umask(before) == umask
+
     def test_public_parts_are_the_same_everywhere(self, kits):
         authority = (kits.authority / "ca.pem").read_bytes()
         assert (kits.server / "ca.pem").read_bytes() == authority
@@ -180,6 +190,11 @@ class TestFiles:
         assert address == "[2001:db8::7]:9092"
         assert parse_address(address) == ("2001:db8::7", 9092, True)
 
+    def test_kits_are_told_the_first_of_several_hosts(self, tmp_path):
+        kits = make(tmp_path / "kits", hosts=["10.1.2.3", HOST, "::1"])
+        assert yaml.safe_load((kits.sites["MGH"] / "site.yaml").read_text())["server"] == "10.1.2.3:9092"
+        assert yaml.safe_load((kits.server / "server.yaml").read_text())["hosts"] == ["10.1.2.3", HOST, "::1"]
+
 
 class TestSecrets:
     @staticmethod
@@ -216,6 +231,16 @@ class TestSecrets:
             (tmp_path / str(number)).write_bytes(content)
         assert self.names_holding(files_under(tmp_path), key) == {"0", "1", "2"}
 
+    def test_two_keys_can_have_a_passphrase_each(self, tmp_path, monkeypatch):
+        monkeypatch.setenv(AUTHORITY_PASSPHRASE, "one")
+        monkeypatch.setenv(SERVER_PASSPHRASE, "two")
+        kits = make(tmp_path / "kits")
+        for path, passphrase in ((kits.authority / "ca.key", b"one"), (kits.server / "server.key", b"two")):
+            key = load_pem_private_key(path.read_bytes(), passphrase)
+            assert self.names_holding(files_under(tmp_path), key) == set()
+            with pytest.raises(ValueError, match=r"."):
+                load_pem_private_key(path.read_bytes(), b"three")
+
     def test_no_two_private_keys_are_equal(self, kits, other_kits):
         folders = (kits.server.parent, other_kits.server.parent)
         numbers = [self.private_key(folder / name).private_numbers() for folder in folders for name in PRIVATE]
@@ -245,17 +270,22 @@ class TestCertificates:
         assert isinstance(certificate.public_key().curve, ec.SECP384R1)
 
     @pytest.mark.parametrize(
-        ("host", "names", "addresses"),
+        ("hosts", "names", "addresses"),
         [
-            (HOST, [HOST, "localhost"], ["127.0.0.1"]),
-            ("localhost", ["localhost"], ["127.0.0.1"]),
-            ("127.0.0.1", ["localhost"], ["127.0.0.1"]),
-            ("10.1.2.3", ["localhost"], ["10.1.2.3", "127.0.0.1"]),
-            ("2001:db8::7", ["localhost"], ["2001:db8::7", "127.0.0.1"]),
+            ([HOST], [HOST, "localhost"], ["127.0.0.1"]),
+            (["localhost"], ["localhost"], ["127.0.0.1"]),
+            (["127.0.0.1"], ["localhost"], ["127.0.0.1"]),
+            (["10.1.2.3"], ["localhost"], ["10.1.2.3", "127.0.0.1"]),
+            (["2001:db8::7"], ["localhost"], ["2001:db8::7", "127.0.0.1"]),
+            (
+                [HOST, "::1", "b.example", "10.1.2.3"],
+                [HOST, "b.example", "localhost"],
+                ["::1", "10.1.2.3", "127.0.0.1"],
+            ),
         ],
     )
-    def test_server_names(self, tmp_path, host, names, addresses):
-        certificate = self.load(make(tmp_path / "kits", hosts=[host]).server / "server.pem")
+    def test_server_names(self, tmp_path, hosts, names, addresses):
+        certificate = self.load(make(tmp_path / "kits", hosts=hosts).server / "server.pem")
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         assert found.get_values_for_type(x509.DNSName) == names
         assert found.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address(each) for each in addresses]
@@ -401,6 +431,8 @@ class TestRefusals:
             ({"hosts": ["a.example\n"]}, "DNS name or IP address"),
             ({"hosts": ["münchen.example"]}, "DNS name or IP address"),
             ({"hosts": [".".join(["a" * 60] * 5)]}, "DNS name or IP address"),
+            ({"hosts": []}, "hosts=.* not to be empty"),
+            ({"hosts": ["a.example", "A.EXAMPLE"]}, "hosts=.* to be distinct"),
             ({"port": 0}, r"port=0 in \[1, 65535\]"),
             ({"port": 65536}, r"port=65536 in \[1, 65535\]"),
             ({"valid_days": 0}, r"valid_days=0 in \[1, 3650\]"),
