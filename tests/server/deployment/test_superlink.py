@@ -167,10 +167,12 @@ class TestListening:
     @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "::1"])
     def test_loopback(self, host):
         assert listening_addresses([host]) == ("127.0.0.1", "::1")
+        assert listening_addresses(["localhost", host]) == ("127.0.0.1", "::1")
 
     @pytest.mark.parametrize("host", ["10.0.0.1", "2001:db8::1", "server.example.org", "localhost.example.org"])
     def test_others(self, host):
         assert listening_addresses([host]) == ("0.0.0.0", "::")  # noqa: S104
+        assert listening_addresses(["localhost", host, "::1"]) == ("0.0.0.0", "::")  # noqa: S104
 
 
 class TestStart:
