@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 _MAX_RUNS = 10_000
 _MAX_REASON = 300
 _UNREGISTERED = "unregistered"
+_BEGUN = frozenset({"starting", "running"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +130,21 @@ def enrol_sites(kit: ServerKit) -> None:
                 for site, key in keys.items()
             }
         )
+
+
+def stop_leftover_runs(kit: ServerKit) -> None:
+    """Stop the runs that Flower takes for running although the server has only just started; a warning names each.
+
+    Their processes ended with the server's last one, which may have been killed. Flower would wait for them for
+    minutes, in which nobody could resume them.
+
+    Raises:
+        RoundError: the SuperLink does not answer.
+    """
+    for run in list_runs(kit):
+        if run.status in _BEGUN:
+            logger.warning("Run %s ended with the last server process; fedmammo server resume goes on.", run.run_id)
+            stop_run(kit, run.run_id)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from server.deployment.certificates import (
     require_made_out_to,
     require_signed_by,
 )
-from server.deployment.control import enrol_sites
+from server.deployment.control import enrol_sites, stop_leftover_runs
 from server.deployment.kit import ServerKit
 from server.deployment.private_keys import SERVER_PASSPHRASE, load_private_key
 from server.deployment.superlink_access import SuperLinkAccess, Task
@@ -73,6 +73,7 @@ def serve(
         try:
             if processes.wait_for_port(kit.port, process, seconds=_START_SECONDS, stop=stop):
                 enrol_sites(kit)
+                stop_leftover_runs(kit)
                 on_ready()
             elif not stop.is_set():
                 raise ConfigError(f"Expected the SuperLink to open port {kit.port}; see {_log_path(kit)}.")

@@ -1,5 +1,7 @@
 """JSON and YAML to plain values; a repeated key is an error, since nobody can know which of its values was meant."""
 
+import copy
+import functools
 import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
@@ -61,7 +63,13 @@ def load_yaml(kind: type[T], path: Path, *, what: str, defaults: Path | None = N
 
 
 def _plain_yaml(path: Path) -> Any:  # noqa: ANN401, whatever the file holds
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506, a safe loader
+    # A policy is read for every request, and parsing takes longer than the rest.
+    return copy.deepcopy(_parsed(path.read_text(encoding="utf-8")))
+
+
+@functools.lru_cache(maxsize=32)
+def _parsed(text: str) -> Any:  # noqa: ANN401, whatever the text holds
+    return yaml.load(text, Loader=_Loader)  # noqa: S506, a safe loader
 
 
 class _Loader(yaml.SafeLoader):

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -193,7 +194,7 @@ def test_a_report_that_nobody_wrote_is_written_once_the_run_has_ended(kit, tmp_p
         return [flower_run("42", "running" if len(asked) < 3 else "finished:failed")]
 
     monkeypatch.setattr(submission, "list_runs", list_runs)
-    monkeypatch.setattr(submission.time, "sleep", lambda _: None)
+    monkeypatch.setattr(submission, "time", SimpleNamespace(sleep=lambda _: None))
 
     def follow(_kit, _run_id, config, _display):
         shutil.copytree(smoke.first, config.run.dir, dirs_exist_ok=True, ignore=shutil.ignore_patterns("report.html"))

@@ -5,6 +5,7 @@ import os
 import shlex
 import socket
 import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -42,15 +43,21 @@ def own(tmp_path):
     return Coordinator(new_kit(tmp_path, "127.0.0.1"))
 
 
+def wait_for(condition):
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def finished(kit, run_id):
     """Wait for the end of a run and return what Flower says of it."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        run = next(run for run in list_runs(kit) if run.run_id == run_id)
-        if run.is_finished:
-            return run
-        time.sleep(0.2)
-    raise AssertionError(f"run {run_id} did not end")
+
+    def found():
+        return next(run for run in list_runs(kit) if run.run_id == run_id)
+
+    wait_for(lambda: found().is_finished)
+    return found()
 
 
 class TestStranger:
@@ -222,6 +229,25 @@ class TestStart:
         own.stop()
         assert own.kit.node_ids() == node_ids
         assert set(node_ids) == {"mgh", "wfu"}
+
+    def test_a_run_that_a_killed_server_left_behind_can_be_resumed_at_once(self, own, tmp_path, monkeypatch, caplog):
+        # The process of the run is killed with the server and tells Flower nothing.
+        killed = (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+        start = superlink.processes.start_process
+
+        def start_process(command, **options):
+            return start(killed if command[-1] == superlink._SERVER_PROCESS else command, **options)
+
+        monkeypatch.setattr(superlink.processes, "start_process", start_process)
+        own.start()
+        run_id = submit_run(own.kit, ["preset=smoke"])
+        wait_for(lambda: list_runs(own.kit)[0].status in {"starting", "running"})
+        own.stop()
+        own.start()
+        run = list_runs(own.kit)[0]
+        own.stop()
+        assert (run.run_id, run.status) == (run_id, "finished:stopped")
+        assert f"Run {run_id} ended with the last server process; fedmammo server resume goes on." in caplog.messages
 
     @pytest.mark.parametrize("days_left", [0.0, -3.0])
     def test_an_expired_certificate_starts_nothing(self, own, monkeypatch, days_left):

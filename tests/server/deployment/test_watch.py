@@ -2,6 +2,7 @@
 
 import sys
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,7 +37,7 @@ def world(monkeypatch):
         return clock[0]
 
     monkeypatch.setattr(watch_module, "read_status", read_status)
-    monkeypatch.setattr(watch_module.time, "monotonic", monotonic)
+    monkeypatch.setattr(watch_module, "time", SimpleNamespace(monotonic=monotonic))
     return states
 
 
@@ -81,7 +82,8 @@ def test_a_superlink_that_is_away_is_a_warning_and_no_end(kit, world, caplog):
 
 def test_it_looks_from_time_to_time_only(kit, world, monkeypatch):
     world += [federation()] * 3
-    monkeypatch.setattr(watch_module.time, "monotonic", iter([0.0, 1.0, 1.0, 2.0, 3.0, 5.9, 6.1, 6.1]).__next__)
+    times = iter([0.0, 1.0, 1.0, 2.0, 3.0, 5.9, 6.1, 6.1])
+    monkeypatch.setattr(watch_module, "time", SimpleNamespace(monotonic=times.__next__))
     watch = Watch(kit)
     for _ in range(5):
         watch.look()
