@@ -38,7 +38,7 @@ test-fast: $(READY) ## Run the tests that take less than five seconds each
 nightly: $(READY) ## Try the privacy law on some 50,000 pairs of answers (an hour)
 	LAW_EXAMPLES=9000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/laws
 
-chaos: $(READY) ## Kill, hang and cut off real processes of a federation; let one hospital lie
+chaos: $(READY) ## Kill, hang and cut off real processes; let strangers knock, ledgers come back, hospitals lie
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m chaos tests/simulations/federation/test_rehearsal.py \
 		tests/simulations/attacks/test_liar.py
 

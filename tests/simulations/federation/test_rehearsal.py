@@ -6,15 +6,26 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
+from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest, StopRunRequest, UnregisterNodeRequest
+from flwr.proto.fab_pb2 import Fab
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.constant import TaskType
 
+from client.data.splits import Role
+from client.deployment.own_patients import own_data
+from client.deployment.site_file import SiteFile
+from client.privacy.ledger import Ledger
 from client.privacy.ledger_database import read_history
-from client.privacy.ledger_entries import Committed, Reserved
+from client.privacy.ledger_entries import Committed, Purpose, Reserved
+from client.privacy.policy import SitePolicy
 from server.deployment.control import site_statuses
 from server.deployment.kit import ServerKit
 from server.deployment.provision import provision
@@ -55,6 +66,15 @@ class Stage:
         os.kill(self.running[name].pid, number)
         if number == signal.SIGKILL:
             self.running.pop(name).wait()
+
+    def site(self, *arguments, status=0):
+        """Run a command of a site to its end and return what it said."""
+        command = (*FEDMAMMO, "site", *arguments)
+        # Wide enough for one line a check.
+        wide = environment() | {"COLUMNS": "400"}
+        finished = subprocess.run(command, env=wide, capture_output=True, text=True, check=False)  # noqa: S603
+        assert finished.returncode == status, finished.stdout + finished.stderr
+        return finished.stdout + finished.stderr
 
     def submit(self, run_dir, *overrides, command="run"):
         arguments = [run_dir] if command == "resume" else [*self.overrides, *overrides, f"run.dir='{run_dir}'"]
@@ -281,6 +301,74 @@ class TestChaos:
             stop_process(process)
         nodes = json.loads((stage.rehearsal.kits.server / "state" / "nodes.json").read_text())
         assert set(nodes) == {"MGH", "WFU", "ISMD"}
+
+    def test_a_stranger_who_knocks_during_a_run_changes_nothing(self, stage):
+        run_dir, kit = stage.folder / "knocked", ServerKit.load(stage.rehearsal.kits.server)
+        before = site_statuses(kit)
+        follower = stage.submit(run_dir, "privacy.max_grad_norm=0.35")
+        wait_for(has_checkpoint(run_dir), "the first round")
+        run_id = int(stage.said(run_dir).split("Run ")[1].split()[0])
+        requests = {
+            "control/stop-run": StopRunRequest(run_id=run_id),
+            "control/unregister-node": UnregisterNodeRequest(node_id=kit.node_ids()["MGH"]),
+            "control/register-node": RegisterNodeRequest(public_key=kit.public_keys()["MGH"]),
+            "control/start-run": StartRunRequest(fab=Fab(hash_str="0", content=b"0")),
+            "runtime/acquire-task": AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP]),
+        }
+        for path, request in requests.items():
+            reply = httpx.post(
+                f"https://localhost:{kit.port}/v1/{path}",
+                content=request.SerializeToString(),
+                headers={"content-type": "application/x-protobuf"},
+                verify=False,  # noqa: S501, a stranger does not care
+                timeout=SECONDS,
+            )
+            assert reply.status_code == 403, path
+        results = stage.finish(follower, run_dir)
+        assert [entry.num_sites for entry in results.rounds] == [3, 3, 3]
+        assert site_statuses(kit) == before
+
+    def test_a_restored_ledger_is_noticed_recovered_and_goes_on(self, stage):
+        site, ledger = stage.rehearsal.kits.sites["WFU"] / "site.yaml", stage.rehearsal.ledgers["WFU"]
+        backup = stage.folder / "backup"
+        stage.site("ledger", "backup", str(backup), "--site", str(site))
+        stage.finish(stage.submit(stage.folder / "spent", "privacy.max_grad_norm=0.45"), stage.folder / "spent")
+        stop_process(stage.running.pop("WFU"))
+        for path in ledger.parent.glob(f"{ledger.name}*"):
+            path.unlink()
+        for path in backup.iterdir():
+            shutil.copy(path, ledger.parent / path.name)
+        assert "rolled back" in stage.site("start", "--site", str(site), status=1)
+        # Three updates and a histogram.
+        assert "4 lost releases are entered as spent" in stage.site("ledger", "recover", "--site", str(site))
+        stage.start("WFU")
+        stage.wait_for_sites()
+        run_dir = stage.folder / "after"
+        results = stage.finish(stage.submit(run_dir, "privacy.max_grad_norm=0.55"), run_dir)
+        assert [entry.num_sites for entry in results.rounds] == [3, 3, 3]
+        # The coordinator saw that the ledger does not continue from what it had shown.
+        assert any("the ledger of WFU does not continue" in line for line in results.rounds[0].warnings)
+
+    def test_a_patient_who_withdraws_during_a_run_takes_part_no_longer(self, stage):
+        site, ledger = stage.rehearsal.kits.sites["MGH"] / "site.yaml", stage.rehearsal.ledgers["MGH"]
+        run_dir = stage.folder / "withdrawn"
+        follower = stage.submit(run_dir, "privacy.max_grad_norm=0.65", "training.num_rounds=5")
+        wait_for(has_checkpoint(run_dir), "the first round")
+        settings = SiteFile.load(site)
+        data = own_data(settings, SitePolicy.load(settings.policy), Ledger(ledger))
+        patient = min(data.patients(Role.TRAIN))
+        stage.site("forget", patient, "--site", str(site))
+        results = stage.finish(follower, run_dir)
+        assert [entry.num_sites for entry in results.rounds] == [3] * 5
+        history, pseudonym = read_history(ledger), Ledger(ledger).pseudonym(patient)
+        assert pseudonym in history.forgotten
+        releases = [
+            entry.content
+            for entry in history.entries
+            if isinstance(entry.content, Reserved) and entry.content.purpose is Purpose.TRAINING
+        ]
+        assert pseudonym not in history.members[releases[-1].cohort]
+        assert pseudonym in history.members[releases[0].cohort]
 
 
 class Proxy:
