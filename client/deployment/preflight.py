@@ -30,6 +30,7 @@ _MIN_DAYS = 14.0
 _MIN_FREE_BYTES = 2**30
 _TIMEOUT_SECONDS = 10.0
 
+_DATA = "correct data_root, data_source or roster in site.yaml, lesion_types of the policy, or the rows that are named"
 _ROLLBACK = (
     "fedmammo site ledger recover enters what is lost as spent; where the audit log was changed, see there first"
 )
@@ -48,7 +49,7 @@ def preflight(site: SiteFile) -> list[Check]:
     checks = [
         guarded(name, check, site, remedy)
         for name, check, remedy in (
-            ("data", check_tables, "correct data_root, data_source or roster in site.yaml, or the rows that are named"),
+            ("data", check_tables, _DATA),
             ("ledger", check_ledger, "find out who changed or moved it; a copy of an earlier day grants too much"),
             ("ledger identity", check_identity, "correct the path of the ledger in site.yaml"),
             ("rollback", check_rollback, _ROLLBACK),

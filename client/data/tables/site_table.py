@@ -22,6 +22,8 @@ _SITE_COLUMNS = ("site", "institution")
 def site_table(config: ExperimentConfig, site: str | None) -> LesionTable:
     """Read the table and keep the patients of ``site``; None keeps those of every site of the federation.
 
+    Names of sites are compared without regard to case: a roster's is often typed by somebody else.
+
     A patient whom the roster gives to several sites is nobody's here. That it does is for ``read_roster`` to say, which
     preflight asks, and not for a request to answer.
 
@@ -31,10 +33,10 @@ def site_table(config: ExperimentConfig, site: str | None) -> LesionTable:
     table = read_table(config)
     if config.data.roster is None:
         return table
-    sites = set(config.federation.sites if site is None else (site,))
+    sites = {name.casefold() for name in (config.federation.sites if site is None else (site,))}
     homes: dict[str, set[str]] = {}
     for patient, home in _roster_rows(_roster_table(config.data)):
-        homes.setdefault(folded_or_none(patient) or patient, set()).add(home)
+        homes.setdefault(folded_or_none(patient) or patient, set()).add(home.casefold())
     return restrict(table, {patient for patient, named in homes.items() if len(named) == 1 and named <= sites})
 
 
