@@ -28,6 +28,7 @@ def masses(kit, phantom, tmp_path):
     root = tmp_path / "masses"
     shutil.copytree(phantom, root, symlinks=True, ignore=shutil.ignore_patterns("calc_*", "Calc-*"))
     kit.change(data_root=str(root), data_source="cbis_ddsm", roster="sites.csv")
+    kit.change_policy(fields={})
     return kit
 
 
@@ -81,9 +82,11 @@ def test_rows_that_cannot_be_used_are_named_before_a_ledger_is_begun(kit):
 @needs_cbis_ddsm
 def test_the_real_masses_with_the_policy_of_the_kits(kit):
     """As the runbook has it: the coordinator writes the names of sites in small letters, and the roster does not."""
+    kit.change_policy(fields={})
     kit.change(site="mgh", data_root=str(CBIS_DDSM), data_source="cbis_ddsm", roster="sites.csv")
     begun = initialise(kit.site)
     assert 0 < begun.declared_patients <= begun.num_training <= 212
     checks = {check.name: check for check in preflight(kit.site)}
     assert [name for name, check in checks.items() if check.status is Status.FAILED] == []
     assert checks["data"].detail == "293 patients, 461 lesion views, 0 rows rejected"
+    assert checks["images"].detail.startswith("461 of 461 lesions have an image; ")
