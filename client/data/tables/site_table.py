@@ -16,6 +16,8 @@ from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.site_sections import DataConfig
 from shared_model.errors import ConfigError, TableError
 
+TableState = tuple[tuple[str, tuple[int, ...] | None], ...]
+"""Path and state of every file; None where it cannot be looked at."""
 _SITE_COLUMNS = ("site", "institution")
 
 
@@ -40,20 +42,19 @@ def site_table(config: ExperimentConfig, site: str | None) -> LesionTable:
     return restrict(table, {patient for patient, named in homes.items() if len(named) == 1 and named <= sites})
 
 
-def table_state(config: ExperimentConfig) -> tuple[object, ...]:
-    """Return what changes when somebody writes to a table or the roster of the site."""
-    root = Path(config.data.root)
+def table_state(root: Path, roster: str | None) -> TableState:
+    """Return what changes when somebody writes to a table or the roster of the site; nothing of them is read."""
     files = sorted(root.glob("*.csv")) if root.is_dir() else [root]
-    if config.data.roster is not None:
-        files.append(data_folder(config.data) / config.data.roster)
-    states: list[object] = []
+    if roster is not None:
+        files.append(_folder(root) / roster)
+    states: dict[str, tuple[int, ...] | None] = {}
     for path in files:
         try:
             status = path.stat()
-            states.append((str(path), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+            states[str(path)] = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         except OSError:
-            states.append((str(path), None))
-    return tuple(states)
+            states[str(path)] = None
+    return tuple(states.items())
 
 
 def read_table(config: ExperimentConfig) -> LesionTable:
@@ -126,5 +127,8 @@ def restrict(table: LesionTable, patients: Collection[str]) -> LesionTable:
 
 def data_folder(data: DataConfig) -> Path:
     """Return the folder that image paths and the roster are relative to: ``data.root``, or that of a manifest."""
-    root = Path(data.root)
+    return _folder(Path(data.root))
+
+
+def _folder(root: Path) -> Path:
     return root if root.is_dir() else root.parent
