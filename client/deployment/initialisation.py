@@ -46,6 +46,10 @@ def initialise(site: SiteFile) -> Initialised:
     policy = SitePolicy.load(site.policy)
     name = remembered_identity(site)
     if name is not None:
+        if site.ledger.exists():
+            raise LedgerError(
+                f"Expected a site that never began a ledger; this one has {name[:12]}: go on with preflight."
+            )
         raise LedgerError(
             f"Expected a site that never began a ledger; this one began {name[:12]}. Get that one back: a second would "
             f"forget what the first has spent. If it is lost for good, move {site.ledger_identity} away, begin anew, "

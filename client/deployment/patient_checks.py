@@ -54,18 +54,28 @@ def check_tables(site: SiteFile) -> str:
 
 def _require_tables(site: SiteFile, data: DataConfig) -> None:
     """Check that the tables of all lesion types that may be asked for are there; the kits' policy takes masses only."""
-    if data.source is not DataSource.CBIS_DDSM or not site.data_root.is_dir():
+    root = site.data_root
+    if not root.exists():
+        raise ConfigError(f"Expected data_root={root} of site.yaml to exist, and this user to be let in.")
+    if data.source is DataSource.MANIFEST:
+        if root.is_dir():
+            raise ConfigError(
+                f"Expected data_root={root} to be the file of a manifest; set data_source: cbis_ddsm for a folder with "
+                "the case descriptions of CBIS-DDSM."
+            )
         return
-    found = types_with_tables(site.data_root)
+    if not root.is_dir():
+        raise ConfigError(f"Expected data_root={root} to be a folder; set data_source: manifest for a single table.")
+    found = types_with_tables(root)
     if not found:
         raise TableError(
-            f"Expected data_root={site.data_root} to hold the case descriptions of CBIS-DDSM "
+            f"Expected data_root={root} to hold the case descriptions of CBIS-DDSM "
             "(mass_case_description_train_set.csv and so on); set data_root to their folder, or data_source: manifest."
         )
     missing = set(data.lesion_types) - set(found)
     if missing:
         raise TableError(
-            f"Expected tables of {' and '.join(data.lesion_types)} in {site.data_root}, found those of "
+            f"Expected tables of {' and '.join(data.lesion_types)} in {root}, found those of "
             f"{' and '.join(found)} alone; set lesion_types: [{', '.join(found)}] in {site.policy}, as agreed with the "
             "coordinator."
         )

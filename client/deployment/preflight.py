@@ -1,9 +1,10 @@
 """What must be right before a hospital's process may start, each with what to do where it is not."""
 
+import dataclasses
 import email.utils
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -25,6 +26,7 @@ from shared_model.config.fingerprints import source_fingerprint
 from shared_model.errors import ConfigError, FederatedMammographyError
 from shared_model.system.audit_log import verify
 
+_LEDGER = "ledger"
 _MAX_CLOCK_SECONDS = 60.0
 _MIN_DAYS = 14.0
 _MIN_FREE_BYTES = 2**30
@@ -51,7 +53,7 @@ def preflight(site: SiteFile) -> list[Check]:
         for name, check, remedy in (
             ("data", check_tables, _DATA),
             ("images", check_images, _IMAGES),
-            ("ledger", check_ledger, "find out who changed or moved it; a copy of an earlier day grants too much"),
+            (_LEDGER, check_ledger, "find out who changed or moved it; a copy of an earlier day grants too much"),
             ("ledger identity", check_identity, "correct the path of the ledger in site.yaml"),
             ("rollback", check_rollback, _ROLLBACK),
             ("identifiers", check_identifiers, _SPELLING),
@@ -60,14 +62,29 @@ def preflight(site: SiteFile) -> list[Check]:
             ("arithmetic", check_arithmetic, "nothing; another version of torch or of the processor may be faster"),
             ("policy", _policy, "correct the policy file; configs/site_policy/hospital.yaml is one to copy"),
             ("bundles", _bundles, "add the digest that the coordinator publishes, once you have approved the code"),
-            ("private key", _key, "let only the owner of this process read it: chmod 600"),
+            (
+                "private key",
+                _key,
+                "take node.key from your kit, and let only the user of this process read it: chmod 600",
+            ),
             ("audit log", _audit_log, _AUDIT_LOG),
             ("disk", _disk, "free some space where state_dir and ledger lie"),
             ("file system", check_file_system, "move ledger (fedmammo site ledger move) and state_dir to a local disk"),
             ("other process", check_other_process, "one process for a site: stop that one before you start another"),
         )
     ]
-    return [*checks, *_server(site), _versions()]
+    return [*_without_echoes(checks), *_server(site), _versions()]
+
+
+def _without_echoes(checks: Sequence[Check]) -> Iterator[Check]:
+    """Yield the checks; one that only failed for what the ledger's check has said already points to that."""
+    (ledger,) = (check for check in checks if check.name == _LEDGER)
+    for check in checks:
+        is_echo = check.status is ledger.status is Status.FAILED and check.detail == ledger.detail
+        if is_echo and check is not ledger:
+            yield dataclasses.replace(check, detail=f"see {_LEDGER}", remedy=f"{_LEDGER} first")
+        else:
+            yield check
 
 
 def _policy(site: SiteFile) -> str:
@@ -87,6 +104,8 @@ def _bundles(site: SiteFile) -> str:
 
 
 def _key(site: SiteFile) -> str:
+    # Flower's process would be started again and again, if it cannot read it.
+    site.key.read_bytes()
     mode = stat.S_IMODE(site.key.stat().st_mode)
     if mode & 0o077:
         raise FederatedMammographyError(f"Expected {site.key} to be its owner's alone, got mode {mode:o}.")

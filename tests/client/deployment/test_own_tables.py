@@ -54,6 +54,22 @@ def test_a_folder_without_case_descriptions(masses, tmp_path):
         check_tables(masses.site)
 
 
+@pytest.mark.parametrize(
+    ("root", "source", "advice"),
+    [
+        ("nowhere", "cbis_ddsm", r"Expected data_root=.*nowhere of site\.yaml to exist"),
+        ("nowhere", "manifest", r"Expected data_root=.*nowhere of site\.yaml to exist"),
+        (".", "manifest", "set data_source: cbis_ddsm"),
+        ("site.yaml", "cbis_ddsm", "to be a folder; set data_source: manifest"),
+    ],
+)
+def test_a_wrong_path_or_source_names_the_key_to_set(masses, root, source, advice):
+    masses.change(data_root=root, data_source=source)
+    with pytest.raises(ConfigError, match=advice):
+        initialise(masses.site)
+    assert not masses.site.ledger.exists()
+
+
 def test_a_name_in_another_case_is_the_same_site(masses):
     masses.change_policy(min_patients=2, min_cohort_rounding=2, max_reject_fraction=0.2)
     upper = initialise(masses.site).num_training
