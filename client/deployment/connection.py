@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies
 
 import httpx
 from cryptography import x509
@@ -79,13 +79,23 @@ def proxy_for(site: SiteFile) -> str | None:
 
     None where there is none, or ``NO_PROXY`` excepts the coordinator. A password in it is not shown.
     """
-    proxies, host = getproxies(), site.server.rpartition(":")[0].strip("[]")
+    proxies = getproxies()
     scheme = next((name for name in ("https", "all") if proxies.get(name)), None)
-    if scheme is None or proxy_bypass(host):
+    if scheme is None or not _goes_by_proxy(_url(site)):
         return None
     name = f"{scheme}_proxy"
-    shown = name.upper() if os.environ.get(name.upper()) else name
+    shown = name if os.environ.get(name) else name.upper()
     return f"{shown}={_printable(_without_password(proxies[scheme]))}"
+
+
+def _goes_by_proxy(url: str) -> bool:
+    """Return whether httpx goes there by a proxy: its reading of ``NO_PROXY`` counts, which differs from others'."""
+    try:
+        with httpx.Client(verify=False) as client:  # noqa: S501, no connection is made
+            return client._transport_for_url(httpx.URL(url)) is not client._transport
+    except (httpx.InvalidURL, ImportError, ValueError):
+        # There is one, and it cannot be used.
+        return True
 
 
 def _url(site: SiteFile) -> str:

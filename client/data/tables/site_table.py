@@ -44,10 +44,14 @@ def site_table(config: ExperimentConfig, site: str | None) -> LesionTable:
 
 def table_state(root: Path, roster: str | None) -> TableState:
     """Return what changes when somebody writes to a table or the roster of the site; nothing of them is read."""
-    files = sorted(root.glob("*.csv")) if root.is_dir() else [root]
-    if roster is not None:
-        files.append(_folder(root) / roster)
     states: dict[str, tuple[int, ...] | None] = {}
+    try:
+        files = sorted(root.glob("*.csv")) if root.is_dir() else [root]
+        if roster is not None:
+            files.append(_folder(root) / roster)
+    except OSError:
+        # A share that is away; whoever reads the tables says so.
+        return ((str(root), None),)
     for path in files:
         try:
             status = path.stat()

@@ -1,6 +1,8 @@
 """Tables that are written to between two rounds: read again, said at the site, and told nobody outside."""
 
+import errno
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +70,20 @@ def test_a_table_that_goes_and_comes_is_noticed_twice(begun):
     begun.table.write_bytes(content)
     assert not begun.ask(server_round=1, desk=desk).has_error()
     assert events(begun).count("tables_changed") == 2
+
+
+def test_a_share_that_is_away_refuses_and_does_not_end_the_process(begun, monkeypatch):
+    desk, real = Desk.open(begun.site, app), Path.stat
+
+    def stale(path, **named):
+        if path == begun.table:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(path, **named)
+
+    with monkeypatch.context() as away:
+        away.setattr(Path, "stat", stale)
+        assert begun.ask(desk=desk).has_error()
+    assert not begun.ask(desk=desk).has_error()
 
 
 def test_values_that_are_corrected_are_noticed_though_the_same_patients_stay(begun, caplog):

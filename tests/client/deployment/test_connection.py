@@ -145,6 +145,25 @@ def test_a_proxy_that_lets_it_through_is_gone_by_and_named(coordinator, environm
     assert proxy_for(coordinator.site) == f"{variable}={address}"
 
 
+@pytest.mark.parametrize(
+    ("server", "excepted", "is_by_proxy"),
+    [
+        ("fl.example.org:9092", "example.org", False),
+        ("example.org:9092", ".example.org", True),
+        ("fl.example.org:9092", "other.org, fl.example.org", False),
+        ("fl.example.org:9092", "ample.org", True),
+        ("[::1]:9092", "::1", False),
+        ("10.1.2.3:9092", "10.0.0.0/8", True),
+        ("10.1.2.3:9092", "*", False),
+    ],
+)
+def test_exceptions_are_read_as_the_process_reads_them(kit, environment, server, excepted, is_by_proxy):
+    kit.change(server=server)
+    environment.setenv("HTTPS_PROXY", "proxy.example.org:3128")
+    environment.setenv("NO_PROXY", excepted)
+    assert (proxy_for(kit.site) is not None) is is_by_proxy
+
+
 def test_a_proxy_that_swallows_stops_the_start_in_one_line(begun, environment):
     """Earlier every check was ok, since preflight went straight, and the site was deaf."""
     with tls_server(begun.port, begun.server / "server.pem", begun.server / "server.key"), proxy(status=503) as address:
