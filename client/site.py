@@ -239,7 +239,8 @@ def _site_data(settings: SiteSettings, policy: SitePolicy, ledger: Ledger) -> Si
     if fraction is None:
         fraction = config.data.validation_fraction
     secret = simulated_secret(config.seed) if settings.is_simulated else ledger.role_secret
-    key = (config, settings.site, secret, fraction, policy.max_cache_bytes, forgotten, table_state(config))
+    tables = table_state(Path(config.data.root), config.data.roster)
+    key = (config, settings.site, secret, fraction, policy.max_cache_bytes, forgotten, tables)
     with _DATA_LOCK:
         known = _DATA.get(settings.ledger)
         if known is not None and known[0] == key:
@@ -256,7 +257,18 @@ def _site_data(settings: SiteSettings, policy: SitePolicy, ledger: Ledger) -> Si
     )
     with _DATA_LOCK:
         _DATA[settings.ledger] = (key, data)
+    if known is not None and known[1].config == config:
+        _log_who_changed(known[1], data)
     return data
+
+
+def _log_who_changed(before: SiteData, after: SiteData) -> None:
+    """Say to the site's own people how many patients came and went; no reply says it."""
+    old, new = (set(data.patients(*Role)) for data in (before, after))
+    if old != new:
+        logger.warning(
+            "The site's patients changed: %d gone, %d new, %d now.", len(old - new), len(new - old), len(new)
+        )
 
 
 def _without(table: LesionTable, ledger: Ledger, forgotten: frozenset[bytes]) -> LesionTable:

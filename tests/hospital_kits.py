@@ -118,5 +118,7 @@ def kit_in(folder, *, num_patients=48, num_test=5):
     kit.change(data_root=str(table))
     # Otherwise the ledger's random key would decide how many patients are left for training.
     policy = kit.folder / "policy.yaml"
-    policy.write_text(policy.read_text().replace("validation_fraction: 0.2", "validation_fraction: 0.0"))
+    text = policy.read_text().replace("validation_fraction: 0.2", "validation_fraction: 0.0")
+    # The table names no images.
+    policy.write_text(text.replace("fields:\n", "fields:\n  model.modality: [clinical]\n"))
     return kit

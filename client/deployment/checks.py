@@ -7,6 +7,8 @@ from enum import StrEnum
 from client.deployment.site_file import SiteFile
 from shared_model.errors import FederatedMammographyError
 
+_OF_ANOTHER_USER = "let the user of this process own it (chown -R): was it made, or copied, by another, such as root?"
+
 
 class Status(StrEnum):
     """How a check went."""
@@ -43,4 +45,13 @@ def guarded(name: str, check: Callable[[SiteFile], str], site: SiteFile, remedy:
     except Doubt as doubt:
         return Check(name=name, status=Status.WARNING, detail=str(doubt), remedy=remedy)
     except (FederatedMammographyError, OSError) as error:
-        return Check(name=name, status=Status.FAILED, detail=str(error), remedy=remedy)
+        own = _OF_ANOTHER_USER if _is_denied(error) else remedy
+        return Check(name=name, status=Status.FAILED, detail=str(error), remedy=own)
+
+
+def _is_denied(error: BaseException) -> bool:
+    """Return whether what happened is that this process may not open a file: nothing about the file is wrong then."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, PermissionError):
+        cause = cause.__cause__
+    return cause is not None

@@ -2,17 +2,20 @@
 
 Not looked at is a request from a bundle that the hospital has not approved, and any after too many refusals in a day.
 The audit log has a line for each request and one for each reply, which is on disk before the reply leaves: the head of
-the ledger, the fingerprint of the configuration, for a refusal what was refused, for a release its mechanism.
+the ledger, the fingerprint of the configuration, for a refusal what was refused, for a release its mechanism. It has
+one more where somebody has written to the site's tables since the request before.
 """
 
 import hashlib
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from flwr.app import ConfigRecord, Context, Error, Message
 from flwr.clientapp import ClientApp
 
+from client.data.tables.site_table import table_state
 from client.deployment.refusals import ANSWERED, REPLY, RefusalCount
 from client.deployment.reply_grid import seconds_to_wait
 from client.deployment.site_file import SiteFile
@@ -24,7 +27,7 @@ from shared_model.system.audit_log import AuditLog, Fact, read
 
 logger = logging.getLogger(__name__)
 _REFUSED = 1000
-_ALARM = "alarm"
+_ALARM, _TABLES_CHANGED = "alarm", "tables_changed"
 _MAX_TEXT = 100
 
 
@@ -35,6 +38,7 @@ class Desk:
         self._site, self._app = site, app
         self._refusals, self._grid_seconds = refusals, grid_seconds
         self._audit = AuditLog(site.audit_log)
+        self._tables = table_state(site.data_root, site.roster)
 
     @classmethod
     def open(cls, site: SiteFile, app: ClientApp, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> "Desk":
@@ -60,6 +64,7 @@ class Desk:
             "kind": _printable(message.metadata.message_type),
         }
         digest = hashlib.sha256(bundle).hexdigest()
+        self._note_tables()
         self._audit.record("asked", **facts, bundle=digest, bytes_in=num_bytes(message))
         reply = self._reply(message, context, digest)
         told = _take_facts(context)
@@ -75,6 +80,15 @@ class Desk:
     def seconds_to_wait(self, elapsed: float) -> float:
         """Return for how long the reply to a request that came ``elapsed`` seconds ago is held back."""
         return seconds_to_wait(elapsed, self._grid_seconds)
+
+    def _note_tables(self) -> None:
+        """Write down whether somebody has written to the tables; what they hold now decides nothing here."""
+        now = table_state(self._site.data_root, self._site.roster)
+        names = {Path(path).name for path, _ in set(now) ^ set(self._tables)}
+        if names:
+            logger.warning("Changed since the last request, and read again: %s.", ", ".join(sorted(names)))
+            self._audit.record(_TABLES_CHANGED, num_files=len(names))
+        self._tables = now
 
     def _reply(self, message: Message, context: Context, digest: str) -> Message:
         if self._refusals.is_exhausted():

@@ -1,12 +1,14 @@
 """How a site begins: its ledger is created, once in its life, and the size that it declares is fixed."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from client.data.splits import Role
+from client.deployment.checks import Doubt
 from client.deployment.ledger_identity import remember_identity, remembered_identity
 from client.deployment.own_patients import num_training, own_data
+from client.deployment.patient_checks import check_tables
 from client.deployment.rollback import BEGUN, record
 from client.deployment.site_file import SiteFile
 from client.privacy.declared_size import rounded_down
@@ -37,18 +39,24 @@ def initialise(site: SiteFile) -> Initialised:
 
     Raises:
         LedgerError: there is a ledger already, or there was one.
-        ConfigError, TableError: settings, policy or tables cannot be used.
+        ConfigError, TableError, RejectLimitError: settings, policy or tables cannot be used.
         PrivacyError: the site has too few training patients to declare.
         OSError: a file cannot be written.
     """
     policy = SitePolicy.load(site.policy)
     name = remembered_identity(site)
     if name is not None:
+        if site.ledger.exists():
+            raise LedgerError(
+                f"Expected a site that never began a ledger; this one has {name[:12]}: go on with preflight."
+            )
         raise LedgerError(
             f"Expected a site that never began a ledger; this one began {name[:12]}. Get that one back: a second would "
             f"forget what the first has spent. If it is lost for good, move {site.ledger_identity} away, begin anew, "
             "and enter all that the audit log knows: fedmammo site ledger recover."
         )
+    with suppress(Doubt):
+        check_tables(site)
     with _created(site) as ledger:
         data = own_data(site, policy, ledger)
         num_patients = num_training(data)

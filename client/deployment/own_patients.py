@@ -5,12 +5,15 @@ from client.deployment.site_file import SiteFile
 from client.privacy.ledger import Ledger
 from client.privacy.policy import SitePolicy
 from client.site import Site, SiteData, SiteSettings
+from shared_model.config.choices import Modality
 from shared_model.config.composition import compose
 from shared_model.config.experiment import ExperimentConfig
 
+_MODALITY = "model.modality"
+
 
 def own_config(site: SiteFile, policy: SitePolicy) -> ExperimentConfig:
-    """Return a configuration with the lesion types and views of the policy; elsewhere the default values stand.
+    """Return a configuration with lesion types, views and modality of the policy; elsewhere the default values stand.
 
     Raises:
         ConfigError: the federation could not have a site of this name.
@@ -18,6 +21,8 @@ def own_config(site: SiteFile, policy: SitePolicy) -> ExperimentConfig:
     fixed = [] if policy.views is None else [f"data.views={policy.views}"]
     if policy.lesion_types is not None:
         fixed.append(f"data.lesion_types=[{','.join(policy.lesion_types)}]")
+    if policy.fields.get(_MODALITY) == (str(Modality.CLINICAL),):
+        fixed += [f"{_MODALITY}={Modality.CLINICAL}", "model.image_components=0"]
     return compose([f"federation.sites=[{site.site}]", "federation.min_sites=1", *fixed])
 
 

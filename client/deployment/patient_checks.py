@@ -3,7 +3,10 @@
 A request that was refused for what the patients are would tell the coordinator what they are.
 """
 
+from collections.abc import Mapping
+
 from client.data.splits import Role, check_cohort
+from client.data.tables.cbis_ddsm import types_with_tables
 from client.data.tables.lesion_table import check_rejects
 from client.data.tables.site_table import read_roster, site_table
 from client.deployment.checks import Doubt
@@ -13,8 +16,11 @@ from client.privacy.declared_size import rounded_down
 from client.privacy.ledger import Ledger
 from client.privacy.policy import SitePolicy
 from client.site import SiteSettings
-from shared_model.errors import CohortError, DataError, LedgerError, PolicyError
+from shared_model.config.choices import DataSource
+from shared_model.config.site_sections import DataConfig
+from shared_model.errors import CohortError, ConfigError, DataError, LedgerError, PolicyError, TableError
 
+_MAX_NAMES = 5
 _FEW = 0.5
 """Share of today's patients that a ledger with releases should know."""
 
@@ -23,14 +29,18 @@ def check_tables(site: SiteFile) -> str:
     """Check that the tables can be read, that not too many of their rows are unusable, and whose lesions they are.
 
     Raises:
-        ConfigError, TableError: they cannot be read, or the roster gives a patient to two sites.
+        ConfigError, TableError: they cannot be read, lack a lesion type of the policy, or the roster gives a patient to
+            two sites or this site none.
         RejectLimitError: too many rows were rejected.
         Doubt: several patients have a ``lesion_id`` in common.
     """
     policy = SitePolicy.load(site.policy)
     settings = SiteSettings.from_node_config(site.node_config, own_config(site, policy))
-    read_roster(settings.config.data)
+    _require_tables(site, settings.config.data)
+    roster = read_roster(settings.config.data)
     table = site_table(settings.config, settings.site)
+    if roster is not None:
+        _require_named(site, roster)
     check_rejects(table, policy.max_reject_fraction)
     num_patients = table.frame["patient_id"].nunique()
     found = f"{num_patients} patients, {len(table.frame)} lesion views, {len(table.rejects)} rows rejected"
@@ -40,6 +50,46 @@ def check_tables(site: SiteFile) -> str:
             "these lesions?"
         )
     return found
+
+
+def _require_tables(site: SiteFile, data: DataConfig) -> None:
+    """Check that the tables of all lesion types that may be asked for are there; the kits' policy takes masses only."""
+    root = site.data_root
+    if not root.exists():
+        raise ConfigError(f"Expected data_root={root} of site.yaml to exist, and this user to be let in.")
+    if data.source is DataSource.MANIFEST:
+        if root.is_dir():
+            raise ConfigError(
+                f"Expected data_root={root} to be the file of a manifest; set data_source: cbis_ddsm for a folder with "
+                "the case descriptions of CBIS-DDSM."
+            )
+        return
+    if not root.is_dir():
+        raise ConfigError(f"Expected data_root={root} to be a folder; set data_source: manifest for a single table.")
+    found = types_with_tables(root)
+    if not found:
+        raise TableError(
+            f"Expected data_root={root} to hold the case descriptions of CBIS-DDSM "
+            "(mass_case_description_train_set.csv and so on); set data_root to their folder, or data_source: manifest."
+        )
+    missing = set(data.lesion_types) - set(found)
+    if missing:
+        raise TableError(
+            f"Expected tables of {' and '.join(data.lesion_types)} in {root}, found those of "
+            f"{' and '.join(found)} alone; set lesion_types: [{', '.join(found)}] in {site.policy}, as agreed with the "
+            "coordinator."
+        )
+
+
+def _require_named(site: SiteFile, roster: Mapping[str, str]) -> None:
+    """Check that the roster names the site, whose tables would otherwise be nobody's."""
+    names = sorted(set(roster.values()))
+    if site.site.casefold() not in {name.casefold() for name in names}:
+        shown = ", ".join(names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else "")
+        raise ConfigError(
+            f"Expected patients of site {site.site} in {site.roster}, found those of {shown}; write this site's name "
+            "there, or set roster: null in site.yaml where all patients are its own."
+        )
 
 
 def check_identifiers(site: SiteFile) -> str:

@@ -1,17 +1,18 @@
 """What must be right before a hospital's process may start, each with what to do where it is not."""
 
+import dataclasses
 import email.utils
 import shutil
-import ssl
 import stat
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from http.client import HTTPException, HTTPSConnection
 from importlib.metadata import version
 
 from client.deployment.arithmetic_check import check_arithmetic
 from client.deployment.checks import Check, Status, guarded
+from client.deployment.connection import AwayError, CertificateError, ProxyInTheWayError, ask, proxy_for
+from client.deployment.host_checks import check_file_system, check_other_process
+from client.deployment.image_checks import check_images
 from client.deployment.ledger_checks import check_identity, check_ledger, check_rollback
 from client.deployment.patient_checks import (
     check_declared_size,
@@ -22,14 +23,16 @@ from client.deployment.patient_checks import (
 from client.deployment.site_file import SiteFile
 from client.privacy.policy import SitePolicy
 from shared_model.config.fingerprints import source_fingerprint
-from shared_model.errors import FederatedMammographyError
+from shared_model.errors import ConfigError, FederatedMammographyError
 from shared_model.system.audit_log import verify
 
+_LEDGER = "ledger"
 _MAX_CLOCK_SECONDS = 60.0
 _MIN_DAYS = 14.0
 _MIN_FREE_BYTES = 2**30
-_TIMEOUT_SECONDS = 10.0
 
+_DATA = "correct data_root, data_source or roster in site.yaml, lesion_types of the policy, or the rows that are named"
+_IMAGES = "correct the paths in the tables, or export the files that are named again"
 _ROLLBACK = (
     "fedmammo site ledger recover enters what is lost as spent; where the audit log was changed, see there first"
 )
@@ -48,8 +51,9 @@ def preflight(site: SiteFile) -> list[Check]:
     checks = [
         guarded(name, check, site, remedy)
         for name, check, remedy in (
-            ("data", check_tables, "correct data_root, data_source or roster in site.yaml, or the rows that are named"),
-            ("ledger", check_ledger, "find out who changed or moved it; a copy of an earlier day grants too much"),
+            ("data", check_tables, _DATA),
+            ("images", check_images, _IMAGES),
+            (_LEDGER, check_ledger, "find out who changed or moved it; a copy of an earlier day grants too much"),
             ("ledger identity", check_identity, "correct the path of the ledger in site.yaml"),
             ("rollback", check_rollback, _ROLLBACK),
             ("identifiers", check_identifiers, _SPELLING),
@@ -58,12 +62,29 @@ def preflight(site: SiteFile) -> list[Check]:
             ("arithmetic", check_arithmetic, "nothing; another version of torch or of the processor may be faster"),
             ("policy", _policy, "correct the policy file; configs/site_policy/hospital.yaml is one to copy"),
             ("bundles", _bundles, "add the digest that the coordinator publishes, once you have approved the code"),
-            ("private key", _key, "let only the owner of this process read it: chmod 600"),
+            (
+                "private key",
+                _key,
+                "take node.key from your kit, and let only the user of this process read it: chmod 600",
+            ),
             ("audit log", _audit_log, _AUDIT_LOG),
             ("disk", _disk, "free some space where state_dir and ledger lie"),
+            ("file system", check_file_system, "move ledger (fedmammo site ledger move) and state_dir to a local disk"),
+            ("other process", check_other_process, "one process for a site: stop that one before you start another"),
         )
     ]
-    return [*checks, *_server(site), _versions()]
+    return [*_without_echoes(checks), *_server(site), _versions()]
+
+
+def _without_echoes(checks: Sequence[Check]) -> Iterator[Check]:
+    """Yield the checks; one that only failed for what the ledger's check has said already points to that."""
+    (ledger,) = (check for check in checks if check.name == _LEDGER)
+    for check in checks:
+        is_echo = check.status is ledger.status is Status.FAILED and check.detail == ledger.detail
+        if is_echo and check is not ledger:
+            yield dataclasses.replace(check, detail=f"see {_LEDGER}", remedy=f"{_LEDGER} first")
+        else:
+            yield check
 
 
 def _policy(site: SiteFile) -> str:
@@ -83,6 +104,8 @@ def _bundles(site: SiteFile) -> str:
 
 
 def _key(site: SiteFile) -> str:
+    # Flower's process would be started again and again, if it cannot read it.
+    site.key.read_bytes()
     mode = stat.S_IMODE(site.key.stat().st_mode)
     if mode & 0o077:
         raise FederatedMammographyError(f"Expected {site.key} to be its owner's alone, got mode {mode:o}.")
@@ -102,32 +125,32 @@ def _disk(site: SiteFile) -> str:
 
 
 def _server(site: SiteFile) -> Iterator[Check]:
-    """Check what takes a connection: server, certificate and clock."""
-    host, _, port = site.server.rpartition(":")
+    """Check what takes a connection: proxy, server, certificate and clock."""
+    proxy = proxy_for(site)
+    if proxy is not None:
+        remedy = f"nothing, if the way to the coordinator goes through it; else set NO_PROXY for {site.server}"
+        yield Check(name="proxy", status=Status.WARNING, detail=proxy, remedy=remedy)
     try:
-        context = ssl.create_default_context(cafile=str(site.authority))
-        connection = HTTPSConnection(host, int(port), timeout=_TIMEOUT_SECONDS, context=context)
-        connection.request("GET", "/")
-        certificate = connection.sock.getpeercert() if isinstance(connection.sock, ssl.SSLSocket) else None
-        date = connection.getresponse().getheader("Date")
-        connection.close()
-    except ssl.SSLError as error:
-        reason = getattr(error, "verify_message", "") or error.reason or str(error)
-        remedy = "take ca.pem from your kit, or ask the coordinator for a new certificate"
-        yield Check(name="certificate", status=Status.FAILED, detail=f"{site.server}: {reason}", remedy=remedy)
-        return
-    except (OSError, ValueError, HTTPException) as error:
-        remedy = "nothing, if the coordinator is down: the process waits for it; else check server, firewall and proxy"
+        answer = ask(site)
+    except CertificateError as error:
+        detail = f"{site.server}: {error}"
+        yield Check(name="certificate", status=Status.FAILED, detail=detail, remedy=error.remedy)
+    except ProxyInTheWayError as error:
+        yield Check(name="server", status=Status.FAILED, detail=str(error), remedy="ask whoever runs the proxy")
+    except ConfigError as error:
+        remedy = "correct server in site.yaml, or take ca.pem from your kit"
+        yield Check(name="server", status=Status.FAILED, detail=str(error), remedy=remedy)
+    except AwayError as error:
+        remedy = "nothing, if the coordinator is down: the process waits for it; else check server and firewall"
         yield Check(name="server", status=Status.WARNING, detail=f"{site.server}: {error}", remedy=remedy)
-        return
-    yield Check(name="server", status=Status.OK, detail=site.server)
-    yield _certificate(certificate)
-    yield _clock(date)
+    else:
+        yield Check(name="server", status=Status.OK, detail=site.server)
+        yield _certificate(answer.not_after)
+        yield _clock(answer.date)
 
 
-def _certificate(certificate: object) -> Check:
-    not_after = certificate.get("notAfter") if isinstance(certificate, dict) else None
-    days = (ssl.cert_time_to_seconds(str(not_after)) - time.time()) / 86400
+def _certificate(not_after: datetime) -> Check:
+    days = (not_after - datetime.now(UTC)).total_seconds() / 86400
     status = Status.OK if days >= _MIN_DAYS else Status.WARNING
     remedy = "" if status is Status.OK else "ask the coordinator for a new certificate"
     return Check(name="certificate", status=status, detail=f"valid for {days:.0f} days", remedy=remedy)

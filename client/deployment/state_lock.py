@@ -6,10 +6,49 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from shared_model.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Who holds the lock."""
+
+    pid: int | None
+    """None where it has not written its name yet."""
+    host: str
+    since: str
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine."""
+        return self.host == socket.gethostname()
+
+    def __str__(self) -> str:
+        return "another" if self.pid is None else f"process {self.pid} on {self.host}, since {self.since},"
+
+
+def holder_of(folder: Path) -> Holder | None:
+    """Return who holds the lock of ``folder``; None where nobody does, or where there is no lock yet.
+
+    Raises:
+        OSError: the lock cannot be read.
+    """
+    try:
+        handle = os.open(folder / "lock", os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        # Shared, and given back at once: a process that starts in this moment is refused and can start again.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(handle)
+    finally:
+        os.close(handle)
+    return None
 
 
 @contextmanager
@@ -27,7 +66,7 @@ def state_locked(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigError(
-                f"Expected one process for this site: {_holder(handle)} is working with {folder}."
+                f"Expected one process for this site: {_read(handle)} is working with {folder}."
             ) from error
         _write(handle, {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()})
         yield
@@ -41,13 +80,13 @@ def _write(handle: int, holder: dict[str, object]) -> None:
     os.pwrite(handle, json.dumps(holder).encode(), 0)
 
 
-def _holder(handle: int) -> str:
+def _read(handle: int) -> Holder:
     try:
         holder = json.loads(os.pread(handle, 1024, 0))
-        return f"process {holder['pid']} on {holder['host']}, since {holder['since']},"
+        return Holder(pid=int(holder["pid"]), host=str(holder["host"]), since=str(holder["since"]))
     except (ValueError, KeyError, TypeError):
         # It has not written its name yet.
-        return "another"
+        return Holder(pid=None, host="", since="")
 
 
 def _now() -> str:

@@ -20,7 +20,7 @@ from shared_model.config.bounds import Count, Fraction, NotNegative, Positive
 from shared_model.config.choices import Backbone, EvaluationPrivacy, NoiseSource, PrivacyMode, Views
 from shared_model.config.composition import CONFIG_FOLDER
 from shared_model.config.experiment import ExperimentConfig, config_keys
-from shared_model.errors import PolicyError
+from shared_model.errors import ConfigError, PolicyError
 from shared_model.system.checked import checked, require
 from shared_model.system.documents import load_yaml
 from shared_model.system.sentences import nearest
@@ -104,9 +104,27 @@ class SitePolicy:
         """Read the file; keys that it lacks come from ``defaults``, or else from ``HOSPITAL_POLICY``.
 
         Raises:
-            ConfigError: it cannot be read, or a key is unknown, missing or out of bounds.
+            ConfigError: it cannot be read, a key is unknown, missing or out of bounds, or it caps epsilon and allows
+                what has none.
         """
-        return load_yaml(cls, path, what="the site policy", defaults=defaults or HOSPITAL_POLICY)
+        policy = load_yaml(cls, path, what="the site policy", defaults=defaults or HOSPITAL_POLICY)
+        policy._require_all_within_cap(path)
+        return policy
+
+    def _require_all_within_cap(self, path: Path) -> None:
+        """Check that nothing is allowed that the ledger never grants under the cap.
+
+        A run could ask for it after its training has spent the budget, and would end with nothing.
+        """
+        for key, choices, without, rest in (
+            ("evaluation", self.evaluation, EvaluationPrivacy.EXACT, "none, dp"),
+            ("privacy", self.privacy, PrivacyMode.OFF, "patient"),
+        ):
+            if self.max_epsilon is not None and without in choices:
+                raise ConfigError(
+                    f"Expected {key} without {without} beside max_epsilon={self.max_epsilon:g} in {path}: it has no "
+                    f"epsilon, so that a run would spend its budget and be refused in the end; set {key}: [{rest}]."
+                )
 
     @property
     def limits(self) -> Limits:

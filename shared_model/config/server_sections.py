@@ -65,6 +65,8 @@ class FederationConfig:
 
     def __post_init__(self) -> None:
         num_sites = len(self.sites)
+        is_distinct = len({name.casefold() for name in self.sites}) == num_sites
+        require(is_distinct, "to differ by more than case", sites=list(self.sites))
         expectation = f"<= {num_sites}, the number of federation.sites: name more sites or lower it"
         require(self.min_sites <= num_sites, expectation, min_sites=self.min_sites)
         expectation = "to be null, or one node for each of federation.sites"

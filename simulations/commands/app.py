@@ -34,6 +34,8 @@ app.add_typer(site.app, name="site")
 app.add_typer(server.app, name="server")
 
 _NAME = "fedmammo"
+_LOCKS = "fcntl"
+"""The standard library's module that Windows lacks; ledger, audit log and cache are locked with it."""
 _FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
 
 
@@ -60,11 +62,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = _fail(_in_one_line(error), _USAGE)
     except FederatedMammographyError as error:
         status = _fail(str(error), _FAILED)
+    except ModuleNotFoundError as error:
+        status = _fail(_without_locks(error), _FAILED)
     except OSError as error:
         status = _fail(f"Expected to read and write what the command needs: {error}", _FAILED)
     except KeyboardInterrupt as interrupt:
         status = _interrupt(str(interrupt))
     return status
+
+
+def _without_locks(error: ModuleNotFoundError) -> str:
+    """Return what to do on a system without file locks; another module that is missing is a fault of the install."""
+    if error.name != _LOCKS:
+        raise error
+    return (
+        f"Expected a system with the file locks of POSIX, such as Linux, got {sys.platform}, whose Python has no "
+        f"{_LOCKS}; run it in a container or a virtual machine with Linux."
+    )
 
 
 def _in_one_line(error: UsageError) -> str:

@@ -84,6 +84,11 @@ def read_cbis_ddsm(root: Path, *, lesion_types: tuple[LesionType, ...], needs_im
     )
 
 
+def types_with_tables(root: Path) -> tuple[LesionType, ...]:
+    """Return the lesion types that ``root`` has any case description of."""
+    return tuple(kind for kind in LesionType if any(_table(root, kind, split).exists() for split in Split))
+
+
 def _subject_folders(table: _CaseTable) -> set[str]:
     """Return the subject folders that the path cells name."""
     subjects = set()
@@ -182,10 +187,14 @@ def _read_tables(root: Path, lesion_types: Iterable[LesionType]) -> list[_CaseTa
     tables = []
     for lesion_type in dict.fromkeys(lesion_types):
         for split in Split:
-            text = TextTable.load(root / f"{_FILE_PREFIX[lesion_type]}_case_description_{split}_set.csv")
+            text = TextTable.load(_table(root, lesion_type, split))
             text.require(_COMMON_COLUMNS + _TYPE_COLUMNS[lesion_type])
             tables.append(_CaseTable(text=text, lesion_type=lesion_type, split=split))
     return tables
+
+
+def _table(root: Path, lesion_type: LesionType, split: Split) -> Path:
+    return root / f"{_FILE_PREFIX[lesion_type]}_case_description_{split}_set.csv"
 
 
 def _read_boxes(root: Path, lesion_types: Iterable[LesionType]) -> _Boxes:

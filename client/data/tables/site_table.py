@@ -16,11 +16,15 @@ from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.site_sections import DataConfig
 from shared_model.errors import ConfigError, TableError
 
+TableState = tuple[tuple[str, tuple[int, ...] | None], ...]
+"""Path and state of every file; None where it cannot be looked at."""
 _SITE_COLUMNS = ("site", "institution")
 
 
 def site_table(config: ExperimentConfig, site: str | None) -> LesionTable:
     """Read the table and keep the patients of ``site``; None keeps those of every site of the federation.
+
+    Names of sites are compared without regard to case: a roster's is often typed by somebody else.
 
     A patient whom the roster gives to several sites is nobody's here. That it does is for ``read_roster`` to say, which
     preflight asks, and not for a request to answer.
@@ -31,27 +35,30 @@ def site_table(config: ExperimentConfig, site: str | None) -> LesionTable:
     table = read_table(config)
     if config.data.roster is None:
         return table
-    sites = set(config.federation.sites if site is None else (site,))
+    sites = {name.casefold() for name in (config.federation.sites if site is None else (site,))}
     homes: dict[str, set[str]] = {}
     for patient, home in _roster_rows(_roster_table(config.data)):
-        homes.setdefault(folded_or_none(patient) or patient, set()).add(home)
+        homes.setdefault(folded_or_none(patient) or patient, set()).add(home.casefold())
     return restrict(table, {patient for patient, named in homes.items() if len(named) == 1 and named <= sites})
 
 
-def table_state(config: ExperimentConfig) -> tuple[object, ...]:
-    """Return what changes when somebody writes to a table or the roster of the site."""
-    root = Path(config.data.root)
-    files = sorted(root.glob("*.csv")) if root.is_dir() else [root]
-    if config.data.roster is not None:
-        files.append(data_folder(config.data) / config.data.roster)
-    states: list[object] = []
+def table_state(root: Path, roster: str | None) -> TableState:
+    """Return what changes when somebody writes to a table or the roster of the site; nothing of them is read."""
+    states: dict[str, tuple[int, ...] | None] = {}
+    try:
+        files = sorted(root.glob("*.csv")) if root.is_dir() else [root]
+        if roster is not None:
+            files.append(_folder(root) / roster)
+    except OSError:
+        # A share that is away; whoever reads the tables says so.
+        return ((str(root), None),)
     for path in files:
         try:
             status = path.stat()
-            states.append((str(path), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+            states[str(path)] = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         except OSError:
-            states.append((str(path), None))
-    return tuple(states)
+            states[str(path)] = None
+    return tuple(states.items())
 
 
 def read_table(config: ExperimentConfig) -> LesionTable:
@@ -124,5 +131,8 @@ def restrict(table: LesionTable, patients: Collection[str]) -> LesionTable:
 
 def data_folder(data: DataConfig) -> Path:
     """Return the folder that image paths and the roster are relative to: ``data.root``, or that of a manifest."""
-    root = Path(data.root)
+    return _folder(Path(data.root))
+
+
+def _folder(root: Path) -> Path:
     return root if root.is_dir() else root.parent

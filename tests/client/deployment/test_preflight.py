@@ -1,11 +1,14 @@
 """The checks before a start, with real files and a real TLS server on the loopback."""
 
 import contextlib
+import errno
+import os
 import ssl
 import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 import yaml
@@ -105,6 +108,7 @@ def test_all_is_well(kits, capsys):
     assert set(checks) == {
         *(
             "data",
+            "images",
             "ledger",
             "ledger identity",
             "rollback",
@@ -117,6 +121,8 @@ def test_all_is_well(kits, capsys):
             "private key",
             "audit log",
             "disk",
+            "file system",
+            "other process",
             "server",
             "certificate",
             "clock",
@@ -184,7 +190,7 @@ def test_failures_name_what_to_do_and_stop_the_start(kits, monkeypatch, capsys):
     monkeypatch.setattr(preflight_module, "_MIN_FREE_BYTES", 2**80)
     checks = by_name(made)
     failed = {name for name, check in checks.items() if check.status is Status.FAILED}
-    assert failed == set(checks) - {"versions", "server"}
+    assert failed == set(checks) - {"versions", "server", "file system", "other process"}
     assert not any("backup" in checks[name].remedy for name in failed)
     assert all(checks[name].remedy for name in failed)
     assert main(["site", "preflight", "--site", str(kit / "site.yaml")]) == 1
@@ -210,6 +216,42 @@ def test_a_changed_audit_log_is_kept_as_evidence_and_the_site_can_go_on(begun):
     assert may_start(preflight(begun.site))
     assert kept.read_bytes() == changed
     assert [line.event for line in read(log)] == ["asked", "reply"]
+
+
+@pytest.mark.parametrize("name", ["audit log", "private key", "other process", "ledger"])
+def test_files_of_another_user_are_said_to_be_so(begun, monkeypatch, name):
+    """Earlier an audit log that root had made was called changed, and evidence."""
+    path = {
+        "audit log": begun.site.audit_log,
+        "private key": begun.site.key,
+        "other process": begun.site.state_dir / "lock",
+        "ledger": begun.folder / "ledger.sqlite.lock",
+    }[name]
+    path.touch()
+    real_open, real_read = os.open, Path.read_bytes
+
+    def denied_open(opened, *arguments, **named):
+        if Path(opened) == path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(opened))
+        return real_open(opened, *arguments, **named)
+
+    def denied_read(opened):
+        return real_read(opened) if opened != path else os.close(denied_open(path, os.O_RDONLY))
+
+    # Tests may run as root, to whom everything is open.
+    monkeypatch.setattr(os, "open", denied_open)
+    monkeypatch.setattr(Path, "read_bytes", denied_read)
+    check = {check.name: check for check in preflight(begun.site)}[name]
+    assert (check.status, "Permission denied" in check.detail) == (Status.FAILED, True)
+    assert check.remedy.startswith("let the user of this process own it")
+
+
+def test_without_a_ledger_the_other_checks_point_to_it(kit):
+    checks = {check.name: check for check in preflight(kit.site)}
+    assert "fedmammo site init" in checks["ledger"].detail
+    echoes = {name for name, check in checks.items() if check.detail == "see ledger"}
+    assert echoes == {"ledger identity", "rollback", "identifiers", "training patients", "declared size"}
+    assert {checks[name].status for name in echoes} == {Status.FAILED}
 
 
 def test_no_site_file(tmp_path, capsys):

@@ -73,7 +73,7 @@ def test_exact_histograms_are_the_open_policys_and_bounded_where_they_are_allowe
     SitePolicy.load(OPEN_POLICY).require(exact, "")
     with pytest.raises(PolicyError, match=r"evaluation\.privacy=exact to be one of none, dp,"):
         SitePolicy.load(HOSPITAL).require(exact, "")
-    policy = policy_of(tmp_path, evaluation=["exact"])
+    policy = policy_of(tmp_path, evaluation=["exact"], max_epsilon=None)
     with pytest.raises(PolicyError, match=r"evaluation\.num_bins=100000 to be <= 50,"):
         policy.require(exact, "")
 
@@ -132,6 +132,21 @@ def test_too_little_noise(tmp_path):
 def test_a_wrong_policy_is_an_error(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         policy_of(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({"evaluation": ["exact", "dp"]}, r"Expected evaluation without exact .* set evaluation: \[none, dp\]\.$"),
+        ({"evaluation": ["exact"]}, r"set evaluation: \[none, dp\]\.$"),
+        ({"privacy": ["patient", "off"]}, r"Expected privacy without off .* set privacy: \[patient\]\.$"),
+    ],
+)
+def test_a_cap_beside_what_has_no_epsilon_is_refused_before_a_run_spends_anything(tmp_path, changes, advice):
+    """Earlier the training of such a run spent its budget, and only then was its evaluation refused."""
+    with pytest.raises(ConfigError, match=advice):
+        policy_of(tmp_path, **changes)
+    assert policy_of(tmp_path, **changes, max_epsilon=None).max_epsilon is None
 
 
 @pytest.mark.parametrize("text", ["", "[", "- a", "\x00"])

@@ -127,6 +127,7 @@ def changed(config, dotted, value):
         ),
         ("federation.sites", [1], r"Expected federation\.sites\[0\] to be text, got 1\."),
         ("federation.min_sites", 4, r"Expected federation\.min_sites=4 <= 3, the number of federation\.sites: "),
+        ("federation.sites", ["MGH", "mgh", "WFU"], "to differ by more than case"),
         ("federation.concentration", 0, r"Expected federation\.concentration=0 > 0\."),
         ("federation.round_timeout_seconds", 0, r"Expected federation\.round_timeout_seconds=0 > 0\."),
         ("federation.num_workers", 0, r"Expected federation\.num_workers=0 >= 1\."),

@@ -202,6 +202,19 @@ def test_an_interrupt_is_one_line_that_says_what_became_of_the_work(
     assert note in line
 
 
+@pytest.mark.parametrize("command", ["init", "start"])
+def test_a_system_without_file_locks_is_told_so_in_one_line(command):
+    """Windows, as far as Python shows it."""
+    start = f"from simulations.commands.app import main; sys.exit(main(['site', '{command}']))"
+    code = f"import sys; sys.modules['fcntl'] = None; {start}"
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: Expected a system with the file locks of POSIX, such as Linux, got ")
+
+
 def test_the_simulation_can_be_started_as_a_module(capsys):
     from simulations.run import main as run  # noqa: PLC0415
 

@@ -1,0 +1,107 @@
+"""Whether a hospital's images are where its tables say, and can be read: a few of them are opened before a start."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from client.data.images import LesionFiles, read_image
+from client.data.network_inputs import lesion_files
+from client.data.tables.lesion_table import NO_IMAGE_FILE
+from client.data.tables.site_table import site_table
+from client.deployment.checks import Doubt
+from client.deployment.own_patients import own_config
+from client.deployment.site_file import SiteFile
+from client.privacy.policy import SitePolicy
+from client.site import SiteSettings
+from shared_model.config.choices import Modality
+from shared_model.errors import DataError, DicomError
+
+_NUM_PER_KIND = 4
+
+
+def check_images(site: SiteFile) -> str:
+    """Check that lesions have images, and open a few files of every kind, the same ones each time.
+
+    Kinds are films and cut-outs, by the ending of their names. A site whose policy allows only
+    ``model.modality=clinical`` needs none.
+
+    Raises:
+        DataError: no lesion has an image, or no file of a kind that was opened can be read.
+        Doubt: some of those that were opened cannot be read, or fewer than half of the lesions have an image.
+        ConfigError, TableError: the tables cannot be read.
+    """
+    policy = SitePolicy.load(site.policy)
+    settings = SiteSettings.from_node_config(site.node_config, own_config(site, policy))
+    if settings.config.model.modality is Modality.CLINICAL:
+        return "none needed: the policy allows model.modality=clinical alone"
+    table = site_table(settings.config, settings.site)
+    lesions = lesion_files(table.frame, settings.config)
+    num_lesions = len(lesions) + int((table.rejects["reason"] == NO_IMAGE_FILE).sum())
+    num_with = sum(any(path.is_file() for path in _paths(lesion)) for lesion in lesions)
+    found = f"{num_with} of {num_lesions} lesions have an image"
+    if not num_with:
+        raise DataError(
+            f"Expected images, {found}; correct data_root or the paths in the tables, or where this hospital has none "
+            f"set fields: {{model.modality: [{Modality.CLINICAL}]}} in {site.policy}."
+        )
+    tried = _Tried.of(lesions)
+    if tried.failed_kind is not None:
+        raise DataError(f"Expected {tried.failed_kind} that can be read; {found}; {tried}.")
+    if tried.problems or 2 * num_with < num_lesions:
+        raise Doubt(f"{found}; {tried}")
+    return f"{found}; {tried}"
+
+
+class _Tried:
+    """The files that were opened, and what went wrong."""
+
+    def __init__(self) -> None:
+        self.num_files = 0
+        self.problems: list[str] = []
+        self.failed_kind: str | None = None
+        """The first kind of which no file could be read."""
+
+    @classmethod
+    def of(cls, lesions: Sequence[LesionFiles]) -> "_Tried":
+        tried = cls()
+        for kind, paths in sorted(_by_kind(lesions).items()):
+            problems = [problem for path in _spread(paths) if (problem := _problem(path)) is not None]
+            tried.num_files += len(_spread(paths))
+            tried.problems += problems
+            if len(problems) == len(_spread(paths)) and tried.failed_kind is None:
+                tried.failed_kind = kind
+        return tried
+
+    def __str__(self) -> str:
+        if not self.problems:
+            return f"{self.num_files} files opened"
+        return f"{len(self.problems)} of {self.num_files} files opened cannot be read, the first: {self.problems[0]}"
+
+
+def _paths(lesion: LesionFiles) -> tuple[Path, ...]:
+    return (*lesion.lesion_paths, *(() if lesion.film_path is None else (lesion.film_path,)))
+
+
+def _by_kind(lesions: Sequence[LesionFiles]) -> dict[str, list[Path]]:
+    """Return the paths of every kind of file, in order."""
+    kinds: dict[str, set[Path]] = {}
+    for lesion in lesions:
+        for path in _paths(lesion):
+            what = "films" if path == lesion.film_path else "cut-outs or masks"
+            kinds.setdefault(f"{what} ({path.suffix.lower() or 'no ending'})", set()).add(path)
+    return {kind: sorted(paths) for kind, paths in kinds.items()}
+
+
+def _spread(paths: Sequence[Path]) -> list[Path]:
+    """Return at most ``_NUM_PER_KIND`` paths, evenly spread, the first and the last among them."""
+    if len(paths) <= _NUM_PER_KIND:
+        return list(paths)
+    return [paths[number * (len(paths) - 1) // (_NUM_PER_KIND - 1)] for number in range(_NUM_PER_KIND)]
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        read_image(path)
+    except (DicomError, OSError) as error:
+        text = str(error)
+        return text if str(path) in text else f"{path}: {text}"
+    return None

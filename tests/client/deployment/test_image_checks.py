@@ -1,0 +1,70 @@
+"""A few images are opened before a start: how many were tried, and the first that cannot be read."""
+
+import cv2
+import numpy as np
+import pytest
+
+from client.deployment.checks import Doubt
+from client.deployment.image_checks import check_images
+from shared_model.errors import DataError
+from tests.hospital_kits import rows_of
+
+NUM_PATIENTS = 12
+
+
+@pytest.fixture
+def images(kit):
+    """A hospital with a small grey PNG for each of twelve patients, and no word about the modality."""
+    kit.change_policy(fields={})
+    rows = rows_of([f"P{number:02d}" for number in range(NUM_PATIENTS)])
+    folder = kit.table.parent
+    for number, row in enumerate(rows):
+        row["image_path"] = f"{row['patient_id']}.png"
+        pixels = np.arange(256, dtype=np.uint8).reshape(16, 16) + np.uint8(number)
+        assert cv2.imwrite(str(folder / row["image_path"]), pixels)
+    kit.write_table(rows)
+    return kit
+
+
+def test_a_few_files_are_opened_and_counted(images):
+    assert check_images(images.site) == "12 of 12 lesions have an image; 4 files opened"
+
+
+def test_the_same_files_each_time_and_the_first_failure_is_named(images):
+    (images.table.parent / "P11.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    for _ in range(2):
+        with pytest.raises(
+            Doubt,
+            match=r"12 of 12 .*; 1 of 4 files opened cannot be read, the first: .*P11\.png: Expected a complete PNG",
+        ):
+            check_images(images.site)
+
+
+def test_nothing_that_can_be_read(images):
+    for path in images.table.parent.glob("*.png"):
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"Expected cut-outs or masks \(\.png\) that can be read; 12 of 12 .* 4 of 4"):
+        check_images(images.site)
+
+
+def test_an_export_that_forgot_the_images_names_key_and_value(images):
+    for path in images.table.parent.glob("*.png"):
+        path.unlink()
+    with pytest.raises(
+        DataError, match=r"0 of 12 lesions have an image; .*set fields: \{model\.modality: \[clinical\]\}"
+    ):
+        check_images(images.site)
+
+
+def test_most_images_missing_is_a_doubt(images):
+    for number in range(7):
+        (images.table.parent / f"P{number:02d}.png").unlink()
+    with pytest.raises(Doubt, match="5 of 12 lesions have an image"):
+        check_images(images.site)
+
+
+def test_a_site_that_sends_no_images_needs_none(images):
+    for path in images.table.parent.glob("*.png"):
+        path.unlink()
+    images.change_policy(fields={"model.modality": ["clinical"]})
+    assert check_images(images.site).startswith("none needed")
