@@ -99,6 +99,9 @@ def _spread(paths: Sequence[Path]) -> list[Path]:
 
 
 def _problem(path: Path) -> str | None:
+    # A pipe of that name would be waited for.
+    if not path.is_file():
+        return f"{path}: no such file"
     try:
         read_image(path)
     except (DicomError, OSError) as error:

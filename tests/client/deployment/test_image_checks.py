@@ -1,5 +1,7 @@
 """A few images are opened before a start: how many were tried, and the first that cannot be read."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -38,6 +40,13 @@ def test_the_same_files_each_time_and_the_first_failure_is_named(images):
             match=r"12 of 12 .*; 1 of 4 files opened cannot be read, the first: .*P11\.png: Expected a complete PNG",
         ):
             check_images(images.site)
+
+
+def test_a_pipe_is_not_waited_for(images):
+    path = images.table.parent / "P00.png"
+    path.unlink()
+    os.mkfifo(path)
+    assert check_images(images.site).startswith("11 of 12 lesions have an image")
 
 
 def test_nothing_that_can_be_read(images):

@@ -37,6 +37,7 @@ def with_images(kit):
         row["image_path"] = f"{number}.png"
         cv2.imwrite(str(kit.table.parent / row["image_path"]), image_of(number))
     kit.write_table(rows)
+    kit.change_policy(fields={})
     initialise(kit.site)
     return kit
 
