@@ -123,6 +123,8 @@ def federate(
         # took part. While a site is away, rounds go on with a quorum; once it is back, it takes part again.
         for_all = server_round == first_round or checkpoint.rounds[-1].num_sites == len(config.federation.sites)
         nodes = exchange.wait_for_sites(grid, config.federation, for_all=for_all)
+        if server_round == first_round:
+            _require_simulated(config, len(nodes))
         parameters = checkpoint.state.parameters
         request = Request(config=config, server_round=server_round, parameters=parameters, constants=model.constants)
         aggregator = new_aggregator(request, {name: site.agreement for name, site in checkpoint.sites.items()})
@@ -169,6 +171,20 @@ class _Claims:
         """Keep what the reply says and refuse one that cannot be so; see ``check_claims``."""
         self.made.append(dataclasses.replace(reply, update={}))
         check_claims(reply, self.request, self.sites.get(reply.site))
+
+
+def _require_simulated(config: ExperimentConfig, num_nodes: int) -> None:
+    """Check that a simulation, whose nodes neither come nor go, has one for every site.
+
+    Raises:
+        RoundError: it has fewer; the message names the sites without one.
+    """
+    sites = config.federation.sites
+    if config.federation.node_ids is None and num_nodes < len(sites):
+        raise RoundError(
+            f"Expected a node for each of {len(sites)} sites, {num_nodes} are there: {', '.join(sites[num_nodes:])} "
+            f"would take no part; start {len(sites)} SuperNodes."
+        )
 
 
 def _apply(state: ServerState, update: Parameters, request: Request) -> ServerState:

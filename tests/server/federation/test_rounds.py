@@ -528,3 +528,17 @@ class TestFinishedRound:
     def test_a_round_that_was_not_evaluated(self):
         result = self.finished(metrics=None).result
         assert (result.auroc, result.sensitivity, result.specificity, result.threshold) == (None,) * 4
+
+
+@pytest.mark.parametrize(("num_nodes", "missing"), [(2, "ISMD"), (1, "WFU, ISMD")])
+def test_a_simulation_without_a_node_for_every_site_is_no_run(federation, num_nodes, missing):
+    config = federation.config("federation.round_timeout_seconds=0.4", "federation.min_sites=1")
+    message = rf"Expected a node for each of 3 sites, {num_nodes} are there: {missing} would take no part"
+    with pytest.raises(RoundError, match=message):
+        federate(SiteGrid(connected=[NODES[:num_nodes]]), config, on_round=lambda _: None)
+
+
+def test_enrolled_sites_may_be_away(federation):
+    more = ("federation.node_ids=[11,12,13]", "federation.round_timeout_seconds=0.4", "training.num_rounds=1")
+    training = federate(SiteGrid(connected=[NODES[:2]]), federation.config(*more), on_round=lambda _: None)
+    assert training.rounds[0].num_sites == 2
