@@ -11,7 +11,8 @@ Here the process ends in both cases, after telling the coordinator that it leave
 starts another, which has nothing in memory.
 
 Flower also asks for messages every three seconds, and looks for replies every half second: most of a round of a small
-network would be waiting. Here the pauses are short after a message and double while none comes, up to Flower's own.
+network would be waiting. Here the pauses are short after a message and grow by a quarter while none comes, up to
+Flower's own, so that a message waits for about a fifth of the time since the one before.
 """
 
 import os
@@ -23,7 +24,7 @@ from collections.abc import Callable
 from flwr.supernode import start_client_internal
 from flwr.supernode.cli import flower_supernode
 
-_SHORTEST_PAUSE_SECONDS = 0.05
+_SHORTEST_PAUSE_SECONDS, _GROWTH = 0.05, 1.25
 
 
 class Pauses:
@@ -35,9 +36,9 @@ class Pauses:
         self._next = _SHORTEST_PAUSE_SECONDS
 
     def sleep(self, seconds: float) -> None:
-        """Wait twice as long as the last time, and never longer than ``seconds``."""
+        """Wait a quarter longer than the last time, and never longer than ``seconds``."""
         self._sleep(min(self._next, seconds))
-        self._next = min(2 * self._next, seconds)
+        self._next = min(_GROWTH * self._next, seconds)
 
     def shorten(self) -> None:
         """Begin with a short pause again."""
