@@ -279,10 +279,13 @@ class TestExactHistograms:
         assert kinds_of(site) == ["Opened"]
 
     def test_a_hospital_that_allows_them_bounds_the_bins_and_must_not_have_a_cap(self, hospitals, shared, ask):
-        site = hospitals.open(shared, evaluation=["exact", "dp"])
         exact = "evaluation.privacy=exact"
+        site = hospitals.open(shared, evaluation=["exact", "dp"], max_epsilon=None)
         assert ask(site, request_of(exact, "evaluation.num_bins=100000"), "evaluate") == POLICY
-        assert ask(site, request_of(exact, "evaluation.num_bins=10"), "evaluate") == BUDGET
+        assert ask(site, request_of(exact, "evaluation.num_bins=10"), "evaluate")[0] == "answered"
+        capped = hospitals.open(shared, evaluation=["exact", "dp"])
+        assert ask(capped, request_of(exact, "evaluation.num_bins=10"), "evaluate")[0] == "refused"
+        assert kinds_of(capped) == ["Opened"]
 
     def test_noised_ones_have_no_more_bins_than_a_report_needs(self, hospitals, shared, ask):
         site = hospitals.open(shared)

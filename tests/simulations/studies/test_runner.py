@@ -195,6 +195,8 @@ def test_an_interrupt_leaves_no_process_and_no_budget_spent_in_vain(clinical_pha
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        # What started the tests may ignore Ctrl-C, and its children then would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509, one system call and no lock
     )
     # When the runs are told to stop, a site of each is within its round, which it then finishes.
     with process, held(*folders, parent=lambda: process.pid):
