@@ -1,5 +1,6 @@
 """The page and the command that tell people what happens in a federation."""
 
+import logging
 import sys
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -41,6 +42,11 @@ def world(monkeypatch):
     return states
 
 
+def warnings_of(caplog):
+    """What happened is logged too, where fedmammo server start has asked for it."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 def look(kit, world, *states, notify=()):
     watch = Watch(kit, notify)
     for state in states:
@@ -69,14 +75,14 @@ def test_what_was_before_the_start_is_no_news(kit, world, tmp_path):
 
 def test_a_program_that_is_not_there_is_a_warning(kit, world, caplog):
     look(kit, world, federation(), federation(mgh="online"), notify=("/no/such/program",))
-    assert caplog.messages == [
+    assert warnings_of(caplog) == [
         "Nobody was told of site-online mgh: [Errno 2] No such file or directory: '/no/such/program'"
     ]
 
 
 def test_a_superlink_that_is_away_is_a_warning_and_no_end(kit, world, caplog):
     look(kit, world, federation(mgh="online"), RoundError("away"), federation(mgh="offline"))
-    assert caplog.messages == ["The status page is not up to date: away"]
+    assert warnings_of(caplog) == ["The status page is not up to date: away"]
     assert "Away: mgh." in kit.status_page.read_text()
 
 
