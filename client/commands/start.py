@@ -38,8 +38,6 @@ def start(site: SitePath = HERE, accept_spellings: AcceptSpellings = False) -> N
         from shared_model.system.terminal import log_to_stderr
 
         log_to_stderr(logging.INFO)
-        # It would log every poll.
-        logging.getLogger("httpx").setLevel(logging.WARNING)
         torch.set_num_threads(1)
         console = Console()
         console.print(f"{settings.site} answers {settings.server}; stop with Ctrl-C.", highlight=False, soft_wrap=True)

@@ -30,8 +30,7 @@ def start(
     from shared_model.system.processes import stop_on_signals
     from shared_model.system.terminal import log_to_stderr
 
-    log_to_stderr()
-    logging.getLogger("server").setLevel(logging.INFO)
+    log_to_stderr(logging.INFO)
     server_kit, console = ServerKit.load(kit), Console(soft_wrap=True, highlight=False)
     watch = Watch(server_kit, shlex.split(notify or ""))
     console.print(f"Starting on port {server_kit.port} for {', '.join(server_kit.sites)}; stop with Ctrl-C.")

@@ -6,7 +6,9 @@ Keys are ECDSA on the curve P-384. Certificates follow RFC 5280. Flower reads a 
 import ipaddress
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Annotated
 
+from annotated_types import Interval
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_DAYS = 3650
 """Validity of the authority: the server's certificate must not outlive it."""
+ValidDays = Annotated[int, Interval(ge=1, le=AUTHORITY_DAYS)]
 _AUTHORITY_NAME = "federated mammography CA"
 _SERVER_NAME = "federated mammography server"
 _CLOCK_SKEW = timedelta(minutes=5)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from server.deployment.control import FlowerRun, list_runs, site_statuses
@@ -101,4 +102,11 @@ def _run_status(kit: ServerKit, run: FlowerRun) -> RunStatus:
         folder = run_folder_of(kit, run.run_id)
     except ConfigError:
         return RunStatus(run=run, folder=None, progress=None)
-    return RunStatus(run=run, folder=folder, progress=read_progress(folder))
+    progress = _final_progress(run.run_id, folder) if run.is_finished else read_progress(folder)
+    return RunStatus(run=run, folder=folder, progress=progress)
+
+
+@lru_cache(maxsize=10_000)
+def _final_progress(_run_id: str, folder: Path) -> Progress | None:
+    """Return how far a finished run has come; read once, since whoever watches asks every few seconds."""
+    return read_progress(folder)

@@ -12,12 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
 
-from annotated_types import Interval
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from server.deployment.certificate_authority import AUTHORITY_DAYS
+from server.deployment.certificate_authority import ValidDays
 from server.deployment.certificates import certificate_days_left, require_key_of
 from server.deployment.joint_change import change_together, finish_change, has_unfinished_change
 from server.deployment.kit import kits_lock
@@ -136,7 +134,7 @@ def renew_certificate(out: Path, *, hosts: Sequence[str] | None, valid_days: int
 
 @checked(key="")
 class _Order:
-    valid_days: Annotated[int, Interval(ge=1, le=AUTHORITY_DAYS)]
+    valid_days: ValidDays
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
-
-from annotated_types import Interval
 
 from server.deployment.certificate_authority import (
-    AUTHORITY_DAYS,
+    ValidDays,
     authority_certificate,
     certificate_pem,
     new_key,
@@ -43,7 +40,7 @@ class Kits:
 class _Order:
     """What is asked for beside the server's settings."""
 
-    valid_days: Annotated[int, Interval(ge=1, le=AUTHORITY_DAYS)]
+    valid_days: ValidDays
     approved_bundles: tuple[Digest, ...]
 
 

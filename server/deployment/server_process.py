@@ -97,8 +97,6 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     log_to_stderr(logging.INFO)
-    # It would log every poll.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     sys.exit(0 if run_task(Task.from_bytes(sys.stdin.buffer.read())) else 1)
 
 

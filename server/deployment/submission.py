@@ -17,6 +17,7 @@ from server.report.run_display import RunDisplay, print_results
 from server.report.run_folder import require_nobody_in
 from server.results.document import RESULTS_FILE
 from shared_model.config.composition import compose, compose_received
+from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.overrides import override
 from shared_model.errors import ConfigError, RoundError
 from shared_model.system.checked import build, checked
@@ -76,18 +77,18 @@ def submit_and_follow(kit: ServerKit, overrides: Sequence[str], console: Console
             results of another run, or a run that goes on.
         RoundError: the SuperLink refused, or the run ended without results.
     """
-    folder = Path(compose(overrides).run.dir)
+    config = compose(overrides)
+    folder = Path(config.run.dir)
     if (folder / RESULTS_FILE).exists():
         raise ConfigError(f"Expected run.dir={folder} without the results of another run; name a new folder.")
     _require_approved(kit)
     _require_ended(kit, folder)
-    submission = Submission(overrides=tuple(overrides), run_id=None)
-    _write_submission(folder, submission)
+    _write_submission(folder, overrides, run_id=None)
     run_id = submit_run(kit, overrides)
-    _write_submission(folder, Submission(overrides=submission.overrides, run_id=run_id))
+    _write_submission(folder, overrides, run_id=run_id)
     write_run_folder(kit, run_id, folder)
     console.print(f"Run {run_id} in {folder}", highlight=False, soft_wrap=True)
-    follow_to_report(kit, folder, console)
+    _follow(kit, run_id, config, console)
 
 
 def follow_to_report(kit: ServerKit, run: Path, console: Console) -> None:
@@ -102,13 +103,16 @@ def follow_to_report(kit: ServerKit, run: Path, console: Console) -> None:
         ConfigError: there is no such run.
         RoundError: it ended without results.
     """
-    folder = run if run.is_dir() else run_folder_of(kit, str(run))
-    submission = read_submission(folder)
-    config = compose(submission.overrides)
+    submission = read_submission(run if run.is_dir() else run_folder_of(kit, str(run)))
+    _follow(kit, submission.run_id, compose(submission.overrides), console)
+
+
+def _follow(kit: ServerKit, run_id: str | None, config: ExperimentConfig, console: Console) -> None:
+    folder = Path(config.run.dir)
     with RunDisplay(config, console) as display:
-        results = follow(kit, submission.run_id, config, display)
+        results = follow(kit, run_id, config, display)
     # The process of the run writes the report after the results; unless it was killed in between.
-    while not (folder / REPORT_FILE).exists() and _goes_on(kit, submission.run_id):
+    while not (folder / REPORT_FILE).exists() and _goes_on(kit, run_id):
         time.sleep(_POLL_SECONDS)
     if not (folder / REPORT_FILE).exists():
         write_report(folder)
@@ -142,5 +146,6 @@ def _require_ended(kit: ServerKit, folder: Path) -> None:
         raise ConfigError(f"Expected run {run_id} in {folder} to have ended; fedmammo server follow {folder} shows it.")
 
 
-def _write_submission(folder: Path, submission: Submission) -> None:
+def _write_submission(folder: Path, overrides: Sequence[str], *, run_id: str | None) -> None:
+    submission = Submission(overrides=tuple(overrides), run_id=run_id)
     write_atomically(folder / _SUBMISSION_FILE, to_json(submission).encode())

@@ -9,7 +9,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -65,29 +65,25 @@ def serve(
     """
     _check_certificate(kit)
     kit.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = ProcessLock.take(kit.state_dir / "server.lock")
-    try:
+    with ExitStack() as stack:
+        stack.callback(ProcessLock.take(kit.state_dir / "server.lock").release)
         _require_free_port(kit)
         access = SuperLinkAccess.create(kit)
         process = _start(kit, access)
-        try:
-            if processes.wait_for_port(kit.port, process, seconds=_START_SECONDS, stop=stop):
-                enrol_sites(kit)
-                stop_leftover_runs(kit)
-                on_ready()
-            elif not stop.is_set():
-                raise ConfigError(f"Expected the SuperLink to open port {kit.port}; see {_log_path(kit)}.")
-            with closing(_Runs(kit, access)) as runs:
-                while not stop.is_set():
-                    if process.poll() is not None:
-                        raise ConfigError(f"Expected the SuperLink to go on; see {_log_path(kit)}.")
-                    runs.take_next()
-                    on_poll()
-                    stop.wait(_POLL_SECONDS)
-        finally:
-            processes.stop_process(process)
-    finally:
-        lock.release()
+        stack.callback(processes.stop_process, process)
+        if processes.wait_for_port(kit.port, process, seconds=_START_SECONDS, stop=stop):
+            enrol_sites(kit)
+            stop_leftover_runs(kit)
+            on_ready()
+        elif not stop.is_set():
+            raise ConfigError(f"Expected the SuperLink to open port {kit.port}; see {_log_path(kit)}.")
+        runs = stack.enter_context(closing(_Runs(kit, access)))
+        while not stop.is_set():
+            if process.poll() is not None:
+                raise ConfigError(f"Expected the SuperLink to go on; see {_log_path(kit)}.")
+            runs.take_next()
+            on_poll()
+            stop.wait(_POLL_SECONDS)
 
 
 class _Runs:

@@ -1,7 +1,6 @@
 """Watches a federation for whoever runs it: a page that a browser can show, and a command that is called."""
 
 import logging
-import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -60,7 +59,6 @@ class Watch:
                 subprocess.Popen(  # noqa: S603, the operator's own command
                     (*self._notify, change.event, change.subject, change.details),
                     stdin=subprocess.DEVNULL,
-                    env=dict(os.environ),
                 )
             )
         except OSError as error:

@@ -10,7 +10,8 @@ from rich.logging import RichHandler
 
 
 def log_to_stderr(level: int = logging.WARNING) -> None:
-    """Show log records from ``level`` on."""
+    """Show log records from ``level`` on; of httpx, which would log every poll, no less than warnings."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     handler = RichHandler(console=Console(stderr=True), show_path=False)
     logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
 
