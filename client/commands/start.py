@@ -25,12 +25,15 @@ def start(site: SitePath = HERE, accept_spellings: AcceptSpellings = False) -> N
     with state_locked(settings.state_dir):
         if accept_spellings:
             remember_spellings(settings)
-        preflight(site)
 
         import logging
 
         import torch
         from rich.console import Console
+
+        # Before preflight, which tries the arithmetic that will be used.
+        torch.set_num_threads(1)
+        preflight(site)
 
         from client.app import app
         from client.deployment.supernode import serve
@@ -38,7 +41,6 @@ def start(site: SitePath = HERE, accept_spellings: AcceptSpellings = False) -> N
         from shared_model.system.terminal import log_to_stderr
 
         log_to_stderr(logging.INFO)
-        torch.set_num_threads(1)
         console = Console()
         console.print(f"{settings.site} answers {settings.server}; stop with Ctrl-C.", highlight=False, soft_wrap=True)
         with stop_on_signals() as stop:

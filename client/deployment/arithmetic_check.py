@@ -11,7 +11,7 @@ from client.privacy.policy import SitePolicy
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.network.efficientnet import FEATURE_WIDTH
 from shared_model.network.fusion import build_network
-from shared_model.network.row_independence import positions_agree
+from shared_model.network.row_independence import layer_outputs, positions_agree, with_invented_numbers
 from shared_model.network.scoring import ROWS_PER_PASS
 from shared_model.vocabulary import clinical_width
 
@@ -33,11 +33,12 @@ def _positions_agree(config: ExperimentConfig) -> bool:
     width = clinical_width(config.data.features)
     # Components of the features would need constants that a server computes.
     model = dataclasses.replace(config.model, image_components=0)
-    network = build_network(model, width, seed=0).eval()
+    # A new network's last layer is zero: whatever the layers before compute, all its logits are equal.
+    network = with_invented_numbers(build_network(model, width, seed=0).eval())
     rows = (
         torch.zeros(ROWS_PER_PASS, FEATURE_WIDTH),
         torch.ones(ROWS_PER_PASS, dtype=torch.bool),
         torch.zeros(ROWS_PER_PASS, width),
     )
     with torch.inference_mode():
-        return positions_agree(lambda batch: [network(*batch)], rows)
+        return positions_agree(lambda batch: layer_outputs(network, batch), rows)

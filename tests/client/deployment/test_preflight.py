@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import server.deployment.provision as provisioning
@@ -24,6 +25,8 @@ from client.deployment.site_file import SiteFile
 from client.deployment.withdrawal import withdraw
 from client.privacy.ledger import Ledger
 from server.deployment.provision import provision
+from shared_model.network.heads import RowwiseLinear
+from shared_model.network.scoring import ROWS_PER_PASS
 from shared_model.system.audit_log import read
 from shared_model.system.processes import free_port
 from simulations.commands.app import main
@@ -377,6 +380,16 @@ class TestLedger:
         checks = {check.name: check for check in preflight(begun.site)}
         assert checks["ledger"].status is Status.FAILED
         assert f"it goes on in {begun.folder}/elsewhere/ledger.sqlite" in checks["ledger"].detail
+
+
+def test_a_layer_whose_rows_depend_on_their_place_is_seen(begun, monkeypatch):
+    forward = RowwiseLinear.forward
+    # Of a last layer that begins at zero, as a new network's does, this would leave zeros.
+    place = 1 + 1e-6 * torch.arange(ROWS_PER_PASS).unsqueeze(1)
+    monkeypatch.setattr(RowwiseLinear, "forward", lambda layer, rows: forward(layer, rows) * place)
+    (check,) = (check for check in preflight(begun.site) if check.name == "arithmetic")
+    assert check.status is Status.WARNING
+    assert "positions of a batch differ" in check.detail
 
 
 def test_a_machine_whose_rows_depend_on_their_place_is_slow_and_may_start(begun, monkeypatch):
