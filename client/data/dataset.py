@@ -1,5 +1,6 @@
 """A site's lesion table and images -> tensors, by the role that each patient has."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -73,10 +74,8 @@ def _reject(table: LesionTable, problems: Mapping[int, str], is_kept: npt.NDArra
         },
         columns=list(REJECT_COLUMNS),
     ).astype(table.rejects.dtypes.to_dict())
-    return LesionTable(
+    return dataclasses.replace(
+        table,
         frame=table.frame[is_kept].reset_index(drop=True),
         rejects=pd.concat([table.rejects, rejects], ignore_index=True),
-        excluded=table.excluded,
-        respelt=table.respelt,
-        contested=table.contested,
     )

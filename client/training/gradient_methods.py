@@ -146,6 +146,7 @@ def _require_positions_agree(
     terms, invented = RECORD_TERMS[method], with_invented_numbers(model)
     lesions = _invented_patients(by_patient.lesions)
     inputs = [values[:1].expand(num_rows, *values.shape[1:]) for values in lesions.inputs]
+    does_agree = positions_agree(lambda rows: layer_outputs(invented, rows), inputs)
     for label in (0.0, 1.0):
         labels = torch.full((num_rows,), label, device=lesions.labels.device)
 
@@ -153,10 +154,11 @@ def _require_positions_agree(
             images, has_image, clinical = rows
             sizes = torch.ones(num_rows, dtype=torch.int64, device=labels.device)
             batch = PatientBatch(images=images, has_image=has_image, clinical=clinical, labels=labels, sizes=sizes)
-            return [*layer_outputs(invented, rows), *terms(invented, batch, config)]
+            return terms(invented, batch, config)
 
-        if not positions_agree(compute, inputs):
-            raise RuntimeError("Expected a row to give the same numbers at every position of the batch.")
+        does_agree = does_agree and positions_agree(compute, inputs)
+    if not does_agree:
+        raise RuntimeError("Expected a row to give the same numbers at every position of the batch.")
 
 
 def _what_layers_read(model: nn.Module, inputs: Iterable[Tensor]) -> list[Tensor]:

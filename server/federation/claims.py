@@ -6,6 +6,7 @@ that lost releases, or from somebody who lies.
 """
 
 import math
+from bisect import bisect_left
 
 from server.federation.checkpoints import SiteState
 from server.federation.honest_lengths import plan_for
@@ -75,11 +76,8 @@ def _check_price(
 
 def _num_rounds(price: float, plan: PrivacyPlan, most: int) -> int:
     """Return the smallest number of rounds, from 1 to ``most``, that costs ``price``, up to rounding."""
-    low, high = 0, most
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _price(plan, middle) >= price * (1 - _TOLERANCE) else (middle, high)
-    return high
+    least = price * (1 - _TOLERANCE)
+    return 1 + bisect_left(range(1, most), least, key=lambda num_rounds: _price(plan, num_rounds))
 
 
 def _price(plan: PrivacyPlan, num_rounds: int) -> float:

@@ -48,10 +48,12 @@ class GuardedMean:
 
     def add(self, update: Parameters, *, site: str, num_patients: int) -> None:
         """Take one update; see ``Aggregator``."""
-        if self._is_auto and l2_norm(update) > self._lengths.longest(num_patients):
+        if not self._is_auto:
+            update = self._bound.bounded(update, site=site, num_patients=num_patients)
+        elif l2_norm(update) > self._lengths.longest(num_patients):
             self._left_out.append(f"{site} sent an update longer than any honest one and did not count")
-        else:
-            self._updates[site] = (num_patients, self._bound.bounded(update, site=site, num_patients=num_patients))
+            return
+        self._updates[site] = (num_patients, update)
 
     def result(self) -> Aggregate:
         """Return the guarded mean; see ``Aggregator``."""
@@ -67,8 +69,9 @@ class GuardedMean:
             outliers += self._far_outliers(sites, sizes, lengths)
             if self._lengths.is_private:
                 agreements = self._updated_agreements(sites, updates)
-                shares = [trust(distance) for distance in distances(agreements)]
-                outliers += _pointing_away(sites, agreements)
+                found = distances(agreements)
+                shares = [trust(distance) for distance in found]
+                outliers += _pointing_away(sites, found)
         weights = _weights(sizes, shares, self._max_site_share)
         return Aggregate(
             update=_weighted_sum(updates, weights * scales),
@@ -93,10 +96,10 @@ class GuardedMean:
         )
 
 
-def _pointing_away(sites: Sequence[str], agreements: Sequence[Agreement]) -> tuple[str, ...]:
+def _pointing_away(sites: Sequence[str], found: Sequence[float]) -> tuple[str, ...]:
     return tuple(
         f"{site} points away from the other sites and did not count"
-        for site, distance in zip(sites, distances(agreements), strict=True)
+        for site, distance in zip(sites, found, strict=True)
         if distance <= -DISAGREEMENT_TO_NAME
     )
 

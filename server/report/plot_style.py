@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from shared_model.metrics.intervals import ConfidenceInterval
 from shared_model.system.files import write_atomically
+from shared_model.system.peer_text import peer_text
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def left_out_if_it_fails(picture: str) -> Iterator[None]:
     try:
         yield
     except _CANNOT_DRAW as error:
-        logger.warning("Left out %s, which could not be drawn: %s", picture, " ".join(str(error).split())[:200])
+        logger.warning("Left out %s, which could not be drawn: %s", picture, peer_text(str(error)))
 
 
 def bracket(interval: ConfidenceInterval | None) -> str:

@@ -97,11 +97,6 @@ def _precision_plot(title: str, counts: ClassCounts, precision: Estimate | None)
     return _plot(title, draw_precision_recall(counts, precision), described)
 
 
-def _reliability_plot(title: str, counts: ClassCounts, error: Estimate) -> Plot:
-    described = f"Observed over predicted share of malignant lesions; calibration error {format_number(error.value)}."
-    return _plot(title, draw_reliability(counts, error), described)
-
-
 def _decision_plot(title: str, counts: ClassCounts) -> Plot:
     described = "Net benefit of acting on the network, on all lesions and on none, over the risk from which one acts."
     return _plot(title, draw_decision(counts), described)

@@ -128,13 +128,11 @@ def print_results(results: Results, config: ExperimentConfig, console: Console) 
 
 def _print_warnings(results: Results, console: Console) -> None:
     """Print what casts doubt on the figures: who took no part, and what stood out."""
-    for absent in results.absent:
-        line = f"{absent.site} took no part: {absent.reason}"
-        console.print(line, style="bold red", highlight=False, markup=False, soft_wrap=True)
-    for entry in results.rounds:
-        for warning in entry.warnings:
-            line = f"Warning: in round {entry.round} {warning}."
-            console.print(line, style="bold red", highlight=False, markup=False, soft_wrap=True)
-    for outlier, rounds in results.rounds_by_outlier().items():
-        line = f"Warning: {outlier}, in {in_words(rounds)}. Ask the site before the figures are used."
+    lines = [f"{absent.site} took no part: {absent.reason}" for absent in results.absent]
+    lines += [f"Warning: in round {entry.round} {warning}." for entry in results.rounds for warning in entry.warnings]
+    lines += [
+        f"Warning: {outlier}, in {in_words(rounds)}. Ask the site before the figures are used."
+        for outlier, rounds in results.rounds_by_outlier().items()
+    ]
+    for line in lines:
         console.print(line, style="bold red", highlight=False, markup=False, soft_wrap=True)

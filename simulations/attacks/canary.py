@@ -6,10 +6,10 @@ resembles no other patient's.
 
 import torch
 
-from shared_model.config.composition import compose
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.network.efficientnet import FEATURE_WIDTH
+from simulations.attacks.audited_training import audited_training
 from simulations.seeding import torch_generator
 
 NUM_OTHERS = 10
@@ -21,23 +21,12 @@ _NUM_ROUNDS = 2
 
 def audited_config(*, sampling_rate: float, target_epsilon: float) -> ExperimentConfig:
     """Return the training under attack: an early-fusion head, two rounds of one step, delta 1e-4."""
-    return compose(
-        [
-            "preset=cbis_mass",
-            "privacy=patient",
-            "data.root=.",
-            "data.features=descriptors",
-            "model.fusion=early",
-            "model.image_components=0",
-            f"privacy.target_epsilon={target_epsilon}",
-            "privacy.delta=1e-4",
-            f"training.num_rounds={_NUM_ROUNDS}",
-            "training.local_steps=1",
-            "training.positive_weight=10",
-            "training.momentum=0",
-            "training.weight_decay=0",
-            f"training.sampling_rate={sampling_rate}",
-        ]
+    return audited_training(
+        "data.features=descriptors",
+        f"privacy.target_epsilon={target_epsilon}",
+        "privacy.delta=1e-4",
+        f"training.num_rounds={_NUM_ROUNDS}",
+        f"training.sampling_rate={sampling_rate}",
     )
 
 

@@ -3,6 +3,9 @@
 import dataclasses
 import enum
 
+import torch
+
+from shared_model.data.lesions import Lesions
 from shared_model.privacy.plan import PrivacyPlan
 
 _WITHOUT_CLIPPING = 1e3
@@ -17,6 +20,13 @@ class Fault(enum.StrEnum):
     NO_CLIPPING = "clipping switched off"
     PER_LESION = "lesions clipped one by one"
     """A patient with many lesions then moves the sum by many times the clipping norm."""
+
+
+def lesions_with_fault(lesions: Lesions, fault: Fault) -> Lesions:
+    """Return the lesions as a mechanism with ``fault`` takes them; faults that lie elsewhere leave them as they are."""
+    if fault is Fault.PER_LESION:
+        return dataclasses.replace(lesions, patients=torch.arange(len(lesions)))
+    return lesions
 
 
 def with_fault(plan: PrivacyPlan, fault: Fault) -> PrivacyPlan:

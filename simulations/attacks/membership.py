@@ -26,8 +26,8 @@ from shared_model.system.seeding import derive_seed
 from shared_model.vocabulary import clinical_width
 from simulations.attacks.canary import NUM_OTHERS, audited_config, lesions_with_canary
 from simulations.attacks.epsilon_bounds import epsilon_lower_bounds
-from simulations.attacks.faults import Fault, with_fault
-from simulations.attacks.observed_updates import observed_update
+from simulations.attacks.faults import Fault, lesions_with_fault, with_fault
+from simulations.attacks.observed_updates import observed_update, updates_by_patient
 
 CONFIDENCE = 0.95
 """That all bounds of one audit hold together."""
@@ -174,8 +174,7 @@ class _Attack:
         network = build_network(config.model, lesions.clinical.shape[1], seed=config.seed)
         direction, signal = _direction(network, lesions, LocalTraining(config=config.training, plan=None))
         is_canary = lesions.patients == 0
-        if case.fault is Fault.PER_LESION:
-            lesions = dataclasses.replace(lesions, patients=torch.arange(len(lesions)))
+        lesions = lesions_with_fault(lesions, case.fault)
         return cls(
             network=network,
             training=LocalTraining(
@@ -210,12 +209,9 @@ def _direction(network: FusionNet, lesions: Lesions, training: LocalTraining) ->
     It is at a right angle to the gradients of all others, so that these do not change a score taken along it.
     """
     # Without privacy, one step on one patient is the patient's gradient times the learning rate.
-    gradients = [
-        observed_update(network, lesions.select(lesions.patients == patient), training, NoiseGenerator.from_seed(0))
-        for patient in range(lesions.num_patients)
-    ]
+    gradients = updates_by_patient(network, lesions, training)
     canary = gradients[0] / gradients[0].norm()
-    others, _ = torch.linalg.qr(torch.stack(gradients[1:], dim=1))
+    others, _ = torch.linalg.qr(gradients[1:].T)
     direction = canary - others @ (others.T @ canary)
     signal = float(direction.norm())
     return direction / signal, signal

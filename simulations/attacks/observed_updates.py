@@ -21,5 +21,21 @@ def observed_update(network: FusionNet, lesions: Lesions, training: LocalTrainin
     return before - after
 
 
+def updates_by_patient(network: FusionNet, lesions: Lesions, training: LocalTraining) -> Tensor:
+    """Return what each patient alone would move, ``(patients, P)``, float64, in the order of their numbers.
+
+    Args:
+        network: whose present parameters training starts from.
+        lesions: of all patients.
+        training: without privacy, so that nothing but the draw of patients is random.
+    """
+    return torch.stack(
+        [
+            observed_update(network, lesions.select(lesions.patients == patient), training, NoiseGenerator.from_seed(0))
+            for patient in torch.unique(lesions.patients)
+        ]
+    )
+
+
 def _flat(network: FusionNet) -> Tensor:
     return torch.cat([parameter.detach().double().flatten() for parameter in trainable_parameters(network)])

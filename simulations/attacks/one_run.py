@@ -24,8 +24,8 @@ from shared_model.privacy.one_run_bound import OneRunAudit, least_epsilon
 from shared_model.privacy.plan import PrivacyPlan
 from shared_model.system.seeding import derive_seed
 from shared_model.vocabulary import clinical_width
-from simulations.attacks.faults import Fault, with_fault
-from simulations.attacks.observed_updates import observed_update
+from simulations.attacks.faults import Fault, lesions_with_fault, with_fault
+from simulations.attacks.observed_updates import observed_update, updates_by_patient
 from simulations.attacks.one_run_canaries import MAX_CANARIES, NUM_OTHERS, canaries, one_run_config, others
 
 CONFIDENCE = 0.95
@@ -123,8 +123,7 @@ class _Auditor:
     ) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
         """Run the rounds and return for each canary how clearly she took part ``(M,)``, negative if she did not."""
         lesions = _joined(self.canaries.select(took_part[self.canaries.patients]), self.others)
-        if fault is Fault.PER_LESION:
-            lesions = dataclasses.replace(lesions, patients=torch.arange(len(lesions)))
+        lesions = lesions_with_fault(lesions, fault)
         training = LocalTraining(config=self.config.training, plan=with_fault(self.plan, fault))
         noise = NoiseGenerator.from_seed(derive_seed(seed, "one-run noise"))
         scale = self.plan.num_patients_declared / self.config.training.learning_rate / self.plan.max_grad_norm
@@ -140,14 +139,7 @@ class _Auditor:
 
 def _clipped_gradients(network: FusionNet, lesions: Lesions, training: LocalTraining, max_grad_norm: float) -> Tensor:
     """Return what each patient adds to a sum ``(patients, P)``, in clipping norms, by one step without privacy."""
-    noise = NoiseGenerator.from_seed(0)
-    gradients = torch.stack(
-        [
-            observed_update(network, lesions.select(lesions.patients == patient), training, noise)
-            for patient in torch.unique(lesions.patients)
-        ]
-    )
-    gradients = gradients / training.config.learning_rate / max_grad_norm
+    gradients = updates_by_patient(network, lesions, training) / training.config.learning_rate / max_grad_norm
     lengths: Tensor = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
     return gradients / lengths.clamp_min(1.0)
 

@@ -6,10 +6,10 @@ small bias, and what one canary adds to a sum hardly shows in the direction of a
 
 import torch
 
-from shared_model.config.composition import compose
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.network.efficientnet import FEATURE_WIDTH
+from simulations.attacks.audited_training import audited_training
 from simulations.seeding import torch_generator
 
 NUM_OTHERS = 100
@@ -21,22 +21,11 @@ _LESIONS_OF_CANARY = 8
 
 def one_run_config(*, target_epsilon: float, delta: float) -> ExperimentConfig:
     """Return the training under audit: an early-fusion head, twenty rounds of one whole-cohort step."""
-    return compose(
-        [
-            "preset=cbis_mass",
-            "privacy=patient",
-            "data.root=.",
-            "model.fusion=early",
-            "model.image_components=0",
-            f"privacy.target_epsilon={target_epsilon}",
-            f"privacy.delta={delta}",
-            f"training.num_rounds={NUM_ROUNDS}",
-            "training.local_steps=1",
-            "training.positive_weight=10",
-            "training.momentum=0",
-            "training.weight_decay=0",
-            "training.sampling_rate=1",
-        ]
+    return audited_training(
+        f"privacy.target_epsilon={target_epsilon}",
+        f"privacy.delta={delta}",
+        f"training.num_rounds={NUM_ROUNDS}",
+        "training.sampling_rate=1",
     )
 
 

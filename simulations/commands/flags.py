@@ -1,5 +1,6 @@
 """Flags and arguments that several commands of this package share, and what their values may be."""
 
+import math
 from collections.abc import Callable
 from typing import Annotated
 
@@ -60,13 +61,7 @@ def probability(text: object) -> float:
     >>> probability("1e-4")
     0.0001
     """
-    try:
-        value = float(str(text))
-    except ValueError:
-        raise typer.BadParameter(f"expected {text!r} to be a number") from None
-    if not 0 < value < 1:
-        raise typer.BadParameter(f"expected {value} in (0, 1)")
-    return value
+    return _positive_below(text, 1, "in (0, 1)")
 
 
 def positive(text: object) -> float:
@@ -75,12 +70,16 @@ def positive(text: object) -> float:
     >>> positive("0.5")
     0.5
     """
+    return _positive_below(text, math.inf, "> 0 and finite")
+
+
+def _positive_below(text: object, high: float, expectation: str) -> float:
     try:
         value = float(str(text))
     except ValueError:
         raise typer.BadParameter(f"expected {text!r} to be a number") from None
-    if not 0 < value < float("inf"):
-        raise typer.BadParameter(f"expected {value} > 0 and finite")
+    if not 0 < value < high:
+        raise typer.BadParameter(f"expected {value} {expectation}")
     return value
 
 

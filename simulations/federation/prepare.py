@@ -18,7 +18,13 @@ from shared_model.privacy.plan import PrivacyPlan
 from shared_model.system.files import write_atomically
 from shared_model.system.seeding import numpy_generator
 from simulations.federation.partition import assign_sites
-from simulations.federation.server_files import site_of_rows, write_public_lesions, write_roster, write_test_lesions
+from simulations.federation.server_files import (
+    site_of_patients,
+    site_of_rows,
+    write_public_lesions,
+    write_roster,
+    write_test_lesions,
+)
 from simulations.patient_roles import lesions_by_role, policy_of_sites, simulated_roles
 from simulations.phantom.write import write_phantom
 
@@ -121,8 +127,8 @@ def _with_roster(config: ExperimentConfig, table: LesionTable) -> ExperimentConf
 def _without_public_patients(config: ExperimentConfig, roster: Roster | None, frame: pd.DataFrame) -> ExperimentConfig:
     """Return the configuration with a roster that assigns the public patients to no site."""
     roles = simulated_roles(frame, config)
-    sites = site_of_rows(config, roster, frame).groupby(frame["patient_id"], sort=False).first()
-    kept = {str(patient): str(site) for patient, site in sites.items() if roles.loc[str(patient)] != Role.PUBLIC}
+    sites = site_of_patients(config, roster, frame)
+    kept = {patient: site for patient, site in sites.items() if roles.loc[patient] != Role.PUBLIC}
     if len(kept) == len(roles):
         return config
     return dataclasses.replace(config, data=dataclasses.replace(config.data, roster=write_roster(config, kept)))

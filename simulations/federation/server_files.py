@@ -63,6 +63,12 @@ def site_of_rows(config: ExperimentConfig, roster: Mapping[str, str] | None, fra
     return frame["patient_id"].map(lambda patient: sites[folded_or_none(patient)])
 
 
+def site_of_patients(config: ExperimentConfig, roster: Mapping[str, str] | None, frame: pd.DataFrame) -> dict[str, str]:
+    """Return the site of every patient of ``frame``, in the order of their first rows; see ``site_of_rows``."""
+    sites = site_of_rows(config, roster, frame).groupby(frame["patient_id"], sort=False).first()
+    return {str(patient): str(site) for patient, site in sites.items()}
+
+
 def _write(config: ExperimentConfig, name: str, contents: Mapping[str, bytes]) -> Path:
     """Write ``contents``, which are keyed by suffix, and return the path of the first."""
     digest = hashlib.sha256(b"".join(contents.values())).hexdigest()[:16]

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from client.data.tables.site_table import read_roster, restrict
-from client.identifiers import folded_or_none
 from shared_model.config.choices import Modality
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.overrides import override
@@ -19,7 +18,7 @@ from shared_model.errors import ConfigError
 from shared_model.system.seeding import numpy_generator
 from shared_model.vocabulary import Split
 from simulations.federation.prepare import PreparedFederation
-from simulations.federation.server_files import write_holdout, write_roster
+from simulations.federation.server_files import site_of_patients, write_holdout, write_roster
 
 TARGET_EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
 NO_PRIVACY = "privacy=off"
@@ -59,9 +58,7 @@ class StudyData:
         roster = read_roster(config.data)
         if roster is None or len(config.federation.sites) < 2:
             raise ConfigError("Expected federation.sites with two sites or more, and data.roster, for a study.")
-        patients = map(str, prepared.table.frame["patient_id"].unique())
-        sites = {folded_or_none(patient): site for patient, site in roster.items()}
-        named = {patient: sites[folded_or_none(patient)] for patient in patients}
+        named = site_of_patients(config, roster, prepared.table.frame)
         return cls(config=config, prepared=prepared, roster=named)
 
     @property

@@ -1,5 +1,6 @@
 """The lesion table of one site: read in the format of ``data.source``, cut down to the site's own patients."""
 
+import dataclasses
 from collections.abc import Collection
 from pathlib import Path
 
@@ -120,12 +121,12 @@ def restrict(table: LesionTable, patients: Collection[str]) -> LesionTable:
         # Of an empty list pandas would not know that it is a mask.
         return frame[np.array(is_kept, dtype=bool)].reset_index(drop=True)
 
-    return LesionTable(
+    return dataclasses.replace(
+        table,
         frame=part(table.frame),
         rejects=part(table.rejects),
         excluded=part(table.excluded),
         respelt=frozenset(patient for patient in table.respelt if folded_or_none(patient) in kept),
-        contested=table.contested,
     )
 
 

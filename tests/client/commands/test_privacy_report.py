@@ -13,9 +13,9 @@ from client.privacy.policy import OPEN_POLICY
 from shared_model.config.choices import NoiseSource
 from shared_model.config.fingerprints import source_fingerprint
 from shared_model.privacy.mechanism import Mechanism
-from shared_model.privacy.one_run_bound import OneRunAudit, least_epsilon
 from shared_model.system.documents import to_json
 from simulations.commands.app import main
+from tests.one_run_audits import AUDIT
 
 MAX_EPSILON, MAX_DELTA = 6.0, 1e-4
 
@@ -113,21 +113,8 @@ def test_a_report_that_cannot_be_written_is_one_line(site, capsys):
 
 
 def audit_file(site, **changes):
-    found = OneRunAudit(
-        claimed_epsilon=8.0,
-        delta=1e-4,
-        confidence=0.95,
-        num_canaries=300,
-        num_guesses=100,
-        num_right=94,
-        least_epsilon=least_epsilon(94, 1e-4, num_guesses=100, num_canaries=300),
-        num_rounds=20,
-        noise_multiplier=2.429,
-        seed=0,
-        fault="none",
-        source=source_fingerprint(),
-    )
-    (site / "audit.json").write_text(to_json(dataclasses.replace(found, **changes)))
+    found = dataclasses.replace(AUDIT, **({"source": source_fingerprint()} | changes))
+    (site / "audit.json").write_text(to_json(found))
 
 
 def test_an_audit_is_shown_if_asked(site, capsys):

@@ -13,6 +13,7 @@ from scipy.stats import binom
 from shared_model.errors import ConfigError
 from shared_model.privacy.one_run_bound import OneRunAudit, least_epsilon, p_value
 from shared_model.system.documents import to_json
+from tests.one_run_audits import AUDIT
 
 COUNTS = st.integers(1, 60).flatmap(
     lambda canaries: st.integers(0, canaries).flatmap(
@@ -119,22 +120,6 @@ def test_impossible_epsilon_delta_and_confidence():
         p_value(1, 1.0, 1.5, num_guesses=1, num_canaries=1)
     with pytest.raises(ValueError, match=r"confidence=1.0 in \(0, 1\)"):
         least_epsilon(1, 0.0, num_guesses=1, num_canaries=1, confidence=1.0)
-
-
-AUDIT = OneRunAudit(
-    claimed_epsilon=8.0,
-    delta=1e-4,
-    confidence=0.95,
-    num_canaries=300,
-    num_guesses=100,
-    num_right=94,
-    least_epsilon=least_epsilon(94, 1e-4, num_guesses=100, num_canaries=300),
-    num_rounds=20,
-    noise_multiplier=2.429,
-    seed=0,
-    fault="none",
-    source="a" * 64,
-)
 
 
 class TestFile:

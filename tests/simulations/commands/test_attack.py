@@ -5,12 +5,13 @@ import pytest
 
 from client.training.gradient_methods import GradientMethod
 from shared_model.config.choices import Aggregation
-from shared_model.privacy.one_run_bound import OneRunAudit, least_epsilon
+from shared_model.privacy.one_run_bound import OneRunAudit
 from simulations.attacks import liar, membership, one_run
 from simulations.attacks.faults import Fault
 from simulations.attacks.liar import LiarCase, LiarRun, Lie
 from simulations.attacks.membership import Audit, Bound
 from simulations.commands.app import main
+from tests.one_run_audits import AUDIT
 
 STANDS = Audit(
     fault=Fault.NONE,
@@ -101,20 +102,7 @@ def test_bounds_that_cannot_be_written_are_an_error_in_one_line(monkeypatch, cap
 @pytest.mark.parametrize(("claimed", "status", "word"), [(8.0, 0, "stands"), (2.0, 1, "BROKEN")])
 def test_one_run_fails_where_the_bound_exceeds_the_claim(monkeypatch, capsys, tmp_path, claimed, status, word):
     asked = {}
-    found = OneRunAudit(
-        claimed_epsilon=claimed,
-        delta=1e-4,
-        confidence=0.95,
-        num_canaries=300,
-        num_guesses=100,
-        num_right=94,
-        least_epsilon=least_epsilon(94, 1e-4, num_guesses=100, num_canaries=300),
-        num_rounds=20,
-        noise_multiplier=2.4,
-        seed=7,
-        fault="none",
-        source="a" * 64,
-    )
+    found = dataclasses.replace(AUDIT, claimed_epsilon=claimed)
     monkeypatch.setattr(one_run, "audit_in_one_run", lambda **arguments: asked.update(arguments) or found)
     out = tmp_path / "audit.json"
     flags = ("--epsilon", "3", "--delta", "1e-5", "--seed", "7", "--canaries", "300", "--out", str(out))
