@@ -30,6 +30,7 @@ import server.app
 from server.deployment.bundle import bundle_digest, digest_of
 from server.deployment.superlink_access import Task
 from shared_model.errors import ConfigError, FederatedMammographyError
+from shared_model.messages.object_pulls import pull_soon
 from shared_model.system.terminal import log_to_stderr
 
 logger = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     log_to_stderr(logging.INFO)
+    pull_soon()
     sys.exit(0 if run_task(Task.from_bytes(sys.stdin.buffer.read())) else 1)
 
 
