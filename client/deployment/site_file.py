@@ -93,6 +93,11 @@ class SiteFile:
         return self.state_dir / "cache"
 
     @property
+    def lock(self) -> Path:
+        """Held by the one process that works for this site."""
+        return self.state_dir / "lock"
+
+    @property
     def audit_log(self) -> Path:
         """What this process was asked and what it answered."""
         return self.state_dir / "audit.jsonl"

@@ -50,7 +50,7 @@ def run_task(task: Task) -> bool:
         status, details = SubStatus.COMPLETED, ""
     except KeyboardInterrupt:
         status, details = SubStatus.STOPPED, "stopped"
-    except (FederatedMammographyError, httpx.HTTPError) as error:
+    except (FederatedMammographyError, httpx.HTTPError, OSError) as error:
         details = str(error)
         logger.error("%s", error)  # noqa: TRY400, the reason is enough
     except Exception as error:
