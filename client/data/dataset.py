@@ -11,7 +11,8 @@ from torch import Tensor
 
 from client.data.network_inputs import Progress, load_network_inputs
 from client.data.tables.clinical_encoding import encode_clinical
-from client.data.tables.lesion_table import REJECT_COLUMNS, LesionTable
+from client.data.tables.lesion_table import LesionTable
+from client.data.tables.rejects import REJECT_COLUMNS, reject_frame
 from client.data.view_average import average_views
 from shared_model.config.choices import Views
 from shared_model.config.experiment import ExperimentConfig
@@ -63,17 +64,8 @@ def finding_numbers(frame: pd.DataFrame) -> Tensor:
 
 def _reject(table: LesionTable, problems: Mapping[int, str], is_kept: npt.NDArray[np.bool_]) -> LesionTable:
     """Move the rows with a problem to the rejects."""
-    rows = table.frame.iloc[list(problems)]
-    rejects = pd.DataFrame(
-        {
-            "source": "images",
-            "row": [row + 1 for row in problems],
-            "patient_id": rows["patient_id"].to_list(),
-            "lesion_id": rows["lesion_id"].to_list(),
-            "reason": list(problems.values()),
-        },
-        columns=list(REJECT_COLUMNS),
-    ).astype(table.rejects.dtypes.to_dict())
+    names = table.frame[list(REJECT_COLUMNS[:-1])].iloc[list(problems)].itertuples(index=False, name=None)
+    rejects = reject_frame((*cells, reason) for cells, reason in zip(names, problems.values(), strict=True))
     return dataclasses.replace(
         table,
         frame=table.frame[is_kept].reset_index(drop=True),

@@ -26,7 +26,7 @@ from client.data.preprocessing import (
 from shared_model.config.choices import ImageMode
 from shared_model.config.site_sections import ImageConfig
 from shared_model.errors import DicomError
-from shared_model.vocabulary import Laterality
+from shared_model.vocabulary import Laterality, View
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_GREY = 0
@@ -44,6 +44,7 @@ class LesionFiles:
     box: Box | None
     """The lesion on the film, for films without a mask."""
     laterality: Laterality | None
+    view: View | None = None
 
 
 def load_lesion(files: LesionFiles, image: ImageConfig) -> Float32Array:
@@ -57,7 +58,7 @@ def load_lesion(files: LesionFiles, image: ImageConfig) -> Float32Array:
 
     Raises:
         DicomError: a file is missing or unreadable, crop and mask cannot be told apart, the lesion does not lie on
-            the film, or a file and the table name different breasts.
+            the film, or a file and the table name different breasts or views.
     """
     if image.mode is ImageMode.CROP:
         path, grey = _crop(files.lesion_paths)
@@ -65,6 +66,7 @@ def load_lesion(files: LesionFiles, image: ImageConfig) -> Float32Array:
         path, grey = _film(files)
     box = _box(files, grey) if image.mode is ImageMode.ROI else None
     laterality = _agreed_laterality(files.laterality, grey, path)
+    _require_view(files.view, grey, path)
     return preprocess(grey, image, laterality=laterality, box=box)
 
 
@@ -92,7 +94,7 @@ def load_lesion_mask(files: LesionFiles, image: ImageConfig) -> BoolArray | None
 
 
 def image_paths_used(files: LesionFiles, mode: ImageMode) -> tuple[Path, ...]:
-    """Return the files that ``load_lesion`` may read; they, ``files.box`` and ``files.laterality`` fix its result."""
+    """Return the files that ``load_lesion`` may read; they and the rest of ``files`` fix its result."""
     film = () if files.film_path is None else (files.film_path,)
     if mode is ImageMode.CROP:
         return files.lesion_paths
@@ -165,6 +167,11 @@ def _agreed_laterality(expected: Laterality | None, grey: GreyImage, path: Path)
     if expected is not None and grey.laterality not in (None, expected):
         raise DicomError(f"{path}: Expected laterality={grey.laterality} == {expected} of the table.")
     return expected or grey.laterality
+
+
+def _require_view(expected: View | None, grey: GreyImage, path: Path) -> None:
+    if expected is not None and grey.view not in (None, expected):
+        raise DicomError(f"{path}: Expected view={grey.view} == {expected} of the table.")
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -30,7 +30,7 @@ from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import DicomError
 from shared_model.network.backbone import frozen_features
 from shared_model.network.efficientnet import FEATURE_WIDTH
-from shared_model.vocabulary import Laterality
+from shared_model.vocabulary import Laterality, View
 
 logger = logging.getLogger(__name__)
 
@@ -115,12 +115,13 @@ def lesion_files(frame: pd.DataFrame, config: ExperimentConfig) -> list[LesionFi
 
 def _row_files(row: Mapping[str, object], root: Path) -> LesionFiles:
     x, y, width, height = (row[name] for name in BOX_COLUMNS)
-    film, laterality = row["film_path"], row["laterality"]
+    film, laterality, view = row["film_path"], row["laterality"], row["view"]
     return LesionFiles(
         lesion_paths=tuple(root / path for path in row["lesion_paths"]),  # type: ignore[attr-defined]
         film_path=None if pd.isna(film) else root / str(film),  # type: ignore[call-overload]
         box=None if pd.isna(x) else Box(x=int(x), y=int(y), width=int(width), height=int(height)),  # type: ignore[call-overload]
         laterality=None if pd.isna(laterality) else Laterality(str(laterality)),  # type: ignore[call-overload]
+        view=None if pd.isna(view) else View(str(view)),  # type: ignore[call-overload]
     )
 
 
@@ -157,7 +158,11 @@ class _InputStore:
                 results = dict(zip([key for key, _ in shard], arrays, strict=True))
                 self._put({key: array for key, array in results.items() if not isinstance(array, DicomError)})
                 broken = {key: str(error) for key, error in results.items() if isinstance(error, DicomError)}
-                problems |= {row: broken[key] for row, key in enumerate(keys) if key in broken}
+                problems |= {
+                    row: self._naming_own_files(broken[key], computed=files[missing[key]], own=files[row])
+                    for row, key in enumerate(keys)
+                    if key in broken
+                }
                 num_done += len(shard)
                 report(num_done, len(files))
         return [None if row in problems else key for row, key in enumerate(keys)], problems
@@ -173,6 +178,13 @@ class _InputStore:
                 keys.append(None)
                 problems[row] = f"image cannot be read: {error.strerror}"
         return keys, problems
+
+    def _naming_own_files(self, problem: str, *, computed: LesionFiles, own: LesionFiles) -> str:
+        """Return the problem of a lesion's files as that of another lesion whose files have the same content."""
+        mode = self._config.data.image.mode
+        for path, own_path in zip(image_paths_used(computed, mode), image_paths_used(own, mode), strict=True):
+            problem = problem.replace(str(path), str(own_path))
+        return problem
 
     def _compute(self, lesion: LesionFiles) -> FloatArray | DicomError:
         try:
@@ -206,7 +218,7 @@ def _input_key(lesion: LesionFiles, mode: ImageMode, digests: FileDigests) -> st
     paths = image_paths_used(lesion, mode)
     if not paths:
         return None
-    parts = [*(digests.digest(path) for path in paths), repr(lesion.box), repr(lesion.laterality)]
+    parts = [*(digests.digest(path) for path in paths), repr(lesion.box), repr(lesion.laterality), repr(lesion.view)]
     if mode is ImageMode.ROI and lesion.film_path is None:
         # Else a mask of this lesion could pass for the film of another.
         parts.append("no film")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from client.data.images import LesionFiles, read_image
 from client.data.network_inputs import lesion_files
-from client.data.tables.lesion_table import NO_IMAGE_FILE
+from client.data.tables.image_counts import ImageCount
 from client.data.tables.site_table import site_table
 from client.deployment.checks import Doubt
 from client.deployment.own_patients import own_config
@@ -35,18 +35,15 @@ def check_images(site: SiteFile) -> str:
         return "none needed: the policy allows model.modality=clinical alone"
     table = site_table(settings.config, settings.site)
     lesions = lesion_files(table.frame, settings.config)
-    num_lesions = len(lesions) + int((table.rejects["reason"] == NO_IMAGE_FILE).sum())
-    num_with = sum(any(path.is_file() for path in _paths(lesion)) for lesion in lesions)
-    found = f"{num_with} of {num_lesions} lesions have an image"
-    if not num_with:
-        raise DataError(
-            f"Expected images, {found}; correct data_root or the paths in the tables, or where this hospital has none "
-            f"set fields: {{model.modality: [{Modality.CLINICAL}]}} in {site.policy}."
-        )
+    found = ImageCount.of(table, settings.config.data.image.mode)
+    found.require_some(
+        "correct data_root or the paths in the tables, or where this hospital has none set fields: "
+        f"{{model.modality: [{Modality.CLINICAL}]}} in {site.policy}"
+    )
     tried = _Tried.of(lesions)
     if tried.failed_kind is not None:
         raise DataError(f"Expected {tried.failed_kind} that can be read; {found}; {tried}.")
-    if tried.problems or 2 * num_with < num_lesions:
+    if tried.problems or 2 * found.num_with < found.num_lesions:
         raise Doubt(f"{found}; {tried}")
     return f"{found}; {tried}"
 

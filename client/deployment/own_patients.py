@@ -10,11 +10,13 @@ from shared_model.config.composition import compose
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import ConfigError
 
-_MODALITY = "model.modality"
+_MODALITY, _IMAGE_MODE = "model.modality", "data.image.mode"
 
 
 def own_config(site: SiteFile, policy: SitePolicy) -> ExperimentConfig:
-    """Return a configuration with lesion types, views and modality of the policy; elsewhere the default values stand.
+    """Return a configuration with what the policy fixes of lesion types, views, modality and image mode.
+
+    Elsewhere the default values stand.
 
     Raises:
         ConfigError: the federation could not have a site of this name, or the site's file names other lesion types.
@@ -25,6 +27,9 @@ def own_config(site: SiteFile, policy: SitePolicy) -> ExperimentConfig:
         fixed.append(f"data.lesion_types=[{','.join(policy.lesion_types)}]")
     if policy.fields.get(_MODALITY) == (str(Modality.CLINICAL),):
         fixed += [f"{_MODALITY}={Modality.CLINICAL}", "model.image_components=0"]
+    modes = policy.fields.get(_IMAGE_MODE, ())
+    if len(modes) == 1:
+        fixed.append(f"{_IMAGE_MODE}={modes[0]}")
     return compose([f"federation.sites=[{site.site}]", "federation.min_sites=1", *fixed])
 
 

@@ -9,6 +9,7 @@ from client.data.splits import Role, check_cohort
 from client.data.tables.cbis_ddsm import types_with_tables
 from client.data.tables.lesion_table import check_rejects
 from client.data.tables.site_table import read_roster, site_table
+from client.data.tables.table_notes import notes
 from client.deployment.checks import Doubt
 from client.deployment.own_patients import num_training, own_config, own_data
 from client.deployment.site_file import SiteFile
@@ -19,6 +20,7 @@ from client.site import SiteSettings
 from shared_model.config.choices import DataSource
 from shared_model.config.site_sections import DataConfig
 from shared_model.errors import CohortError, ConfigError, DataError, LedgerError, PolicyError, TableError
+from shared_model.system.peer_text import peer_text
 
 _MAX_NAMES = 5
 _FEW = 0.5
@@ -32,23 +34,26 @@ def check_tables(site: SiteFile) -> str:
         ConfigError, TableError: they cannot be read, lack a lesion type of the policy, or the roster gives a patient to
             two sites or this site none.
         RejectLimitError: too many rows were rejected.
-        Doubt: several patients have a ``lesion_id`` in common.
+        Doubt: rows were rejected or cells taken as missing, or several patients have a ``lesion_id`` in common.
     """
     policy = SitePolicy.load(site.policy)
     settings = SiteSettings.from_node_config(site.node_config, own_config(site, policy))
     _require_tables(site, settings.config.data)
-    roster = read_roster(settings.config.data)
+    roster = read_roster(settings.config.data, sites=[site.site])
     table = site_table(settings.config, settings.site)
     if roster is not None:
         _require_named(site, roster)
     check_rejects(table, policy.max_reject_fraction)
     num_patients = table.frame["patient_id"].nunique()
     found = f"{num_patients} patients, {len(table.frame)} lesion views, {len(table.rejects)} rows rejected"
+    doubts = list(notes(table))
     if table.contested:
-        raise Doubt(
-            f"{found}; {len(table.contested)} lesion_id of several patients, such as {min(table.contested)}: whose are "
-            "these lesions?"
+        shown = peer_text(min(table.contested))
+        doubts.append(
+            f"{len(table.contested)} lesion_id of several patients, such as {shown}: whose are these lesions?"
         )
+    if doubts:
+        raise Doubt("; ".join([found, *doubts]))
     return found
 
 

@@ -1,6 +1,7 @@
 """What a person sees of a simulation: how its data are prepared, and then what the server of any run shows."""
 
 from client.data.splits import Role
+from client.data.tables.table_notes import notes
 from server.report.run_display import RunDisplay
 from simulations.federation.prepare import PreparedFederation
 
@@ -15,7 +16,11 @@ class SimulationDisplay(RunDisplay):
         )
         self.print_line(f"data         {counts}")
         table = prepared.table
+        if prepared.images is not None:
+            self.print_line(f"images       {prepared.images}")
         self.print_line(
             f"             {len(table.rejects)} rows rejected, {len(table.excluded)} excluded as their patient is in a "
             "test split"
         )
+        for note in notes(table):
+            self.print_line(f"             {note}")

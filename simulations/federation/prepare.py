@@ -7,10 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from client.data.splits import Role, check_cohort
-from client.data.tables.lesion_table import LesionTable, check_rejects, write_rejects
-from client.data.tables.site_table import read_roster, read_table, restrict
+from client.data.tables.image_counts import ImageCount
+from client.data.tables.lesion_table import LesionTable, check_rejects
+from client.data.tables.rejects import write_rejects
+from client.data.tables.roster import patient_key
+from client.data.tables.site_table import of_roster, read_roster, read_table, restrict
 from client.privacy.declared_size import declared_size
-from shared_model.config.choices import Partition, PrivacyMode
+from shared_model.config.choices import Modality, Partition, PrivacyMode
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import CohortError, ConfigError, PrivacyError
@@ -19,6 +22,7 @@ from shared_model.system.files import write_atomically
 from shared_model.system.seeding import numpy_generator
 from simulations.federation.partition import assign_sites
 from simulations.federation.server_files import (
+    is_own_roster,
     site_of_patients,
     site_of_rows,
     write_public_lesions,
@@ -46,6 +50,8 @@ class PreparedFederation:
     """Path of the roster with the public patients."""
     table: LesionTable
     """All sites' rows together, those of public patients too."""
+    images: ImageCount | None
+    """Lesions with a file to read; None where the network reads none."""
     num_lesions: dict[Role, int]
     num_patients: dict[Role, int]
 
@@ -64,11 +70,12 @@ def prepare(config: ExperimentConfig, *, on_progress: Progress) -> PreparedFeder
         _write_phantom(config, on_progress)
     table = read_table(config)
     config = _with_roster(config, table)
-    roster = read_roster(config.data)
+    roster = read_roster(config.data, sites=config.federation.sites)
     if roster is not None:
-        table = restrict(table, {patient for patient, site in roster.items() if site in config.federation.sites})
+        table = _of_federation(config, roster, table)
     _write_site_files(config, roster, table)
     check_rejects(table, config.data.max_reject_fraction)
+    images = _count_images(config, table)
     _check_sites(config, roster, table)
     lesions, table = lesions_by_role(table, config, report=lambda done, total: on_progress("images", done, total))
     _write_site_files(config, roster, table)
@@ -79,6 +86,7 @@ def prepare(config: ExperimentConfig, *, on_progress: Progress) -> PreparedFeder
         config=_without_public_patients(config, roster, table.frame),
         roster=config.data.roster,
         table=table,
+        images=images,
         num_lesions={role: len(part) for role, part in lesions.items()},
         num_patients={role: part.num_patients for role, part in lesions.items()},
     )
@@ -124,6 +132,32 @@ def _with_roster(config: ExperimentConfig, table: LesionTable) -> ExperimentConf
     return dataclasses.replace(config, data=dataclasses.replace(config.data, roster=write_roster(config, roster)))
 
 
+def _of_federation(config: ExperimentConfig, roster: Roster, table: LesionTable) -> LesionTable:
+    """Return the rows of the federation's patients; those of patients whom the roster does not name are rejected.
+
+    A roster that a simulation wrote leaves patients out on purpose.
+    """
+    patients = {patient for patient, site in roster.items() if site in config.federation.sites}
+    if is_own_roster(config):
+        return restrict(table, patients)
+    return of_roster(table, named=set(map(patient_key, roster)), kept=set(map(patient_key, patients)))
+
+
+def _count_images(config: ExperimentConfig, table: LesionTable) -> ImageCount | None:
+    """Count the lesions with an image.
+
+    Raises:
+        DataError: the network is to read images, and there is none.
+    """
+    if config.model.modality is Modality.CLINICAL:
+        return None
+    images = ImageCount.of(table, config.data.image.mode)
+    images.require_some(
+        "correct data.root or the paths in the tables (image_path in a manifest), or set model.modality=clinical"
+    )
+    return images
+
+
 def _without_public_patients(config: ExperimentConfig, roster: Roster | None, frame: pd.DataFrame) -> ExperimentConfig:
     """Return the configuration with a roster that assigns the public patients to no site."""
     roles = simulated_roles(frame, config)
@@ -166,13 +200,21 @@ def _check_cohorts(config: ExperimentConfig, roster: Roster | None, table: Lesio
 
 
 def _write_site_files(config: ExperimentConfig, roster: Roster | None, table: LesionTable) -> None:
-    """Write every site's rejected rows, and how many patients and lesions it has in each role."""
+    """Write every site's rejected rows and the cells taken as missing, and its patients and lesions in each role.
+
+    Rejected rows of patients whom no site has stand in a file of their own.
+    """
     roles = simulated_roles(table.frame, config)
+    if roster is not None:
+        owners = set(map(patient_key, roster))
+        is_open = ~table.rejects["patient_id"].map(patient_key).isin(owners)
+        write_rejects([table.rejects[is_open]], Path(config.run.dir) / "sites" / "rejects_of_no_site.csv")
     for site in config.federation.sites:
         site_table, folder = table, Path(config.run.dir) / "sites" / site
         if roster is not None:
             site_table = restrict(table, {patient for patient, home in roster.items() if home == site})
-        write_rejects(site_table, folder / "rejects.csv")
+        write_rejects([site_table.rejects, site_table.excluded], folder / "rejects.csv")
+        write_rejects([site_table.unreadable], folder / "unreadable_cells.csv")
         groups = site_table.frame.groupby(site_table.frame["patient_id"].map(roles))["patient_id"]
         counts = pd.DataFrame({"patients": groups.nunique(), "lesions": groups.size()})
         write_atomically(folder / "patients.csv", counts.rename_axis("role").reset_index().to_csv(index=False).encode())

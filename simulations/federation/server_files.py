@@ -27,6 +27,12 @@ def write_roster(config: ExperimentConfig, roster: Mapping[str, str]) -> str:
     return str(_write(config, "roster", {".csv": frame.to_csv(index=False).encode()}))
 
 
+def is_own_roster(config: ExperimentConfig) -> bool:
+    """Return whether the configuration's roster is one that ``write_roster`` wrote."""
+    folder = Path(config.data.cache_dir).resolve() / _FOLDER
+    return config.data.roster is not None and Path(config.data.roster).parent == folder
+
+
 def write_holdout(config: ExperimentConfig, table: LesionTable, roster: Mapping[str, str] | None) -> str:
     """Write all lesions of ``table`` as the server's test lesions, with what describes them, and return the path."""
     lesions, table = load_all_lesions(table, config)

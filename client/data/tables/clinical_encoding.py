@@ -1,13 +1,13 @@
 """Clinical columns -> numbers: ordinal columns to [-1, 1], columns of several values to a 0 or 1 for each value."""
 
-import itertools
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from client.data.tables.cells import parse_clinical_cell
+from client.data.tables.distinct_cells import as_objects
 from shared_model.errors import TableError
 from shared_model.vocabulary import ClinicalColumn, Encoding, FeaturePolicy, clinical_columns
 
@@ -32,15 +32,16 @@ def encode_clinical(frame: pd.DataFrame, policy: FeaturePolicy) -> npt.NDArray[n
     for column in clinical_columns(policy):
         if column.name not in frame and not column.optional:
             raise TableError(f"Expected the lesion table to have column {column.name}.")
-        cells = frame[column.name] if column.name in frame else itertools.repeat(None, len(frame))
+        cells = frame[column.name].to_list() if column.name in frame else [None] * len(frame)
         blocks.append(_encode_column(column, cells))
     return np.concatenate(blocks, axis=1)
 
 
-def _encode_column(column: ClinicalColumn, cells: Iterable[object]) -> npt.NDArray[np.float32]:
-    canonical = [None if pd.isna(cell) else parse_clinical_cell(column, str(cell)) for cell in cells]  # type: ignore[call-overload]
-    codes = {cell: _code(column, cell) for cell in set(canonical)}
-    return np.array([codes[cell] for cell in canonical], dtype=np.float32).reshape(-1, column.width)
+def _encode_column(column: ClinicalColumn, cells: Sequence[object]) -> npt.NDArray[np.float32]:
+    numbers, distinct = pd.factorize(as_objects(cells), use_na_sentinel=False)
+    canonical = [None if pd.isna(cell) else parse_clinical_cell(column, str(cell)) for cell in distinct]
+    codes = np.array([_code(column, cell) for cell in canonical], dtype=np.float32).reshape(-1, column.width)
+    return codes[numbers]
 
 
 def _code(column: ClinicalColumn, cell: str | None) -> npt.NDArray[np.float32]:

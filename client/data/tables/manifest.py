@@ -1,4 +1,4 @@
-"""A site's own table: one CSV or Parquet file, with the images beside it or below.
+"""A site's own table: one text or Parquet file, with the images beside it or below.
 
 Columns: ``patient_id``, ``label`` (0, 1 or a pathology) and ``split`` (train, test) are required; ``lesion_id``,
 ``finding_id`` (the same in all views of a patient's lesion), ``image_path``, ``roi_x`` to ``roi_h`` and the clinical
@@ -8,15 +8,23 @@ columns of ``shared_model.vocabulary`` are optional.
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
-from client.data.tables.cells import BOX_COLUMNS, LEAVES_ROOT, relative_path
-from client.data.tables.lesion_table import NO_IMAGE_FILE, LesionRow, LesionTable, build_lesion_table
-from client.data.tables.text_table import TextTable, is_missing
+from client.data.tables.cells import BOX_COLUMNS
+from client.data.tables.distinct_cells import ObjectArray, as_objects, first_problem, parse_distinct
+from client.data.tables.image_lookup import ImageLookup
+from client.data.tables.image_modes import BOX_NEEDS_ROI, ROI_NEEDS_BOX, shows_film
+from client.data.tables.lesion_rows import LesionRows
+from client.data.tables.lesion_table import LesionTable, build_lesion_table
+from client.data.tables.spellings import VALIDATION_SPLITS
+from client.data.tables.text_table import TextTable, folded, is_missing
+from shared_model.config.choices import ImageMode
 from shared_model.errors import TableError
+from shared_model.system.peer_text import peer_text
+from shared_model.system.sentences import nearest
 from shared_model.vocabulary import CLINICAL_COLUMNS
 
 logger = logging.getLogger(__name__)
@@ -33,15 +41,16 @@ OPTIONAL_COLUMNS = (
 _IDENTIFYING_COLUMNS = ("patient_id", "image_path", "laterality", "view", "abnormality_type", *BOX_COLUMNS)
 
 
-def read_manifest(path: Path, *, needs_image: bool) -> LesionTable:
+def read_manifest(path: Path, *, image_mode: ImageMode | None) -> LesionTable:
     """Read a site's manifest.
 
-    An empty ``image_path`` is a lesion without an image and no defect; a named file that is not there is. An absent
-    ``lesion_id`` is generated: it stays the same when rows are added, removed or moved.
+    An empty ``image_path`` is a lesion without an image and no defect; a named file that is not there is. In ``roi``
+    and ``film`` mode it is the film; a box on a film needs ``roi`` mode. An absent ``lesion_id`` is generated: it stays
+    the same when rows are added, removed or moved.
 
     Args:
-        path: ``.csv`` or ``.parquet`` file; image paths are relative to its folder.
-        needs_image: whether images are looked up; if not, ``lesion_paths`` is empty throughout.
+        path: ``.csv``, ``.tsv``, ``.txt`` or ``.parquet`` file; image paths are relative to its folder.
+        image_mode: what the network sees of an image; None looks no image up, and no row has one.
 
     Raises:
         TableError: the file is missing or malformed, or lacks a required column.
@@ -49,21 +58,51 @@ def read_manifest(path: Path, *, needs_image: bool) -> LesionTable:
     table = _read(path)
     table.require(REQUIRED_COLUMNS)
     _warn_of_columns(table)
-    folder = path.resolve().parent
-    return build_lesion_table(
-        [
-            _lesion_row(
-                table,
-                number,
-                folder=folder,
-                lesion_id=generated if is_missing(cells.get("lesion_id", "")) else cells["lesion_id"].strip(),
-                needs_image=needs_image,
-            )
-            for number, (cells, generated) in enumerate(
-                zip(table.rows, _generated_ids(table.rows), strict=True), start=1
-            )
-        ]
+    _warn_of_validation(table)
+    num_rows = len(table.numbers)
+    empty = [""] * num_rows
+    images = parse_distinct(
+        table.cells.get("image_path", empty), ImageLookup(path.parent, needs_file=image_mode is not None).find
     )
+    found: list[str | None] = [None] * num_rows if image_mode is None else images.values.tolist()
+    box = list(zip(*(table.cells.get(name, empty) for name in BOX_COLUMNS), strict=True))
+    ragged = as_objects([table.problems.get(position) for position in range(num_rows)])
+    is_film = shows_film(image_mode)
+    patients = _stripped(table.cells["patient_id"])
+    return build_lesion_table(
+        LesionRows(
+            source=[table.source] * num_rows,
+            row=table.numbers,
+            patient_id=patients,
+            lesion_id=_lesion_ids(table, patients),
+            split=table.cells["split"],
+            outcome_column=["label"] * num_rows,
+            clinical=table.cells,
+            box=box,
+            film_path=found if is_film else [None] * num_rows,
+            lesion_paths=[(image,) if image and not is_film else () for image in found],
+            finding_id=[cell or None for cell in _stripped(table.cells.get("finding_id", empty))],
+            problem=first_problem(ragged, images.problems, _box_problems(box, found, image_mode)).tolist(),
+            is_ragged=[problem is not None for problem in ragged],
+        )
+    )
+
+
+def _stripped(cells: Sequence[str]) -> list[str]:
+    """Return every cell without surrounding space, and an empty one where nothing was recorded."""
+    return list(parse_distinct(cells, lambda cell: "" if is_missing(cell) else cell.strip()).values)
+
+
+def _box_problems(
+    boxes: Sequence[tuple[str, ...]], images: Sequence[str | None], mode: ImageMode | None
+) -> ObjectArray:
+    """Return by row what its image mode says against its box, or against its having none."""
+    if mode not in (ImageMode.CROP, ImageMode.ROI):
+        return as_objects([None] * len(boxes))
+    refused, problem = (True, BOX_NEEDS_ROI) if mode is ImageMode.CROP else (False, ROI_NEEDS_BOX)
+    has_box = parse_distinct(boxes, lambda cells: not all(map(is_missing, cells))).values
+    pairs = zip(has_box, images, strict=True)
+    return as_objects([problem if is_there is refused and image else None for is_there, image in pairs])
 
 
 def _read_parquet(path: Path) -> TextTable:
@@ -80,9 +119,11 @@ def _read_parquet(path: Path) -> TextTable:
 
 
 def _read(path: Path) -> TextTable:
-    readers = {".csv": TextTable.load, ".parquet": _read_parquet}
+    readers = dict.fromkeys((".csv", ".tsv", ".txt"), TextTable.load) | {".parquet": _read_parquet}
     if path.suffix.lower() not in readers:
-        raise TableError(f"Expected the manifest {path.name} to end in .csv or .parquet.")
+        raise TableError(
+            f"Expected the manifest {path.name} to end in {', '.join(readers)}; save a workbook as CSV UTF-8."
+        )
     return readers[path.suffix.lower()](path)
 
 
@@ -91,66 +132,44 @@ def _warn_of_columns(table: TextTable) -> None:
     ignored = [name for name in table.columns if name not in REQUIRED_COLUMNS + OPTIONAL_COLUMNS]
     absent = [column.name for column in CLINICAL_COLUMNS if not column.optional and column.name not in table.columns]
     if ignored:
-        logger.warning("%s: columns not used: %s.", table.source, ", ".join(ignored))
+        hints = ", ".join(f"{peer_text(name)}{_hint(name, table.columns)}" for name in ignored)
+        logger.warning("%s: columns not used: %s.", table.source, hints)
     if absent:
         logger.warning("%s: no column, so missing in every row: %s.", table.source, ", ".join(absent))
 
 
-def _generated_ids(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return an identifier per row that depends on what identifies the lesion, not on where its row stands.
+def _hint(name: str, present: Sequence[str]) -> str:
+    """Return what a column that is not used was probably meant to be called."""
+    near = nearest(name, [known for known in OPTIONAL_COLUMNS if known not in present])
+    return f" (is it {near}?)" if near else ""
 
-    Rows with the same image (and box, side, view and type) are the same lesion and get the same identifier. Rows
-    without an image may be several lesions of a breast that look alike on paper, so these are numbered.
+
+def _warn_of_validation(table: TextTable) -> None:
+    """Log how many rows of a validation split stand on the training side."""
+    count = sum(folded(cell) in VALIDATION_SPLITS for cell in table.cells["split"])
+    if count:
+        logger.warning(
+            "%s: %d rows of a validation split stand on the training side: a site draws by its own secret which of its "
+            "training patients are kept to choose the threshold.",
+            table.source,
+            count,
+        )
+
+
+def _lesion_ids(table: TextTable, patients: Sequence[str]) -> list[str]:
+    """Return the identifier of every row, generated where the table has none.
+
+    A generated one depends on what identifies the lesion, not on where its row stands. Rows with the same image (and
+    box, side, view and type) are the same lesion and get the same identifier. Rows without an image may be several
+    lesions of a breast that look alike on paper, so these are numbered.
     """
-    ids, seen = [], Counter[str]()
-    for cells in rows:
-        facts = "\x1f".join(cells.get(name, "").strip() for name in _IDENTIFYING_COLUMNS)
-        digest = hashlib.sha256(facts.encode()).hexdigest()[:16]
-        number = 0 if cells.get("image_path", "").strip() else seen[digest]
+    empty = [""] * len(patients)
+    given = _stripped(table.cells.get("lesion_id", empty))
+    columns = [table.cells.get(name, empty) for name in _IDENTIFYING_COLUMNS]
+    images, seen, ids = table.cells.get("image_path", empty), Counter[str](), []
+    for name, patient, image, facts in zip(given, patients, images, zip(*columns, strict=True), strict=True):
+        digest = hashlib.sha256("\x1f".join(map(str.strip, facts)).encode()).hexdigest()[:16]
+        number = 0 if image.strip() else seen[digest]
         seen[digest] += 1
-        ids.append(f"{cells['patient_id'].strip()}-{digest}" + (f"-{number}" if number else ""))
+        ids.append(name or f"{patient}-{digest}" + (f"-{number}" if number else ""))
     return ids
-
-
-def _image(cell: str, folder: Path, *, needs_image: bool) -> PurePosixPath | None:
-    """Return the image's path relative to ``folder``, or ``None`` where the row has none.
-
-    Raises:
-        TableError: the path leaves ``folder``, by itself or through a symbolic link, or is needed and not a file.
-    """
-    path = relative_path("" if is_missing(cell) else cell)
-    if path is None:
-        return None
-    try:
-        target = (folder / path).resolve()
-        is_file = target.is_file()
-    except (OSError, RuntimeError) as error:  # A name that is too long, or links in a circle.
-        raise TableError(NO_IMAGE_FILE) from error
-    if not target.is_relative_to(folder):
-        raise TableError(LEAVES_ROOT)
-    if needs_image and not is_file:
-        raise TableError(NO_IMAGE_FILE)
-    return path if needs_image else None
-
-
-def _lesion_row(table: TextTable, number: int, *, folder: Path, lesion_id: str, needs_image: bool) -> LesionRow:
-    cells = table.rows[number - 1]
-    image, problem = None, table.problems.get(number)
-    try:
-        image = _image(cells.get("image_path", ""), folder, needs_image=needs_image)
-    except TableError as error:
-        problem = str(error)
-    return LesionRow(
-        source=table.source,
-        row=number,
-        patient_id="" if is_missing(cells["patient_id"]) else cells["patient_id"].strip(),
-        lesion_id=lesion_id,
-        split=cells["split"].strip().lower(),
-        outcome_column="label",
-        clinical=cells,
-        box=tuple(cells.get(name, "") for name in BOX_COLUMNS),
-        lesion_paths=(str(image),) if image else (),
-        finding_id=None if is_missing(cells.get("finding_id", "")) else cells["finding_id"].strip(),
-        problem=problem,
-        is_ragged=number in table.problems,
-    )

@@ -1,34 +1,34 @@
 """The lesion table of one site: read in the format of ``data.source``, cut down to the site's own patients."""
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from client.data.tables.case_tables import table_folders
 from client.data.tables.cbis_ddsm import read_cbis_ddsm
-from client.data.tables.lesion_table import LesionTable
+from client.data.tables.distinct_cells import parse_distinct
+from client.data.tables.lesion_table import SET_ASIDE, LesionTable
 from client.data.tables.manifest import read_manifest
-from client.data.tables.text_table import TextTable
+from client.data.tables.rejects import REJECT_COLUMNS, reject_frame
+from client.data.tables.roster import Roster, at_sites, patient_key
 from client.identifiers import folded_or_none
 from shared_model.config.choices import DataSource, Modality
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.site_sections import DataConfig
-from shared_model.errors import ConfigError, TableError
+from shared_model.errors import ConfigError
 
 TableState = tuple[tuple[str, tuple[int, ...] | None], ...]
 """Path and state of every file; None where it cannot be looked at."""
-_SITE_COLUMNS = ("site", "institution")
+NOT_IN_ROSTER = "patient is not in the roster"
 
 
 def site_table(config: ExperimentConfig, site: str | None) -> LesionTable:
     """Read the table and keep the patients of ``site``; None keeps those of every site of the federation.
 
-    Names of sites are compared without regard to case: a roster's is often typed by somebody else.
-
     A patient whom the roster gives to several sites is nobody's here. That it does is for ``read_roster`` to say, which
-    preflight asks, and not for a request to answer.
+    preflight asks, and not for a request to answer. Rows of patients whom it does not name are rejected.
 
     Raises:
         ConfigError, TableError: a file cannot be read; see ``read_table``.
@@ -36,18 +36,45 @@ def site_table(config: ExperimentConfig, site: str | None) -> LesionTable:
     table = read_table(config)
     if config.data.roster is None:
         return table
-    sites = {name.casefold() for name in (config.federation.sites if site is None else (site,))}
-    homes: dict[str, set[str]] = {}
-    for patient, home in _roster_rows(_roster_table(config.data)):
-        homes.setdefault(folded_or_none(patient) or patient, set()).add(home.casefold())
-    return restrict(table, {patient for patient, named in homes.items() if len(named) == 1 and named <= sites})
+    homes = Roster(_roster_path(config.data)).homes()
+    sites = config.federation.sites if site is None else (site,)
+    return of_roster(table, named=homes.keys(), kept=at_sites(homes, sites))
+
+
+def of_roster(table: LesionTable, *, named: Collection[str], kept: Collection[str]) -> LesionTable:
+    """Return the part of the table that concerns the patients ``kept``; of others only what the roster left open.
+
+    That is rows without an identifier, rejected already, and rows of patients whom it does not name, rejected here:
+    somebody should hear of them, and nobody knows whose they are.
+
+    Args:
+        table: of all patients.
+        named: folded identifiers of all patients in the roster.
+        kept: those of them whose rows stay.
+    """
+    owner = {name: getattr(table, name)["patient_id"].map(patient_key) for name in ("frame", *SET_ASIDE)}
+    is_unknown = ~owner["frame"].isin(named)
+    unknown = table.frame[is_unknown]
+    cells = zip(*(unknown[name] for name in REJECT_COLUMNS[:-1]), [NOT_IN_ROSTER] * len(unknown), strict=True)
+    is_open = owner["rejects"].isin(kept) | ~owner["rejects"].isin(named)
+    rejects = [*table.rejects[is_open].itertuples(index=False, name=None), *cells]
+    is_kept = {name: column.isin(kept).to_numpy(dtype=bool) for name, column in owner.items()}
+    return dataclasses.replace(
+        table,
+        frame=table.frame[is_kept["frame"]].reset_index(drop=True),
+        rejects=reject_frame(rejects),
+        excluded=table.excluded[is_kept["excluded"]].reset_index(drop=True),
+        unreadable=table.unreadable[is_kept["unreadable"]].reset_index(drop=True),
+        respelt=frozenset(patient for patient in table.respelt if patient_key(patient) in kept),
+    )
 
 
 def table_state(root: Path, roster: str | None) -> TableState:
     """Return what changes when somebody writes to a table or the roster of the site; nothing of them is read."""
     states: dict[str, tuple[int, ...] | None] = {}
     try:
-        files = sorted(root.glob("*.csv")) if root.is_dir() else [root]
+        files = [path for folder in table_folders(root) for path in sorted(folder.glob("*.[cC][sS][vV]"))]
+        files = files if root.is_dir() else [root]
         if roster is not None:
             files.append(_folder(root) / roster)
     except OSError:
@@ -72,44 +99,28 @@ def read_table(config: ExperimentConfig) -> LesionTable:
     data, root = config.data, Path(config.data.root)
     if not root.exists():
         raise ConfigError(f"Expected data.root={data.root} to exist.")
-    needs_image = config.model.modality is not Modality.CLINICAL
+    image_mode = None if config.model.modality is Modality.CLINICAL else data.image.mode
     if data.source is DataSource.MANIFEST:
-        return read_manifest(root, needs_image=needs_image)
-    return read_cbis_ddsm(root, lesion_types=data.lesion_types, needs_image=needs_image)
+        return read_manifest(root, image_mode=image_mode)
+    return read_cbis_ddsm(root, lesion_types=data.lesion_types, image_mode=image_mode)
 
 
-def read_roster(data: DataConfig) -> dict[str, str] | None:
+def read_roster(data: DataConfig, *, sites: Iterable[str] = ()) -> dict[str, str] | None:
     """Return the site of every patient, or None where all patients are the site's own.
+
+    Args:
+        data: names the roster.
+        sites: names of the federation's sites; the roster's are spelt as these where they differ in case, space,
+            underscores and hyphens alone.
 
     Raises:
         TableError: the roster cannot be read, lacks a column or a cell, or names two sites for a patient.
     """
-    if data.roster is None:
-        return None
-    table = _roster_table(data)
-    table.require_whole()
-    roster: dict[str, str] = {}
-    homes: dict[str, str] = {}
-    for patient, site in _roster_rows(table):
-        roster.setdefault(patient, site)
-        if homes.setdefault(folded_or_none(patient) or patient, site) != site:
-            raise TableError(f"Expected one site for every patient in {table.source}, got two for one patient.")
-    return roster
+    return None if data.roster is None else Roster(_roster_path(data)).site_by_patient(sites)
 
 
-def _roster_table(data: DataConfig) -> TextTable:
-    path = data_folder(data) / (data.roster or "")
-    table = TextTable.load(path)
-    table.require(["patient_id"])
-    if not any(name in table.columns for name in _SITE_COLUMNS):
-        raise TableError(f"Expected a column site or institution in {path}.")
-    return table
-
-
-def _roster_rows(table: TextTable) -> list[tuple[str, str]]:
-    """Return patient and site of every row."""
-    column = next(name for name in _SITE_COLUMNS if name in table.columns)
-    return [(cells["patient_id"].strip(), cells[column].strip()) for cells in table.rows]
+def _roster_path(data: DataConfig) -> Path:
+    return data_folder(data) / (data.roster or "")
 
 
 def restrict(table: LesionTable, patients: Collection[str]) -> LesionTable:
@@ -117,15 +128,15 @@ def restrict(table: LesionTable, patients: Collection[str]) -> LesionTable:
     kept = {folded_or_none(patient) for patient in patients} - {None}
 
     def part(frame: pd.DataFrame) -> pd.DataFrame:
-        is_kept = [folded_or_none(patient) in kept for patient in frame["patient_id"]]
-        # Of an empty list pandas would not know that it is a mask.
-        return frame[np.array(is_kept, dtype=bool)].reset_index(drop=True)
+        is_kept = parse_distinct(frame["patient_id"].to_list(), lambda patient: folded_or_none(patient) in kept).values
+        return frame[is_kept.astype(bool)].reset_index(drop=True)
 
     return dataclasses.replace(
         table,
         frame=part(table.frame),
         rejects=part(table.rejects),
         excluded=part(table.excluded),
+        unreadable=part(table.unreadable),
         respelt=frozenset(patient for patient in table.respelt if folded_or_none(patient) in kept),
     )
 

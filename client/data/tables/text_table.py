@@ -2,13 +2,20 @@
 
 import csv
 import dataclasses
+import io
+import itertools
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from client.data.tables.dialect import separator, without_declaration
+from client.data.tables.text_encoding import decode
 from shared_model.errors import TableError
+from shared_model.system.sentences import nearest
 
 _MAX_CELL = 2**30
 _MISSING_CELLS = frozenset({"", "NA", "N/A", "NAN", "<NA>", "NULL"})
@@ -38,47 +45,76 @@ class TextTable:
 
     source: str
     """Name of the file."""
-    columns: tuple[str, ...]
-    rows: tuple[Mapping[str, str], ...]
-    """Cells by column name."""
+    cells: Mapping[str, Sequence[str]]
+    """Columns by name, all of one length."""
+    numbers: Sequence[int]
+    """Of every row its number in the file: 1 is the row below the header, and rows without content count."""
     problems: Mapping[int, str] = dataclasses.field(default_factory=dict)
-    """Why rows, by number from 1, cannot be used: nobody knows which cell belongs where, so all theirs are empty."""
+    """Why rows, by position from 0, cannot be used: nobody knows which cell belongs where, so all theirs are empty."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return tuple(self.cells)
+
+    @cached_property
+    def rows(self) -> tuple[Mapping[str, str], ...]:
+        """The cells of every row by column name."""
+        names = self.columns
+        return tuple(dict(zip(names, cells, strict=True)) for cells in zip(*self.cells.values(), strict=True))
 
     @classmethod
     def from_cells(cls, source: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> "TextTable":
-        """Return the cells under canonical column names; a row longer or shorter than the header is a problem.
+        """Return the cells under canonical column names.
+
+        A row without any content is none. Columns without a name are left out, and so are cells beyond the header that
+        are empty; a row that is longer or shorter for another reason is a problem.
 
         Raises:
             TableError: two columns have the same name.
         """
-        columns = tuple(folded(name).lower() for name in header)
-        if repeated := [name for name, count in Counter(columns).items() if count > 1]:
+        names = [folded(name).lower() for name in header]
+        while names and not names[-1]:
+            names.pop()
+        if repeated := [name for name, count in Counter(names).items() if count > 1 and name]:
             raise TableError(f"Expected {source} to have column {repeated[0]!r} once.")
-        cells_by_column, problems = [], {}
+        width, kept, numbers, problems = len(names), list[Sequence[str]](), list[int](), dict[int, str]()
         for number, cells in enumerate(rows, start=1):
-            is_whole = len(cells) == len(columns)
-            if not is_whole:
-                problems[number] = f"Expected {len(columns)} cells in the row, got {len(cells)}."
-            cells_by_column.append(dict(zip(columns, cells if is_whole else [""] * len(columns), strict=True)))
-        return cls(source=source, columns=columns, rows=tuple(cells_by_column), problems=problems)
+            if not any(map(str.strip, cells)):
+                continue
+            if len(cells) != width:
+                cells = cells[:width] if not any(map(str.strip, cells[width:])) else cells  # noqa: PLW2901
+            if len(cells) != width:
+                problems[len(kept)] = f"Expected {width} cells in the row, got {len(cells)}."
+                cells = ("",) * width  # noqa: PLW2901
+            kept.append(cells)
+            numbers.append(number)
+        columns = zip(*kept, strict=True) if kept else ((),) * width
+        named = {name: column for name, column in zip(names, columns, strict=True) if name}
+        return cls(source=source, cells=named, numbers=numbers, problems=problems)
 
     @classmethod
     def load(cls, path: Path) -> "TextTable":
-        """Read a UTF-8 CSV file with a header; cells may contain line breaks, blank lines do not count as rows.
+        """Read a text file with a header: cells between commas, semicolons, tabs or bars, and in quotes where needed.
+
+        Encodings are told apart as ``text_encoding.decode`` says; cells may contain line breaks.
 
         Raises:
-            TableError: the file is missing, empty, not UTF-8, or no well-formed CSV.
+            TableError: the file is missing, empty, no text, or no well-formed table.
         """
         # For the process; the default, 128 KiB, would let one long remark stop the whole table.
         csv.field_size_limit(_MAX_CELL)
         try:
-            with path.open(encoding="utf-8-sig", newline="") as lines:
-                header, *rows = [cells for cells in csv.reader(lines, strict=True) if cells] or [[]]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            text, declared = without_declaration(decode(path.read_bytes()))
+            lines = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=declared or separator(text))
+            # Most cells are repeated many times, and then stand in memory once.
+            rows = [list(map(sys.intern, cells)) for cells in lines]
+        except (OSError, csv.Error, TableError) as error:
             raise TableError(f"Expected a readable CSV file {path.name}: {error}.") from error
-        if not header:
+        start = next((number for number, cells in enumerate(rows) if any(map(str.strip, cells))), None)
+        if start is None:
             raise TableError(f"Expected a header in {path.name}, got an empty file.")
-        return cls.from_cells(path.name, header, rows)
+        return cls.from_cells(path.name, rows[start], itertools.islice(rows, start + 1, None))
 
     def require_whole(self) -> None:
         """Check that every row has as many cells as the header.
@@ -86,14 +122,18 @@ class TextTable:
         Raises:
             TableError: naming the first that has not.
         """
-        for number, problem in self.problems.items():
-            raise TableError(f"Row {number} of {self.source}: {problem}")
+        for position, problem in self.problems.items():
+            raise TableError(f"Row {self.numbers[position]} of {self.source}: {problem}")
 
     def require(self, columns: Iterable[str]) -> None:
         """Check that all ``columns`` are there.
 
         Raises:
-            TableError: one is not.
+            TableError: one is not; the message names a column that is spelt alike.
         """
-        if absent := [name for name in columns if name not in self.columns]:
-            raise TableError(f"Expected {self.source} to have column {', '.join(absent)}.")
+        if absent := [name for name in columns if name not in self.cells]:
+            raise TableError(f"Expected {self.source} to have column {', '.join(absent)}{self._hint(absent)}.")
+
+    def _hint(self, absent: Iterable[str]) -> str:
+        found = {name: nearest(name, self.cells) for name in absent}
+        return "".join(f"; is {near} its {name}?" for name, near in found.items() if near)

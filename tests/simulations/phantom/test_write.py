@@ -17,6 +17,7 @@ import pytest
 from client.data.images import LesionFiles, load_lesion, read_image
 from client.data.preprocessing import is_mask
 from client.data.tables.cbis_ddsm import read_cbis_ddsm
+from shared_model.config.choices import ImageMode
 from shared_model.config.composition import compose
 from shared_model.errors import DataError
 from shared_model.vocabulary import LesionType
@@ -34,7 +35,7 @@ def digests(root):
 
 @pytest.fixture(scope="module")
 def table(phantom):
-    return read_cbis_ddsm(phantom, lesion_types=TYPES, needs_image=True)
+    return read_cbis_ddsm(phantom, lesion_types=TYPES, image_mode=ImageMode.CROP)
 
 
 def raw_rows(root):

@@ -5,9 +5,11 @@ import dataclasses
 import pandas as pd
 import pytest
 
+from client.data.tables.lesion_table import check_rejects
 from client.data.tables.site_table import read_roster, restrict, site_table
+from client.data.tables.table_notes import notes
 from shared_model.config.composition import compose
-from shared_model.errors import ConfigError, TableError
+from shared_model.errors import ConfigError, RejectLimitError, TableError
 from tests.real_data import needs_cbis_ddsm
 
 
@@ -42,7 +44,25 @@ class TestRoster:
     def test_a_site_without_patients_is_empty_and_no_error(self, config, hospital):
         """A request must not fail for what the data hold; preflight judges them."""
         table = site_table(self.with_roster(config, hospital, "patient_id,site\nX,AWAY\n"), "HOME")
-        assert len(table.frame) == len(table.rejects) == len(table.excluded) == 0
+        assert len(table.frame) == len(table.excluded) == 0
+        assert set(table.rejects["reason"]) == {"patient is not in the roster"}
+
+    def test_patients_whom_the_roster_does_not_know_are_counted_and_named(self, config, hospital):
+        ids = pd.read_csv(hospital.manifest)["patient_id"].unique()
+        text = "patient_id,site\n" + "".join(f"{p},HOME\n" for p in ids[2:]) + f"{ids[0]},\n"
+        table = site_table(self.with_roster(config, hospital, text), "HOME")
+        assert set(table.frame["patient_id"]) == set(ids[2:])
+        assert set(table.rejects["patient_id"]) == set(ids[:2])
+        assert f"2 patients are not in the roster: {ids[0]}, {ids[1]}" in list(notes(table))
+        with pytest.raises(RejectLimitError, match=r"= 0\.1 <= max_fraction=0\.05; .*: patient is not in the roster"):
+            check_rejects(table, 0.05)
+
+    @pytest.mark.parametrize("name", ["home", " HOME ", "\uff28\uff2f\uff2d\uff25"])
+    def test_names_of_sites_are_compared_folded(self, config, hospital, name):
+        ids = pd.read_csv(hospital.manifest)["patient_id"].unique()
+        changed = self.with_roster(config, hospital, "patient_id,site\n" + "".join(f"{p},{name}\n" for p in ids))
+        assert set(site_table(changed, "HOME").frame["patient_id"]) == set(ids)
+        assert set(read_roster(changed.data, sites=["HOME"]).values()) == {"HOME"}
 
     def test_patient_of_two_sites(self, config, hospital):
         changed = self.with_roster(config, hospital, "patient_id,site\nX,HOME\nX,AWAY\n")

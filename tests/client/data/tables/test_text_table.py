@@ -11,7 +11,8 @@ from shared_model.errors import TableError
     [
         (b"", "Expected a header in t.csv"),
         (b"a b,A_B\n1,2\n", "column 'a_b' once"),
-        (b"a\n\xff\n", "Expected a readable CSV file t.csv"),
+        (b"\xff\xfea", "Expected a readable CSV file t.csv: .*; save it again as CSV UTF-8"),
+        (b"\xd0\xcf\x11\xe0", "got an old workbook"),
         (b'a\n"x\n', "Expected a readable CSV file t.csv"),
     ],
 )
@@ -38,7 +39,9 @@ def test_a_row_of_another_length_is_that_rows_problem(tmp_path):
     (tmp_path / "t.csv").write_text("a,b\n1,2\n3\n\n4,5,6\n7,8\n")
     table = TextTable.load(tmp_path / "t.csv")
     assert [tuple(row.values()) for row in table.rows] == [("1", "2"), ("", ""), ("", ""), ("7", "8")]
-    assert table.problems == {2: "Expected 2 cells in the row, got 1.", 3: "Expected 2 cells in the row, got 3."}
+    assert table.problems == {1: "Expected 2 cells in the row, got 1.", 2: "Expected 2 cells in the row, got 3."}
+    # Of the file as it stands: its third row is blank.
+    assert list(table.numbers) == [1, 2, 4, 5]
     with pytest.raises(TableError, match=r"Row 2 of t\.csv: Expected 2 cells in the row, got 1\."):
         table.require_whole()
 
@@ -61,3 +64,52 @@ def test_other_cells_say_something(cell):
 def test_a_missing_file(tmp_path):
     with pytest.raises(TableError, match=r"Expected a readable CSV file none\.csv"):
         TextTable.load(tmp_path / "none.csv")
+
+
+TABLE = {"patient_id": ["1", "Müller, Ä"], "mass_shape": ["", "OVAL; \n ROUND"]}
+TEXT = 'Patient ID,Mass shape\n1,\n"Müller, Ä","OVAL; \n ROUND"\n'
+
+
+class TestDialects:
+    @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+    @pytest.mark.parametrize("start", ["", "sep={}\n", "\n\n"])
+    def test_separators(self, tmp_path, separator, start):
+        lines = (
+            TEXT.replace("ID,Mass", f"ID{separator}Mass").replace("1,", f"1{separator}").replace('",', f'"{separator}')
+        )
+        (tmp_path / "t.csv").write_text(start.format(separator) + lines, encoding="utf-8")
+        assert {name: list(cells) for name, cells in TextTable.load(tmp_path / "t.csv").cells.items()} == TABLE
+
+    @pytest.mark.parametrize(
+        "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "cp1252"]
+    )
+    @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+    def test_encodings(self, tmp_path, encoding, line_end):
+        (tmp_path / "t.csv").write_bytes(TEXT.replace("\n", line_end).encode(encoding))
+        cells = TextTable.load(tmp_path / "t.csv").cells
+        assert list(cells["patient_id"]) == TABLE["patient_id"]
+
+    def test_a_byte_of_one_row_changes_no_other(self, tmp_path):
+        """Else whether a patient is there would show in the names of others."""
+        (tmp_path / "t.csv").write_bytes("a\nMüller\n".encode() + b"M\xfcller\n\x81\n")
+        assert list(TextTable.load(tmp_path / "t.csv").cells["a"]) == ["Müller", "Müller", "\x81"]
+
+    def test_columns_and_rows_that_a_spreadsheet_leaves_behind(self, tmp_path):
+        (tmp_path / "t.csv").write_text("a,b,,\n1,2,,\n,,,\n3,4\n ,\n5,6,,,,\n7,8,,x\n,,,\n")
+        table = TextTable.load(tmp_path / "t.csv")
+        assert {name: list(cells) for name, cells in table.cells.items()} == {
+            "a": ["1", "3", "5", ""],
+            "b": ["2", "4", "6", ""],
+        }
+        assert list(table.numbers) == [1, 3, 5, 6]
+        assert table.problems == {3: "Expected 2 cells in the row, got 4."}
+
+    def test_the_header_alone_decides(self, tmp_path):
+        (tmp_path / "t.csv").write_text("a;b\n1,5;2,5\n3,5;4,5\n")
+        assert list(TextTable.load(tmp_path / "t.csv").cells["b"]) == ["2,5", "4,5"]
+
+
+def test_a_column_that_is_spelt_otherwise_is_named(tmp_path):
+    (tmp_path / "t.csv").write_text("patientid,label\n1,2\n")
+    with pytest.raises(TableError, match=r"to have column patient_id; is patientid its patient_id\?\.$"):
+        TextTable.load(tmp_path / "t.csv").require(["patient_id", "label"])
