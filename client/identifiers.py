@@ -67,6 +67,9 @@ def folded_or_none(text: str) -> str | None:
 
 def _folded(text: str) -> str:
     """Apply NFKC and case folding until nothing changes; without spaces and what no printer shows."""
+    if text.isascii() and text.isprintable():
+        # The same, ten times faster: a table may have a million of them.
+        return text.lower().replace(" ", "")
     while True:
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
         folded = "".join(character for character in folded if not _is_invisible(character))

@@ -110,19 +110,18 @@ def _mode_of(settings: Mapping[str, object]) -> ImageMode | None:
 def lesion_files(frame: pd.DataFrame, config: ExperimentConfig) -> list[LesionFiles]:
     """Return the files of every row of a lesion table."""
     root = data_folder(config.data)
-    return [_row_files(row, root) for row in frame.to_dict("records")]  # type: ignore[arg-type]
-
-
-def _row_files(row: Mapping[str, object], root: Path) -> LesionFiles:
-    x, y, width, height = (row[name] for name in BOX_COLUMNS)
-    film, laterality, view = row["film_path"], row["laterality"], row["view"]
-    return LesionFiles(
-        lesion_paths=tuple(root / path for path in row["lesion_paths"]),  # type: ignore[attr-defined]
-        film_path=None if pd.isna(film) else root / str(film),  # type: ignore[call-overload]
-        box=None if pd.isna(x) else Box(x=int(x), y=int(y), width=int(width), height=int(height)),  # type: ignore[call-overload]
-        laterality=None if pd.isna(laterality) else Laterality(str(laterality)),  # type: ignore[call-overload]
-        view=None if pd.isna(view) else View(str(view)),  # type: ignore[call-overload]
-    )
+    columns = [frame[name].to_list() for name in ("lesion_paths", "film_path", "laterality", "view")]
+    boxes = zip(*(frame[name].to_list() for name in BOX_COLUMNS), strict=True)
+    return [
+        LesionFiles(
+            lesion_paths=tuple(root / path for path in paths),
+            film_path=None if pd.isna(film) else root / film,
+            box=None if pd.isna(box[0]) else Box(x=box[0], y=box[1], width=box[2], height=box[3]),
+            laterality=None if pd.isna(laterality) else Laterality(laterality),
+            view=None if pd.isna(view) else View(view),
+        )
+        for paths, film, laterality, view, box in zip(*columns, boxes, strict=True)
+    ]
 
 
 def _input_shape(config: ExperimentConfig) -> tuple[int, ...]:

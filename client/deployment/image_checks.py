@@ -5,6 +5,7 @@ from pathlib import Path
 
 from client.data.images import LesionFiles, read_image
 from client.data.network_inputs import lesion_files
+from client.data.shared_images import require_own_images
 from client.data.tables.image_counts import ImageCount
 from client.data.tables.site_table import site_table
 from client.deployment.checks import Doubt
@@ -25,7 +26,8 @@ def check_images(site: SiteFile) -> str:
     ``model.modality=clinical`` needs none.
 
     Raises:
-        DataError: no lesion has an image, or no file of a kind that was opened can be read.
+        DataError: no lesion has an image, two patients have the same one, or no file of a kind that was opened can be
+            read.
         Doubt: some of those that were opened cannot be read, or fewer than half of the lesions have an image.
         ConfigError, TableError: the tables cannot be read.
     """
@@ -40,6 +42,7 @@ def check_images(site: SiteFile) -> str:
         "correct data_root or the paths in the tables, or where this hospital has none set fields: "
         f"{{model.modality: [{Modality.CLINICAL}]}} in {site.policy}"
     )
+    require_own_images(table, settings.config)
     tried = _Tried.of(lesions)
     if tried.failed_kind is not None:
         raise DataError(f"Expected {tried.failed_kind} that can be read; {found}; {tried}.")

@@ -17,5 +17,10 @@ def print_checks(checks: Sequence[Check], console: Console) -> None:
     for name in ("check", "status", "found", "what to do"):
         table.add_column(name, overflow="fold")
     for check in checks:
-        table.add_row(check.name, _STYLES[check.status], Text(check.detail), Text(check.remedy))
+        table.add_row(check.name, _STYLES[check.status], Text(_printable(check.detail)), Text(check.remedy))
     console.print(table)
+
+
+def _printable(text: str) -> str:
+    """Return ``text`` without what would steer the terminal: a table or a path may hold anything."""
+    return "".join(character if character.isprintable() else " " for character in text)

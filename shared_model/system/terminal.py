@@ -41,5 +41,6 @@ def on_interrupt(note: str) -> Iterator[None]:
 
 
 def _print(line: str, *, style: str) -> None:
-    # A reason may hold what looks like markup, such as a path in brackets.
+    # A reason may hold what looks like markup, such as a path in brackets, or what would steer the terminal.
+    line = "".join(character if character.isprintable() else " " for character in line)
     Console(stderr=True).print(line, style=style, highlight=False, markup=False, soft_wrap=True)

@@ -8,6 +8,7 @@ import typer
 from click.exceptions import NoArgsIsHelpError, UsageError
 
 from client.commands import app as site
+from client.commands import manifest
 from server.commands import app as server
 from shared_model.errors import FederatedMammographyError
 from simulations.commands import attack, benchmark, study
@@ -30,6 +31,7 @@ app.add_typer(attack.app, name="attack")
 app.command()(explain)
 app.command()(rehearse)
 app.command()(phantom)
+app.add_typer(manifest.app, name="manifest")
 app.add_typer(site.app, name="site")
 app.add_typer(server.app, name="server")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from client.data.shared_images import require_own_images
 from client.data.splits import Role, check_cohort
 from client.data.tables.image_counts import ImageCount
 from client.data.tables.lesion_table import LesionTable, check_rejects
@@ -75,7 +76,7 @@ def prepare(config: ExperimentConfig, *, on_progress: Progress) -> PreparedFeder
         table = _of_federation(config, roster, table)
     _write_site_files(config, roster, table)
     check_rejects(table, config.data.max_reject_fraction)
-    images = _count_images(config, table)
+    images = _check_images(config, table)
     _check_sites(config, roster, table)
     lesions, table = lesions_by_role(table, config, report=lambda done, total: on_progress("images", done, total))
     _write_site_files(config, roster, table)
@@ -143,11 +144,11 @@ def _of_federation(config: ExperimentConfig, roster: Roster, table: LesionTable)
     return of_roster(table, named=set(map(patient_key, roster)), kept=set(map(patient_key, patients)))
 
 
-def _count_images(config: ExperimentConfig, table: LesionTable) -> ImageCount | None:
+def _check_images(config: ExperimentConfig, table: LesionTable) -> ImageCount | None:
     """Count the lesions with an image.
 
     Raises:
-        DataError: the network is to read images, and there is none.
+        DataError: the network is to read images, and there is none, or two patients have the same one.
     """
     if config.model.modality is Modality.CLINICAL:
         return None
@@ -155,6 +156,7 @@ def _count_images(config: ExperimentConfig, table: LesionTable) -> ImageCount | 
     images.require_some(
         "correct data.root or the paths in the tables (image_path in a manifest), or set model.modality=clinical"
     )
+    require_own_images(table, config)
     return images
 
 

@@ -135,7 +135,7 @@ def _images(
     used = films[:1] if mode is ImageMode.FILM else lesions if mode is ImageMode.CROP else (*films[:1], *lesions)
     for file in used:
         if not (index.root / file).stat().st_size:
-            raise TableError(f"{EMPTY_FILE}: {file}")
+            raise TableError(f"{EMPTY_FILE}: {file!r}")
     return films[0] if films else None, lesions
 
 

@@ -58,7 +58,9 @@ class ImageIndex:
 
     def missing(self, cell: PurePosixPath | None, what: str = "") -> TableError:
         """Return the error of a cell of which no file was found: what was looked for, where and how deep."""
-        looked_for = "the table names none" if cell is None else f"no folder {subject_folder(cell)}, or no image in it,"
+        looked_for = (
+            "the table names none" if cell is None else f"no folder {subject_folder(cell)!r}, or no image in it,"
+        )
         return TableError(
             f"{NO_IMAGE_FILE}: {what}{looked_for} in {self.root} and {MAX_DEPTH} levels of folders below, where "
             f"{self.num_found} of {self.num_subjects} subject folders were found"

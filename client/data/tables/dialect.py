@@ -5,6 +5,7 @@ import io
 
 _SEPARATORS = ",;\t|"
 """In the order in which they are preferred."""
+_LONGEST_HEADER = 2**16
 _DECLARATION = "sep="
 """A spreadsheet's first line ``sep=;`` says it."""
 
@@ -32,7 +33,8 @@ def separator(text: str) -> str:
 
 
 def _header(text: str, candidate: str) -> list[str]:
+    start = io.StringIO(text[:_LONGEST_HEADER], newline="")
     try:
-        return next((cells for cells in csv.reader(io.StringIO(text, newline=""), delimiter=candidate) if cells), [])
+        return next((cells for cells in csv.reader(start, delimiter=candidate) if cells), [])
     except csv.Error:
         return []

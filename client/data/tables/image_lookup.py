@@ -40,7 +40,7 @@ class ImageLookup:
                 _require_content(target)
         except (OSError, RuntimeError, ValueError) as error:
             # A name that is too long, links in a circle, or no such file.
-            raise TableError(f"{NO_IMAGE_FILE}: {path} in {self._folder}") from error
+            raise TableError(f"{NO_IMAGE_FILE}: {str(path)!r} in {self._folder}") from error
         return str(path)
 
     def _within(self, cell: str) -> str:

@@ -146,7 +146,7 @@ def _hint(name: str, present: Sequence[str]) -> str:
 
 def _warn_of_validation(table: TextTable) -> None:
     """Log how many rows of a validation split stand on the training side."""
-    count = sum(folded(cell) in VALIDATION_SPLITS for cell in table.cells["split"])
+    count = sum(count for cell, count in Counter(table.cells["split"]).items() if folded(cell) in VALIDATION_SPLITS)
     if count:
         logger.warning(
             "%s: %d rows of a validation split stand on the training side: a site draws by its own secret which of its "
@@ -165,11 +165,11 @@ def _lesion_ids(table: TextTable, patients: Sequence[str]) -> list[str]:
     """
     empty = [""] * len(patients)
     given = _stripped(table.cells.get("lesion_id", empty))
-    columns = [table.cells.get(name, empty) for name in _IDENTIFYING_COLUMNS]
-    images, seen, ids = table.cells.get("image_path", empty), Counter[str](), []
+    columns = [parse_distinct(table.cells.get(name, empty), str.strip).values for name in _IDENTIFYING_COLUMNS]
+    images, seen, ids = columns[_IDENTIFYING_COLUMNS.index("image_path")], Counter[str](), []
     for name, patient, image, facts in zip(given, patients, images, zip(*columns, strict=True), strict=True):
-        digest = hashlib.sha256("\x1f".join(map(str.strip, facts)).encode()).hexdigest()[:16]
-        number = 0 if image.strip() else seen[digest]
+        digest = hashlib.sha256("\x1f".join(facts).encode()).hexdigest()[:16]
+        number = 0 if image else seen[digest]
         seen[digest] += 1
         ids.append(name or f"{patient}-{digest}" + (f"-{number}" if number else ""))
     return ids

@@ -12,7 +12,7 @@ from client.data.tables.distinct_cells import ObjectArray, as_objects, first_pro
 from client.data.tables.lesion_rows import LesionRows
 from client.data.tables.lesion_schema import LESION_SCHEMA, TEXT
 from client.data.tables.rejects import RejectCells
-from client.identifiers import fold_identifier, folded_or_none
+from client.identifiers import fold_identifier
 from shared_model.errors import TableError
 from shared_model.vocabulary import CLINICAL_COLUMNS, Split
 
@@ -25,7 +25,8 @@ class CheckedRows:
     def __init__(self, rows: LesionRows) -> None:
         """Parse every cell."""
         self.rows = rows
-        self.spelling, self.respelt = _one_spelling(rows.patient_id)
+        identifiers = parse_distinct(rows.patient_id, _folded_identifier)
+        self.spelling, self.respelt = _one_spelling(rows.patient_id, identifiers.values)
         """By row the first spelling of its patient's identifier; and those of several spellings."""
         self._split = parse_distinct(rows.split, parse_split)
         outcomes = list(zip(rows.outcome_column, _outcome_cells(rows), strict=True))
@@ -39,8 +40,9 @@ class CheckedRows:
         known, outcome = as_objects(rows.problem), self._outcome.problems
         ragged = known.copy()
         ragged[~np.array(rows.is_ragged, dtype=bool)] = None
-        patient = parse_distinct(rows.patient_id, _require_patient).problems
-        self.problems = first_problem(ragged, patient, self._split.problems, known, outcome, self._box.problems)
+        self.problems = first_problem(
+            ragged, identifiers.problems, self._split.problems, known, outcome, self._box.problems
+        )
         """``(N,)``: why the row cannot be used, None where it can."""
 
     def in_both_splits(self) -> BoolArray:
@@ -106,24 +108,24 @@ def _parse_outcome(cell: tuple[str, str]) -> tuple[int, str | None]:
     return label, pathology and str(pathology)
 
 
-def _require_patient(identifier: str) -> None:
-    """Check that an identifier names somebody.
+def _folded_identifier(identifier: str) -> str:
+    """Return the folded identifier.
 
     Raises:
-        TableError, ValueError: it does not.
+        TableError, ValueError: it names nobody.
     """
     if not identifier:
         raise TableError("Expected a patient_id, got an empty cell.")
-    fold_identifier(identifier)
+    return fold_identifier(identifier)
 
 
-def _one_spelling(identifiers: Sequence[str]) -> tuple[ObjectArray, frozenset[str]]:
+def _one_spelling(identifiers: Sequence[str], folded: ObjectArray) -> tuple[ObjectArray, frozenset[str]]:
     """Return by row the first spelling of its patient's identifier, and the identifiers that have several."""
     first: dict[str, str] = {}
-    spellings, respelt = dict[str, str](), set[str]()
-    for identifier in dict.fromkeys(identifiers):
-        folded = folded_or_none(identifier)
-        spellings[identifier] = identifier if folded is None else first.setdefault(folded, identifier)
-        if spellings[identifier] != identifier:
-            respelt.add(spellings[identifier])
-    return as_objects([spellings[identifier] for identifier in identifiers]), frozenset(respelt)
+    respelt, spellings = set[str](), []
+    for identifier, key in zip(identifiers, folded, strict=True):
+        spelling = identifier if key is None else first.setdefault(key, identifier)
+        spellings.append(spelling)
+        if spelling != identifier:
+            respelt.add(spelling)
+    return as_objects(spellings), frozenset(respelt)

@@ -60,6 +60,9 @@ class TestManifest:
         lesions, table = load(config)
         assert len(lesions) == len(table.frame) == 39
         assert table.rejects["reason"].str.contains(victim.name, regex=False).tolist() == [True]
+        # As the table's own rows are counted, not those that are left of it.
+        number = int(victim.stem.rpartition("-")[2])
+        assert table.rejects[["source", "row"]].to_numpy().tolist() == [["manifest.csv", number + 1]]
 
     def test_progress_reaches_the_total(self, config):
         seen = []

@@ -18,7 +18,7 @@ from client.data.preprocessing import Box, GreyImage, resize, square_crop
 from shared_model.config.choices import Denoising, ImageMode, Normalisation
 from shared_model.config.site_sections import ImageConfig
 from shared_model.errors import DicomError
-from shared_model.vocabulary import Laterality
+from shared_model.vocabulary import Laterality, View
 from tests.real_data import CBIS_DDSM
 
 RNG = np.random.default_rng(0)
@@ -342,3 +342,25 @@ def test_real_film_shows_what_the_shipped_crop_shows(key, side, left, top):
     # The shipped crop has 8 bits of the film's own maximum, the film 16 bits.
     brightest = float(read_image(film).pixels.max()) / 65535
     assert np.abs(cut / brightest - shipped).mean() < 0.01
+
+
+class TestView:
+    @pytest.mark.parametrize("mode", [ImageMode.CROP, ImageMode.FILM])
+    @pytest.mark.parametrize(("said", "expected"), [("CC", View.CC), (None, View.CC), ("CC", None), ("XCCL", View.MLO)])
+    def test_the_same_or_not_said(self, tmp_path, mode, said, expected):
+        path = write_dicom(tmp_path / "a.dcm", CROP, **({} if said is None else {"ViewPosition": said}))
+        is_crop = mode is ImageMode.CROP
+        files = LesionFiles(
+            lesion_paths=(path,) if is_crop else (),
+            film_path=None if is_crop else path,
+            box=None,
+            laterality=None,
+            view=expected,
+        )
+        assert load_lesion(files, config(mode)).shape == (32, 32)
+
+    def test_another_one_is_refused(self, tmp_path):
+        path = write_dicom(tmp_path / "a.dcm", CROP, ViewPosition="MLO")
+        files = LesionFiles(lesion_paths=(path,), film_path=None, box=None, laterality=None, view=View.CC)
+        with pytest.raises(DicomError, match=r"a\.dcm: Expected view=MLO == CC of the table\.$"):
+            load_lesion(files, config(ImageMode.CROP))

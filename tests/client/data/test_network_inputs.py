@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 import torch
 
@@ -200,3 +201,26 @@ def test_files_of_a_row(frame, config, hospital):
     assert lesion_files(frame.iloc[2:3], config) == [
         LesionFiles(lesion_paths=(), film_path=None, box=None, laterality=Laterality.LEFT)
     ]
+
+
+class TestWhatIsSaid:
+    def test_every_row_names_its_own_file_where_files_have_the_same_content(self, frame, config):
+        files = lesion_files(frame, config)
+        paths = [files[row].lesion_paths[0] for row in (0, 3, 4)]
+        for path in paths:
+            path.write_bytes(b"no image")
+        problems = load(frame, config).problems
+        assert sorted(problems) == [0, 3, 4]
+        assert [str(path) in problems[row] for row, path in zip(sorted(problems), paths, strict=True)] == [True] * 3
+        assert sum(str(paths[0]) in problem for problem in problems.values()) == 1
+
+    def test_another_view_of_the_table_is_no_hit_in_the_cache(self, frame, config):
+        """The cache would else hand out what was read for a row that agrees with its file."""
+        load(frame, config)
+        path = lesion_files(frame, config)[0].lesion_paths[0]
+        dataset = pydicom.dcmread(path)
+        dataset.ViewPosition = "CC"
+        dataset.save_as(path)
+        assert load(frame, config).problems == {}
+        changed = frame.assign(view=frame["view"].mask(frame.index == 0, "MLO"))
+        assert list(load(changed, config).problems.values()) == [f"{path}: Expected view=CC == MLO of the table."]

@@ -160,7 +160,7 @@ def test_an_empty_file_is_a_reject_that_says_so(tmp_path):
     touch(*(root / path for path in CLASSIC["lesion"]))
     (root / CLASSIC["lesion"][0]).write_bytes(b"")
     table = read_cbis_ddsm(root, lesion_types=MASS, image_mode=ImageMode.CROP)
-    assert list(table.rejects["reason"]) == [f"image file is empty (0 bytes): {CLASSIC['lesion'][0]}"]
+    assert list(table.rejects["reason"]) == [f"image file is empty (0 bytes): {CLASSIC['lesion'][0]!r}"]
 
 
 def test_tables_in_a_folder_of_their_own_and_in_another_case(tmp_path):

@@ -157,6 +157,6 @@ class TestLayouts:
     def test_what_is_missing_says_where_it_was_looked_for(self, tmp_path):
         error = index_images(tmp_path, [self.CELL]).missing(self.CELL)
         assert str(error) == (
-            "no image file: no folder Mass-Training_P_00001_LEFT_CC_1, or no image in it, in "
+            "no image file: no folder 'Mass-Training_P_00001_LEFT_CC_1', or no image in it, in "
             f"{tmp_path} and 4 levels of folders below, where 0 of 1 subject folders were found"
         )

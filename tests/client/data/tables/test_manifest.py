@@ -155,8 +155,8 @@ class TestFilms:
     @pytest.mark.parametrize(
         ("mode", "films", "reasons"),
         [
-            (ImageMode.FILM, ["a.dcm", "a.dcm"], ["no image file: absent.dcm"]),
-            (ImageMode.ROI, ["a.dcm"], ["no box: data.image.mode=roi needs roi_x", "no image file: absent.dcm"]),
+            (ImageMode.FILM, ["a.dcm", "a.dcm"], ["no image file: 'absent.dcm'"]),
+            (ImageMode.ROI, ["a.dcm"], ["no box: data.image.mode=roi needs roi_x", "no image file: 'absent.dcm'"]),
         ],
     )
     def test_the_image_is_the_film(self, table, mode, films, reasons):
@@ -170,7 +170,7 @@ class TestFilms:
         assert read.frame[["patient_id", "lesion_paths"]].to_numpy().tolist() == [["B", ("a.dcm",)]]
         first, second = read.rejects["reason"]
         assert first == "boxes need data.image.mode=roi, since they lie on the film; or leave roi_x to roi_h out"
-        assert second.startswith("no image file: absent.dcm in ")
+        assert second.startswith("no image file: 'absent.dcm' in ")
 
 
 def test_an_unreadable_optional_cell_costs_the_cell_and_not_the_lesion(tmp_path):

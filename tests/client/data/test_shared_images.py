@@ -1,0 +1,57 @@
+"""One image of two patients is found by its content, wherever the copy lies, and both rows are named."""
+
+import os
+import shutil
+
+import pytest
+
+from client.data.network_inputs import lesion_files
+from client.data.shared_images import require_own_images
+from client.data.tables.site_table import site_table
+from shared_model.config import compose
+from shared_model.errors import DataError
+
+
+@pytest.fixture
+def config(hospital):
+    return compose(hospital.overrides())
+
+
+def path_of(config, row):
+    return lesion_files(site_table(config, "HOME").frame, config)[row].lesion_paths[0]
+
+
+def test_images_of_their_own(config):
+    require_own_images(site_table(config, "HOME"), config)
+
+
+@pytest.mark.parametrize("change", [shutil.copy, os.link, os.symlink])
+def test_a_copy_under_another_patient(config, change):
+    first, copy = path_of(config, 0), path_of(config, 7)
+    copy.unlink()
+    change(first, copy)
+    with pytest.raises(
+        DataError,
+        match=r"same one in row 1 of manifest\.csv \(patient .*-patient-0, train\) and in row 8 of manifest\.csv "
+        r"\(patient .*-patient-3, test\); correct image or patient_id",
+    ):
+        require_own_images(site_table(config, "HOME"), config)
+
+
+def test_a_copy_of_the_same_patient_is_her_own(config):
+    shutil.copy(path_of(config, 0), path_of(config, 1))
+    require_own_images(site_table(config, "HOME"), config)
+
+
+def test_the_same_size_and_ends_are_not_the_same_image(config):
+    paths = [path_of(config, row) for row in (0, 7)]
+    for path, middle in zip(paths, (b"1", b"2"), strict=True):
+        path.write_bytes(b"x" * 20_000 + middle + b"x" * 20_000)
+    require_own_images(site_table(config, "HOME"), config)
+
+
+def test_a_pipe_is_not_waited_for(config):
+    table, path = site_table(config, "HOME"), path_of(config, 0)
+    path.unlink()
+    os.mkfifo(path)
+    require_own_images(table, config)
