@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from client.data import jpeg
 from client.data.dicom.decoding import MAX_SIDE
 from client.data.dicom.reader import MAX_FILE_BYTES, read_dicom
 from client.data.preprocessing import (
@@ -102,17 +103,19 @@ def image_paths_used(files: LesionFiles, mode: ImageMode) -> tuple[Path, ...]:
 
 
 def read_image(path: Path) -> GreyImage:
-    """Read a DICOM file, or a grey PNG file of 8 or 16 bits, told apart by content.
+    """Read a DICOM file, a grey PNG file of 8 or 16 bits, or a grey JPEG file, told apart by content.
 
     Raises:
-        DicomError: it is neither, or damaged.
+        DicomError: it is none of them, or damaged.
     """
     try:
         with path.open("rb") as file:
-            is_png = file.read(len(_PNG_SIGNATURE)) == _PNG_SIGNATURE
+            start = file.read(len(_PNG_SIGNATURE))
     except OSError as error:
         raise DicomError(f"{path}: Expected a readable file: {error.strerror}.") from error
-    return _read_png(path) if is_png else read_dicom(path)
+    if start.startswith(jpeg.SIGNATURE):
+        return jpeg.read_jpeg(path)
+    return _read_png(path) if start == _PNG_SIGNATURE else read_dicom(path)
 
 
 def _crop(paths: Sequence[Path]) -> tuple[Path, GreyImage]:

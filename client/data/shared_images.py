@@ -10,12 +10,13 @@ import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from client.data.images import LesionFiles, image_paths_used
+from client.data.images import LesionFiles, image_paths_used, read_image
 from client.data.network_inputs import lesion_files
+from client.data.preprocessing import is_mask
 from client.data.tables.lesion_table import LesionTable
 from client.data.tables.roster import patient_key
 from shared_model.config.experiment import ExperimentConfig
-from shared_model.errors import DataError
+from shared_model.errors import DataError, DicomError
 from shared_model.system.peer_text import peer_text
 
 _SAMPLE_BYTES = 2**14
@@ -57,6 +58,8 @@ def shared_images(
     for key in (_size, _sample, _digest):
         groups = [part for group in groups for part in _parts(group, key) if _num_patients(part, rows, patients) > 1]
     for group in groups:
+        if _shows_mask(group[0]):
+            continue
         same = sorted(row for path in group for row in rows[path])
         other = next(row for row in same if patients[row] != patients[same[0]])
         return same[0], other
@@ -97,6 +100,14 @@ def _sample(path: Path) -> bytes:
 def _digest(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+def _shows_mask(path: Path) -> bool:
+    """Return whether the file is a mask, which shows nobody: two may be equal by chance."""
+    try:
+        return is_mask(read_image(path).pixels)
+    except (DicomError, OSError):
+        return False
 
 
 def _row(table: LesionTable, row: int) -> str:

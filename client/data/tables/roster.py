@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from client.data.tables.text_table import TextTable, folded, is_missing
+from client.data.tables.text_table import TextTable, is_missing
 from client.identifiers import folded_or_none
 from shared_model.errors import TableError
 
@@ -15,12 +15,12 @@ _SITE_COLUMNS = ("site", "institution")
 
 
 def fold_site(name: str) -> str:
-    """Return the form under which two spellings of a site's name are equal.
+    """Return the form under which two spellings of a site's name are equal: without regard to case and space.
 
-    >>> fold_site(" St. Mary_north") == fold_site("ST. MARY-NORTH")
+    >>> fold_site(" St.Mary") == fold_site("ST. MARY")
     True
     """
-    return folded(unicodedata.normalize("NFKC", name)).casefold()
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 class Roster:

@@ -110,8 +110,7 @@ def read_roster(data: DataConfig, *, sites: Iterable[str] = ()) -> dict[str, str
 
     Args:
         data: names the roster.
-        sites: names of the federation's sites; the roster's are spelt as these where they differ in case, space,
-            underscores and hyphens alone.
+        sites: of the federation; names in the roster that differ in case and space alone are spelt as these.
 
     Raises:
         TableError: the roster cannot be read, lacks a column or a cell, or names two sites for a patient.

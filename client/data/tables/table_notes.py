@@ -2,12 +2,16 @@
 
 from collections.abc import Iterable, Iterator
 
+import pandas as pd
+
 from client.data.tables.lesion_table import LesionTable
 from client.data.tables.rejects import kinds
 from client.data.tables.site_table import NOT_IN_ROSTER
 from shared_model.system.peer_text import peer_text
 
 _MAX_KINDS, _MAX_NAMES = 3, 5
+_JPEG = (".jpg", ".jpeg")
+_OTHER = "a network trained on them does not fit the originals"
 
 
 def notes(table: LesionTable) -> Iterator[str]:
@@ -25,8 +29,17 @@ def notes(table: LesionTable) -> Iterator[str]:
     if len(table.unreadable):
         lines = ", ".join(map(str, kinds(table.unreadable["reason"])[:_MAX_KINDS]))
         yield peer_text(f"{len(table.unreadable)} cells are not understood and count as missing: {lines}")
+    num_jpeg = int(_has_jpeg(table).sum())
+    if num_jpeg:
+        yield f"{num_jpeg} lesions have copies in JPEG: 8 of the film's 16 bits, less what compression lost; {_OTHER}"
     if table.respelt:
         yield f"{len(table.respelt)} patients are spelt in several ways, each taken as one: {_names(table.respelt)}"
+
+
+def _has_jpeg(table: LesionTable) -> "pd.Series[bool]":
+    films = table.frame["film_path"].fillna("").str.lower().str.endswith(_JPEG)
+    lesions = table.frame["lesion_paths"].map(lambda paths: any(path.lower().endswith(_JPEG) for path in paths))
+    return films.astype(bool) | lesions.astype(bool)
 
 
 def _names(patients: Iterable[str]) -> str:

@@ -47,11 +47,13 @@ def test_what_would_be_read_and_ten_pictures(check, tmp_path):
 
 
 def test_kinds_of_rejects_and_cells_taken_as_missing(check, changed):
-    changed(label=lambda cell: "?" if cell == "1" else cell, breast_density=lambda cell: cell.replace("4", "5"))
+    changed(label=lambda cell: "?" if cell == "1" else cell, breast_density=lambda cell: cell.replace("2", "5"))
     status, said = check()
     assert status == 1
     assert "look at      rejected: 20 x Expected label='?' to be one of 0, 1, MALIGNANT" in said.out
-    assert "5 cells are not understood and count as missing: 5 x kept, the cell taken as missing: Expected" in said.out
+    assert (
+        "10 cells are not understood and count as missing: 10 x kept, the cell taken as missing: Expected" in said.out
+    )
     assert "Expected rejected rows 20 of 40" in said.err
 
 

@@ -18,7 +18,7 @@ from shared_model.config import compose
 from shared_model.errors import DicomError
 from shared_model.network.backbone import frozen_features
 from shared_model.network.efficientnet import FEATURE_WIDTH
-from shared_model.vocabulary import Laterality
+from shared_model.vocabulary import Laterality, View
 
 
 @pytest.fixture
@@ -197,9 +197,11 @@ def test_files_of_a_row(frame, config, hospital):
         film_path=folder / "film.dcm",
         box=Box(x=0, y=1, width=5, height=3),
         laterality=Laterality.LEFT,
+        view=View.CC,
     )
-    assert lesion_files(frame.iloc[2:3], config) == [
-        LesionFiles(lesion_paths=(), film_path=None, box=None, laterality=Laterality.LEFT)
+    unseen = frame.iloc[2:3].assign(view=pd.Series([None], index=[2], dtype=frame["view"].dtype))
+    assert lesion_files(unseen, config) == [
+        LesionFiles(lesion_paths=(), film_path=None, box=None, laterality=Laterality.LEFT, view=None)
     ]
 
 

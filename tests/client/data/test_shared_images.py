@@ -3,6 +3,8 @@
 import os
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 
 from client.data.network_inputs import lesion_files
@@ -55,3 +57,12 @@ def test_a_pipe_is_not_waited_for(config):
     path.unlink()
     os.mkfifo(path)
     require_own_images(table, config)
+
+
+def test_equal_masks_are_nobodys(config):
+    mask = np.zeros((40, 40), dtype=np.uint8)
+    mask[10:20, 10:20] = 255
+    for row in (0, 7):
+        assert cv2.imwrite(str(path_of(config, 1)), mask)
+        shutil.copy(path_of(config, 1), path_of(config, row))
+    require_own_images(site_table(config, "HOME"), config)

@@ -51,8 +51,15 @@ def test_a_pipe_is_not_waited_for(images):
 
 def test_nothing_that_can_be_read(images):
     for path in images.table.parent.glob("*.png"):
-        path.write_bytes(b"no image")
+        path.write_bytes(f"no image: {path.name}".encode())
     with pytest.raises(DataError, match=r"Expected cut-outs or masks \(\.png\) that can be read; 12 of 12 .* 4 of 4"):
+        check_images(images.site)
+
+
+def test_one_image_of_two_patients(images):
+    folder = images.table.parent
+    (folder / "P01.png").write_bytes((folder / "P00.png").read_bytes())
+    with pytest.raises(DataError, match=r"the same one in row 1 of .* \(patient P00, train\) and in row 2 of"):
         check_images(images.site)
 
 

@@ -114,7 +114,7 @@ def test_a_site_that_the_roster_does_not_name(masses):
 
 def test_rows_that_cannot_be_used_are_named_before_a_ledger_is_begun(kit):
     """Earlier: "found 0: too few to declare", and nobody knew why."""
-    kit.write_table([row | {"breast_density": 9} for row in rows_of([f"P{n}" for n in range(48)])])
+    kit.write_table([row | {"label": 9} for row in rows_of([f"P{n}" for n in range(48)])])
     with pytest.raises(RejectLimitError, match=r"Expected rejected rows 48 of 48 .* most common reason"):
         initialise(kit.site)
     assert not kit.site.ledger.exists()

@@ -291,11 +291,20 @@ class TestPatients:
 
     def test_too_many_rejected_rows(self, begun, checks_of):
         rows = rows_of(PATIENTS, num_test=5)
-        begun.write_table(
-            [row | {"breast_density": 9} if number in (6, 8, 10) else row for number, row in enumerate(rows)]
-        )
+        begun.write_table([row | {"label": 9} if number in (6, 8, 10) else row for number, row in enumerate(rows)])
         (detail,) = self.failed(checks_of()).values()
         assert "Expected rejected rows 3 of 48" in detail
+
+    def test_rejected_rows_and_cells_taken_as_missing_are_shown(self, begun, checks_of):
+        rows = rows_of(PATIENTS, num_test=5)
+        changed = {6: {"label": 9}, 8: {"breast_density": 9}, 9: {"breast_density": "?"}}
+        begun.write_table([row | changed.get(number, {}) for number, row in enumerate(rows)])
+        check = checks_of()["data"]
+        assert check.status is Status.WARNING
+        assert check.detail.startswith(
+            "47 patients, 47 lesion views, 1 rows rejected; rejected: 1 x Expected label='9'"
+        )
+        assert "; 2 cells are not understood and count as missing: 2 x kept, the cell taken as missing" in check.detail
 
     def test_a_lesion_of_two_patients_is_a_doubt(self, begun, checks_of):
         """Both keep it, since neither may lose a lesion by the other; somebody should look."""

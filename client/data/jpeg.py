@@ -1,0 +1,92 @@
+"""Grey JPEG files -> grey values: the copies in JPEG from which many people start.
+
+They have lost what cannot be had back: 8 of the 16 bits of a film, and what the compression dropped. A network that is
+trained on them does not fit the DICOM originals.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from client.data.dicom.decoding import MAX_SIDE
+from client.data.preprocessing import Float32Array, GreyImage
+from shared_model.errors import DicomError
+
+SIGNATURE = b"\xff\xd8\xff"
+_MAX_PIXELS = 100_000_000
+_MAX_FILE_BYTES = 2**28
+_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
+"""Start of frame: baseline, extended and progressive, with Huffman coding (ITU-T T.81, table B.1)."""
+_LONE = frozenset({0x01, *range(0xD0, 0xD8)})
+"""Markers without a segment."""
+_SCAN, _END = 0xDA, b"\xff\xd9"
+_LARGEST = 255.0
+_RINGING = 24
+"""Grey levels by which compression moves a pixel beside the edge of a mask."""
+_FEW = 0.01
+
+
+def read_jpeg(path: Path) -> GreyImage:
+    """Read a grey JPEG file of 8 bits; a mask that the compression has blurred has two values again.
+
+    Raises:
+        DicomError: it is another kind of JPEG file, is too large, or damaged.
+    """
+    try:
+        num_bytes = path.stat().st_size
+        if num_bytes > _MAX_FILE_BYTES:
+            raise DicomError(f"{path}: Expected file size={num_bytes} <= {_MAX_FILE_BYTES} bytes.")
+        content = path.read_bytes()
+    except OSError as error:
+        raise DicomError(f"{path}: Expected a readable file: {error.strerror}.") from error
+    height, width = _size(path, content)
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and height * width <= _MAX_PIXELS):
+        raise DicomError(
+            f"{path}: Expected width={width} and height={height} in [1, {MAX_SIDE}], <= {_MAX_PIXELS} pixels."
+        )
+    try:
+        decoded = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except (cv2.error, MemoryError) as error:
+        raise DicomError(f"{path}: Expected a JPEG file that can be decoded, got {type(error).__name__}.") from error
+    if decoded is None or decoded.shape != (height, width) or decoded.dtype != np.uint8:
+        raise DicomError(f"{path}: Expected a JPEG file whose image data can be decoded.")
+    return GreyImage(
+        pixels=_sharp(decoded.astype(np.float32)),
+        value_range=(0.0, _LARGEST),
+        padding=np.zeros(decoded.shape, dtype=bool),
+    )
+
+
+def _size(path: Path, content: bytes) -> tuple[int, int]:
+    """Return height and width by the frame header (ITU-T T.81, B.2.2); OpenCV would turn colour into grey silently."""
+    position = 2
+    while position + 4 <= len(content) and content[position] == 0xFF:
+        marker = content[position + 1]
+        length = int.from_bytes(content[position + 2 : position + 4], "big")
+        if marker in _FRAMES:
+            header = content[position + 4 : position + 10]
+            bits, components = header[:1], header[5:6]
+            if bits != b"\x08" or components != b"\x01":
+                raise DicomError(
+                    f"{path}: Expected a grey JPEG file of 8 bits; convert it, best from the DICOM original."
+                )
+            if _END not in content[position:]:
+                # The decoder would fill the rest with grey.
+                raise DicomError(f"{path}: Expected a JPEG file that is not cut off.")
+            return int.from_bytes(header[1:3], "big"), int.from_bytes(header[3:5], "big")
+        if marker == _SCAN:
+            break
+        if marker == 0xFF or marker in _LONE:
+            position += 1 if marker == 0xFF else 2
+        else:
+            position += 2 + length
+    raise DicomError(f"{path}: Expected a JPEG file with a frame header of a kind that can be read.")
+
+
+def _sharp(pixels: Float32Array) -> Float32Array:
+    """Return the two values of a picture that is all but black and white; any other picture as it is."""
+    is_white = pixels > _LARGEST / 2
+    distance = np.abs(pixels - np.where(is_white, _LARGEST, 0))
+    is_mask = is_white.any() and not is_white.all() and float((distance > _RINGING).mean()) <= _FEW
+    return np.where(is_white, _LARGEST, 0).astype(np.float32) if is_mask else pixels
