@@ -7,9 +7,8 @@ from client.data.images import LesionFiles, read_image
 from client.data.network_inputs import lesion_files
 from client.data.shared_images import require_own_images
 from client.data.tables.image_counts import ImageCount
-from client.data.tables.site_table import site_table
 from client.deployment.checks import Doubt
-from client.deployment.own_patients import own_config
+from client.deployment.own_patients import own_config, own_table
 from client.deployment.site_file import SiteFile
 from client.privacy.policy import SitePolicy
 from client.site import SiteSettings
@@ -35,7 +34,7 @@ def check_images(site: SiteFile) -> str:
     settings = SiteSettings.from_node_config(site.node_config, own_config(site, policy))
     if settings.config.model.modality is Modality.CLINICAL:
         return "none needed: the policy allows model.modality=clinical alone"
-    table = site_table(settings.config, settings.site)
+    table = own_table(settings)
     lesions = lesion_files(table.frame, settings.config)
     found = ImageCount.of(table, settings.config.data.image.mode)
     found.require_some(

@@ -1,6 +1,11 @@
 """A hospital's patients as it sees them itself: by its own settings and policy, with no request to answer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from client.data.splits import Role
+from client.data.tables.lesion_table import LesionTable
+from client.data.tables.site_table import site_table
 from client.deployment.site_file import SiteFile
 from client.privacy.ledger import Ledger
 from client.privacy.policy import SitePolicy
@@ -30,6 +35,8 @@ def own_config(site: SiteFile, policy: SitePolicy) -> ExperimentConfig:
     modes = policy.fields.get(_IMAGE_MODE, ())
     if len(modes) == 1:
         fixed.append(f"{_IMAGE_MODE}={modes[0]}")
+    # Nothing is written there; the default, which names the second, would make every configuration another one.
+    fixed.append("run.dir=unused")
     return compose([f"federation.sites=[{site.site}]", "federation.min_sites=1", *fixed])
 
 
@@ -40,6 +47,32 @@ def _require_agreement(site: SiteFile, policy: SitePolicy) -> None:
             f"Expected lesion_types: [{', '.join(site.lesion_types)}] of the site file to be those of {site.policy}, "
             f"got {in_policy}: requests are held to the policy; write the same in both, as agreed with the coordinator."
         )
+
+
+_READ: list[dict[SiteSettings, LesionTable]] = []
+"""The tables that were read inside ``tables_read_once``."""
+
+
+@contextmanager
+def tables_read_once() -> Iterator[None]:
+    """Let ``own_table`` inside the block read a site's table once: a large one takes seconds."""
+    _READ.append({})
+    try:
+        yield
+    finally:
+        _READ.pop()
+
+
+def own_table(settings: SiteSettings) -> LesionTable:
+    """Return the site's table, none of its patients forgotten.
+
+    Raises:
+        ConfigError, TableError: a file cannot be read.
+    """
+    known = _READ[-1] if _READ else {}
+    if settings not in known:
+        known[settings] = site_table(settings.config, settings.site)
+    return known[settings]
 
 
 def own_data(site: SiteFile, policy: SitePolicy, ledger: Ledger) -> SiteData:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from client.data.splits import Role, check_cohort
 from client.data.tables.cbis_ddsm import types_with_tables
 from client.data.tables.lesion_table import check_rejects
-from client.data.tables.site_table import read_roster, site_table
+from client.data.tables.site_table import read_roster
 from client.data.tables.table_notes import notes
 from client.deployment.checks import Doubt
-from client.deployment.own_patients import num_training, own_config, own_data
+from client.deployment.own_patients import num_training, own_config, own_data, own_table
 from client.deployment.site_file import SiteFile
 from client.privacy.declared_size import rounded_down
 from client.privacy.ledger import Ledger
@@ -40,7 +40,7 @@ def check_tables(site: SiteFile) -> str:
     settings = SiteSettings.from_node_config(site.node_config, own_config(site, policy))
     _require_tables(site, settings.config.data)
     roster = read_roster(settings.config.data, sites=[site.site])
-    table = site_table(settings.config, settings.site)
+    table = own_table(settings)
     if roster is not None:
         _require_named(site, roster)
     check_rejects(table, policy.max_reject_fraction)

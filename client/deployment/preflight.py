@@ -14,6 +14,7 @@ from client.deployment.connection import AwayError, CertificateError, ProxyInThe
 from client.deployment.host_checks import check_file_system, check_other_process
 from client.deployment.image_checks import check_images
 from client.deployment.ledger_checks import check_identity, check_ledger, check_rollback
+from client.deployment.own_patients import tables_read_once
 from client.deployment.patient_checks import (
     check_declared_size,
     check_identifiers,
@@ -50,31 +51,44 @@ _SPELLING = (
 
 def preflight(site: SiteFile) -> list[Check]:
     """Return every check; a site whose checks include a failed one must not start."""
-    checks = [
-        guarded(name, check, site, remedy)
-        for name, check, remedy in (
-            ("data", check_tables, _DATA),
-            ("images", check_images, _IMAGES),
-            (_LEDGER, check_ledger, "find out who changed or moved it; a copy of an earlier day grants too much"),
-            ("ledger identity", check_identity, "correct the path of the ledger in site.yaml"),
-            ("rollback", check_rollback, _ROLLBACK),
-            ("identifiers", check_identifiers, _SPELLING),
-            ("training patients", check_training_patients, "do not take part with so few; or set the policy's limit"),
-            ("declared size", check_declared_size, "set declared_patients of the policy, together with a new run"),
-            ("arithmetic", check_arithmetic, "nothing; another version of torch or of the processor may be faster"),
-            ("policy", _policy, "correct the policy file; configs/site_policy/hospital.yaml is one to copy"),
-            ("bundles", _bundles, "add the digest that the coordinator publishes, once you have approved the code"),
-            (
-                "private key",
-                _key,
-                "take node.key from your kit, and let only the user of this process read it: chmod 600",
-            ),
-            ("audit log", _audit_log, _AUDIT_LOG),
-            ("disk", _disk, "free some space where state_dir and ledger lie"),
-            ("file system", check_file_system, "move ledger (fedmammo site ledger move) and state_dir to a local disk"),
-            ("other process", check_other_process, "one process for a site: stop that one before you start another"),
-        )
-    ]
+    with tables_read_once():
+        checks = [
+            guarded(name, check, site, remedy)
+            for name, check, remedy in (
+                ("data", check_tables, _DATA),
+                ("images", check_images, _IMAGES),
+                (_LEDGER, check_ledger, "find out who changed or moved it; a copy of an earlier day grants too much"),
+                ("ledger identity", check_identity, "correct the path of the ledger in site.yaml"),
+                ("rollback", check_rollback, _ROLLBACK),
+                ("identifiers", check_identifiers, _SPELLING),
+                (
+                    "training patients",
+                    check_training_patients,
+                    "do not take part with so few; or set the policy's limit",
+                ),
+                ("declared size", check_declared_size, "set declared_patients of the policy, together with a new run"),
+                ("arithmetic", check_arithmetic, "nothing; another version of torch or of the processor may be faster"),
+                ("policy", _policy, "correct the policy file; configs/site_policy/hospital.yaml is one to copy"),
+                ("bundles", _bundles, "add the digest that the coordinator publishes, once you have approved the code"),
+                (
+                    "private key",
+                    _key,
+                    "take node.key from your kit, and let only the user of this process read it: chmod 600",
+                ),
+                ("audit log", _audit_log, _AUDIT_LOG),
+                ("disk", _disk, "free some space where state_dir and ledger lie"),
+                (
+                    "file system",
+                    check_file_system,
+                    "move ledger (fedmammo site ledger move) and state_dir to a local disk",
+                ),
+                (
+                    "other process",
+                    check_other_process,
+                    "one process for a site: stop that one before you start another",
+                ),
+            )
+        ]
     return [*_without_echoes(checks), *_server(site), _versions()]
 
 

@@ -5,7 +5,6 @@ They are written to the run folder as a CSV file. A server without test lesions 
 
 import csv
 import dataclasses
-import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from shared_model.data.lesions import Lesions
 from shared_model.errors import DataError
 from shared_model.metrics.counts import ClassCounts, FloatArray
+from shared_model.system.spreadsheets import harmless_csv
 
 ATTRIBUTES = ("site", "laterality", "view", "abnormality_type", "breast_density", "subtlety", "pathology")
 """Columns that a file of attributes may have, each optional; ``site`` is the hospital that saw the patient."""
@@ -180,11 +180,7 @@ def _known_attributes(columns: Mapping[str, tuple[str, ...]]) -> dict[str, tuple
 
 
 def _to_csv(columns: Mapping[str, Iterable[str]]) -> bytes:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return stream.getvalue().encode()
+    return harmless_csv(list(columns), zip(*columns.values(), strict=True))
 
 
 def _read_columns(path: Path) -> dict[str, tuple[str, ...]]:

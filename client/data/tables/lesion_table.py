@@ -130,4 +130,4 @@ def check_rejects(table: LesionTable, max_fraction: float) -> None:
         RejectLimitError: ``table.reject_fraction`` exceeds ``max_fraction``.
     """
     num_rows = len(table.frame) + len(table.rejects)
-    require_few(list(table.rejects["reason"]), num_rows=num_rows, max_fraction=max_fraction)
+    require_few(table.rejects, num_rows=num_rows, max_fraction=max_fraction)

@@ -11,9 +11,11 @@ import pandas as pd
 from client.data.tables.lesion_schema import TEXT
 from shared_model.errors import RejectLimitError
 from shared_model.system.files import write_atomically
+from shared_model.system.peer_text import peer_text
 from shared_model.system.spreadsheets import harmless_csv
 
 REJECT_COLUMNS = ("source", "row", "patient_id", "lesion_id", "reason")
+_MAX_NAMES = 5
 _WHERE = re.compile(r"^[^'\"]*?/.*?: ")
 _VALUE = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\d+(?:\.\d+)*")
 RejectCells = tuple[str, int, str, str, str]
@@ -38,6 +40,11 @@ def reject_frame(rows: Iterable[RejectCells]) -> pd.DataFrame:
     return frame.astype({name: "int64" if name == "row" else TEXT for name in REJECT_COLUMNS})
 
 
+def kind_of(reason: str) -> str:
+    """Return a reason without path, values and numbers."""
+    return _VALUE.sub("…", _WHERE.sub("", reason))
+
+
 def kinds(reasons: Iterable[str]) -> list[KindOfReject]:
     """Return the kinds of reasons, the most common first: reasons that differ in path, value or number are one kind.
 
@@ -46,7 +53,7 @@ def kinds(reasons: Iterable[str]) -> list[KindOfReject]:
     """
     counts, examples = Counter[str](), dict[str, str]()
     for reason in reasons:
-        kind = _VALUE.sub("…", _WHERE.sub("", reason))
+        kind = kind_of(reason)
         counts[kind] += 1
         examples.setdefault(kind, reason)
     return [KindOfReject(num_rows=count, example=examples[kind]) for kind, count in counts.most_common()]
@@ -61,17 +68,29 @@ def write_rejects(frames: Sequence[pd.DataFrame], path: Path) -> None:
     write_atomically(path, harmless_csv(REJECT_COLUMNS, rows))
 
 
-def require_few(reasons: Sequence[str], *, num_rows: int, max_fraction: float) -> None:
+def some_names(patients: Iterable[str]) -> str:
+    """Return a few of the distinct patients by name, in one line that a terminal can show.
+
+    >>> some_names(["P_2", "P_1", "P_2"])
+    'P_1, P_2'
+    """
+    names = sorted(set(patients))
+    return ", ".join(peer_text(name, 40) for name in names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else "")
+
+
+def require_few(rejects: pd.DataFrame, *, num_rows: int, max_fraction: float) -> None:
     """Check that not too many of ``num_rows`` rows were rejected.
 
     Raises:
         RejectLimitError: more than ``max_fraction`` of them were.
     """
-    fraction = len(reasons) / max(1, num_rows)
+    fraction = len(rejects) / max(1, num_rows)
     if fraction <= max_fraction:
         return
-    most = kinds(reasons)[0]
+    most = kinds(rejects["reason"])[0]
+    kind = kind_of(most.example)
+    names = some_names(rejects.loc[rejects["reason"].map(kind_of) == kind, "patient_id"])
     raise RejectLimitError(
-        f"Expected rejected rows {len(reasons)} of {num_rows} = {fraction:.3g} <= max_fraction={max_fraction}; "
-        f"most common reason ({most.num_rows} rows): {most.example}"
+        f"Expected rejected rows {len(rejects)} of {num_rows} = {fraction:.3g} <= max_fraction={max_fraction}; "
+        f"most common reason ({most.num_rows} rows, patients {names}): {most.example}"
     )

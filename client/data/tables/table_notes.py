@@ -1,15 +1,15 @@
 """What a person should hear of a table that was read: what was set aside, and what was taken as something else."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pandas as pd
 
 from client.data.tables.lesion_table import LesionTable
-from client.data.tables.rejects import kinds
+from client.data.tables.rejects import kinds, some_names
 from client.data.tables.site_table import NOT_IN_ROSTER
 from shared_model.system.peer_text import peer_text
 
-_MAX_KINDS, _MAX_NAMES = 3, 5
+_MAX_KINDS = 3
 _JPEG = (".jpg", ".jpeg")
 _OTHER = "a network trained on them does not fit the originals"
 
@@ -25,7 +25,7 @@ def notes(table: LesionTable) -> Iterator[str]:
     is_unlisted = table.rejects["reason"] == NOT_IN_ROSTER
     unlisted = set(map(str, table.rejects.loc[is_unlisted, "patient_id"]))
     if unlisted:
-        yield f"{len(unlisted)} patients are not in the roster: {_names(unlisted)}"
+        yield f"{len(unlisted)} patients are not in the roster: {some_names(unlisted)}"
     if len(table.unreadable):
         lines = ", ".join(map(str, kinds(table.unreadable["reason"])[:_MAX_KINDS]))
         yield peer_text(f"{len(table.unreadable)} cells are not understood and count as missing: {lines}")
@@ -33,16 +33,10 @@ def notes(table: LesionTable) -> Iterator[str]:
     if num_jpeg:
         yield f"{num_jpeg} lesions have copies in JPEG: 8 of the film's 16 bits, less what compression lost; {_OTHER}"
     if table.respelt:
-        yield f"{len(table.respelt)} patients are spelt in several ways, each taken as one: {_names(table.respelt)}"
+        yield f"{len(table.respelt)} patients are spelt in several ways, each taken as one: {some_names(table.respelt)}"
 
 
 def _has_jpeg(table: LesionTable) -> "pd.Series[bool]":
     films = table.frame["film_path"].fillna("").str.lower().str.endswith(_JPEG)
     lesions = table.frame["lesion_paths"].map(lambda paths: any(path.lower().endswith(_JPEG) for path in paths))
     return films.astype(bool) | lesions.astype(bool)
-
-
-def _names(patients: Iterable[str]) -> str:
-    names = sorted(patients)
-    shown = ", ".join(peer_text(name, 40) for name in names[:_MAX_NAMES])
-    return shown + (", ..." if len(names) > _MAX_NAMES else "")

@@ -1,8 +1,6 @@
 """The privacy report as JSON, as CSV and on a terminal; no format holds a figure of a ledger that was not verified."""
 
-import csv
 import dataclasses
-import io
 import json
 from collections.abc import Iterator
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -13,6 +11,7 @@ from rich.text import Text
 
 from client.privacy.report.contents import CohortReport, PrivacyReport, RunReport
 from shared_model.config.choices import NoiseSource
+from shared_model.system.spreadsheets import harmless_csv
 
 _COLUMNS = ("cohort", "patients", "run", "purpose", "sent", "noise", "this run", "mu", "all runs", "left")
 NOT_COVERED = (
@@ -58,19 +57,15 @@ def to_json(report: PrivacyReport) -> str:
 
 def to_csv(report: PrivacyReport) -> str:
     """Return one row per cohort, run and purpose; an epsilon without a bound reads ``unbounded``."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     if report.problem is not None:
-        writer.writerows([["NOT VERIFIED"], [report.problem]])
-        return text.getvalue()
-    fields = [field.name for field in dataclasses.fields(RunReport)]
-    writer.writerow([*_COHORT_FIELDS, *fields])
+        return harmless_csv(["NOT VERIFIED"], [[report.problem]]).decode()
+    fields, rows = [field.name for field in dataclasses.fields(RunReport)], []
     for cohort in report.cohorts:
         about = [cohort.cohort, cohort.num_patients, _or_unbounded(cohort.epsilon), report.delta]
         for run in cohort.runs:
             values = dataclasses.asdict(run) | {"epsilon": _or_unbounded(run.epsilon)}
-            writer.writerow([*about, *(values[name] for name in fields)])
-    return text.getvalue()
+            rows.append([*about, *(values[name] for name in fields)])
+    return harmless_csv([*_COHORT_FIELDS, *fields], rows).decode()
 
 
 def print_report(report: PrivacyReport, console: Console) -> None:

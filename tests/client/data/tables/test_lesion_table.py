@@ -145,7 +145,9 @@ def rejecting_table(row):
 def test_reject_limit_names_counts_and_most_common_reason(rejecting_table):
     table = rejecting_table
     check_rejects(table, 0.6)
-    with pytest.raises(RejectLimitError, match=r"3 of 5 = 0\.6 <= max_fraction=0\.5; .*\(2 rows\): no image file$"):
+    with pytest.raises(
+        RejectLimitError, match=r"3 of 5 = 0\.6 <= max_fraction=0\.5; .*\(2 rows, patients P_2, P_3\): no image file$"
+    ):
         check_rejects(table, 0.5)
     check_rejects(build_lesion_table([]), 0.0)
     assert math.isclose(build_lesion_table([]).reject_fraction, 0)
