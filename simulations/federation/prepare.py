@@ -167,7 +167,8 @@ def _without_public_patients(config: ExperimentConfig, roster: Roster | None, fr
     kept = {patient: site for patient, site in sites.items() if roles.loc[patient] != Role.PUBLIC}
     if len(kept) == len(roles):
         return config
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, roster=write_roster(config, kept)))
+    written = write_roster(config, kept, withheld=sorted(set(map(str, roles.index)) - kept.keys()))
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, roster=written))
 
 
 def _check_sites(config: ExperimentConfig, roster: Roster | None, table: LesionTable) -> None:

@@ -5,13 +5,14 @@ share a cache do not overwrite one another's files.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from client.data.dataset import load_all_lesions
 from client.data.tables.lesion_table import LesionTable
+from client.data.tables.roster import NOBODY
 from client.identifiers import folded_or_none
 from server.evaluation.predictions import ATTRIBUTES
 from shared_model.config.experiment import ExperimentConfig
@@ -21,9 +22,10 @@ from shared_model.system.files import write_atomically
 _FOLDER = "simulated"
 
 
-def write_roster(config: ExperimentConfig, roster: Mapping[str, str]) -> str:
-    """Write the site of every patient as CSV, and return the path."""
-    frame = pd.DataFrame({"patient_id": list(roster), "site": list(roster.values())})
+def write_roster(config: ExperimentConfig, roster: Mapping[str, str], *, withheld: Iterable[str] = ()) -> str:
+    """Write the site of every patient as CSV, those ``withheld`` as nobody's, and return the path."""
+    sites = dict.fromkeys(withheld, NOBODY) | dict(roster)
+    frame = pd.DataFrame({"patient_id": list(sites), "site": list(sites.values())})
     return str(_write(config, "roster", {".csv": frame.to_csv(index=False).encode()}))
 
 

@@ -1,6 +1,7 @@
 """The roster: a table (``patient_id`` and ``site`` or ``institution``) that says whose patient is whose.
 
-It is often typed by somebody else, so names of sites and identifiers of patients are compared folded.
+It is often typed by somebody else, so names of sites and identifiers of patients are compared folded. A patient at the
+site ``(none)`` is known and nobody's; one at an empty cell is as unknown as one without a row.
 """
 
 import unicodedata
@@ -11,6 +12,8 @@ from client.data.tables.text_table import TextTable, is_missing
 from client.identifiers import folded_or_none
 from shared_model.errors import TableError
 
+NOBODY = "(none)"
+"""In place of a site: the patient is left out on purpose."""
 _SITE_COLUMNS = ("site", "institution")
 
 
@@ -44,7 +47,8 @@ class Roster:
         homes: dict[str, set[str]] = {}
         for patient, site in self._rows:
             if not is_missing(site):
-                homes.setdefault(patient_key(patient), set()).add(fold_site(site))
+                at = homes.setdefault(patient_key(patient), set())
+                at |= set() if site.strip() == NOBODY else {fold_site(site)}
         return homes
 
     def site_by_patient(self, known_sites: Iterable[str]) -> dict[str, str]:
@@ -58,7 +62,7 @@ class Roster:
         roster: dict[str, str] = {}
         homes: dict[str, str] = {}
         for patient, site in self._rows:
-            if is_missing(site):
+            if is_missing(site) or site.strip() == NOBODY:
                 continue
             name = names.setdefault(fold_site(site), site.strip())
             roster.setdefault(patient.strip(), name)

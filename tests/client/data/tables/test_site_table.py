@@ -58,6 +58,14 @@ class TestRoster:
         with pytest.raises(RejectLimitError, match=rf"= 0\.1 <= max_fraction=0\.05; {reason}"):
             check_rejects(table, 0.05)
 
+    def test_a_patient_left_out_on_purpose_is_no_reject(self, config, hospital):
+        ids = pd.read_csv(hospital.manifest)["patient_id"].unique()
+        text = "patient_id,site\n" + "".join(f"{p},HOME\n" for p in ids[1:]) + f"{ids[0]},(none)\n"
+        changed = self.with_roster(config, hospital, text)
+        table = site_table(changed, "HOME")
+        assert set(table.frame["patient_id"]) == set(read_roster(changed.data)) == set(ids[1:])
+        assert len(table.rejects) == 0
+
     @pytest.mark.parametrize("name", ["home", " HOME ", "\uff28\uff2f\uff2d\uff25"])
     def test_names_of_sites_are_compared_folded(self, config, hospital, name):
         ids = pd.read_csv(hospital.manifest)["patient_id"].unique()
