@@ -1,6 +1,6 @@
 """What a person should hear of a table that was read: what was set aside, and what was taken as something else."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
@@ -10,6 +10,7 @@ from client.data.tables.site_table import NOT_IN_ROSTER
 from shared_model.system.peer_text import peer_text
 
 _MAX_KINDS = 3
+_KEPT_DIGITS, _FEW = 15, 5
 _JPEG = (".jpg", ".jpeg")
 _OTHER = "a network trained on them does not fit the originals"
 
@@ -29,11 +30,27 @@ def notes(table: LesionTable) -> Iterator[str]:
     if len(table.unreadable):
         lines = ", ".join(map(str, kinds(table.unreadable["reason"])[:_MAX_KINDS]))
         yield peer_text(f"{len(table.unreadable)} cells are not understood and count as missing: {lines}")
+    rounded = _rounded(map(str, table.frame["patient_id"].unique()))
+    if rounded:
+        yield (
+            f"{len(rounded)} identifiers of more than {_KEPT_DIGITS} digits all end in zeros: a spreadsheet rounded "
+            f"them, and one may be several patients; export the column as text: {some_names(rounded)}"
+        )
     num_jpeg = int(_has_jpeg(table).sum())
     if num_jpeg:
         yield f"{num_jpeg} lesions have copies in JPEG: 8 of the film's 16 bits, less what compression lost; {_OTHER}"
     if table.respelt:
         yield f"{len(table.respelt)} patients are spelt in several ways, each taken as one: {some_names(table.respelt)}"
+
+
+def _rounded(patients: Iterable[str]) -> list[str]:
+    """Return the long numbers among identifiers if all of them end in zeros: a spreadsheet keeps 15 digits.
+
+    A few may do so by chance, one in ten for the first digit that is lost.
+    """
+    long = [patient for patient in patients if patient.isdecimal() and len(patient) > _KEPT_DIGITS]
+    are_zero = all(not patient[_KEPT_DIGITS:].strip("0") for patient in long)
+    return long if are_zero and len(long) >= _FEW else []
 
 
 def _has_jpeg(table: LesionTable) -> "pd.Series[bool]":
