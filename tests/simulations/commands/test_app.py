@@ -61,7 +61,7 @@ def helps():
 
 def test_the_tree_is_the_one_that_is_documented():
     assert {" ".join(path) for path in COMMANDS} == {
-        *("simulate", "explain", "rehearse", "phantom"),
+        *("simulate", "explain", "rehearse", "phantom", "manifest check"),
         *(
             "benchmark privacy",
             "benchmark scale",
