@@ -13,7 +13,7 @@ from client.data.tables.site_table import site_table
 from client.data.tables.table_notes import notes
 from shared_model.config.choices import Modality
 from shared_model.config.experiment import ExperimentConfig
-from shared_model.errors import DicomError
+from shared_model.errors import DataError, DicomError
 from shared_model.vocabulary import CLINICAL_COLUMNS, Split
 
 NUM_PICTURES = 10
@@ -70,12 +70,15 @@ class TableCheck:
         """Check what a run would refuse.
 
         Raises:
-            DataError: too many rows are rejected, no lesion has an image, or two patients have the same one.
+            DataError: too many rows are rejected, no lesion has an image, two patients have the same one, or none of
+                those that were tried can be used.
         """
         check_rejects(self.table, self.config.data.max_reject_fraction)
         if self.images is not None:
             self.images.require_some("correct image_path and the file's folder, or set model.modality=clinical")
             require_own_images(self.table, self.config)
+        if self.unreadable and len(self.unreadable) == len(self.pictures):
+            raise DataError(f"Expected lesions that a network can be shown, none of {len(self.pictures)} can be used.")
 
 
 def _pictures(table: LesionTable, config: ExperimentConfig) -> tuple[tuple[Picture, ...], tuple[str, ...]]:

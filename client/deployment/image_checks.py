@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
-from client.data.images import LesionFiles, read_image
+from client.data.images import LesionFiles, image_paths_used, load_lesion, read_image
 from client.data.network_inputs import lesion_files
 from client.data.shared_images import require_own_images
 from client.data.tables.image_counts import ImageCount
@@ -13,9 +14,11 @@ from client.deployment.site_file import SiteFile
 from client.privacy.policy import SitePolicy
 from client.site import SiteSettings
 from shared_model.config.choices import Modality
+from shared_model.config.site_sections import ImageConfig
 from shared_model.errors import DataError, DicomError
 
 _NUM_PER_KIND = 4
+Item = TypeVar("Item")
 
 
 def check_images(site: SiteFile) -> str:
@@ -25,8 +28,8 @@ def check_images(site: SiteFile) -> str:
     ``model.modality=clinical`` needs none.
 
     Raises:
-        DataError: no lesion has an image, two patients have the same one, or no file of a kind that was opened can be
-            read.
+        DataError: no lesion has an image, two patients have the same one, no file of a kind that was opened can be
+            read, or no lesion that was tried can be used, as where table and files name different views.
         Doubt: some of those that were opened cannot be read, or fewer than half of the lesions have an image.
         ConfigError, TableError: the tables cannot be read.
     """
@@ -45,9 +48,38 @@ def check_images(site: SiteFile) -> str:
     tried = _Tried.of(lesions)
     if tried.failed_kind is not None:
         raise DataError(f"Expected {tried.failed_kind} that can be read; {found}; {tried}.")
+    unfit = _unfit(lesions, settings.config.data.image)
+    if unfit.problems and len(unfit.problems) == unfit.num_lesions:
+        raise DataError(f"Expected lesions that a network can be shown; {found}; {unfit}.")
+    if unfit.problems and not tried.problems:
+        raise Doubt(f"{found}; {tried}; {unfit}")
     if tried.problems or 2 * found.num_with < found.num_lesions:
         raise Doubt(f"{found}; {tried}")
     return f"{found}; {tried}"
+
+
+class _Unfit(NamedTuple):
+    """Lesions that were made into network input, and what went wrong."""
+
+    num_lesions: int
+    problems: list[str]
+
+    def __str__(self) -> str:
+        return f"{len(self.problems)} of {self.num_lesions} lesions cannot be used, the first: {self.problems[0]}"
+
+
+def _unfit(lesions: Sequence[LesionFiles], image: ImageConfig) -> _Unfit:
+    """Try a few lesions: a file that can be read may name another side or view than the table, or lack its lesion."""
+    chosen = _spread([lesion for lesion in lesions if image_paths_used(lesion, image.mode)])
+    problems = []
+    for lesion in chosen:
+        # A pipe would be waited for.
+        if all(path.is_file() for path in image_paths_used(lesion, image.mode)):
+            try:
+                load_lesion(lesion, image)
+            except (DicomError, OSError) as error:
+                problems.append(str(error))
+    return _Unfit(len(chosen), problems)
 
 
 class _Tried:
@@ -90,8 +122,8 @@ def _by_kind(lesions: Sequence[LesionFiles]) -> dict[str, list[Path]]:
     return {kind: sorted(paths) for kind, paths in kinds.items()}
 
 
-def _spread(paths: Sequence[Path]) -> list[Path]:
-    """Return at most ``_NUM_PER_KIND`` paths, evenly spread, the first and the last among them."""
+def _spread(paths: Sequence[Item]) -> list[Item]:
+    """Return at most ``_NUM_PER_KIND`` of them, evenly spread, the first and the last among them."""
     if len(paths) <= _NUM_PER_KIND:
         return list(paths)
     return [paths[number * (len(paths) - 1) // (_NUM_PER_KIND - 1)] for number in range(_NUM_PER_KIND)]

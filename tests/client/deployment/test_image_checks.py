@@ -4,7 +4,9 @@ import os
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
+from pydicom.dataset import FileMetaDataset
 
 from client.deployment.checks import Doubt
 from client.deployment.image_checks import check_images
@@ -84,3 +86,32 @@ def test_a_site_that_sends_no_images_needs_none(images):
         path.unlink()
     images.change_policy(fields={"model.modality": ["clinical"]})
     assert check_images(images.site).startswith("none needed")
+
+
+def write_dicom(path, pixels, view):
+    dataset = pydicom.Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = pydicom.uid.SecondaryCaptureImageStorage, "1.2.3"
+    dataset.Modality, dataset.ViewPosition = "MG", view
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelData = pixels.astype(np.uint8).tobytes()
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def test_files_of_another_view_than_the_table_says(images):
+    """Every file can be read, and a run would set every row aside."""
+    rows = rows_of([f"P{number:02d}" for number in range(NUM_PATIENTS)])
+    for number, row in enumerate(rows):
+        row["image_path"] = f"{row['patient_id']}.dcm"
+        write_dicom(images.table.parent / row["image_path"], np.arange(256).reshape(16, 16) + number, "MLO")
+    images.write_table(rows)
+    with pytest.raises(
+        DataError, match=r"shown; 12 of 12 .*; 4 of 4 lesions cannot be used, .*view=MLO == CC of the ta"
+    ):
+        check_images(images.site)
+    images.write_table([row | {"view": "MLO"} if number else row for number, row in enumerate(rows)])
+    with pytest.raises(Doubt, match=r"4 files opened; 1 of 4 lesions cannot be used, the first: .*P00\.dcm: Expected"):
+        check_images(images.site)
