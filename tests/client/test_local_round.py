@@ -604,7 +604,7 @@ class TestData:
             lambda frame: frame.assign(label="1"),
             lambda frame: frame.assign(split="test"),
             lambda frame: frame[frame["split"] == "train"],
-            lambda frame: frame.assign(breast_density="9"),
+            lambda frame: frame.assign(label="9"),
             lambda frame: frame.assign(patient_id="unknown"),
             lambda frame: frame.assign(patient_id="one for all", lesion_id="one for all"),
         ],

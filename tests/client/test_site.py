@@ -278,7 +278,7 @@ class TestSiteData:
     @pytest.mark.parametrize(
         ("change", "num_lesions"),
         [
-            (lambda frame: frame.assign(breast_density="9"), 0),
+            (lambda frame: frame.assign(label="9"), 0),
             (lambda frame: frame.assign(label="1"), 40),
             (lambda frame: frame.assign(split="test"), 40),
             (lambda frame: frame.iloc[:0], 0),
@@ -295,6 +295,6 @@ class TestSiteData:
             _ = open_site(begun | {"data-root": "/no/such/table.csv"}, config).data
 
     def test_a_file_that_is_no_table(self, config, hospital, load):
-        hospital.manifest.write_bytes(b"patient_id;label;split\n")
+        hospital.manifest.write_bytes(b"patient:label:split\n")
         with pytest.raises(TableError, match="to have column patient_id, label, split"):
             load(config)
