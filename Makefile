@@ -35,8 +35,9 @@ test: $(READY) ## Run all tests
 test-fast: $(READY) ## Run the tests that take less than five seconds each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not slow and not chaos' $(TESTS)
 
-nightly: $(READY) ## Try the privacy law on some 50,000 pairs of answers (an hour)
+nightly: $(READY) ## Try the privacy law on some 50,000 pairs of answers, and the readers on 2,000 mutated images (an hour)
 	LAW_EXAMPLES=9000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/laws
+	MUTATED_IMAGES=2000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/client/data/test_mutated_images.py
 
 chaos: $(READY) ## Kill, hang and cut off processes; let strangers knock, proxies swallow, ledgers come back, hospitals lie
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'chaos or fault' tests/simulations/federation/test_rehearsal.py \

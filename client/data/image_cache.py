@@ -1,36 +1,51 @@
-"""A cache of network inputs on the site's disk: memory-mapped arrays, each with an index of its keys.
+"""A cache of network inputs on the site's disk: for each kind of settings one file of records, which grows.
 
 An entry is keyed by the content of the files it was computed from, not by their names, and lives in a folder that is
-named after the settings it was computed with. Entries come in shards, each written under a temporary name and renamed
-when it is complete: an interrupted run keeps every finished shard, and a half-written one is never seen.
+named after the settings it was computed with. A record holds the key's digest, a checksum and the values. Records are
+appended and flushed to disk; of a record that is torn or damaged the checksum is wrong, and it counts as absent. An
+open cache takes one file descriptor, however many entries it has.
 """
 
 import fcntl
 import hashlib
-import io
 import json
 import logging
 import os
 import shutil
-import uuid
+import tempfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared_model.system.files import remove_abandoned, write_atomically
+from shared_model.errors import DataError
+from shared_model.system.files import flush_folder, remove_abandoned, write_atomically
 
 logger = logging.getLogger(__name__)
-_VERSION = 1
-_SETTINGS, _INDEX = "settings.json", ".index.json"
-_SHARD_BYTES, _KEY_BYTES = 512, 80
-"""What a shard takes at most beside its values: the header of the array, and the index with keys of 64 characters."""
+_VERSION = 2
+"""Part of what names a folder: 1 kept shards; since 2 a picture that was mirrored already is not mirrored again."""
+_SETTINGS, _ENTRIES = "settings.json", "entries"
+_HEADER_BYTES, _RECORD_BYTES = 128, 36
+"""What a file takes beside the values: its header, and digest and checksum of each record."""
+_COPY_ROWS = 256
 _FREE_BYTES = 2**30
 """Left free on the disk: a coordinator that asks for setting after setting must not make it full, since whether the
 ledger then finds space for its reply would tell how many images there are."""
 FloatArray = NDArray[np.float32]
+Records = NDArray[Any]
+"""``(N,)`` with the fields ``key``, ``checksum`` and ``values``."""
+
+
+class _EntriesFile:
+    """The records of one file, mapped; after it has grown, all that are there then."""
+
+    def __init__(self, path: Path) -> None:
+        self.inode = path.stat().st_ino
+        self.records = _mapped(path)
 
 
 class ImageCache:
@@ -45,6 +60,9 @@ class ImageCache:
             max_bytes: quota of all that lies under ``folder``: before it is passed, the caches for other settings go,
                 those first that were opened the longest time ago; what does not fit even then stays in memory, and so
                 does what would leave less than 1 GiB free on the disk.
+
+        Raises:
+            DataError: what is there cannot be read.
         """
         text = json.dumps({"version": _VERSION, **settings}, sort_keys=True)
         self._root, self._max_bytes = folder, max_bytes
@@ -53,12 +71,13 @@ class ImageCache:
         remove_abandoned(self._folder)
         # Written at each opening: its time is when the cache was last used.
         write_atomically(self._folder / _SETTINGS, text.encode())
-        self._entries: dict[str, tuple[FloatArray, int]] = {}
-        for index in sorted(self._folder.glob(f"*{_INDEX}")):
-            self._open_shard(index)
+        self._file: _EntriesFile | None = None
+        self._rows: dict[bytes, tuple[_EntriesFile, int]] = {}
+        self._in_memory: dict[bytes, FloatArray] = {}
+        self._read_keys()
 
     def __contains__(self, key: str) -> bool:
-        return key in self._entries
+        return self._find(key) is not None
 
     def get(self, key: str) -> FloatArray:
         """Return the array stored under ``key``.
@@ -66,25 +85,60 @@ class ImageCache:
         Raises:
             KeyError: there is none.
         """
-        shard, row = self._entries[key]
-        return np.asarray(shard[row])
+        found = self._find(key)
+        if found is None:
+            raise KeyError(key)
+        return found
 
     def put(self, keys: Sequence[str], arrays: FloatArray) -> None:
-        """Store ``arrays[i]`` under ``keys[i]``, durably, as one shard; only in memory where quota or disk forbid more.
+        """Store ``arrays[i]`` under ``keys[i]``, durably; only in memory where quota or disk forbid more.
 
         A disk that takes no more costs time at the next start, and not an answer now.
         """
         if len(keys) != len(arrays):
             raise ValueError(f"Expected as many keys as arrays, got {len(keys)} and {len(arrays)}.")
-        arrays = np.ascontiguousarray(arrays, dtype=np.float32)
+        records = _records(keys, np.ascontiguousarray(arrays, dtype=np.float32))
         try:
             with _locked(self._root):
-                if self._make_room(arrays.nbytes + _SHARD_BYTES + _KEY_BYTES * len(keys)):
-                    self._open_shard(_write_shard(self._folder, keys, arrays))
+                if self._make_room(records.nbytes + _HEADER_BYTES):
+                    _append(self._folder / _ENTRIES, records)
+                    self._read_keys()
                     return
         except OSError as error:
             logger.warning("The image cache cannot be written: %s", error)
-        self._entries.update({key: (arrays, row) for row, key in enumerate(keys)})
+        self._in_memory.update(zip(_keys_of(records), records["values"], strict=True))
+
+    def _find(self, key: str) -> FloatArray | None:
+        digest = _digest(key)
+        if digest in self._in_memory:
+            return self._in_memory[digest]
+        if digest not in self._rows:
+            return None
+        file, row = self._rows[digest]
+        return np.asarray(file.records["values"][row]) if _is_whole(file.records[row]) else None
+
+    def _read_keys(self) -> None:
+        """Map what the file has now, and read the keys that were not there before.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        path = self._folder / _ENTRIES
+        try:
+            file = _EntriesFile(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise DataError(f"{path}: Expected an image cache that can be read: {error.strerror}.") from error
+        first = 0
+        if self._file is not None and self._file.inode == file.inode:
+            first = len(self._file.records)
+            self._file.records = file.records
+        else:
+            # Another process may have erased entries of the file that was there; those read from it stay readable.
+            self._file = file
+        keys = _keys_of(self._file.records[first:])
+        self._rows.update({key: (self._file, first + row) for row, key in enumerate(keys)})
 
     def _make_room(self, num_bytes: int) -> bool:
         """Drop caches for other settings until ``num_bytes`` more fit, and return whether they do."""
@@ -100,13 +154,6 @@ class ImageCache:
 
     def _leaves_space(self, num_bytes: int) -> bool:
         return shutil.disk_usage(self._root).free - num_bytes >= _FREE_BYTES
-
-    def _open_shard(self, index: Path) -> None:
-        """Map a shard; one that is damaged is left out, and its entries are computed again."""
-        shard = _read_shard(index)
-        if shard is not None:
-            keys, values = shard
-            self._entries.update({key: (values, row) for row, key in enumerate(keys)})
 
 
 def cached_settings(folder: Path) -> dict[Path, dict[str, object]]:
@@ -124,56 +171,116 @@ def cached_settings(folder: Path) -> dict[Path, dict[str, object]]:
 def keep_only(cache: Path, keys: Collection[str]) -> int:
     """Erase all entries of one ``cache`` but those of ``keys``, and return how many were erased.
 
-    What a crash or damage left behind goes too, since nobody can tell whose image it is of.
+    What a crash, damage or an earlier version left behind goes too, since nobody can tell whose image it is of.
 
     Raises:
-        OSError: a file cannot be written or erased.
+        OSError: a file cannot be read, written or erased.
     """
-    wanted, num_erased = set(keys), 0
+    wanted, path = {_digest(key) for key in keys}, cache / _ENTRIES
     with _locked(cache.parent):
         if not cache.is_dir():
             return 0
-        kept = {cache / _SETTINGS}
-        for index in sorted(cache.glob(f"*{_INDEX}")):
-            shard = _read_shard(index)
-            if shard is None:
-                continue
-            names, values = shard
-            rows = [row for row, name in enumerate(names) if name in wanted]
-            num_erased += len(names) - len(rows)
-            if rows and len(rows) < len(names):
-                index = _write_shard(cache, [names[row] for row in rows], values[rows])  # noqa: PLW2901
-            if rows:
-                kept |= {index, _values_of(index)}
-        for path in set(cache.iterdir()) - kept:
-            path.unlink()
-    return num_erased
+        records = _mapped(path) if path.exists() else np.empty(0, dtype=_record_type(()))
+        last_row = {key: row for row, key in enumerate(_keys_of(records)) if _is_whole(records[row])}
+        rows = [row for key, row in last_row.items() if key in wanted]
+        if not rows:
+            path.unlink(missing_ok=True)
+        elif path.stat().st_size > _HEADER_BYTES + len(rows) * records.itemsize:
+            _replace(path, records, rows)
+        for other in set(cache.iterdir()) - {path, cache / _SETTINGS}:
+            other.unlink()
+    return len(last_row) - len(rows)
 
 
-def _write_shard(folder: Path, keys: Sequence[str], arrays: FloatArray) -> Path:
-    """Write a shard and return its index."""
-    stem = folder / uuid.uuid4().hex
-    values, encoded = stem.with_suffix(".npy"), io.BytesIO()
-    np.save(encoded, arrays, allow_pickle=False)
-    write_atomically(values, encoded.getvalue())
-    index = stem.with_suffix(_INDEX)
-    write_atomically(index, json.dumps({"values": values.name, "keys": list(keys)}).encode())
-    return index
+def _record_type(shape: Sequence[int]) -> np.dtype[np.void]:
+    return np.dtype([("key", "V32"), ("checksum", "<u4"), ("values", "<f4", tuple(shape))])
 
 
-def _read_shard(index: Path) -> tuple[list[str], FloatArray] | None:
-    """Return the keys and the mapped values of a shard; None for one that is damaged."""
+def _records(keys: Sequence[str], arrays: FloatArray) -> Records:
+    records = np.zeros(len(keys), dtype=_record_type(arrays.shape[1:]))
+    records["values"] = arrays
+    for row, key in enumerate(keys):
+        digest = _digest(key)
+        records["key"][row] = np.void(digest)
+        records["checksum"][row] = _checksum(digest, records["values"][row])
+    return records
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _keys_of(records: Records) -> list[bytes]:
+    joined = records["key"].tobytes()
+    return [joined[start : start + 32] for start in range(0, len(joined), 32)]
+
+
+def _checksum(digest: bytes, values: FloatArray) -> int:
+    return zlib.crc32(np.ascontiguousarray(values).tobytes(), zlib.crc32(digest))
+
+
+def _is_whole(record: np.void) -> bool:
+    return int(record["checksum"]) == _checksum(record["key"].tobytes(), record["values"])
+
+
+def _header(shape: Sequence[int]) -> bytes:
+    return json.dumps({"shape": list(shape)}).ljust(_HEADER_BYTES - 1).encode() + b"\n"
+
+
+def _mapped(path: Path) -> Records:
+    """Map the whole records of a file, none where its header is damaged.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        header, size = file.read(_HEADER_BYTES), os.fstat(file.fileno()).st_size
+        try:
+            shape = [int(length) for length in json.loads(header)["shape"]]
+            record = _record_type(shape)
+            num_rows = max(0, size - _HEADER_BYTES) // record.itemsize if header == _header(shape) else 0
+        except (KeyError, OverflowError, TypeError, ValueError):
+            num_rows = 0
+        if num_rows == 0:
+            return np.empty(0, dtype=_record_type(()))
+        return np.memmap(file, dtype=record, mode="r", offset=_HEADER_BYTES, shape=(num_rows,))
+
+
+def _start_of(path: Path) -> bytes:
     try:
-        keys = [str(key) for key in json.loads(index.read_text())["keys"]]
-        values = np.lib.format.open_memmap(_values_of(index), mode="r")
-        is_whole = values.dtype == np.float32 and len(values) == len(keys)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return (keys, values) if is_whole else None
+        with path.open("rb") as file:
+            return file.read(_HEADER_BYTES)
+    except FileNotFoundError:
+        return b""
 
 
-def _values_of(index: Path) -> Path:
-    return index.with_name(str(json.loads(index.read_text())["values"]))
+def _append(path: Path, records: Records) -> None:
+    """Write ``records`` behind the whole ones that are there, over what a crash has left of another."""
+    header = _header(records.dtype["values"].shape)
+    if _start_of(path) != header:
+        write_atomically(path, header)
+    with path.open("r+b") as file:
+        num_rows = (os.fstat(file.fileno()).st_size - _HEADER_BYTES) // records.itemsize
+        file.seek(_HEADER_BYTES + num_rows * records.itemsize)
+        file.write(records.tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace(path: Path, records: Records, rows: Sequence[int]) -> None:
+    """Put a file with the ``rows`` of ``records`` in the place of ``path``."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(_header(records.dtype["values"].shape))
+            for start in range(0, len(rows), _COPY_ROWS):
+                file.write(records[rows[start : start + _COPY_ROWS]].tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+        flush_folder(path.parent)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def _cache_folders(root: Path) -> list[Path]:
@@ -200,49 +307,3 @@ def _locked(root: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-class FileDigests:
-    """SHA-256 of files, remembered by path, size and modification time so that a second run reads no image."""
-
-    def __init__(self, path: Path) -> None:
-        """Open, or begin, the memory at ``path``."""
-        self._path = path
-        self._known: dict[str, list[int | str]] = {}
-        self._is_changed = False
-        try:
-            known = json.loads(path.read_text())
-        except (OSError, ValueError):
-            known = {}
-        if isinstance(known, dict):
-            self._known = {name: entry for name, entry in known.items() if isinstance(entry, list) and len(entry) == 3}
-
-    def digest(self, path: Path) -> str:
-        """Return the SHA-256 of the file's content.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
-        status = path.stat()
-        name = str(path.resolve())
-        known = self._known.get(name)
-        if known is not None and known[:2] == [status.st_size, status.st_mtime_ns]:
-            return str(known[2])
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self._known[name] = [status.st_size, status.st_mtime_ns, digest]
-        self._is_changed = True
-        return digest
-
-    def keep_only(self, paths: Collection[Path]) -> None:
-        """Forget all files but ``paths``."""
-        names = {str(path.resolve()) for path in paths}
-        kept = {name: entry for name, entry in self._known.items() if name in names}
-        self._is_changed = self._is_changed or len(kept) < len(self._known)
-        self._known = kept
-
-    def save(self) -> None:
-        """Write the memory, if it has changed, in one piece."""
-        if self._is_changed:
-            write_atomically(self._path, json.dumps(self._known).encode())
-            self._is_changed = False

@@ -1,7 +1,6 @@
 """One lesion's files -> network input."""
 
-import struct
-import zlib
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,28 +8,26 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from client.data import jpeg
-from client.data.dicom.decoding import MAX_SIDE
-from client.data.dicom.reader import MAX_FILE_BYTES, read_dicom
+from client.data import jpeg, png
+from client.data.dicom import reader
+from client.data.image_files import open_image, unreadable
 from client.data.preprocessing import (
     BoolArray,
     Box,
     Float32Array,
     GreyImage,
-    face_left,
     is_mask,
     mask_box,
     preprocess,
     resize,
     square_crop,
+    turned_left,
 )
 from shared_model.config.choices import ImageMode
 from shared_model.config.site_sections import ImageConfig
 from shared_model.errors import DicomError
 from shared_model.vocabulary import Laterality, View
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_GREY = 0
 _MAX_STRETCH = 1.25
 """A mask whose sides must be stretched more unequally than this was not drawn on this film."""
 
@@ -84,14 +81,14 @@ def load_lesion_mask(files: LesionFiles, image: ImageConfig) -> BoolArray | None
         return None
     path, film = _film(files)
     box = _box(files, film)
+    laterality = _agreed_laterality(files.laterality, film, path)
     marked = np.zeros(film.pixels.shape, dtype=np.float32)
     marked[box.y : box.y + box.height, box.x : box.x + box.width] = 1
-    if image.mode is ImageMode.ROI:
-        marked = square_crop(marked, box, image.context)
-    scaled = resize(marked, image.size)
-    laterality = _agreed_laterality(files.laterality, film, path)
-    facing = face_left(scaled, laterality) if image.face_left else scaled
-    return facing >= 0.5
+    film = dataclasses.replace(film, pixels=marked)
+    if image.face_left:
+        film, box = turned_left(film, box, laterality)
+    shown = square_crop(film.pixels, box, image.context) if image.mode is ImageMode.ROI else film.pixels
+    return resize(shown, image.size) >= 0.5
 
 
 def image_paths_used(files: LesionFiles, mode: ImageMode) -> tuple[Path, ...]:
@@ -109,13 +106,33 @@ def read_image(path: Path) -> GreyImage:
         DicomError: it is none of them, or damaged.
     """
     try:
-        with path.open("rb") as file:
-            start = file.read(len(_PNG_SIGNATURE))
+        with open_image(path) as file:
+            start = file.read(len(png.SIGNATURE))
+            if start == png.SIGNATURE:
+                return png.read_png(path, start + file.read())
+            if start.startswith(jpeg.SIGNATURE):
+                return jpeg.read_jpeg(path, start + file.read())
     except OSError as error:
-        raise DicomError(f"{path}: Expected a readable file: {error.strerror}.") from error
-    if start.startswith(jpeg.SIGNATURE):
-        return jpeg.read_jpeg(path)
-    return _read_png(path) if start == _PNG_SIGNATURE else read_dicom(path)
+        raise unreadable(path, error) from error
+    return reader.read_dicom(path)
+
+
+def num_pixels(files: LesionFiles, mode: ImageMode) -> int:
+    """Return how many pixels ``load_lesion`` will hold, as its files' headers say; 0 for unreadable ones."""
+    return sum(_num_pixels(path) for path in image_paths_used(files, mode))
+
+
+def _num_pixels(path: Path) -> int:
+    try:
+        with open_image(path) as file:
+            start = file.read(24)
+            if start.startswith(png.SIGNATURE):
+                return png.num_pixels(start)
+            if start.startswith(jpeg.SIGNATURE):
+                return jpeg.num_pixels(start + file.read())
+        return reader.num_pixels(path)
+    except (DicomError, OSError):
+        return 0
 
 
 def _crop(paths: Sequence[Path]) -> tuple[Path, GreyImage]:
@@ -150,7 +167,8 @@ def _box(files: LesionFiles, film: GreyImage) -> Box:
     box = files.box
     if box.x >= width or box.y >= height or box.width > width or box.height > height:
         raise DicomError(f"{files.film_path}: Expected {box} on the film of {width} x {height} pixels.")
-    return box
+    # What of it lies on the film.
+    return dataclasses.replace(box, width=min(box.width, width - box.x), height=min(box.height, height - box.y))
 
 
 def _fit_mask(path: Path, mask: Float32Array, shape: tuple[int, int]) -> Float32Array:
@@ -179,44 +197,3 @@ def _require_view(expected: View | None, grey: GreyImage, path: Path) -> None:
 
 def _names(paths: Sequence[Path]) -> str:
     return ", ".join(str(path) for path in paths) or "no files"
-
-
-def _read_png(path: Path) -> GreyImage:
-    """Read a grey PNG file; ``value_range`` is that of its bit depth."""
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise DicomError(f"{path}: Expected file size={path.stat().st_size} <= {MAX_FILE_BYTES} bytes.")
-    content = path.read_bytes()
-    width, height, bit_depth, colour_type = _png_header(content, path)
-    if colour_type != _PNG_GREY or bit_depth not in (8, 16):
-        raise DicomError(f"{path}: Expected colour_type={colour_type}, bit_depth={bit_depth} to be grey, 8 or 16 bit.")
-    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
-        raise DicomError(f"{path}: Expected width={width} and height={height} in [1, {MAX_SIDE}].")
-    decoded = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    if decoded is None or decoded.shape != (height, width):
-        raise DicomError(f"{path}: Expected a PNG file whose image data can be decoded.")
-    return GreyImage(
-        pixels=decoded.astype(np.float32),
-        value_range=(0.0, float(2**bit_depth - 1)),
-        padding=np.zeros(decoded.shape, dtype=bool),
-    )
-
-
-def _png_header(content: bytes, path: Path) -> tuple[int, int, int, int]:
-    """Check every chunk (PNG 3rd ed., 5.3) and return width, height, bit depth and colour type (11.2.1).
-
-    OpenCV expands other depths and colours silently, and what it makes of a cut file depends on its version.
-    """
-    chunks: list[bytes] = []
-    position = len(_PNG_SIGNATURE)
-    while chunks[-1:] != [b"IEND"]:
-        length = int.from_bytes(content[position : position + 4], "big")
-        body = content[position + 4 : position + 8 + length]
-        checksum = content[position + 8 + length : position + 12 + length]
-        if len(body) != length + 4 or checksum != zlib.crc32(body).to_bytes(4, "big"):
-            raise DicomError(f"{path}: Expected a complete PNG chunk at byte {position}.")
-        chunks.append(body[:4])
-        position += 12 + length
-    if chunks[0] != b"IHDR" or len(content) < 33:
-        raise DicomError(f"{path}: Expected a PNG file to start with its header.")
-    width, height, bit_depth, colour_type = struct.unpack_from(">IIBB", content, 16)
-    return width, height, bit_depth, colour_type

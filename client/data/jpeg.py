@@ -9,13 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from client.data.dicom.decoding import MAX_SIDE
+from client.data.dicom.codestreams import jpeg_header
+from client.data.image_files import require_size
 from client.data.preprocessing import Float32Array, GreyImage
 from shared_model.errors import DicomError
 
 SIGNATURE = b"\xff\xd8\xff"
-_MAX_PIXELS = 100_000_000
-_MAX_FILE_BYTES = 2**28
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 """Start of frame: baseline, extended and progressive, with Huffman coding (ITU-T T.81, table B.1)."""
 _LONE = frozenset({0x01, *range(0xD0, 0xD8)})
@@ -27,24 +26,27 @@ _RINGING = 24
 _FEW = 0.01
 
 
-def read_jpeg(path: Path) -> GreyImage:
-    """Read a grey JPEG file of 8 bits; a mask that the compression has blurred has two values again.
+def num_pixels(content: bytes) -> int:
+    """Return how many pixels a JPEG file claims.
+
+    Raises:
+        DicomError: it does not say.
+    """
+    header = jpeg_header(content)
+    return header.rows * header.columns
+
+
+def read_jpeg(path: Path, content: bytes) -> GreyImage:
+    """Read the ``content`` of a grey JPEG file of 8 bits; a mask that the compression has blurred has two values again.
 
     Raises:
         DicomError: it is another kind of JPEG file, is too large, or damaged.
     """
-    try:
-        num_bytes = path.stat().st_size
-        if num_bytes > _MAX_FILE_BYTES:
-            raise DicomError(f"{path}: Expected file size={num_bytes} <= {_MAX_FILE_BYTES} bytes.")
-        content = path.read_bytes()
-    except OSError as error:
-        raise DicomError(f"{path}: Expected a readable file: {error.strerror}.") from error
     height, width = _size(path, content)
-    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and height * width <= _MAX_PIXELS):
-        raise DicomError(
-            f"{path}: Expected width={width} and height={height} in [1, {MAX_SIDE}], <= {_MAX_PIXELS} pixels."
-        )
+    try:
+        require_size(height, width)
+    except DicomError as error:
+        raise DicomError(f"{path}: {error}") from error
     try:
         decoded = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, MemoryError) as error:

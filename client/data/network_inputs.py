@@ -9,23 +9,29 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 
-from client.data.image_cache import FileDigests, FloatArray, ImageCache, cached_settings, keep_only
-from client.data.images import LesionFiles, image_paths_used, load_lesion
+from client.data.dicom.decoder_pool import stop_decoders
+from client.data.file_digests import FileDigests
+from client.data.grey_levels import FAINT, is_faint
+from client.data.image_cache import FloatArray, ImageCache, cached_settings, keep_only
+from client.data.image_files import MAX_PIXELS
+from client.data.images import LesionFiles, image_paths_used, load_lesion, num_pixels
+from client.data.pixel_budget import PixelBudget
 from client.data.preprocessing import Box
 from client.data.tables.cells import BOX_COLUMNS
 from client.data.tables.site_table import data_folder
-from shared_model.config.choices import ImageMode, Modality
+from shared_model.config.choices import ImageMode, Modality, Normalisation
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import DicomError
 from shared_model.network.backbone import frozen_features
@@ -35,6 +41,7 @@ from shared_model.vocabulary import Laterality, View
 logger = logging.getLogger(__name__)
 
 _SHARD_ROWS = 64
+_DIGESTED_ROWS = 4096
 _DIGESTS, _IMAGES = "digests.json", "images"
 Progress = Callable[[int, int], None]
 """Called with the number of images done and the number of all."""
@@ -95,7 +102,7 @@ def purge_network_inputs(frame: pd.DataFrame, config: ExperimentConfig) -> int:
 def _keys_of_readable(files: list[LesionFiles], mode: ImageMode, digests: FileDigests) -> set[str]:
     keys = set[str]()
     for lesion in files:
-        with suppress(OSError):
+        with suppress(DicomError, OSError):
             keys |= {_input_key(lesion, mode, digests) or ""}
     return keys
 
@@ -139,44 +146,63 @@ class _InputStore:
         folder = Path(config.data.cache_dir)
         self._config = config
         self._digests = FileDigests(folder / _DIGESTS)
+        self._budget = PixelBudget(MAX_PIXELS)
+        self._faint: list[LesionFiles] = []
         self.cache = ImageCache(folder / _IMAGES, _cache_settings(config), max_bytes=max_bytes)
 
     def fill(self, files: list[LesionFiles], report: Progress) -> tuple[list[str | None], dict[int, str]]:
         """Compute what is missing; return the key of every row, None without image, and the problems by row."""
-        keys, problems = self._keys(files)
-        # At once, so that a call that is cut short below need not read every file again.
-        self._save_digests()
+        with _decoding_threads() as pool:
+            return self._fill(files, report, pool)
+
+    def _fill(
+        self, files: list[LesionFiles], report: Progress, pool: ThreadPoolExecutor
+    ) -> tuple[list[str | None], dict[int, str]]:
+        keys, problems = self._keys(files, report, pool)
         missing = {key: row for row, key in enumerate(keys) if key is not None and key not in self.cache}
         is_missing = set(missing)
         num_done = sum(key not in is_missing for key in keys)
         report(num_done, len(files))
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            remaining = iter(missing.items())
-            while shard := list(itertools.islice(remaining, _SHARD_ROWS)):
-                arrays = list(pool.map(self._compute, [files[row] for _, row in shard]))
-                results = dict(zip([key for key, _ in shard], arrays, strict=True))
-                self._put({key: array for key, array in results.items() if not isinstance(array, DicomError)})
-                broken = {key: str(error) for key, error in results.items() if isinstance(error, DicomError)}
-                problems |= {
-                    row: self._naming_own_files(broken[key], computed=files[missing[key]], own=files[row])
-                    for row, key in enumerate(keys)
-                    if key in broken
-                }
-                num_done += len(shard)
-                report(num_done, len(files))
+        broken: dict[str, str] = {}
+        remaining = iter(missing.items())
+        while shard := list(itertools.islice(remaining, _SHARD_ROWS)):
+            arrays = list(pool.map(self._compute, [files[row] for _, row in shard]))
+            results = dict(zip([key for key, _ in shard], arrays, strict=True))
+            self._put({key: array for key, array in results.items() if not isinstance(array, DicomError)})
+            broken |= {key: str(error) for key, error in results.items() if isinstance(error, DicomError)}
+            num_done += len(shard)
+            report(num_done, len(files))
+        problems |= {
+            row: self._naming_own_files(broken[key], computed=files[missing[key]], own=files[row])
+            for row, key in enumerate(keys)
+            if key in broken
+        }
+        self._warn_of_faint(len(missing))
         return [None if row in problems else key for row, key in enumerate(keys)], problems
 
-    def _keys(self, files: list[LesionFiles]) -> tuple[list[str | None], dict[int, str]]:
+    def _keys(
+        self, files: list[LesionFiles], report: Progress, pool: ThreadPoolExecutor
+    ) -> tuple[list[str | None], dict[int, str]]:
         """Return the cache key of every row, None without image, and the rows whose files cannot be read."""
-        keys: list[str | None] = []
-        problems: dict[int, str] = {}
-        for row, lesion in enumerate(files):
-            try:
-                keys.append(_input_key(lesion, self._config.data.image.mode, self._digests))
-            except OSError as error:
-                keys.append(None)
-                problems[row] = f"image cannot be read: {error.strerror}"
-        return keys, problems
+        found: list[str | DicomError | None] = []
+        while len(found) < len(files):
+            if found:
+                report(0, len(files))
+            starts = range(len(found), min(len(found) + _DIGESTED_ROWS, len(files)), _SHARD_ROWS)
+            parts = [files[start : start + _SHARD_ROWS] for start in starts]
+            found += itertools.chain.from_iterable(pool.map(lambda part: [self._key(lesion) for lesion in part], parts))
+            # So that a call that is cut short need not read every file again.
+            self._save_digests()
+        problems = {row: str(key) for row, key in enumerate(found) if isinstance(key, DicomError)}
+        return [None if isinstance(key, DicomError) else key for key in found], problems
+
+    def _key(self, lesion: LesionFiles) -> str | DicomError | None:
+        try:
+            return _input_key(lesion, self._config.data.image.mode, self._digests)
+        except OSError as error:
+            return DicomError(f"image cannot be read: {error.strerror}")
+        except DicomError as error:
+            return error
 
     def _naming_own_files(self, problem: str, *, computed: LesionFiles, own: LesionFiles) -> str:
         """Return the problem of a lesion's files as that of another lesion whose files have the same content."""
@@ -186,16 +212,25 @@ class _InputStore:
         return problem
 
     def _compute(self, lesion: LesionFiles) -> FloatArray | DicomError:
+        image = self._config.data.image
         try:
-            pixels = load_lesion(lesion, self._config.data.image)[None]
+            with self._budget.taking(num_pixels(lesion, image.mode)):
+                pixels = load_lesion(lesion, image)[None]
         except DicomError as error:
             return error
         except Exception as error:
             logger.exception("An image failed")
             return DicomError(f"image cannot be used: {type(error).__name__}")
+        if image.normalisation is Normalisation.FULL_RANGE and is_faint(pixels):
+            self._faint.append(lesion)
         if not self._config.model.backbone.is_frozen:
             return pixels
         return np.asarray(frozen_features(torch.from_numpy(pixels[None]), self._config.model.backbone)[0].numpy())
+
+    def _warn_of_faint(self, num_images: int) -> None:
+        if self._faint:
+            first = min(str(path) for path in image_paths_used(self._faint[0], self._config.data.image.mode))
+            logger.warning("%d of %d images %s; the first: %s", len(self._faint), num_images, FAINT, first)
 
     def _put(self, arrays: Mapping[str, FloatArray]) -> None:
         if arrays:
@@ -208,11 +243,24 @@ class _InputStore:
             logger.warning("The digests of images cannot be written: %s", error)
 
 
+@contextmanager
+def _decoding_threads() -> Iterator[ThreadPoolExecutor]:
+    """Yield as many threads as this process may use cores; none of them starts threads of its own."""
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cv2.setNumThreads(1)
+    try:
+        with ThreadPoolExecutor(num_cores) as pool:
+            yield pool
+    finally:
+        stop_decoders()
+
+
 def _input_key(lesion: LesionFiles, mode: ImageMode, digests: FileDigests) -> str | None:
     """Return a digest of the files' content and of what else of the row decides the result; None without files.
 
     Raises:
         OSError: a file cannot be read.
+        DicomError: one is no regular file, or has a size that no image has.
     """
     paths = image_paths_used(lesion, mode)
     if not paths:

@@ -3,6 +3,7 @@
 Images are ``(H, W)`` float32; a normalised image lies in [0, 1], and 0 is the background.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import TypeVar
@@ -34,6 +35,9 @@ class GreyImage:
     """``(H, W)``, bool: pixels that are no part of the image."""
     laterality: Laterality | None = None
     view: View | None = None
+    """Projection that the file names; ``None`` where it is another or not said."""
+    chest_wall_left: bool | None = None
+    """Whether the chest wall is at the left edge, as in a left breast; ``None`` where the file does not say."""
     series_description: str = ""
 
     def __post_init__(self) -> None:
@@ -60,6 +64,9 @@ class Box:
     def __post_init__(self) -> None:
         if self.x < 0 or self.y < 0 or self.width < 1 or self.height < 1:
             raise ValueError(f"Expected {self} with x, y >= 0 and width, height >= 1.")
+
+
+Place = TypeVar("Place", Box, Box | None)
 
 
 def normalise(
@@ -133,9 +140,23 @@ def resize(image: Float32Array, size: int) -> Float32Array:
     return square
 
 
-def face_left(image: Float32Array, laterality: Laterality | None) -> Float32Array:
-    """Mirror a right breast; a left one, or one of unknown side, stays."""
+def face_left(image: NDArray[Pixel], laterality: Laterality | None) -> NDArray[Pixel]:
+    """Mirror a picture that is drawn as a right breast; a left one, or one of unknown side, stays."""
     return np.ascontiguousarray(image[:, ::-1]) if laterality is Laterality.RIGHT else image
+
+
+def turned_left(grey: GreyImage, box: Place, laterality: Laterality | None) -> tuple[GreyImage, Place]:
+    """Mirror a picture, and the box that lies on it, whose chest wall is at the right edge.
+
+    What the file says of the chest wall counts; where it is silent, a breast is drawn as ``laterality`` mostly is.
+    """
+    is_right = laterality is Laterality.RIGHT if grey.chest_wall_left is None else not grey.chest_wall_left
+    if not is_right:
+        return grey, box
+    pixels, padding = face_left(grey.pixels, Laterality.RIGHT), face_left(grey.padding, Laterality.RIGHT)
+    if box is not None:
+        box = dataclasses.replace(box, x=max(0, pixels.shape[1] - box.x - box.width))
+    return dataclasses.replace(grey, pixels=pixels, padding=padding, chest_wall_left=True), box
 
 
 def is_mask(pixels: Float32Array) -> bool:
@@ -180,25 +201,27 @@ def square_crop(image: NDArray[Pixel], box: Box, context: float) -> NDArray[Pixe
 
 
 def preprocess(grey: GreyImage, image: ImageConfig, *, laterality: Laterality | None, box: Box | None) -> Float32Array:
-    """Cut, normalise, denoise, equalise, scale and mirror one image.
+    """Mirror, cut, normalise, denoise, equalise and scale one image.
 
-    Statistics that ``image.normalisation`` needs are those of the cut; pixels beyond the film count as padding.
+    Mirrored first, a breast gives the same pixels to the last bit however its picture is drawn. Statistics that
+    ``image.normalisation`` needs are those of the cut; pixels beyond the film count as padding.
 
     Args:
         grey: crop or whole film.
         image: what to do.
-        laterality: which breast; ``None`` is never mirrored.
-        box: the lesion on the film in ``roi`` mode, otherwise ``None``.
+        laterality: which breast; ``None`` is never mirrored. Where the file says how the picture is drawn, that counts.
+        box: the lesion on the film in ``roi`` mode, within it; otherwise ``None``.
 
     Returns:
         ``(image.size, image.size)`` float32 in [0, 1].
     """
     if (box is None) == (image.mode is ImageMode.ROI):
         raise ValueError(f"Expected a box in roi mode and in no other, got mode={image.mode}, box={box}.")
+    if image.face_left:
+        grey, box = turned_left(grey, box, laterality)
     pixels, padding = grey.pixels, grey.padding
     if box is not None:
         pixels, padding = square_crop(pixels, box, image.context), ~square_crop(~padding, box, image.context)
     cut = normalise(pixels, grey.value_range, image.normalisation, padding)
     scaled = resize(clahe(denoise(cut, image.denoising), image.clahe_clip_limit), image.size)
-    facing = face_left(scaled, laterality) if image.face_left else scaled
-    return np.clip(facing, 0, 1)
+    return np.clip(scaled, 0, 1)

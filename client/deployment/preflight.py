@@ -11,6 +11,7 @@ from importlib.metadata import version
 from client.deployment.arithmetic_check import check_arithmetic
 from client.deployment.checks import Check, Status, guarded
 from client.deployment.connection import AwayError, CertificateError, ProxyInTheWayError, ask, proxy_for
+from client.deployment.grey_checks import check_grey_levels
 from client.deployment.host_checks import check_file_system, check_other_process
 from client.deployment.image_checks import check_images
 from client.deployment.ledger_checks import check_identity, check_ledger, check_rollback
@@ -36,6 +37,10 @@ _DATA = (
     "correct data_root, data_source, roster or lesion_types in site.yaml, lesion_types of the policy, or the named rows"
 )
 _IMAGES = "correct the paths in the tables, or export the files that are named again"
+_GREY_LEVELS = (
+    "look at a few of them: a negative is exported again, or as PhotometricInterpretation=MONOCHROME1; faint ones "
+    "need data.image.normalisation=percentile, agreed on by all hospitals"
+)
 _ROLLBACK = (
     "fedmammo site ledger recover enters what is lost as spent; where the audit log was changed, see there first"
 )
@@ -57,6 +62,7 @@ def preflight(site: SiteFile) -> list[Check]:
             for name, check, remedy in (
                 ("data", check_tables, _DATA),
                 ("images", check_images, _IMAGES),
+                ("grey levels", check_grey_levels, _GREY_LEVELS),
                 (_LEDGER, check_ledger, "find out who changed or moved it; a copy of an earlier day grants too much"),
                 ("ledger identity", check_identity, "correct the path of the ledger in site.yaml"),
                 ("rollback", check_rollback, _ROLLBACK),

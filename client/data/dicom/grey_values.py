@@ -6,12 +6,16 @@
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.tag import Tag
 
-from client.data.dicom.attributes import expect, read_integer, read_number_pair
+from client.data.dicom.attributes import expect, read_integer, read_number_pair, shown
 from client.data.dicom.decoding import IntArray, PixelFormat
 from shared_model.errors import DicomError
 
 FloatArray = NDArray[np.float64]
+_MAPPINGS = (
+    "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "WindowCenter", "WindowWidth", "VOILUTSequence"
+)  # fmt: skip
 
 
 def grey_table(dataset: Dataset, pixel_format: PixelFormat) -> NDArray[np.float32]:
@@ -23,12 +27,16 @@ def grey_table(dataset: Dataset, pixel_format: PixelFormat) -> NDArray[np.float3
         DicomError: a look-up table or window is malformed, or maps all values to one.
     """
     values = np.arange(pixel_format.smallest, pixel_format.largest + 1, dtype=np.float64)
-    values = _apply_voi(_apply_modality(values, dataset), dataset)
-    if pixel_format.is_inverted:
-        values = values.min() + values.max() - values
-    table = values.astype(np.float32)
+    try:
+        values = _apply_voi(_apply_modality(values, dataset), dataset)
+        if pixel_format.is_inverted:
+            values = values.min() + values.max() - values
+        table = values.astype(np.float32)
+    except FloatingPointError:
+        table = np.full(1, np.inf, dtype=np.float32)
     if not np.isfinite(table).all() or table.min() == table.max():
-        raise DicomError("Expected Modality and VOI LUT to map stored values to finite values, not all equal.")
+        named = ", ".join(f"{name} {Tag(name)}={shown(dataset, name)}" for name in _MAPPINGS if name in dataset)
+        raise DicomError(f"Expected {named} to map stored values to finite values, not all equal.")
     return table
 
 
@@ -72,6 +80,8 @@ def _linear_window(values: FloatArray, center: float, width: float) -> FloatArra
 def _look_up(values: FloatArray, dataset: Dataset, keyword: str) -> FloatArray:
     """Map through LUT Descriptor and LUT Data (PS3.3 C.11.1.1.1); beyond the table its first or last entry counts."""
     item = dataset[keyword].value[0]
+    for part in ("LUTDescriptor", "LUTData"):
+        expect(part in item, item, part, f"to be in {keyword}")
     expect(len(item.LUTDescriptor) == 3, item, "LUTDescriptor", "to have 3 values")
     # The descriptor's VR is US or SS: a count, or a bit depth, may come out negative, a first value too large.
     num_entries = item.LUTDescriptor[0] % 65536 or 65536
@@ -94,10 +104,11 @@ def _look_up(values: FloatArray, dataset: Dataset, keyword: str) -> FloatArray:
 def padding_mask(dataset: Dataset, stored: IntArray, pixel_format: PixelFormat) -> NDArray[np.bool_]:
     """Return ``(Rows, Columns)``, bool: where stored values mean "no image".
 
-    PS3.3 C.7.5.1.1.2: padding value and limit belong to the range.
+    PS3.3 C.7.5.1.1.2: padding value and limit belong to the range. Some devices name a value that the stored bits
+    cannot hold, 4096 of 12 bits; no pixel has it, and none is padding.
 
     Raises:
-        DicomError: value or limit is no stored value.
+        DicomError: value or limit is no integer of 16 bits.
     """
     if dataset.get("PixelPaddingValue") is None:
         return np.zeros(stored.shape, dtype=bool)
@@ -110,12 +121,7 @@ def padding_mask(dataset: Dataset, stored: IntArray, pixel_format: PixelFormat) 
 
 def _padding_value(dataset: Dataset, keyword: str, pixel_format: PixelFormat) -> int:
     value = read_integer(dataset, keyword, -32768, 65535)
-    if pixel_format.is_signed and value >= 32768:  # written with VR US
-        value -= 65536
-    expect(
-        pixel_format.smallest <= value <= pixel_format.largest,
-        dataset,
-        keyword,
-        f"to be a stored value in [{pixel_format.smallest}, {pixel_format.largest}]",
-    )
-    return value
+    # Either may be written with the VR of the other, US or SS.
+    if pixel_format.is_signed and value >= 32768:
+        return value - 65536
+    return value + 65536 if not pixel_format.is_signed and value < 0 else value

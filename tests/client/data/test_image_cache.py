@@ -1,11 +1,11 @@
 """The cache on disk: what was stored comes back, what is damaged is absent, what is half-written is never seen."""
 
 import errno
-import hashlib
-import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.data.image_cache import FileDigests, ImageCache, cached_settings, keep_only
+from client.data.image_cache import ImageCache, cached_settings, keep_only
+from shared_model.errors import DataError
 
 SETTINGS = {"size": 128, "mode": "crop"}
 
@@ -25,7 +26,7 @@ def rows(*values):
 
 @pytest.fixture
 def filled(tmp_path):
-    """A cache of two shards."""
+    """A cache that was written in two pieces."""
     cache = ImageCache(tmp_path, SETTINGS)
     cache.put(["a", "b"], rows(1, 2))
     cache.put(["c"], rows(3))
@@ -37,10 +38,14 @@ def held(folder, settings_=None):
     return {key for key in "abcd" if key in cache}
 
 
-def shard_of(folder, key, suffix):
-    """Return the index or values file of the shard that holds ``key``."""
-    (index,) = [path for path in folder.rglob("*.index.json") if key in json.loads(path.read_text())["keys"]]
-    return index if suffix == ".index.json" else index.with_name(json.loads(index.read_text())["values"])
+def entries_of(folder):
+    """Return the one file of records."""
+    (path,) = folder.rglob("entries")
+    return path
+
+
+HEADER, RECORD = 128, 36 + 8
+"""Bytes of a file's header, and of a record of two values."""
 
 
 def test_what_was_put_is_there_at_once_and_after_reopening(filled):
@@ -117,7 +122,7 @@ def test_keys_and_arrays_must_be_equally_many(tmp_path):
     cache = ImageCache(tmp_path, SETTINGS)
     with pytest.raises(ValueError, match="Expected as many keys as arrays, got 1 and 2"):
         cache.put(["a"], rows(1, 2))
-    assert not list(tmp_path.rglob("*.npy"))
+    assert not list(tmp_path.rglob("entries"))
 
 
 @pytest.mark.parametrize("other", [{"size": 64, "mode": "crop"}, {"size": 128}, {}, {"size": "128", "mode": "crop"}])
@@ -138,111 +143,134 @@ def test_the_folder_says_which_settings_it_holds(filled):
     assert json.loads(written.read_text()).items() >= SETTINGS.items()
 
 
-def saved(array):
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=True)
-    return buffer.getvalue()
+@pytest.mark.parametrize("row", [0, 1, 2])
+@pytest.mark.parametrize("offset", [0, 31, 32, 35, 36, 43])
+def test_a_damaged_record_is_absent_alone_and_computable_again(filled, row, offset):
+    path = entries_of(filled)
+    content = bytearray(path.read_bytes())
+    content[HEADER + row * RECORD + offset] ^= 1
+    path.write_bytes(content)
+    assert held(filled) == {"a", "b", "c"} - {"abc"[row]}
+    cache = ImageCache(filled, SETTINGS)
+    with pytest.raises(KeyError, match="abc"[row]):
+        cache.get("abc"[row])
+    cache.put(["abc"[row]], rows(row + 1))
+    for opened in (cache, ImageCache(filled, SETTINGS)):
+        assert [opened.get(key)[0] for key in "abc"] == [1, 2, 3]
+
+
+def test_a_file_cut_anywhere_keeps_its_whole_records_and_grows_again(filled):
+    path = entries_of(filled)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 3):
+        path.write_bytes(whole[:length])
+        kept = set("abc"[: max(0, length - HEADER) // RECORD])
+        assert held(filled) == kept
+        ImageCache(filled, SETTINGS).put(["d"], rows(4))
+        assert held(filled) == {*kept, "d"}
+        assert ImageCache(filled, SETTINGS).get("d").tolist() == [4, 4.5]
 
 
 @pytest.mark.parametrize(
-    "content",
+    "header",
     [
-        None,
         b"",
         b"\x93NUMPY",
-        b"\0" * 200,
-        b"PK\x03\x04",
-        saved(rows(1, 2))[:-1],
-        saved(rows(1, 2))[:50],
-        saved(rows(1)),
-        saved(rows(1, 2, 3)),
-        saved(rows(1, 2).astype(np.float64)),
-        saved(np.float32(1)),
-        saved(np.array(["a", {}], dtype=object)),
+        b"\0" * HEADER,
+        b"[]",
+        b"null",
+        b'{"shape": [3]}',
+        b'{"shape": 2}',
+        b'{"shape": [-2]}',
+        b'{"shape": [2.5]}',
+        b'{"shape": [1000000000000]}',
+        b'{"shape": [1000000000000000000000]}',
     ],
 )
-def test_a_damaged_values_file_makes_its_entries_absent_and_computable_again(filled, content):
-    path = shard_of(filled, "a", ".npy")
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content)
-    assert held(filled) == {"c"}
-    ImageCache(filled, SETTINGS).put(["a", "b"], rows(1, 2))
-    assert held(filled) == {"a", "b", "c"}
-    assert ImageCache(filled, SETTINGS).get("b").tolist() == [2, 2.5]
+def test_a_damaged_header_makes_a_file_begin_again(filled, header):
+    path = entries_of(filled)
+    content = path.read_bytes()
+    path.write_bytes(header.ljust(HEADER - 1) + b"\n" + content[HEADER:])
+    assert held(filled) == set()
+    ImageCache(filled, SETTINGS).put(["a"], rows(1))
+    assert held(filled) == {"a"}
+    assert ImageCache(filled, SETTINGS).get("a").tolist() == [1, 1.5]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "{",
-        "\0" * 40,
-        "[]",
-        "3",
-        "null",
-        '{"keys": ["a", "b"]}',
-        '{"values": "VALUES"}',
-        '{"values": 3, "keys": ["a", "b"]}',
-        '{"values": "none.npy", "keys": ["a", "b"]}',
-        '{"values": ".", "keys": ["a", "b"]}',
-        '{"values": "VALUES", "keys": 3}',
-        '{"values": "VALUES", "keys": null}',
-        '{"values": "VALUES", "keys": ["a"]}',
-        '{"values": "VALUES", "keys": ["a", "b", "d"]}',
-    ],
-)
-def test_a_damaged_index_makes_its_entries_absent(filled, text):
-    values = shard_of(filled, "a", ".npy")
-    shard_of(filled, "a", ".index.json").write_text(text.replace("VALUES", values.name))
-    assert held(filled) == {"c"}
+def test_no_file_no_entries(filled):
+    entries_of(filled).unlink()
+    assert held(filled) == set()
 
 
-def test_a_truncated_index_is_never_partly_read(filled):
-    path = shard_of(filled, "a", ".index.json")
-    whole = path.read_bytes()
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
-        assert held(filled) == {"c"}
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_a_file_that_cannot_be_read_is_an_error_that_says_so(filled, monkeypatch, code):
+    """Earlier: it counted as absent, and all was computed again."""
+    opened, path = Path.open, entries_of(filled)
+
+    def fail(self, *args, **kwargs):
+        if self == path:
+            raise OSError(code, os.strerror(code))
+        return opened(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(DataError, match=rf"entries: Expected an image cache that can be read: {os.strerror(code)}\."):
+        ImageCache(filled, SETTINGS)
 
 
-def test_values_without_an_index_are_not_seen(filled):
-    shard_of(filled, "a", ".index.json").unlink()
-    assert held(filled) == {"c"}
+def test_a_put_that_the_disk_cuts_short_stays_in_memory_and_leaves_the_cache_as_it_was(filled, monkeypatch):
+    cache, synced = ImageCache(filled, SETTINGS), os.fsync
+
+    def fail(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    cache.put(["d"], rows(4))
+    assert cache.get("d").tolist() == [4, 4.5]
+    monkeypatch.setattr(os, "fsync", synced)
+    assert {"a", "b", "c"} <= held(filled)
 
 
-@pytest.mark.parametrize("failing", [0, 1])
-def test_an_interrupted_put_leaves_the_cache_as_it_was(filled, monkeypatch, failing):
-    """The first rename is that of the values, the second that of the index."""
-    cache, num_renames, replace = ImageCache(filled, SETTINGS), iter(range(10)), Path.replace
-
-    def interrupted(source, target):
-        if next(num_renames) == failing:
-            raise KeyboardInterrupt("power")
-        return replace(source, target)
-
-    monkeypatch.setattr(Path, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt, match="power"):
-        cache.put(["d"], rows(4))
-    monkeypatch.undo()
-    assert "d" not in cache
-    assert held(filled) == {"a", "b", "c"}
-    assert not list(filled.rglob("*.partial"))
+def test_a_process_killed_while_it_wrote_leaves_the_cache_as_it_was(filled):
+    path = entries_of(filled)
+    for length in (1, 20, RECORD - 1):
+        with path.open("ab") as file:
+            file.write(b"\7" * length)
+        assert held(filled) == {"a", "b", "c"}
+        ImageCache(filled, SETTINGS).put(["d"], rows(4))
+        assert held(filled) == {"a", "b", "c", "d"}
+        keep_only(folder_of(filled), "abc")
 
 
-def test_files_of_a_killed_process_are_not_seen(filled):
-    index, values = shard_of(filled, "a", ".index.json"), shard_of(filled, "a", ".npy")
-    killed = json.dumps({"values": values.name, "keys": ["d", "e"]})
-    (index.parent / f".{'0' * 32}.index.json.abc.partial").write_text(killed)
-    assert held(filled) == {"a", "b", "c"}
+MANY = """
+import resource
+import sys
+from pathlib import Path
+import numpy as np
+from client.data.image_cache import ImageCache
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+keys, arrays = [str(number) for number in range(100_000)], np.arange(100_000, dtype=np.float32)[:, None]
+cache = ImageCache(Path(sys.argv[1]), {})
+for start in range(0, len(keys), 64):
+    cache.put(keys[start : start + 64], arrays[start : start + 64])
+for opened in (cache, ImageCache(Path(sys.argv[1]), {})):
+    assert all(key in opened for key in keys)
+    assert all(opened.get(str(number))[0] == number for number in range(0, 100_000, 997))
+"""
+
+
+def test_a_hundred_thousand_entries_need_few_descriptors(tmp_path):
+    """Earlier: a descriptor for each 64 entries; past the limit entries counted as absent."""
+    subprocess.run([sys.executable, "-W", "error", "-c", MANY, str(tmp_path)], check=True)  # noqa: S603, a script of ours
 
 
 def test_two_processes_may_fill_one_cache(tmp_path):
     one, other = ImageCache(tmp_path, SETTINGS), ImageCache(tmp_path, SETTINGS)
     one.put(["a"], rows(1))
     other.put(["b"], rows(2))
-    assert ("b" in one, "a" in other) == (False, False)
-    assert held(tmp_path) == {"a", "b"}
+    assert ("b" in one, "a" in other) == (False, True)
+    one.put(["c"], rows(3))
+    assert one.get("b").tolist() == [2, 2.5]
+    assert held(tmp_path) == {"a", "b", "c"}
 
 
 # Erasing
@@ -260,18 +288,23 @@ def test_what_is_not_kept_is_gone_from_the_disk(filled, kept):
     cache = ImageCache(filled, SETTINGS)
     values = {key: cache.get(key).tolist() for key in "abc" if key in cache}
     assert values == {key: value for key, value in {"a": [1, 1.5], "b": [2, 2.5], "c": [3, 3.5]}.items() if key in kept}
-    stored = b"".join(path.read_bytes() for path in filled.rglob("*.npy"))
+    stored = b"".join(path.read_bytes() for path in filled.rglob("entries"))
     for key, row in zip("abc", rows(1, 2, 3), strict=True):
         assert (row.tobytes() in stored) == (key in kept)
 
 
 def test_what_damage_and_crashes_left_goes_too(filled):
-    """A shard without index, an index without shard, a file half-written: nobody can tell whose they are."""
-    shard_of(filled, "a", ".index.json").write_text("{")
-    (folder_of(filled) / f".{'0' * 32}.npy.abc.partial").write_bytes(saved(rows(1)))
+    """A damaged record, a torn one, a file half-written, shards of an earlier version: whose are they?"""
+    path = entries_of(filled)
+    content = bytearray(path.read_bytes())
+    content[HEADER + 40] ^= 1
+    path.write_bytes(content + b"torn")
+    for name in (f".{'0' * 32}.entries.abc.partial", "ab.npy", "ab.index.json"):
+        (folder_of(filled) / name).write_bytes(rows(1).tobytes())
     assert keep_only(folder_of(filled), "abc") == 0
-    assert held(filled) == {"c"}
-    assert len(list(folder_of(filled).iterdir())) == 3
+    assert held(filled) == {"b", "c"}
+    assert {path.name for path in folder_of(filled).iterdir()} == {"settings.json", "entries"}
+    assert path.stat().st_size == HEADER + 2 * RECORD
 
 
 def test_a_crash_while_erasing_leaves_the_others_and_is_made_good_by_erasing_again(filled, monkeypatch):
@@ -368,90 +401,3 @@ def test_without_a_quota_nothing_goes(tmp_path):
     for number, size in enumerate((3, 1, 2)):
         filled_cache(tmp_path, size, used_at=10**18 + number)
     assert sizes_on_disk(tmp_path) == {1, 2, 3}
-
-
-# Digests
-
-
-@pytest.fixture
-def image(tmp_path):
-    path = tmp_path / "image.dcm"
-    path.write_bytes(b"pixels")
-    return path
-
-
-def sha256(content):
-    return hashlib.sha256(content).hexdigest()
-
-
-def test_digest_is_that_of_the_content_and_is_remembered(tmp_path, image, monkeypatch):
-    memory = tmp_path / "digests.json"
-    digests = FileDigests(memory)
-    assert digests.digest(image) == sha256(b"pixels")
-    digests.save()
-    monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("read again"))
-    assert digests.digest(image) == sha256(b"pixels")
-    assert FileDigests(memory).digest(image) == sha256(b"pixels")
-
-
-@pytest.mark.parametrize("content", [b"other size", b"PIXELS"])
-def test_digest_follows_size_and_modification_time(tmp_path, image, content):
-    digests = FileDigests(tmp_path / "digests.json")
-    digests.digest(image)
-    digests.save()
-    before = image.stat()
-    image.write_bytes(content)
-    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns + (1 if len(content) == 6 else 0)))
-    for again in (digests, FileDigests(tmp_path / "digests.json")):
-        assert again.digest(image) == sha256(content)
-
-
-def test_equal_content_has_one_digest_under_two_names(tmp_path, image):
-    (tmp_path / "copy.dcm").write_bytes(b"pixels")
-    digests = FileDigests(tmp_path / "digests.json")
-    assert digests.digest(image) == digests.digest(tmp_path / "copy.dcm")
-
-
-def test_a_missing_file_is_an_os_error_even_if_it_was_known(tmp_path, image):
-    digests = FileDigests(tmp_path / "digests.json")
-    digests.digest(image)
-    image.unlink()
-    with pytest.raises(FileNotFoundError, match=r"image\.dcm"):
-        digests.digest(image)
-
-
-def test_nothing_is_written_without_news(tmp_path, image):
-    memory = tmp_path / "digests.json"
-    FileDigests(memory).save()
-    assert not memory.exists()
-    digests = FileDigests(memory)
-    digests.digest(image)
-    digests.save()
-    written = memory.stat().st_mtime_ns, memory.stat().st_ino
-    digests.digest(image)
-    digests.save()
-    assert (memory.stat().st_mtime_ns, memory.stat().st_ino) == written
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "\0\0", "[]", "3", '{"IMAGE": 3}', '{"IMAGE": null}', '{"IMAGE": []}', '{"IMAGE": [6, MTIME]}'],
-)
-def test_a_damaged_memory_is_begun_again(tmp_path, image, text):
-    memory = tmp_path / "digests.json"
-    memory.write_text(text.replace("IMAGE", str(image)).replace("MTIME", str(image.stat().st_mtime_ns)))
-    digests = FileDigests(memory)
-    assert digests.digest(image) == sha256(b"pixels")
-    digests.save()
-    assert json.loads(memory.read_text())[str(image)][2] == sha256(b"pixels")
-
-
-def test_files_may_be_forgotten(tmp_path, image):
-    other = tmp_path / "other.dcm"
-    other.write_bytes(b"more")
-    digests = FileDigests(tmp_path / "digests.json")
-    for path in (image, other):
-        digests.digest(path)
-    digests.keep_only([image])
-    digests.save()
-    assert set(json.loads((tmp_path / "digests.json").read_text())) == {str(image)}

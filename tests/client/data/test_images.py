@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydicom import Dataset, uid
 from pydicom.dataset import FileMetaDataset
 
-from client.data.images import LesionFiles, image_paths_used, load_lesion, read_image
+from client.data.images import LesionFiles, image_paths_used, load_lesion, load_lesion_mask, read_image
 from client.data.preprocessing import Box, GreyImage, resize, square_crop
 from shared_model.config.choices import Denoising, ImageMode, Normalisation
 from shared_model.config.site_sections import ImageConfig
@@ -192,6 +192,20 @@ class TestLaterality:
         image = load_lesion(files(crop, laterality=Laterality.RIGHT), config(ImageMode.CROP))
         np.testing.assert_allclose(image, EXPECTED_CROP[:, ::-1], atol=1e-6)
 
+    @pytest.mark.parametrize("mode", list(ImageMode))
+    def test_a_picture_that_was_mirrored_already_is_not_mirrored_again(self, tmp_path, mode):
+        """A right breast, as drawn and as some archives store it: PatientOrientation tells them apart."""
+        paths = [
+            write_dicom(tmp_path / f"{orientation[0]}.dcm", pixels, ImageLaterality="R", PatientOrientation=orientation)
+            for pixels, orientation in ((FILM, ["P", "L"]), (np.ascontiguousarray(FILM[:, ::-1]), ["A", "L"]))
+        ]
+        boxes = [Box(x=30, y=40, width=21, height=20), Box(x=90 - 30 - 21, y=40, width=21, height=20)]
+        lesions = [files(path, film_path=path, box=box) for path, box in zip(paths, boxes, strict=True)]
+        drawn, mirrored = (load_lesion(lesion, config(mode, context=1.3)) for lesion in lesions)
+        np.testing.assert_array_equal(drawn, mirrored)
+        assert drawn.any()
+        np.testing.assert_array_equal(*(load_lesion_mask(lesion, config(mode, context=1.3)) for lesion in lesions))
+
     def test_disagreement(self, film):
         with pytest.raises(DicomError, match=r"film\.dcm: Expected laterality=LEFT == RIGHT of the table"):
             load_lesion(files(film_path=film, laterality=Laterality.RIGHT), config(ImageMode.FILM))
@@ -291,17 +305,20 @@ class TestReadImage:
     def test_png_without_header(self, tmp_path):
         path = tmp_path / "empty.png"
         path.write_bytes(png(MASK)[:8] + png_chunk(b"IEND", b""))
-        with pytest.raises(DicomError, match="to start with its header"):
+        with pytest.raises(DicomError, match="to start with its only header"):
             read_image(path)
 
-    @pytest.mark.parametrize("name", ["absent.png", "."])
-    def test_no_file(self, tmp_path, name):
-        with pytest.raises(DicomError, match="Expected a readable file"):
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [("absent.png", "Expected a readable file: No such file"), (".", "Expected a file, got a folder")],
+    )
+    def test_no_file(self, tmp_path, name, message):
+        with pytest.raises(DicomError, match=message):
             read_image(tmp_path / name)
 
     def test_neither(self, tmp_path):
         (tmp_path / "notes.txt").write_text("lesion at two o'clock")
-        with pytest.raises(DicomError, match="Expected a readable DICOM image"):
+        with pytest.raises(DicomError, match="Expected a DICOM image"):
             read_image(tmp_path / "notes.txt")
 
 

@@ -1,7 +1,11 @@
 """Images of a table to network input: computed once, kept by content, and a broken file costs its own row only."""
 
 import dataclasses
+import hashlib
+import os
+import threading
 
+import cv2
 import numpy as np
 import pandas as pd
 import pydicom
@@ -140,6 +144,22 @@ class TestCache:
         # Ten rows have no image; two shards of eight were complete.
         assert len(computed) == 30 - 16
 
+    def test_a_call_that_is_interrupted_while_files_are_read_reads_the_others_only(self, frame, config, monkeypatch):
+        monkeypatch.setattr(network_inputs, "_DIGESTED_ROWS", 16)
+        monkeypatch.setattr(network_inputs, "_SHARD_ROWS", 4)
+        read = []
+        digest = hashlib.file_digest
+        monkeypatch.setattr(hashlib, "file_digest", lambda *file: read.append(1) or digest(*file))
+
+        def stop(done, total):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt, match=r"^$"):
+            load(frame, config, stop)
+        assert len(read) == 12
+        load(frame, config)
+        assert len(read) == 30
+
     def test_progress_begins_with_what_is_there_and_ends_with_all(self, frame, config):
         load(frame.iloc[:20], config)
         calls = []
@@ -147,6 +167,52 @@ class TestCache:
         # Rows without an image count as done.
         assert calls[0] == (20 + 5, 40)
         assert calls[-1] == (40, 40)
+
+
+class TestWork:
+    def test_images_of_few_grey_levels_are_told_to_the_site(self, frame, config, hospital, caplog):
+        """12 bits of data that claim 16: under full_range the network sees black."""
+        paths = [lesion_files(frame, config)[row].lesion_paths[0] for row in (1, 5)]
+        for seed, path in enumerate(paths):
+            cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 4096, (40, 40)).astype(np.uint16))
+        load(frame, config)
+        (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert record.getMessage().startswith("2 of 30 images use under a tenth of their grey levels")
+        assert "data.image.normalisation=percentile" in record.getMessage()
+        assert paths[0].name in record.getMessage() or paths[1].name in record.getMessage()
+
+    def test_with_percentiles_they_are_like_others(self, frame, hospital, caplog):
+        config = compose(hospital.overrides("model.backbone=small_cnn", "data.image.normalisation=percentile"))
+        path = lesion_files(frame, config)[1].lesion_paths[0]
+        cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 4096, (40, 40)).astype(np.uint16))
+        load(frame, config)
+        assert not caplog.records
+
+    def test_no_more_pixels_than_are_allowed_are_at_work(self, frame, config, monkeypatch):
+        lock, at_work, most = threading.Lock(), [], []
+
+        def noted(files, image):
+            with lock:
+                at_work.append(files)
+                most.append(len(at_work))
+            pixels = load_lesion(files, image)
+            with lock:
+                at_work.remove(files)
+            return pixels
+
+        monkeypatch.setattr(network_inputs, "load_lesion", noted)
+        monkeypatch.setattr(network_inputs, "MAX_PIXELS", 3 * 40 * 40 - 1)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+        load(frame, config)
+        assert len(most) == 30
+        assert max(most) <= 2
+
+    def test_as_many_threads_as_cores_that_this_process_may_use(self, frame, config, monkeypatch):
+        counts, pool = [], network_inputs.ThreadPoolExecutor
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
+        monkeypatch.setattr(network_inputs, "ThreadPoolExecutor", lambda count: counts.append(count) or pool(count))
+        load(frame, config)
+        assert counts == [1]
 
 
 class TestProblems:
@@ -177,6 +243,31 @@ class TestProblems:
         inputs = load(pd.concat([frame, frame], ignore_index=True), config)
         assert len(inputs.problems) == 60
         assert set(inputs.problems.values()) == {"broken"}
+
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (lambda path: path.touch(), "Expected an image, got an empty file (0 bytes); copy or export it again."),
+            (os.mkdir, "Expected a file, got a folder."),
+            (os.mkfifo, "Expected a file, got a pipe."),
+            (lambda path: path.symlink_to("/dev/zero"), "Expected a file, got a device."),
+        ],
+    )
+    def test_what_is_no_image_file_is_not_even_read(self, frame, config, make, message):
+        paths = [lesion_files(frame, config)[row].lesion_paths[0] for row in (0, 1)]
+        for path in paths:
+            path.unlink()
+            make(path)
+        assert load(frame, config).problems == {row: f"{path}: {message}" for row, path in enumerate(paths)}
+
+    def test_a_png_on_which_opencv_fails_costs_its_own_row(self, frame, config, monkeypatch):
+        def fail(*_):
+            raise cv2.error("assertion")
+
+        monkeypatch.setattr(cv2, "imdecode", fail)
+        problems = load(frame, config).problems
+        assert set(problems) == set(range(1, 40, 4))
+        assert problems[1].endswith(".png: Expected a PNG file that can be decoded, got error.")
 
     def test_a_file_that_is_gone_says_so_without_its_folder(self, frame, config):
         path = lesion_files(frame, config)[0].lesion_paths[0]

@@ -189,7 +189,7 @@ def test_a_cache_that_cannot_be_written_changes_nothing(folder, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(client.data.image_cache.np, "save", full)
+    monkeypatch.setattr(client.data.image_cache.shutil, "disk_usage", full)
     monkeypatch.setattr(client.data.network_inputs.FileDigests, "save", full)
     assert lesions_by_patient(config_of(folder, f"data.cache_dir={folder / 'second'}")) == written
-    assert not list((folder / "second").rglob("*.npy"))
+    assert not list((folder / "second").rglob("entries"))

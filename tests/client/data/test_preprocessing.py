@@ -1,5 +1,7 @@
 """Every step against a second way: naive loops, exact arithmetic, or a law."""
 
+import dataclasses
+
 import cv2
 import mpmath
 import numpy as np
@@ -377,12 +379,18 @@ class TestToInput:
         np.testing.assert_allclose(result[:, :32].mean(), 0.5, atol=0.05)
         np.testing.assert_array_equal(result[:, 34:], 0)
 
-    @pytest.mark.parametrize("box", [None, Box(x=3, y=5, width=20, height=10)])
-    def test_right_breast_is_the_mirror_of_the_left(self, box):
-        pixels = np.random.default_rng(0).integers(0, 65535, (64, 64)).astype(np.float32)
+    @pytest.mark.parametrize("box", [None, Box(x=3, y=5, width=20, height=10), Box(x=50, y=0, width=7, height=30)])
+    @pytest.mark.parametrize("laterality", [None, *Laterality])
+    def test_a_breast_gives_the_same_pixels_however_its_picture_is_drawn(self, box, laterality):
+        pixels = np.random.default_rng(0).integers(0, 65535, (64, 70)).astype(np.float32)
         image = config(mode=ImageMode.CROP if box is None else ImageMode.ROI)
-        left, right = (preprocess(grey(pixels), image, laterality=side, box=box) for side in Laterality)
-        np.testing.assert_array_equal(right, left[:, ::-1])
+        other = None if box is None else dataclasses.replace(box, x=70 - box.x - box.width)
+        left = preprocess(grey(pixels), image, laterality=Laterality.LEFT, box=box)
+        mirror = grey(np.ascontiguousarray(pixels[:, ::-1]))
+        np.testing.assert_array_equal(preprocess(mirror, image, laterality=Laterality.RIGHT, box=other), left)
+        for drawn, is_left, place in ((grey(pixels), True, box), (mirror, False, other)):
+            told = dataclasses.replace(drawn, chest_wall_left=is_left)
+            np.testing.assert_array_equal(preprocess(told, image, laterality=laterality, box=place), left)
 
     def test_mirroring_can_be_off(self):
         pixels = np.random.default_rng(0).integers(0, 65535, (64, 64)).astype(np.float32)

@@ -112,6 +112,7 @@ def test_all_is_well(kits, capsys):
         *(
             "data",
             "images",
+            "grey levels",
             "ledger",
             "ledger identity",
             "rollback",

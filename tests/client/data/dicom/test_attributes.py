@@ -63,7 +63,7 @@ class TestNumber:
     @pytest.mark.parametrize("value", [math.inf, math.nan])
     def test_not_finite(self, value):
         dataset = dataset_of(RealWorldValueSlope=value)
-        with pytest.raises(DicomError, match=r"Expected RealWorldValueSlope .* to be finite"):
+        with pytest.raises(DicomError, match=r"Expected RealWorldValueSlope .* to be a finite number"):
             read_number(dataset, "RealWorldValueSlope")
 
 

@@ -32,7 +32,9 @@ def dataset_of(**changes):
 
 @given(st.integers(1, 16), st.booleans())
 def test_the_range_is_what_the_stored_bits_can_hold(bits_stored, is_signed):
-    pixel_format = PixelFormat(rows=1, columns=1, bits_stored=bits_stored, is_signed=is_signed, is_inverted=False)
+    pixel_format = PixelFormat(
+        rows=1, columns=1, bits_allocated=16, bits_stored=bits_stored, is_signed=is_signed, is_inverted=False
+    )
     assert pixel_format.largest - pixel_format.smallest + 1 == 2**bits_stored
     # NumPy's own types say the same where there is one.
     if bits_stored in (8, 16):
@@ -42,7 +44,7 @@ def test_the_range_is_what_the_stored_bits_can_hold(bits_stored, is_signed):
 
 def test_a_valid_format():
     assert read_pixel_format(dataset_of()) == PixelFormat(
-        rows=3, columns=4, bits_stored=12, is_signed=False, is_inverted=False
+        rows=3, columns=4, bits_allocated=16, bits_stored=12, is_signed=False, is_inverted=False
     )
     inverted = dataset_of(PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="INVERSE", NumberOfFrames=1)
     assert read_pixel_format(inverted).is_inverted

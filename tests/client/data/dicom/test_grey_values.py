@@ -12,7 +12,9 @@ from shared_model.errors import DicomError
 
 
 def format_of(bits_stored=4, *, is_signed=False, is_inverted=False):
-    return PixelFormat(rows=1, columns=1, bits_stored=bits_stored, is_signed=is_signed, is_inverted=is_inverted)
+    return PixelFormat(
+        rows=1, columns=1, bits_allocated=16, bits_stored=bits_stored, is_signed=is_signed, is_inverted=is_inverted
+    )
 
 
 def dataset_of(**attributes):
@@ -93,6 +95,13 @@ class TestPadding:
         mask = padding_mask(dataset, self.STORED, format_of())
         assert self.STORED[mask].tolist() == [2, 3, 4, 5]
 
-    def test_a_value_that_cannot_be_stored(self):
-        with pytest.raises(DicomError, match=r"Expected PixelPaddingValue .*=16 to be a stored value in \[0, 15\]"):
-            padding_mask(dataset_of(PixelPaddingValue=16), self.STORED, format_of())
+    @pytest.mark.parametrize("value", [16, -1, 65535])
+    def test_a_value_that_cannot_be_stored_is_that_of_no_pixel(self, value):
+        dataset = dataset_of()
+        dataset.add_new("PixelPaddingValue", "SS" if value < 0 else "US", value)
+        assert not padding_mask(dataset, self.STORED, format_of()).any()
+
+    @pytest.mark.parametrize(("value", "limit"), [(14, 99), (99, 14)])
+    def test_a_limit_that_cannot_be_stored_reaches_to_the_largest_value(self, value, limit):
+        dataset = dataset_of(PixelPaddingValue=value, PixelPaddingRangeLimit=limit)
+        assert self.STORED[padding_mask(dataset, self.STORED, format_of())].tolist() == [14, 15]

@@ -11,12 +11,12 @@ import openjpeg.utils
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom import Dataset, dcmread, uid
+from pydicom import Dataset, dcmread, dcmwrite, uid
 from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
-from client.data.dicom import decoding, reader
+from client.data import image_files
 from client.data.dicom.reader import read_dicom
 from client.data.preprocessing import GreyImage
 from shared_model.errors import DicomError
@@ -77,7 +77,7 @@ def jpeg_baseline(pixels):
 
 
 def write_jpeg_lossless(pixels, path):
-    write(dataset_of(pixels), path)
+    write(dataset_of(pixels, Modality="MG"), path)
     reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
     reader.SetFileName(str(path))
     assert reader.Read()
@@ -162,6 +162,45 @@ class TestCompressed:
         grey = read_dicom(write(jpeg_baseline(smooth), tmp_path / "image.dcm"))
         np.testing.assert_allclose(grey.pixels, smooth, atol=2)
 
+    @pytest.mark.parametrize("num_fill", [1, 7])
+    def test_fill_bytes_before_markers(self, tmp_path, num_fill):
+        """ISO/IEC 10918-1, B.1.1.2: any marker may be preceded by bytes 0xFF."""
+        path = write_jpeg_lossless(PIXELS, tmp_path / "image.dcm")
+        ds = dcmread(path)
+        codestream = get_frame(ds.PixelData, 0, number_of_frames=1)
+        assert codestream.count(b"\xff\xc3") == 1
+        filled = codestream.replace(b"\xff\xc3", b"\xff" * num_fill + b"\xff\xc3")
+        ds.PixelData = encapsulate([filled])
+        np.testing.assert_array_equal(read_dicom(write(ds, path)).pixels, PIXELS)
+
+    def test_jpeg_extended_of_8_bits(self, tmp_path):
+        smooth = cv2.GaussianBlur(PIXELS_8, (0, 0), 3)
+        ds = jpeg_baseline(smooth)
+        ds.file_meta.TransferSyntaxUID = uid.JPEGExtended12Bit
+        np.testing.assert_allclose(read_dicom(write(ds, tmp_path / "image.dcm")).pixels, smooth, atol=2)
+
+    def test_jpeg_extended_of_12_bits_is_refused_and_says_what_to_do(self, tmp_path):
+        ds = jpeg_baseline(PIXELS_8)
+        ds.file_meta.TransferSyntaxUID = uid.JPEGExtended12Bit
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 12, 11
+        with pytest.raises(DicomError, match=r"BitsStored \(0028,0101\)=12 to be 8 in JPEG Extended; export"):
+            read_dicom(write(ds, tmp_path / "image.dcm"))
+
+    def test_samples_of_more_bits_than_the_file_allocates(self, tmp_path):
+        ds = jpeg_2000(PIXELS)
+        ds.BitsAllocated = ds.BitsStored = 8
+        ds.HighBit = 7
+        with pytest.raises(DicomError, match="codestream precision=12 <= BitsAllocated=8"):
+            read_dicom(write(ds, tmp_path / "image.dcm"))
+
+    def test_a_segment_too_few(self, tmp_path):
+        ds = dataset_of(PIXELS_8)
+        ds.compress(uid.RLELossless, generate_instance_uid=False)
+        ds.BitsAllocated = ds.BitsStored = 16
+        ds.HighBit = 15
+        with pytest.raises(DicomError, match="Expected 1 RLE segments to be one for each of BitsAllocated=16 / 8"):
+            read_dicom(write(ds, tmp_path / "image.dcm"))
+
     def test_cut_codestream(self, tmp_path):
         ds = jpeg_2000(PIXELS)
         ds.PixelData = encapsulate([bytes(openjpeg.utils.encode_array(PIXELS))[:2000]])
@@ -182,20 +221,15 @@ class TestCompressed:
         codestream = bytearray(cv2.imencode(".jpg", PIXELS_8)[1].tobytes())
         codestream[1000:1400] = b"\xff\xd1" * 200
         ds.PixelData = encapsulate([bytes(codestream)])
-        with pytest.raises(DicomError, match="that GDCM can decode"):
+        with pytest.raises(DicomError, match=r"PixelData \(7FE0,0010\) that can be decoded, got Corrupt JPEG data"):
             read_dicom(write(ds, tmp_path / "image.dcm"))
 
     def test_damaged_rle(self, tmp_path):
         ds = dataset_of(PIXELS)
         ds.compress(uid.RLELossless, generate_instance_uid=False)
         ds.PixelData = encapsulate([ds.PixelData[16:3000]])
-        with pytest.raises(DicomError, match="Expected a readable DICOM image"):
+        with pytest.raises(DicomError, match="RLE header with offsets in order, got 9708 segments"):
             read_dicom(write(ds, tmp_path / "image.dcm"))
-
-    def test_endless_decoding(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(decoding, "_DECODE_SECONDS", 0.01)
-        with pytest.raises(DicomError, match=r"decoded in 0.01 s"):
-            read_dicom(write(jpeg_2000(PIXELS), tmp_path / "image.dcm"))
 
 
 class TestGreyValues:
@@ -304,11 +338,52 @@ class TestPadding:
         grey = read_dicom(write(ds, tmp_path / "image.dcm"))
         np.testing.assert_array_equal(grey.padding, [[True, False, False]])
 
-    def test_value_that_cannot_be_stored(self, tmp_path):
-        with pytest.raises(
-            DicomError, match=r"PixelPaddingValue \(0028,0120\)=5000 to be a stored value in \[0, 4095\]"
-        ):
-            read(tmp_path, BitsStored=12, PixelPaddingValue=5000)
+    def test_a_value_that_cannot_be_stored_is_that_of_no_pixel(self, tmp_path):
+        grey = read(tmp_path, BitsStored=12, PixelPaddingValue=4096)
+        assert not grey.padding.any()
+        np.testing.assert_array_equal(grey.pixels, PIXELS)
+
+    def test_unsigned_value_written_signed(self, tmp_path):
+        ds = dataset_of(np.array([[63536, 65535, 5]], np.uint16))
+        ds.add_new("PixelPaddingValue", "SS", -2000)
+        grey = read_dicom(write(ds, tmp_path / "image.dcm"))
+        np.testing.assert_array_equal(grey.padding, [[True, False, False]])
+
+
+class TestHeader:
+    """Files as old archives and command-line tools leave them: without preamble, or without any header."""
+
+    @pytest.mark.parametrize(
+        ("is_implicit", "is_little_endian"), [(True, True), (False, True), (False, False)], ids=str
+    )
+    def test_no_header(self, tmp_path, is_implicit, is_little_endian):
+        data = PIXELS.astype("<u2" if is_little_endian else ">u2").tobytes()
+        ds = dataset_of(PIXELS, PixelData=data, Modality="MG", Laterality="L")
+        del ds.file_meta
+        path = tmp_path / "image.dcm"
+        dcmwrite(path, ds, implicit_vr=is_implicit, little_endian=is_little_endian)
+        assert path.read_bytes()[:2] in (b"\x08\0", b"\0\x08")
+        grey = read_dicom(path)
+        np.testing.assert_array_equal(grey.pixels, PIXELS)
+        assert grey.laterality is Laterality.LEFT
+
+    @pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.RLELossless])
+    def test_no_preamble(self, tmp_path, syntax):
+        ds = dataset_of(PIXELS, syntax=syntax if not syntax.is_compressed else uid.ExplicitVRLittleEndian)
+        if syntax.is_compressed:
+            ds.compress(syntax, generate_instance_uid=False)
+        path = write(ds, tmp_path / "image.dcm")
+        path.write_bytes(path.read_bytes()[132:])
+        np.testing.assert_array_equal(read_dicom(path).pixels, PIXELS)
+
+    def test_compressed_without_header(self, tmp_path):
+        ds = dataset_of(PIXELS)
+        ds.compress(uid.RLELossless, generate_instance_uid=False)
+        path = write(ds, tmp_path / "image.dcm")
+        content = path.read_bytes()
+        path.write_bytes(content[content.index(b"\x08\0\x16\0") :])
+        with pytest.raises(DicomError, match="file without header to be uncompressed; export it again"):
+            read_dicom(path)
 
 
 class TestFacts:
@@ -326,6 +401,12 @@ class TestFacts:
     @pytest.mark.parametrize("keyword", ["ViewPosition", "PatientOrientation"])
     def test_view(self, tmp_path, keyword):
         assert read(tmp_path, **{keyword: "MLO"}).view is View.MLO
+
+    @pytest.mark.parametrize(
+        ("orientation", "expected"), [(["A", "R"], True), (["P", "L"], False), (["A", "FR"], True), ("MLO", None)]
+    )
+    def test_chest_wall(self, tmp_path, orientation, expected):
+        assert read(tmp_path, PatientOrientation=orientation).chest_wall_left is expected
 
     def test_other_orientation(self, tmp_path):
         assert read(tmp_path, PatientOrientation=["A", "R"], ViewPosition="ML").view is None
@@ -354,8 +435,11 @@ class TestRefused:
             ({"PresentationLUTShape": "INVERSE"}, r"PresentationLUTShape \(2050,0020\)='INVERSE' to agree with"),
             ({"RescaleSlope": 2}, r"RescaleSlope \(0028,1053\) and RescaleIntercept \(0028,1052\) together"),
             ({"RescaleSlope": 0, "RescaleIntercept": 5}, "not all equal"),
-            ({"RescaleSlope": "nan", "RescaleIntercept": 5}, r"RescaleSlope \(0028,1053\)=.*nan.* to be finite"),
-            ({"RescaleSlope": "1e300", "RescaleIntercept": "1e5"}, "FloatingPointError"),
+            (
+                {"RescaleSlope": "nan", "RescaleIntercept": 5},
+                r"RescaleSlope \(0028,1053\)=.*nan.* to be a finite",
+            ),
+            ({"RescaleSlope": "1e300", "RescaleIntercept": "1e5"}, r"RescaleSlope \(0028,1053\)='1e300', RescaleInt"),
             ({"WindowCenter": 100}, r"WindowCenter \(0028,1050\) and WindowWidth \(0028,1051\) together"),
             ({"WindowCenter": 100, "WindowWidth": 0}, r"WindowWidth \(0028,1051\)=.*0.* >= 1"),
             (
@@ -366,9 +450,15 @@ class TestRefused:
                 {"WindowCenter": 1, "WindowWidth": 9, "VOILUTFunction": "CUBIC"},
                 r"VOILUTFunction \(0028,1056\)='CUBIC'",
             ),
-            ({"VOILUTSequence": [Dataset()]}, "LUTDescriptor"),
+            ({"VOILUTSequence": [Dataset()]}, r"LUTDescriptor \(0028,3002\)=missing to be in VOILUTSequence"),
+            ({"Modality": "CT"}, r"Modality \(0008,0060\)='CT' to be MG, a mammogram"),
+            (
+                {"PresentationIntentType": "FOR PROCESSING"},
+                r"PresentationIntentType \(0008,0068\)=.* to be FOR PRE",
+            ),
+            ({"Rows": 20_000, "Columns": 5001}, "rows=20000 x columns=5001 <= 100000000 pixels"),
             ({"Laterality": "X"}, r"Laterality \(0020,0060\)='X' to be L, R, B or U"),
-            ({"PixelData": PIXELS.tobytes()[:-4]}, "number of bytes of pixel data is less than expected"),
+            ({"PixelData": PIXELS.tobytes()[:-4]}, r"PixelData \(7FE0,0010\) of 9504 bytes, got 9500: .*cut short"),
         ],
         ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
     )
@@ -377,6 +467,12 @@ class TestRefused:
             read(tmp_path, **attributes)
         assert str(caught.value).startswith(str(tmp_path / "image.dcm"))
         assert "\n" not in str(caught.value)
+
+    def test_text_in_the_place_of_a_number(self, tmp_path):
+        path = write(dataset_of(PIXELS, WindowCenter="1", WindowWidth="1000"), tmp_path / "image.dcm")
+        path.write_bytes(path.read_bytes().replace(b"DS\4\x001000", b"DS\4\0wide"))
+        with pytest.raises(DicomError, match=r"WindowWidth \(0028,1051\)=b?'wide' to be a finite number"):
+            read_dicom(path)
 
     def test_table_shorter_than_declared(self, tmp_path):
         table = look_up_table(range(10), 0, 8)
@@ -404,16 +500,24 @@ class TestRefused:
     def test_no_dicom(self, tmp_path):
         path = tmp_path / "note.dcm"
         path.write_text("not an image" * 100)
-        with pytest.raises(DicomError, match=r"note\.dcm: Expected a readable DICOM image, got InvalidDicomError"):
+        with pytest.raises(DicomError, match=r"note\.dcm: Expected a DICOM image, got a file that does not begin as"):
             read_dicom(path)
 
-    @pytest.mark.parametrize("name", ["absent.dcm", "."])
-    def test_no_file(self, tmp_path, name):
-        with pytest.raises(DicomError, match="Expected a file"):
+    def test_empty_file(self, tmp_path):
+        (tmp_path / "image.dcm").touch()
+        with pytest.raises(DicomError, match=r"image\.dcm: Expected an image, got an empty file \(0 bytes\); copy or"):
+            read_dicom(tmp_path / "image.dcm")
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [("absent.dcm", "Expected a readable file: No such file"), (".", "Expected a file, got a folder")],
+    )
+    def test_no_file(self, tmp_path, name, message):
+        with pytest.raises(DicomError, match=message):
             read_dicom(tmp_path / name)
 
     def test_huge_file(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(reader, "MAX_FILE_BYTES", 100)
+        monkeypatch.setattr(image_files, "MAX_FILE_BYTES", 100)
         with pytest.raises(DicomError, match=r"Expected file size=\d+ <= 100 bytes"):
             read(tmp_path)
 

@@ -1,0 +1,85 @@
+"""What a DICOM file says of its picture: a mammogram for presentation, of which breast and view, drawn which way."""
+
+from pydicom import Dataset, uid
+from pydicom.multival import MultiValue
+
+from client.data.dicom.attributes import expect
+from shared_model.vocabulary import Laterality, View
+
+_MODALITY = "MG"
+_MAMMOGRAM_CLASSES = frozenset(
+    {
+        uid.DigitalMammographyXRayImageStorageForPresentation,
+        uid.DigitalMammographyXRayImageStorageForProcessing,
+        uid.DigitalXRayImageStorageForPresentation,
+        uid.ComputedRadiographyImageStorage,
+        uid.SecondaryCaptureImageStorage,
+        uid.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    }
+)
+"""SOP classes as which single mammograms are found; the digitised films of CBIS-DDSM are Secondary Captures."""
+_FOR_PROCESSING = "FOR PROCESSING"
+_VIEW_CODES = {"R-10242": View.CC, "399162004": View.CC, "R-10226": View.MLO, "399368009": View.MLO}
+"""PS3.16 CID 4014, in SNOMED-RT and SNOMED CT."""
+
+
+def require_mammogram(dataset: Dataset) -> None:
+    """Refuse what is not Modality MG, and what was not processed for a reader.
+
+    A file without Modality passes, for secondary captures and de-identified files may lack it, unless its SOP class is
+    one of the standard's that no mammogram has.
+
+    Raises:
+        DicomError: with the attribute that says so.
+    """
+    modality = dataset.get("Modality") or ""
+    expect(modality in ("", _MODALITY), dataset, "Modality", f"to be {_MODALITY}, a mammogram")
+    sop_class = uid.UID(str(dataset.get("SOPClassUID") or ""))
+    is_other = sop_class.type != "" and sop_class not in _MAMMOGRAM_CLASSES
+    expect(not is_other, dataset, "SOPClassUID", f"to be that of a mammogram, not {sop_class.name}")
+    remedy = "to be FOR PRESENTATION: these are raw values of the detector; export the processed image"
+    expect(dataset.get("PresentationIntentType") != _FOR_PROCESSING, dataset, "PresentationIntentType", remedy)
+    is_raw = sop_class == uid.DigitalMammographyXRayImageStorageForProcessing
+    expect(not is_raw, dataset, "SOPClassUID", remedy)
+
+
+def laterality(dataset: Dataset) -> Laterality | None:
+    """Return the one breast, or ``None`` where the file says nothing, both (B) or unpaired (U)."""
+    sides = {"L": Laterality.LEFT, "R": Laterality.RIGHT}
+    named = set()
+    for keyword in ("ImageLaterality", "Laterality"):
+        value = dataset.get(keyword) or ""
+        expect(value in ("", "B", "U", *sides), dataset, keyword, "to be L, R, B or U")
+        if value in sides:
+            named.add(sides[value])
+    expect(len(named) <= 1, dataset, "ImageLaterality", f"to agree with Laterality={dataset.get('Laterality')}")
+    return named.pop() if named else None
+
+
+def view(dataset: Dataset) -> View | None:
+    """Return the projection, or ``None`` where it is another or not said; CBIS-DDSM has it in PatientOrientation.
+
+    Raises:
+        DicomError: two attributes name different ones.
+    """
+    views = tuple(View)
+    named = {
+        View(value) for keyword in ("ViewPosition", "PatientOrientation") if (value := dataset.get(keyword)) in views
+    }
+    codes = {item.get("CodeValue") for item in dataset.get("ViewCodeSequence") or ()}
+    named |= {_VIEW_CODES[code] for code in codes if code in _VIEW_CODES}
+    keyword = "ViewPosition" if "ViewPosition" in dataset else "ViewCodeSequence"
+    expect(len(named) <= 1, dataset, keyword, "to agree with PatientOrientation and ViewCodeSequence")
+    return named.pop() if named else None
+
+
+def chest_wall_left(dataset: Dataset) -> bool | None:
+    """Return whether the chest wall is at the picture's left edge, or ``None`` where the file does not say.
+
+    PatientOrientation begins with where its rows run to (PS3.3 C.7.6.1.1.1): A, anterior, away from the chest wall, or
+    P, posterior, towards it. A left breast has A and a right one P, unless somebody has mirrored the picture.
+    """
+    value = dataset.get("PatientOrientation")
+    rows = str(value[0]) if isinstance(value, MultiValue) and len(value) == 2 else ""
+    return {"A": True, "P": False}.get(rows[:1])
