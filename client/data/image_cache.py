@@ -105,7 +105,7 @@ class ImageCache:
                     self._read_keys()
                     return
         except OSError as error:
-            logger.warning("The image cache cannot be written: %s", error)
+            logger.warning("The image cache cannot be written: %s: %s", error, self._folder)
         self._in_memory.update(zip(_keys_of(records), records["values"], strict=True))
 
     def _find(self, key: str) -> FloatArray | None:
