@@ -41,6 +41,7 @@ class ThresholdSource(StrEnum):
 
     PUBLIC_PATIENTS = "public_patients"
     SITE_VALIDATION = "site_validation"
+    SITE_TRAINING = "site_training"
 
 
 class PrivacyUnit(StrEnum):
