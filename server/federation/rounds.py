@@ -9,7 +9,7 @@ from pathlib import Path
 from flwr.serverapp import Grid
 
 from server.evaluation.global_model import GlobalMetrics, GlobalModel
-from server.evaluation.histogram_calibration import calibrate
+from server.evaluation.histogram_calibration import USUAL_SCALING, calibrate
 from server.evaluation.site_histograms import sum_histograms
 from server.federation import exchange
 from server.federation.aggregators import new_aggregator
@@ -202,12 +202,13 @@ def _finish(grid: Grid, request: Request, nodes: Sequence[int], model: GlobalMod
     config = request.config
     if not config.has_training_histogram:
         return _Final(parameters=model.rescale_scores(request.parameters), threshold=None)
-    request = dataclasses.replace(request, server_round=config.training.num_rounds + 1)
+    parameters = model.rescaled(request.parameters, USUAL_SCALING)
+    request = dataclasses.replace(request, server_round=config.training.num_rounds + 1, parameters=parameters)
     claims = dataclasses.replace(claims, request=request)
     histogram, found = training_histogram(grid, request, nodes, check=claims.check)
     calibration = calibrate(histogram, config.evaluation.target_sensitivity)
     return _Final(
-        parameters=model.rescaled(request.parameters, calibration.scaling),
+        parameters=model.rescaled(parameters, calibration.scaling),
         threshold=calibration.threshold,
         counted=found.replies,
         failures=found.failures,

@@ -88,7 +88,7 @@ class ExperimentConfig:
     def histogram_bins(self) -> int:
         """Bins of that histogram: few where every bin has noise of its own."""
         has_noise = self.privacy.mode is PrivacyMode.PATIENT
-        return self.evaluation.dp_num_bins if has_noise else self.evaluation.num_bins
+        return self.evaluation.training_bins if has_noise else self.evaluation.num_bins
 
     def to_json(self) -> str:
         """Return the configuration as JSON with sorted keys."""

@@ -93,7 +93,9 @@ class EvaluationConfig:
     delta: Delta
     """With ``privacy=dp``."""
     dp_num_bins: Annotated[int, Interval(ge=2, le=1000)]
-    """Bins of histograms with noise: each bin has noise of its own, so fewer are better than many."""
+    """Bins with ``privacy=dp``: each bin has noise of its own, so fewer are better than many."""
+    training_bins: Annotated[int, Interval(ge=2, le=1000)]
+    """Bins of the histogram of training patients, with noise; see ``threshold_from``."""
     threshold_from: ThresholdFrom
     target_sensitivity: PositiveFraction
     """The threshold is the highest that reaches this sensitivity on the patients of ``threshold_from``."""
