@@ -82,15 +82,17 @@ def fit_scaling(histogram: PatientHistogram) -> PlattScaling:
     return PlattScaling(scale=float(_SLOPES[row]), offset=float(_OFFSETS[column]))
 
 
-def _threshold(histogram: PatientHistogram, scaling: PlattScaling, aim: float) -> float:
+def _threshold(histogram: PatientHistogram, scaling: PlattScaling, aim: float) -> float | None:
     """Return the highest scaled score in [0, 1] from which on a share ``aim`` of the malignant patients is expected.
 
-    The share above every bin edge is made to fall with the edge (isotonic regression) and followed along a line inside
-    a bin.
+    None where noise leaves none of them to be expected. The share above every bin edge is made to fall with the edge
+    (isotonic regression) and followed along a line inside a bin.
     """
     num_bins = histogram.num_bins
     probabilities = expit(scaling.scale * _middle_logits(histogram) + scaling.offset)
     expected = probabilities * (histogram.negatives + histogram.positives)
+    if not expected.sum() > 0:
+        return None
     above = np.append(np.cumsum(expected[::-1])[::-1] / expected.sum(), 0.0)
     shares = IsotonicRegression(increasing=False).fit_transform(np.arange(num_bins + 1), above)
     last = int(np.flatnonzero(shares >= aim).max(initial=0))
