@@ -223,4 +223,4 @@ def test_one_patient_moves_what_noise_is_added_to_by_one_at_most(
 @pytest.mark.slow
 def test_some_patients_moved_it_as_far_as_they_may():
     assert sum(moved > 0.99 for moved in MOVED) > len(MOVED) / 20
-    assert KINDS == {"train", "evaluate", MEAN, SCORES}
+    assert {"train", "evaluate", MEAN, SCORES} == KINDS
