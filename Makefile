@@ -38,9 +38,9 @@ test-fast: $(READY) ## Run the tests that take less than five seconds each
 nightly: $(READY) ## Try the privacy law on some 50,000 pairs of answers (an hour)
 	LAW_EXAMPLES=9000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/laws
 
-chaos: $(READY) ## Kill, hang and cut off real processes; let strangers knock, ledgers come back, hospitals lie
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m chaos tests/simulations/federation/test_rehearsal.py \
-		tests/simulations/attacks/test_liar.py
+chaos: $(READY) ## Kill, hang and cut off processes; let strangers knock, proxies swallow, ledgers come back, hospitals lie
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'chaos or fault' tests/simulations/federation/test_rehearsal.py \
+		tests/simulations/attacks/test_liar.py tests/client/deployment/test_connection.py
 
 lint: $(READY) ## Check style and import contracts
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """The server's Flower app: composes the configuration from the run's overrides, trains, and writes the run folder."""
 
 import logging
+from contextlib import suppress
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -59,9 +60,11 @@ def _run(grid: Grid, config: ExperimentConfig, folder: RunFolder) -> None:
         before = read_witnesses(witnesses)
         seen = {site: before[name] for site, name in names.items() if name in before}
         folder.finish(federate(grid, config, on_round=on_round, witnesses=seen))
-    except FederatedMammographyError as error:
-        folder.fail(str(error))
-        audit.record("failed", reason=peer_text(str(error)))
+    except (FederatedMammographyError, OSError) as error:
+        # Of a disk that is full nothing more can be written.
+        with suppress(OSError):
+            folder.fail(str(error))
+            audit.record("failed", reason=peer_text(str(error)))
         raise
     audit.record("finished")
     try:

@@ -19,10 +19,10 @@ def start(site: SitePath = HERE, accept_spellings: AcceptSpellings = False) -> N
     """Answer the coordinator's requests until Ctrl-C; begins only if preflight finds nothing wrong."""
     from client.deployment.own_patients import remember_spellings
     from client.deployment.site_file import SiteFile
-    from client.deployment.state_lock import state_locked
+    from shared_model.system.process_lock import ProcessLock
 
     settings = SiteFile.load(site)
-    with state_locked(settings.state_dir):
+    with ProcessLock.take(settings.lock):
         if accept_spellings:
             remember_spellings(settings)
 

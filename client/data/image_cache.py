@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shared_model.system.files import write_atomically
+from shared_model.system.files import remove_abandoned, write_atomically
 
 logger = logging.getLogger(__name__)
 _VERSION = 1
@@ -50,6 +50,7 @@ class ImageCache:
         self._root, self._max_bytes = folder, max_bytes
         self._folder = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
         self._folder.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(self._folder)
         # Written at each opening: its time is when the cache was last used.
         write_atomically(self._folder / _SETTINGS, text.encode())
         self._entries: dict[str, tuple[FloatArray, int]] = {}

@@ -16,11 +16,14 @@ from cryptography import x509
 
 from client.deployment.site_file import SiteFile
 from shared_model.errors import ConfigError
+from shared_model.system.peer_text import peer_text
 
 _TIMEOUT_SECONDS = 10.0
 _MAX_TEXT = 120
 _BAD_GATEWAY, _GATEWAY_TIMEOUT = "502", "504"
 """What an honest proxy answers where the coordinator is down (RFC 9110, 15.6.3 and 15.6.5)."""
+_FAILURES = (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError, OSError)
+"""What httpx raises for what stands on the way: ``ImportError`` for a kind of proxy that it cannot use."""
 _HOST = re.compile(r"[\w.-]+|\[[0-9A-Fa-f:.]+\]")
 _LAST_PORT = 65535
 _NOT_YET_VALID, _EXPIRED = 9, 10
@@ -64,14 +67,10 @@ def ask(site: SiteFile) -> Answer:
     """
     context = _context(site)
     try:
-        with (
-            httpx.Client(verify=context, timeout=_TIMEOUT_SECONDS) as client,
-            client.stream("GET", _url(site)) as reply,
-        ):
-            presented = _presented(reply)
-            return Answer(date=reply.headers.get("date"), not_after=presented.not_valid_after_utc)
-    except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError, OSError) as error:
+        presented, date = _look(site, context)
+    except _FAILURES as error:
         raise _understood(error, site) from error
+    return Answer(date=date, not_after=presented.not_valid_after_utc)
 
 
 def proxy_for(site: SiteFile) -> str | None:
@@ -85,7 +84,7 @@ def proxy_for(site: SiteFile) -> str | None:
         return None
     name = f"{scheme}_proxy"
     shown = name if os.environ.get(name) else name.upper()
-    return f"{shown}={_printable(_without_password(proxies[scheme]))}"
+    return f"{shown}={peer_text(_without_password(proxies[scheme]), _MAX_TEXT)}"
 
 
 def _goes_by_proxy(url: str) -> bool:
@@ -118,7 +117,7 @@ def _understood(error: Exception, site: SiteFile) -> Exception:
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return _certificate_error(cause, site, proxy)
-    text = _printable(str(error)) or type(error).__name__
+    text = peer_text(str(error), _MAX_TEXT) or type(error).__name__
     if proxy is None or (isinstance(error, httpx.ProxyError) and text[:3] in {_BAD_GATEWAY, _GATEWAY_TIMEOUT}):
         return AwayError(text if proxy is None else f"{proxy} answers {text}")
     return ProxyInTheWayError(
@@ -145,7 +144,7 @@ def _certificate_error(error: ssl.SSLCertVerificationError, site: SiteFile, prox
             f"says {datetime.now(UTC):%Y-%m-%d %H:%M}",
             remedy="check this machine's clock; if it is right, ask the coordinator for a new certificate",
         )
-    issuer = _printable(presented.issuer.rfc4514_string())
+    issuer = peer_text(presented.issuer.rfc4514_string(), _MAX_TEXT)
     by = "" if proxy is None else f" by way of {proxy}"
     return CertificateError(
         f"{error.verify_message}; presented{by} was a certificate of the issuer {issuer}",
@@ -159,13 +158,18 @@ def _presented_unchecked(site: SiteFile) -> x509.Certificate | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        with (
-            httpx.Client(verify=context, timeout=_TIMEOUT_SECONDS) as client,
-            client.stream("GET", _url(site)) as reply,
-        ):
-            return _presented(reply)
-    except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError, OSError):
+        return _look(site, context)[0]
+    except _FAILURES:
         return None
+
+
+def _look(site: SiteFile, context: ssl.SSLContext) -> tuple[x509.Certificate, str | None]:
+    """Return the certificate that is presented, and the date of the answer; raises one of ``_FAILURES``."""
+    with (
+        httpx.Client(verify=context, timeout=_TIMEOUT_SECONDS) as client,
+        client.stream("GET", _url(site)) as reply,
+    ):
+        return _presented(reply), reply.headers.get("date")
 
 
 def _presented(reply: httpx.Response) -> x509.Certificate:
@@ -179,7 +183,3 @@ def _presented(reply: httpx.Response) -> x509.Certificate:
 def _without_password(proxy: str) -> str:
     scheme, separator, rest = proxy.rpartition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text[:_MAX_TEXT])

@@ -16,14 +16,15 @@ from flwr.app import ConfigRecord, Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from client.data.tables.site_table import table_state
-from client.deployment.refusals import ANSWERED, REPLY, RefusalCount
+from client.deployment.refusals import RefusalCount
 from client.deployment.reply_grid import seconds_to_wait
 from client.deployment.site_file import SiteFile
-from client.privacy.audited_releases import AUDIT, IS_BELOW_DECLARED, LEDGER_HEAD, REFUSED_KEY
+from client.privacy.audited_releases import ANSWERED, AUDIT, IS_BELOW_DECLARED, LEDGER_HEAD, REFUSED_KEY, REPLY
 from client.privacy.ledger_files import read_head
 from client.privacy.policy import SitePolicy
 from shared_model.errors import FederatedMammographyError, LedgerError, PolicyError
 from shared_model.system.audit_log import AuditLog, Fact, read
+from shared_model.system.peer_text import peer_text
 
 logger = logging.getLogger(__name__)
 _REFUSED = 1000
@@ -60,8 +61,8 @@ class Desk:
         """
         facts: dict[str, Fact] = {
             "run": run_id,
-            "round": _printable(message.metadata.group_id),
-            "kind": _printable(message.metadata.message_type),
+            "round": peer_text(message.metadata.group_id, _MAX_TEXT),
+            "kind": peer_text(message.metadata.message_type, _MAX_TEXT),
         }
         digest = hashlib.sha256(bundle).hexdigest()
         self._note_tables()
@@ -124,11 +125,6 @@ def _take_facts(context: Context) -> dict[str, Fact]:
     if not isinstance(record, ConfigRecord):
         return {}
     return {name: value for name, value in record.items() if isinstance(value, str | int | float)}
-
-
-def _printable(text: str) -> str:
-    """Return what the audit log takes of a server's text."""
-    return "".join(character if character.isprintable() else "?" for character in text[:_MAX_TEXT])
 
 
 def _refusal(message: Message, context: Context, kind: type[FederatedMammographyError], *, key: str) -> Message:

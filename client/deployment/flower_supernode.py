@@ -24,6 +24,8 @@ from collections.abc import Callable
 from flwr.supernode import start_client_internal
 from flwr.supernode.cli import flower_supernode
 
+from shared_model.messages.object_pulls import pull_soon
+
 _SHORTEST_PAUSE_SECONDS, _GROWTH = 0.05, 1.25
 
 
@@ -76,6 +78,7 @@ def end_on_dropped_message(
 
 def main() -> None:
     """Run the SuperNode and end the process with it, whatever threads of it are left."""
+    pull_soon()
     pauses = Pauses()
     # Flower has no setting for it.
     vars(start_client_internal)["time"] = pauses

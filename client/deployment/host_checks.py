@@ -1,6 +1,5 @@
 """Whether the machine is fit for a site: where its ledger lies, and who else is working with its folder."""
 
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from client.deployment.checks import Doubt
 from client.deployment.site_file import SiteFile
-from client.deployment.state_lock import holder_of
+from shared_model.system.process_lock import holder_of, is_this_process
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "ncpfs"})
@@ -59,12 +58,12 @@ def check_other_process(site: SiteFile) -> str:
         Doubt: one does; the message names it.
         OSError: the lock cannot be read.
     """
-    holder = holder_of(site.state_dir)
+    holder = holder_of(site.lock)
     if holder is None:
         return "no other"
-    if holder.pid == os.getpid() and holder.is_here:
+    if is_this_process(holder):
         return "this one"
-    raise Doubt(f"{holder} is working with {site.state_dir}")
+    raise Doubt(f"{holder} works in {site.state_dir}")
 
 
 def mounts_in(lines: Iterable[str]) -> list[Mount]:

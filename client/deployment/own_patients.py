@@ -8,6 +8,7 @@ from client.site import Site, SiteData, SiteSettings
 from shared_model.config.choices import Modality
 from shared_model.config.composition import compose
 from shared_model.config.experiment import ExperimentConfig
+from shared_model.errors import ConfigError
 
 _MODALITY = "model.modality"
 
@@ -16,14 +17,24 @@ def own_config(site: SiteFile, policy: SitePolicy) -> ExperimentConfig:
     """Return a configuration with lesion types, views and modality of the policy; elsewhere the default values stand.
 
     Raises:
-        ConfigError: the federation could not have a site of this name.
+        ConfigError: the federation could not have a site of this name, or the site's file names other lesion types.
     """
+    _require_agreement(site, policy)
     fixed = [] if policy.views is None else [f"data.views={policy.views}"]
     if policy.lesion_types is not None:
         fixed.append(f"data.lesion_types=[{','.join(policy.lesion_types)}]")
     if policy.fields.get(_MODALITY) == (str(Modality.CLINICAL),):
         fixed += [f"{_MODALITY}={Modality.CLINICAL}", "model.image_components=0"]
     return compose([f"federation.sites=[{site.site}]", "federation.min_sites=1", *fixed])
+
+
+def _require_agreement(site: SiteFile, policy: SitePolicy) -> None:
+    if site.lesion_types is not None and set(site.lesion_types) != set(policy.lesion_types or ()):
+        in_policy = "null" if policy.lesion_types is None else f"[{', '.join(policy.lesion_types)}]"
+        raise ConfigError(
+            f"Expected lesion_types: [{', '.join(site.lesion_types)}] of the site file to be those of {site.policy}, "
+            f"got {in_policy}: requests are held to the policy; write the same in both, as agreed with the coordinator."
+        )
 
 
 def own_data(site: SiteFile, policy: SitePolicy, ledger: Ledger) -> SiteData:

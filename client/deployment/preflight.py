@@ -31,7 +31,9 @@ _MAX_CLOCK_SECONDS = 60.0
 _MIN_DAYS = 14.0
 _MIN_FREE_BYTES = 2**30
 
-_DATA = "correct data_root, data_source or roster in site.yaml, lesion_types of the policy, or the rows that are named"
+_DATA = (
+    "correct data_root, data_source, roster or lesion_types in site.yaml, lesion_types of the policy, or the named rows"
+)
 _IMAGES = "correct the paths in the tables, or export the files that are named again"
 _ROLLBACK = (
     "fedmammo site ledger recover enters what is lost as spent; where the audit log was changed, see there first"

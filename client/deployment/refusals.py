@@ -3,15 +3,8 @@
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 
+from client.privacy.audited_releases import is_refusal
 from shared_model.system.audit_log import Line
-
-REPLY, ANSWERED = "reply", "answered"
-"""The event of a line about a reply, and its outcome where the request was not refused."""
-
-
-def is_refusal(line: Line) -> bool:
-    """Return whether a line of the audit log is about a refused request."""
-    return line.event == REPLY and line.facts.get("outcome", ANSWERED) != ANSWERED
 
 
 class RefusalCount:

@@ -58,4 +58,5 @@ def _parts(records: Mapping[str, Mapping[str, object]]) -> Iterator[tuple[str, i
 
 
 def _length(value: object) -> int:
-    return len(value) if isinstance(value, str | bytes) else _NUMBER_BYTES
+    # An empty text takes memory too.
+    return _NUMBER_BYTES + (len(value) if isinstance(value, str | bytes) else 0)

@@ -16,9 +16,8 @@ from client.deployment.ledger_identity import (
     require_identity,
 )
 from client.deployment.own_patients import own_data
-from client.deployment.refusals import ANSWERED, REPLY
 from client.deployment.site_file import SiteFile
-from client.privacy.audited_releases import LEDGER_HEAD, LostRelease, is_known, lost_release
+from client.privacy.audited_releases import ANSWERED, LEDGER_HEAD, REPLY, LostRelease, is_known, lost_release
 from client.privacy.ledger import Ledger
 from client.privacy.ledger_entries import Retired
 from client.privacy.ledger_history import History

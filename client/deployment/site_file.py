@@ -3,18 +3,20 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 from shared_model.config.choices import DataSource
 from shared_model.errors import ConfigError
-from shared_model.system.checked import checked
+from shared_model.system.checked import DISTINCT, NOT_EMPTY, checked
 from shared_model.system.documents import load_yaml
+from shared_model.vocabulary import LesionType
 
 _APPROVED, _AUTHORITY, _KEY = "approved_bundles.txt", "ca.pem", "node.key"
 
 
 @checked()
 class _Values:
-    """The keys of the file; all must be there."""
+    """The keys of the file; all but the last must be there."""
 
     site: str
     server: str
@@ -24,6 +26,7 @@ class _Values:
     ledger: str
     policy: str
     state_dir: str
+    lesion_types: Annotated[tuple[LesionType, ...], NOT_EMPTY, DISTINCT] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,9 @@ class SiteFile:
     """The private key by which the coordinator knows this hospital."""
     approved_bundles: Path
     """One SHA-256 a line: the application bundles whose requests are answered."""
+    lesion_types: tuple[LesionType, ...] | None = None
+    """Whose tables the hospital has; None where the file does not say. The policy, not this, is what requests are
+    held to, so that where this is given both must be equal."""
 
     @classmethod
     def load(cls, path: Path) -> "SiteFile":
@@ -72,6 +78,7 @@ class SiteFile:
             authority=folder / _AUTHORITY,
             key=folder / _KEY,
             approved_bundles=folder / _APPROVED,
+            lesion_types=values.lesion_types,
         )
 
     @property
@@ -91,6 +98,11 @@ class SiteFile:
     def cache(self) -> Path:
         """The folder of the cached images."""
         return self.state_dir / "cache"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that works for this site."""
+        return self.state_dir / "lock"
 
     @property
     def audit_log(self) -> Path:

@@ -32,6 +32,7 @@ from client.deployment.desk import Desk
 from client.deployment.own_patients import remember_spellings
 from client.deployment.site_file import SiteFile
 from shared_model.errors import FederatedMammographyError
+from shared_model.messages.object_pulls import pull_soon
 from shared_model.system import processes
 from shared_model.system.files import write_atomically
 
@@ -59,6 +60,7 @@ def serve(site: SiteFile, app: ClientApp, *, stop: threading.Event) -> None:
         LedgerError: the ledger cannot be used.
         OSError: the state folder cannot be written.
     """
+    pull_soon()
     site.approved()
     site.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     # So that the next start knows today's new patients.

@@ -12,7 +12,7 @@ from client.privacy.ledger_entries import Committed, Purpose, Reserved, Unprotec
 from client.privacy.ledger_history import History
 from shared_model.errors import ConfigError
 from shared_model.privacy.mechanism import Mechanism
-from shared_model.system.audit_log import Fact
+from shared_model.system.audit_log import Fact, Line
 from shared_model.system.checked import build
 
 AUDIT = "audit"
@@ -20,6 +20,8 @@ AUDIT = "audit"
 CONFIGURATION, REFUSED_KEY, LEDGER_HEAD = "configuration", "refused_key", "ledger_head"
 IS_BELOW_DECLARED = "is_below_declared"
 """Whether the site trains on fewer patients than it declares."""
+REPLY, ANSWERED = "reply", "answered"
+"""The event of a line about a reply, and how its fact ``outcome`` begins where the request was not refused."""
 _PURPOSE, _REPLY, _UNPROTECTED = "purpose", "reply", "unprotected"
 _MECHANISM = tuple(field.name for field in dataclasses.fields(Mechanism))
 _RESERVED = tuple(
@@ -35,6 +37,11 @@ class LostRelease:
     """Its cohort is empty."""
     reply: str | None
     """SHA-256 of the reply's bytes; None for one without noise."""
+
+
+def is_refusal(line: Line) -> bool:
+    """Return whether a line of the audit log is about a refused request."""
+    return line.event == REPLY and not str(line.facts.get("outcome", ANSWERED)).startswith(ANSWERED)
 
 
 def release_facts(history: History, *, purpose: Purpose, request: str, run: str) -> dict[str, Fact]:

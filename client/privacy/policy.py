@@ -112,18 +112,21 @@ class SitePolicy:
         return policy
 
     def _require_all_within_cap(self, path: Path) -> None:
-        """Check that nothing is allowed that the ledger never grants under the cap.
+        """Check that nothing is allowed that the cap does not bound.
 
-        A run could ask for it after its training has spent the budget, and would end with nothing.
+        What has no epsilon the ledger never grants under a cap: a run could ask for it after its training has spent the
+        budget, and would end with nothing. Seeded noise is granted, and protects from nobody who knows the seed.
         """
-        for key, choices, without, rest in (
-            ("evaluation", self.evaluation, EvaluationPrivacy.EXACT, "none, dp"),
-            ("privacy", self.privacy, PrivacyMode.OFF, "patient"),
+        no_epsilon = "has no epsilon, so that a run would spend its budget and be refused in the end"
+        for key, choices, without, reason, rest in (
+            ("evaluation", self.evaluation, EvaluationPrivacy.EXACT, no_epsilon, "none, dp"),
+            ("privacy", self.privacy, PrivacyMode.OFF, no_epsilon, "patient"),
+            ("noise", self.noise, NoiseSource.SEEDED, "protects nobody; a rehearsal has max_epsilon: null", "secure"),
         ):
             if self.max_epsilon is not None and without in choices:
                 raise ConfigError(
-                    f"Expected {key} without {without} beside max_epsilon={self.max_epsilon:g} in {path}: it has no "
-                    f"epsilon, so that a run would spend its budget and be refused in the end; set {key}: [{rest}]."
+                    f"Expected {key} without {without} beside max_epsilon={self.max_epsilon:g} in {path}: it {reason}; "
+                    f"set {key}: [{rest}]."
                 )
 
     @property

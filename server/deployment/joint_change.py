@@ -85,9 +85,6 @@ def _finish(folder: Path) -> list[str]:
         path = folder / name
         if is_written:
             _make_folders(folder, path.parent)
-            # A write that was cut off leaves one, with a key in it.
-            for rest in path.parent.glob(f".{path.name}.*.partial"):
-                rest.unlink()
             write_atomically(path, (change / str(number)).read_bytes())
         else:
             path.unlink(missing_ok=True)

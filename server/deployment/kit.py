@@ -127,11 +127,8 @@ def kits_lock(folder: Path) -> Iterator[None]:
     path = folder / _LOCK_FILE
     if path.is_symlink():
         raise ConfigError(f"Expected {path} to be no link; remove it.")
-    lock = ProcessLock.take(path)
-    try:
+    with ProcessLock.take(path):
         yield
-    finally:
-        lock.release()
 
 
 def _public_key(site: str, path: Path) -> bytes:

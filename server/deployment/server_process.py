@@ -30,6 +30,7 @@ import server.app
 from server.deployment.bundle import bundle_digest, digest_of
 from server.deployment.superlink_access import Task
 from shared_model.errors import ConfigError, FederatedMammographyError
+from shared_model.messages.object_pulls import pull_soon
 from shared_model.system.terminal import log_to_stderr
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def run_task(task: Task) -> bool:
         status, details = SubStatus.COMPLETED, ""
     except KeyboardInterrupt:
         status, details = SubStatus.STOPPED, "stopped"
-    except (FederatedMammographyError, httpx.HTTPError) as error:
+    except (FederatedMammographyError, httpx.HTTPError, OSError) as error:
         details = str(error)
         logger.error("%s", error)  # noqa: TRY400, the reason is enough
     except Exception as error:
@@ -97,6 +98,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     log_to_stderr(logging.INFO)
+    pull_soon()
     sys.exit(0 if run_task(Task.from_bytes(sys.stdin.buffer.read())) else 1)
 
 

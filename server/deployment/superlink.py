@@ -66,7 +66,7 @@ def serve(
     _check_certificate(kit)
     kit.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with ExitStack() as stack:
-        stack.callback(ProcessLock.take(kit.state_dir / "server.lock").release)
+        stack.enter_context(ProcessLock.take(kit.state_dir / "server.lock"))
         _require_free_port(kit)
         access = SuperLinkAccess.create(kit)
         process = _start(kit, access)

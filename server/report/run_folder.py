@@ -52,7 +52,7 @@ LOCK_FILE = "run.lock"
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """The folder of a run that has begun, in which no other process works until it is finished or closed."""
+    """The folder of a run that has begun, in which no other process works until it is closed."""
 
     path: Path
     config: ExperimentConfig
@@ -96,20 +96,14 @@ class RunFolder:
     def finish(self, training: FinishedTraining) -> Results:
         """Write the model, the test lesions and the results, remove the checkpoint, and draw the pictures.
 
-        A picture that cannot be drawn is left out with a warning. Either way this process leaves the folder to others.
+        A picture that cannot be drawn is left out with a warning. The folder stays this process' own until it is
+        closed.
 
         Raises:
             RoundError: the last round was not evaluated.
             DataError: the server's test lesions cannot be read.
+            OSError: a file cannot be written.
         """
-        with self:
-            return self._finish(training)
-
-    def fail(self, reason: str) -> None:
-        """Leave ``reason``, one line, for whoever follows the run from another process."""
-        write_atomically(self.path / FAILURE_FILE, reason.encode())
-
-    def _finish(self, training: FinishedTraining) -> Results:
         metrics = final_metrics(training)
         predictions = self._read_predictions(metrics)
         counts = score_counts(metrics, predictions)
@@ -125,6 +119,10 @@ class RunFolder:
         remove_checkpoint(self.path)
         self._write_plots(results, counts, predictions)
         return results
+
+    def fail(self, reason: str) -> None:
+        """Leave ``reason``, one line, for whoever follows the run from another process."""
+        write_atomically(self.path / FAILURE_FILE, reason.encode())
 
     def _read_predictions(self, metrics: GlobalMetrics) -> Predictions | None:
         if self.config.evaluation.holdout is None or metrics.scores is None:

@@ -13,18 +13,17 @@ from flwr.app import Array, ArrayRecord, RecordDict
 from numpy.typing import NDArray
 
 from shared_model.errors import ProtocolError
-from shared_model.network.named_arrays import Float32Array, Parameters
 from shared_model.system.peer_text import peer_text
 
 FACTS = "facts"
 """The record of single values that every message has."""
 MAX_PATIENTS = 10_000_000
 """More patients than any hospital has."""
-_MAX_DIMENSIONS = 8
+MAX_DIMENSIONS = 8
+MAX_RECORDS, MAX_ENTRIES, MAX_NAME_CHARACTERS = 8, 2000, 200
+"""Of a message, of a record, and of the name of either: a network of ours has some hundred arrays."""
 _NEVER = 1e-9
 """Probability of what is taken for impossible."""
-_MAX_RECORDS, _MAX_ENTRIES, _MAX_NAME_CHARACTERS = 8, 2000, 200
-"""Of a message, of a record, and of the name of either: a network of ours has some hundred arrays."""
 
 Scalar = TypeVar("Scalar", int, float, str)
 AnyScalar = TypeVar("AnyScalar", bound=np.generic)
@@ -38,14 +37,14 @@ def require_modest(content: RecordDict) -> None:
     Raises:
         ProtocolError: it has more.
     """
-    if len(content) > _MAX_RECORDS:
-        raise ProtocolError(f"Expected at most {_MAX_RECORDS} records, got {len(content)}.")
+    if len(content) > MAX_RECORDS:
+        raise ProtocolError(f"Expected at most {MAX_RECORDS} records, got {len(content)}.")
     for record in content.values():
-        if len(record) > _MAX_ENTRIES:
-            raise ProtocolError(f"Expected at most {_MAX_ENTRIES} entries in a record, got {len(record)}.")
+        if len(record) > MAX_ENTRIES:
+            raise ProtocolError(f"Expected at most {MAX_ENTRIES} entries in a record, got {len(record)}.")
     longest = max((len(name) for names in (content, *content.values()) for name in names), default=0)
-    if longest > _MAX_NAME_CHARACTERS:
-        raise ProtocolError(f"Expected names of at most {_MAX_NAME_CHARACTERS} characters, got {longest}.")
+    if longest > MAX_NAME_CHARACTERS:
+        raise ProtocolError(f"Expected names of at most {MAX_NAME_CHARACTERS} characters, got {longest}.")
 
 
 def read_facts(content: RecordDict) -> Mapping[str, object]:
@@ -78,27 +77,6 @@ def read_scalar(
         if high is not None and value > high:
             raise ProtocolError(f"Expected {key}={value} <= {high}.")
     return value
-
-
-def to_array_record(parameters: Parameters) -> ArrayRecord:
-    """Return named arrays as Flower sends them, in C order."""
-    return ArrayRecord({name: Array(np.asarray(array, order="C")) for name, array in parameters.items()})
-
-
-def read_parameters(content: RecordDict, key: str) -> dict[str, Float32Array]:
-    """Return the named arrays of the record ``key``: float32 and finite, of the shapes that the sender declares.
-
-    Raises:
-        ProtocolError: the record is missing, or an array is malformed or not finite.
-    """
-    if key not in content.array_records:
-        raise ProtocolError(f"Expected a record {key!r}, got {sorted(content)}.")
-    record, dtype = content.array_records[key], np.dtype(np.float32)
-    arrays = {name: decode_array(name, array, dtype) for name, array in record.items()}
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise ProtocolError(f"Expected {key}[{name!r}] to be finite.")
-    return arrays
 
 
 def read_counts(record: ArrayRecord, key: str, num_bins: int) -> NDArray[np.int64]:
@@ -152,7 +130,7 @@ def decode_array(name: str, array: Array, dtype: np.dtype[AnyScalar]) -> NDArray
     if array.dtype != str(dtype):
         raise ProtocolError(f"Expected array {name!r} of {dtype}, got {peer_text(array.dtype, 20)!r}.")
     shape, content = array.shape, array.data
-    if len(shape) > _MAX_DIMENSIONS or not all(0 <= size <= len(content) for size in shape):
+    if len(shape) > MAX_DIMENSIONS or not all(0 <= size <= len(content) for size in shape):
         raise ProtocolError(f"Expected array {name!r} of a shape that its {len(content)} bytes can fill.")
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": dtype.str, "fortran_order": False, "shape": shape})

@@ -20,11 +20,10 @@ from shared_model.messages.checked_values import (
     read_counts,
     read_facts,
     read_noisy_counts,
-    read_parameters,
     read_scalar,
     require_modest,
-    to_array_record,
 )
+from shared_model.messages.joined_arrays import join_arrays, split_arrays
 from shared_model.messages.types import (
     CLASSES,
     ROLES,
@@ -48,16 +47,12 @@ _WITNESS = re.compile(r"(?:[0-9a-f]{64})?")
 
 def pack_request(request: Request) -> RecordDict:
     """Translate a request to Flower records."""
-    facts = ConfigRecord(
-        {
-            "config": request.config.to_json(),
-            "server-round": request.server_round,
-            "source-fingerprint": source_fingerprint(),
-        }
-    )
-    return RecordDict(
-        {FACTS: facts, _PARAMETERS: to_array_record(request.parameters), _CONSTANTS: to_array_record(request.constants)}
-    )
+    facts: dict[str, int | float | str] = {
+        "config": request.config.to_json(),
+        "server-round": request.server_round,
+        "source-fingerprint": source_fingerprint(),
+    }
+    return join_arrays(facts, {_PARAMETERS: request.parameters, _CONSTANTS: request.constants})
 
 
 def unpack_request(content: RecordDict) -> Request:
@@ -75,11 +70,13 @@ def unpack_request(content: RecordDict) -> Request:
             f"Expected source fingerprint {site_source[:12]} as at this site, got "
             f"{peer_text(server_source, 12)!r}: server and site must run the same version."
         )
+    config = ExperimentConfig.from_json(read_scalar(facts, "config", str))
+    parameters, constants = split_arrays(content, facts, (_PARAMETERS, _CONSTANTS))
     return Request(
-        config=ExperimentConfig.from_json(read_scalar(facts, "config", str)),
+        config=config,
         server_round=read_scalar(facts, "server-round", int, low=0),
-        parameters=read_parameters(content, _PARAMETERS),
-        constants=read_parameters(content, _CONSTANTS),
+        parameters=parameters,
+        constants=constants,
     )
 
 
@@ -97,7 +94,7 @@ def pack_train_reply(reply: TrainReply) -> RecordDict:
             "delta": reply.privacy.delta,
             "noise-multiplier": reply.privacy.noise_multiplier,
         }
-    return RecordDict({FACTS: ConfigRecord(dict(facts)), _UPDATE: to_array_record(reply.update)})
+    return join_arrays(facts, {_UPDATE: reply.update})
 
 
 def unpack_train_reply(content: RecordDict) -> TrainReply:
@@ -118,7 +115,7 @@ def unpack_train_reply(content: RecordDict) -> TrainReply:
     return TrainReply(
         site=read_scalar(facts, "site", str),
         server_round=read_scalar(facts, "server-round", int, low=0),
-        update=read_parameters(content, _UPDATE),
+        update=split_arrays(content, facts, (_UPDATE,))[0],
         num_patients_declared=read_scalar(facts, "num-patients-declared", int, low=1, high=MAX_PATIENTS),
         privacy=privacy,
         witness=_read_witness(facts, "witness"),

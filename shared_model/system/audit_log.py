@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from shared_model.errors import ConfigError
+from shared_model.system.files import naming
 from shared_model.system.hash_chain import FIRST_PREVIOUS, Link, digest_of, first_broken
 
 Fact = str | int | float | bool | None
@@ -68,9 +69,10 @@ class AuditLog:
                 lines = [first, _line(sequence + 2, event, checked, str(json.loads(first)["digest"]))]
             os.lseek(file, 0, os.SEEK_END)
             content = "".join(f"{line}\n" for line in lines).encode()
-            while content:
-                content = content[os.write(file, content) :]
-            os.fsync(file)
+            with naming(self.path):
+                while content:
+                    content = content[os.write(file, content) :]
+                os.fsync(file)
 
     @contextmanager
     def _locked(self) -> Iterator[int]:

@@ -119,6 +119,19 @@ def stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Keep Ctrl-C from processes that are started in the block, from their first instruction on.
+
+    They are this one's to stop; it gets the interrupt when the block ends. Only the calling thread holds it back.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _die_with_parent() -> None:
     """Ask the kernel to stop the child if this process is killed and so cannot stop it itself; Linux only."""
     if sys.platform == "linux":

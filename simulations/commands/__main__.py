@@ -2,7 +2,7 @@
 
 import sys
 
-from simulations.commands.app import main
+from simulations.commands.fedmammo import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,6 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from pathlib import Path
 import cv2
 
 from shared_model.errors import DataError
+from shared_model.system.files import held, partial_folder, remove_abandoned
+from shared_model.system.processes import interrupts_held_back
 from simulations.phantom.case_tables import write_tables
 from simulations.phantom.dicom_files import write_patient
 from simulations.phantom.file_plan import LesionView, plan_views
@@ -45,7 +48,8 @@ def write_phantom(
     """Write a synthetic CBIS-DDSM to ``root``, or return at once if exactly this one is there.
 
     The same ``num_patients`` and ``seed`` give the same bytes. Everything is written to a hidden folder beside
-    ``root``, which is renamed at the end: what is at ``root`` is complete. An interrupted call removes that folder.
+    ``root``, which is renamed at the end: what is at ``root`` is complete. An interrupted call removes that folder, and
+    the next call what a killed one has left.
 
     Args:
         root: absent, or an empty folder; its parents are made.
@@ -56,7 +60,7 @@ def write_phantom(
             are spawned, so the calling script needs the usual ``if __name__ == "__main__"``.
 
     Raises:
-        DataError: ``root`` holds something else.
+        DataError: ``root`` holds something else, or one of the processes was killed.
         ValueError: ``num_patients`` or ``num_workers`` is out of bounds.
         OSError: a file cannot be written.
     """
@@ -95,10 +99,13 @@ def _must_be_written(root: Path, marker: bytes) -> bool:
 @contextmanager
 def _published(root: Path, marker: bytes) -> Iterator[Path]:
     """Yield a folder that becomes ``root`` when the block ends well, and is removed otherwise."""
-    folder = root.parent / f".{root.name}.{os.getpid()}.partial"
-    folder.mkdir(parents=True)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(root.parent, root.name)
+    folder = partial_folder(root)
+    folder.mkdir()
     try:
-        yield folder
+        with held(folder):
+            yield folder
         (folder / MARKER).write_bytes(marker)
         try:
             folder.rename(root)
@@ -126,7 +133,14 @@ def _write_images(
         max_workers=num_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )
     try:
-        _report_each(executor.map(task, plan, chunksize=4), progress)
+        with interrupts_held_back():
+            finished = executor.map(task, plan, chunksize=4)
+        _report_each(finished, progress)
+    except BrokenProcessPool as error:
+        raise DataError(
+            "Expected every process to write its share of the phantom, one was killed, perhaps for want of memory. "
+            "Nothing was written; run it again."
+        ) from error
     finally:
         executor.shutdown(cancel_futures=True)
 
@@ -138,8 +152,7 @@ def _report_each(finished: Iterable[None], progress: Callable[[int], None] | Non
 
 
 def _start_worker() -> None:
-    """Leave interrupts to the parent, which then stops this process; and do not outlive the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Do not outlive the parent, which alone is interrupted and then stops this process."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(1)
     threading.Thread(target=_exit_with_parent, daemon=True).start()

@@ -25,6 +25,7 @@ from rich.console import Console
 from shared_model import errors
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import FederatedMammographyError
+from shared_model.system.processes import interrupts_held_back
 from simulations.federation.simulation import simulate
 from simulations.studies.jobs import Job
 
@@ -137,12 +138,8 @@ def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
 
 def _submit(pool: ProcessPoolExecutor, job: Job) -> "Future[str]":
     """Start a job, in a new process as long as there are too few; Ctrl-C never reaches one."""
-    # What is blocked here is blocked in a process that starts now, from its first instruction on.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    with interrupts_held_back():
         return pool.submit(_run, job.config.to_json())
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:

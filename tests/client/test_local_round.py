@@ -474,7 +474,7 @@ class TestRefusals:
     def test_the_sites_limit_holds_over_runs(self, make_config, open_home):
         first = make_config()
         limits = {"max_epsilon": 1.2 * first.privacy.target_epsilon, "max_delta": first.privacy.delta}
-        limits |= {"privacy": ["patient"], "evaluation": ["none", "dp"]}
+        limits |= {"privacy": ["patient"], "evaluation": ["none", "dp"], "noise": ["secure"]}
         site = open_home(first, **limits)
         for number in range(1, first.training.num_rounds + 1):
             train_locally(request_of(first, number), site)

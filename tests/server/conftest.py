@@ -44,8 +44,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     federation = write_lesions(folder)
     write_attributes(federation.holdout.with_suffix(".csv"), 120)
     config = federation.config()
-    with scripted_federation.task_identity():
-        run = RunFolder.open(config)
+    with scripted_federation.task_identity(), RunFolder.open(config) as run:
         run.finish(federate(SiteGrid(), config, on_round=lambda finished: None))
     write_report(run.path)
     return run.path

@@ -1,8 +1,10 @@
 """The server's app: what it leaves behind when a run succeeds, fails, or is begun with the wrong overrides."""
 
 import dataclasses
+import errno
 import json
 import logging
+import os
 import shlex
 
 import numpy as np
@@ -11,6 +13,7 @@ from flwr.app import Context, RecordDict
 
 from server import app
 from server.app import AUDIT_FILE
+from server.federation import checkpoints
 from server.federation.witnesses import WITNESSES_FILE, read_witnesses
 from server.report.run_folder import CONFIG_FILE, FAILURE_FILE, LOCK_FILE, RunFolder
 from server.results.document import RESULTS_FILE, read_results
@@ -270,6 +273,23 @@ def test_a_damaged_file_of_witnesses_is_an_error_before_the_first_round(run_in, 
         run_in("run", grid)
     assert grid.requests == []
     assert "witnesses.json" in (tmp_path / "run" / FAILURE_FILE).read_text()
+
+
+def test_a_disk_that_is_full_is_told_to_who_follows(run_in, tmp_path, monkeypatch):
+    write = checkpoints.write_atomically
+
+    def fail(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(checkpoints, "write_atomically", fail)
+    with pytest.raises(OSError, match="No space left on device"):
+        run_in("run", SiteGrid())
+    said = (tmp_path / "run" / FAILURE_FILE).read_text()
+    assert said.startswith("[Errno 28] No space left on device: ")
+    assert str(tmp_path / "run") in said
+    # What has failed can be resumed once there is space.
+    monkeypatch.setattr(checkpoints, "write_atomically", write)
+    assert (run_in("run", SiteGrid()) / RESULTS_FILE).exists()
 
 
 class TestOneRunAFolder:

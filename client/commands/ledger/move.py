@@ -13,11 +13,11 @@ def move(out: NewFolder, site: SitePath = HERE) -> None:
     from client.deployment.ledger_identity import open_own_ledger
     from client.deployment.rollback import MOVED, record
     from client.deployment.site_file import SiteFile
-    from client.deployment.state_lock import state_locked
     from client.privacy.ledger import Ledger
+    from shared_model.system.process_lock import ProcessLock
 
     settings = SiteFile.load(site)
-    with state_locked(settings.state_dir):
+    with ProcessLock.take(settings.lock):
         moved = open_own_ledger(settings).move_to(out.resolve())
         # The old copy's last entry, that it is retired, is not in the new one.
         record(settings, MOVED, Ledger(moved))

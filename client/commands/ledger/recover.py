@@ -12,10 +12,10 @@ def recover(site: SitePath = HERE) -> None:
 
     from client.deployment import rollback
     from client.deployment.site_file import SiteFile
-    from client.deployment.state_lock import state_locked
+    from shared_model.system.process_lock import ProcessLock
 
     settings = SiteFile.load(site)
-    with state_locked(settings.state_dir):
+    with ProcessLock.take(settings.lock):
         found = rollback.recover(settings)
     console = Console(highlight=False, soft_wrap=True)
     console.print(

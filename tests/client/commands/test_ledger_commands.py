@@ -5,10 +5,10 @@ import shutil
 import pytest
 
 from client import site as site_module
-from client.deployment.state_lock import state_locked
 from client.privacy.ledger import Ledger
 from client.privacy.ledger_database import read_history
 from shared_model.errors import LedgerError
+from shared_model.system.process_lock import ProcessLock
 from simulations.commands.app import main
 
 
@@ -95,11 +95,11 @@ def test_move(begun, capsys):
 
 
 def test_a_site_that_runs_is_not_moved_and_may_be_backed_up(begun, capsys):
-    with state_locked(begun.site.state_dir):
+    with ProcessLock.take(begun.site.lock):
         for arguments in (["move", "elsewhere"], ["recover"]):
             status, said = run(capsys, *arguments)
             assert status == 1
-            assert "Expected one process for this site: process" in said
+            assert "Expected one process at a time in" in said
         assert run(capsys, "backup", "copy")[0] == 0
     assert not (begun.folder / "elsewhere").exists()
 

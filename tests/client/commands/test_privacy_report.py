@@ -23,7 +23,8 @@ MAX_EPSILON, MAX_DELTA = 6.0, 1e-4
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     """A hospital's folder, in which the command runs: three releases at epsilon 4.2 in all."""
-    limits = {"max_epsilon": MAX_EPSILON, "max_delta": MAX_DELTA, "privacy": ["patient"], "evaluation": ["none", "dp"]}
+    limits = {"max_epsilon": MAX_EPSILON, "max_delta": MAX_DELTA}
+    limits |= {"privacy": ["patient"], "evaluation": ["none", "dp"], "noise": ["secure"]}
     (tmp_path / "policy.yaml").write_text(yaml.safe_dump(yaml.safe_load(OPEN_POLICY.read_text()) | limits))
     settings = {"site": "MGH", "server": "localhost:1", "data_root": "data", "data_source": "cbis_ddsm"}
     settings |= {"roster": None, "ledger": "ledger.sqlite", "policy": "policy.yaml", "state_dir": "state"}

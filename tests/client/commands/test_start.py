@@ -12,8 +12,8 @@ from client.app import app
 from client.deployment import preflight as checking
 from client.deployment import supernode
 from client.deployment.checks import Check, Status
-from client.deployment.state_lock import state_locked
 from shared_model.system import processes
+from shared_model.system.process_lock import ProcessLock
 from simulations.commands.app import main
 
 
@@ -66,10 +66,10 @@ def test_a_failed_check_stops_it(site, served, monkeypatch, capsys):
 
 def test_a_second_process_of_the_site_is_told_who_is_the_first(site, served, monkeypatch, capsys):
     monkeypatch.setattr(checking, "preflight", lambda _site: [])
-    with state_locked(site / "state"):
+    with ProcessLock.take(site / "state" / "lock"):
         assert main(["site", "start"]) == 1
     assert served == []
-    assert "error: Expected one process for this site: process" in capsys.readouterr().err
+    assert "error: Expected one process at a time in" in capsys.readouterr().err
 
 
 def test_start_never_creates_a_ledger(begun, served):

@@ -1,5 +1,6 @@
 """The cache on disk: what was stored comes back, what is damaged is absent, what is half-written is never seen."""
 
+import errno
 import hashlib
 import io
 import json
@@ -49,6 +50,31 @@ def test_what_was_put_is_there_at_once_and_after_reopening(filled):
         assert cache.get("c").tolist() == [3, 3.5]
         assert cache.get("c").dtype == np.float32
         assert "d" not in cache
+
+
+def test_a_full_disk_is_one_line_that_says_what_and_where(filled, monkeypatch, caplog):
+    """The arrays are used all the same: whether there is room must not show in an answer."""
+
+    def fail(_file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    cache = ImageCache(filled, SETTINGS)
+    monkeypatch.setattr(os, "fsync", fail)
+    cache.put(["d"], rows(4))
+    assert cache.get("d").tolist() == [4, 4.5]
+    (line,) = caplog.messages
+    assert line.startswith("The image cache cannot be written: [Errno 28] No space left on device: ")
+    assert str(filled) in line
+    monkeypatch.undo()
+    assert held(filled) == set("abc")
+    assert not list(filled.rglob(".*.partial"))
+
+
+def test_what_a_killed_process_left_half_written_is_gone_when_the_cache_is_opened(filled):
+    (folder,) = cached_settings(filled)
+    (folder / ".0123.npy.abc.partial").write_bytes(b"half")
+    assert held(filled) == set("abc")
+    assert not list(filled.rglob("*.partial"))
 
 
 def test_an_absent_key_is_a_key_error(filled):

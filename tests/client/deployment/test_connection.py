@@ -135,6 +135,7 @@ def test_without_a_proxy(coordinator):
     assert proxy_for(coordinator.site) is None
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
 def test_a_proxy_that_lets_it_through_is_gone_by_and_named(coordinator, environment, variable):
     asked = []
@@ -164,6 +165,7 @@ def test_exceptions_are_read_as_the_process_reads_them(kit, environment, server,
     assert (proxy_for(kit.site) is not None) is is_by_proxy
 
 
+@pytest.mark.fault
 def test_a_proxy_that_swallows_stops_the_start_in_one_line(begun, environment):
     """Earlier every check was ok, since preflight went straight, and the site was deaf."""
     with tls_server(begun.port, begun.server / "server.pem", begun.server / "server.key"), proxy(status=503) as address:
@@ -191,6 +193,7 @@ def test_the_command_keeps_the_loopback_free(begun, environment, capsys):
     assert "HTTPS_PROXY" not in capsys.readouterr().out
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("status", [502, 504])
 def test_a_proxy_before_a_coordinator_that_is_down_is_waited_for(begun, environment, status):
     with proxy(status=status) as address:
@@ -211,6 +214,7 @@ def test_a_proxy_that_cannot_be_used_and_no_password_is_shown(kit, environment, 
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.fault
 def test_a_proxy_that_never_answers(kit, environment, monkeypatch):
     monkeypatch.setattr(connection, "_TIMEOUT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:

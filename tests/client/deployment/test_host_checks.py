@@ -7,7 +7,7 @@ import pytest
 from client.deployment import host_checks
 from client.deployment.checks import Doubt
 from client.deployment.host_checks import check_file_system, check_other_process, mount_of, mounts_in
-from client.deployment.state_lock import state_locked
+from shared_model.system.process_lock import ProcessLock
 
 # As proc_pid_mountinfo(5) has it: with and without optional fields, a space in a path, and one place mounted twice.
 MOUNTINFO = r"""
@@ -76,10 +76,10 @@ def test_a_system_that_lists_no_mounts(begun, monkeypatch, tmp_path):
 
 def test_another_process_of_the_site_is_named(begun, monkeypatch):
     assert check_other_process(begun.site) == "no other"
-    with state_locked(begun.site.state_dir):
+    with ProcessLock.take(begun.site.lock):
         assert check_other_process(begun.site) == "this one"
-        monkeypatch.setattr(host_checks.os, "getpid", lambda: -1)
-        with pytest.raises(Doubt, match=r"process \d+ on .*, since .*, is working with .*state"):
+        monkeypatch.setattr("shared_model.system.process_lock.os.getpid", lambda: -1)
+        with pytest.raises(Doubt, match=r"process \d+ on .* since .* works in .*state"):
             check_other_process(begun.site)
     assert check_other_process(begun.site) == "no other"
 

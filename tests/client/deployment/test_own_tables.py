@@ -5,10 +5,11 @@ import shutil
 import pytest
 import yaml
 
-from client.deployment.checks import Status
+from client.deployment.checks import Status, may_start
 from client.deployment.initialisation import initialise
 from client.deployment.patient_checks import check_tables
 from client.deployment.preflight import preflight
+from client.deployment.site_file import SiteFile
 from shared_model.errors import ConfigError, RejectLimitError, TableError
 from simulations.phantom.write import write_phantom
 from tests.hospital_kits import rows_of
@@ -38,6 +39,30 @@ def test_masses_only_start_with_the_policy_of_the_kits(masses):
     initialise(masses.site)
     checks = preflight(masses.site)
     assert [check for check in checks if check.status is Status.FAILED] == []
+
+
+def test_lesion_types_of_the_site_file_that_agree_with_the_policy_start(masses):
+    masses.change_policy(min_patients=2, min_cohort_rounding=2, max_reject_fraction=0.2)
+    masses.change(lesion_types=["mass"])
+    initialise(masses.site)
+    assert may_start(preflight(masses.site))
+
+
+@pytest.mark.parametrize(("types", "named"), [(None, "null"), (["mass", "calcification"], r"\[mass, calcification\]")])
+def test_lesion_types_of_the_site_file_never_stand_above_the_policy(masses, types, named):
+    """A request is held to the policy alone: a second key that said something else would be believed by nobody."""
+    masses.change_policy(lesion_types=types)
+    masses.change(lesion_types=["mass"])
+    with pytest.raises(ConfigError, match=rf"lesion_types: \[mass\] of the site file to be those of .*, got {named}: "):
+        initialise(masses.site)
+    assert not masses.site.ledger.exists()
+
+
+@pytest.mark.parametrize("types", [[], ["mass", "mass"], ["masses"], "mass"])
+def test_lesion_types_of_the_site_file_are_checked(masses, types):
+    masses.change(lesion_types=types)
+    with pytest.raises(ConfigError, match="lesion_types"):
+        SiteFile.load(masses.path)
 
 
 @pytest.mark.parametrize("types", [None, ["mass", "calcification"], ["calcification"]])

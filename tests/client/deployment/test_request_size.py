@@ -26,23 +26,22 @@ def arrays(count):
 
 
 TOO_LARGE = {
-    "arrays without end": lambda: {"parameters": arrays(MAX_ENTRIES + 1)},
-    "arrays of several records": lambda: {"parameters": arrays(MAX_ENTRIES), "constants": arrays(1)},
-    "a long name": lambda: {"parameters": ArrayRecord({"n" * (MAX_NAME + 1): array()})},
+    "arrays without end": lambda: {"arrays": arrays(MAX_ENTRIES + 1)},
+    "arrays of several records": lambda: {"arrays": arrays(MAX_ENTRIES), "more": arrays(1)},
+    "a long name": lambda: {"arrays": ArrayRecord({"n" * (MAX_NAME + 1): array()})},
     "a long name of a value": lambda: {"facts": ConfigRecord({"n" * (MAX_NAME + 1): 1})},
     "a long name of a record": lambda: {"n" * (MAX_NAME + 1): ConfigRecord()},
-    "a long type": lambda: {"parameters": ArrayRecord({"a": array(dtype="f" * (MAX_NAME + 1))})},
-    "a shape without end": lambda: {"parameters": ArrayRecord({"a": array(shape=(1,) * (MAX_NAME + 1))})},
+    "a long type": lambda: {"arrays": ArrayRecord({"a": array(dtype="f" * (MAX_NAME + 1))})},
+    "a shape without end": lambda: {"arrays": ArrayRecord({"a": array(shape=(1,) * (MAX_NAME + 1))})},
     "a long configuration": lambda: {"facts": ConfigRecord({"config": "{" * (MAX_VALUE + 1)})},
     "many bytes": lambda: {"facts": ConfigRecord({"config": bytes(MAX_VALUE + 1)})},
     "many numbers": lambda: {"facts": ConfigRecord({"more": [1] * (MAX_VALUE + 1)})},
     "many words": lambda: {"facts": ConfigRecord({"more": ["w" * MAX_NAME] * (MAX_VALUE // MAX_NAME + 1)})},
+    "words without a letter": lambda: {"facts": ConfigRecord({"more": [""] * (MAX_VALUE // 8 + 1)})},
     "values without end": lambda: {"facts": ConfigRecord({f"k{number}": 1 for number in range(MAX_ENTRIES + 1)})},
     "records without end": lambda: {f"more{number}": ConfigRecord() for number in range(MAX_RECORDS)},
-    "one large array": lambda: {"parameters": ArrayRecord({"a": array(data=bytes(MAX_BYTES + 1))})},
-    "two large arrays": lambda: {
-        "parameters": ArrayRecord({name: array(data=bytes(MAX_BYTES // 2 + 1)) for name in "ab"})
-    },
+    "one large array": lambda: {"arrays": ArrayRecord({"a": array(data=bytes(MAX_BYTES + 1))})},
+    "two large arrays": lambda: {"arrays": ArrayRecord({name: array(data=bytes(MAX_BYTES // 2 + 1)) for name in "ab"})},
 }
 
 
@@ -90,9 +89,11 @@ def test_every_network_fits_with_room_to_spare(backbone, fusion):
     content = honest(f"model.backbone={backbone}", f"model.fusion={fusion}", *views)
     require_size(content)
     assert 2 * sum(len(record) for record in content.values()) < MAX_ENTRIES
-    assert 2 * max(len(key) for record in content.values() for key in record) < MAX_NAME
+    facts = content.config_records["facts"]
+    assert 2 * max(map(len, facts["parameters-names"])) < MAX_NAME
+    assert 2 * sum(8 + len(name) for name in facts["parameters-names"]) < MAX_VALUE
     assert 2 * sum(len(a.data) for record in content.array_records.values() for a in record.values()) < MAX_BYTES
-    assert 8 * len(content.config_records["facts"]["config"]) < MAX_VALUE
+    assert 8 * len(facts["config"]) < MAX_VALUE
 
 
 def test_an_honest_request_is_answered(answer):

@@ -140,9 +140,10 @@ def test_a_wrong_policy_is_an_error(tmp_path, changes, message):
         ({"evaluation": ["exact", "dp"]}, r"Expected evaluation without exact .* set evaluation: \[none, dp\]\.$"),
         ({"evaluation": ["exact"]}, r"set evaluation: \[none, dp\]\.$"),
         ({"privacy": ["patient", "off"]}, r"Expected privacy without off .* set privacy: \[patient\]\.$"),
+        ({"noise": ["secure", "seeded"]}, r"Expected noise without seeded .* protects nobody; .* noise: \[secure\]\.$"),
     ],
 )
-def test_a_cap_beside_what_has_no_epsilon_is_refused_before_a_run_spends_anything(tmp_path, changes, advice):
+def test_a_cap_beside_what_it_does_not_bound_is_refused_before_a_run_spends_anything(tmp_path, changes, advice):
     """Earlier the training of such a run spent its budget, and only then was its evaluation refused."""
     with pytest.raises(ConfigError, match=advice):
         policy_of(tmp_path, **changes)

@@ -17,7 +17,7 @@ from shared_model.messages import (
     PrivacySpent,
     Request,
     TrainReply,
-    checked_values,
+    joined_arrays,
     pack_evaluate_reply,
     pack_train_reply,
     unpack_request,
@@ -189,8 +189,8 @@ BAD = {
     ),
     "a record's name of 10^7 letters": (RecordDict({"n" * 10**7: ConfigRecord()}), "names of at most 200 characters"),
     "a type of 10^7 letters": (
-        {"update": ArrayRecord({"w": Array("x" * 10**7, (1,), "numpy.ndarray", b"")})},
-        "node 11: Expected array 'w' of float32, got 'x{19}…'",
+        {"arrays": ArrayRecord({"values": Array("x" * 10**7, (1,), "numpy.ndarray", b"")})},
+        "node 11: Expected array 'values' of float32, got 'x{19}…'",
     ),
     "a billion patients": (update_of("MGH", num_patients_declared=10**9), "Expected num-patients-declared=1000000000"),
 }
@@ -219,14 +219,14 @@ def test_without_a_quorum_the_round_fails_and_says_why(request_to_sites, kind):
 
 def test_300000_empty_arrays_are_counted_and_not_read(request_to_sites, monkeypatch):
     empty = Array("float32", (0,), "numpy.ndarray", b"")
-    many = RecordDict({"facts": ConfigRecord(), "update": ArrayRecord({str(n): empty for n in range(300_000)})})
+    many = RecordDict({"facts": ConfigRecord(), "arrays": ArrayRecord({str(n): empty for n in range(300_000)})})
     read = []
-    decode = checked_values.decode_array
-    monkeypatch.setattr(checked_values, "decode_array", lambda name, *rest: read.append(name) or decode(name, *rest))
+    decode = joined_arrays.decode_array
+    monkeypatch.setattr(joined_arrays, "decode_array", lambda name, *rest: read.append(name) or decode(name, *rest))
     exchange = train(ScriptedGrid(answering(MGH=many)), request_to_sites, NODES)
     assert exchange.failures == ("node 11: Expected at most 2000 entries in a record, got 300000.",)
-    # Two arrays of each of the two others.
-    assert len(read) == 4
+    # One array of each of the two others.
+    assert len(read) == 2
 
 
 def test_a_round_in_which_a_thousand_sites_fail_ends_in_a_short_error(request_to_sites):

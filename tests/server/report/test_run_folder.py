@@ -64,10 +64,16 @@ def spy_on_writes(monkeypatch, before_write):
 @pytest.fixture(scope="module")
 def finished(shared_federation):
     config = shared_federation.config()
-    folder = RunFolder.open(config)
-    training = train(config, SiteGrid())
-    assert CHECKPOINT_FILE in names_in(folder.path)
-    return folder, training, folder.finish(training)
+    with RunFolder.open(config) as folder:
+        training = train(config, SiteGrid())
+        assert CHECKPOINT_FILE in names_in(folder.path)
+        results = folder.finish(training)
+    return folder, training, results
+
+
+def finish(config, grid):
+    with RunFolder.open(config) as folder:
+        return folder.finish(train(config, grid))
 
 
 class TestOpen:
@@ -172,7 +178,7 @@ class TestFinish:
         rows = "".join(f"{'CC' if row % 2 else 'MLO'}\n" for row in range(num_lesions))
         federation.holdout.with_suffix(".csv").write_text("view\n" + rows)
         config = federation.config()
-        results = RunFolder.open(config).finish(train(config, SiteGrid()))
+        results = finish(config, SiteGrid())
         groups = [(group.attribute, group.value, group.num_lesions) for group in results.evidence.groups]
         assert groups == [("view", "CC", 60), ("view", "MLO", 60)]
 
@@ -185,9 +191,9 @@ class TestFinish:
 
     def test_a_server_without_lesions_leaves_the_sites_exact_counts(self, federation):
         config = federation.config(has_lesions=False)
-        folder = RunFolder.open(config)
-        training = train(config, SiteGrid())
-        results = folder.finish(training)
+        with RunFolder.open(config) as folder:
+            training = train(config, SiteGrid())
+            results = folder.finish(training)
         assert names_in(folder.path) == {*WRITTEN, HISTOGRAM_FILE} - {PREDICTIONS_FILE}
         counts, test = counts_from_csv(folder.path / HISTOGRAM_FILE), training.last.metrics.site_test
         assert counts.positives.sum() == test.positives.sum()
@@ -195,8 +201,8 @@ class TestFinish:
 
     def test_noisy_counts_are_neither_stored_nor_drawn(self, federation):
         config = federation.config("evaluation.privacy=dp", "evaluation.target_epsilon=1000", has_lesions=False)
-        folder = RunFolder.open(config)
-        results = folder.finish(train(config, SiteGrid()))
+        with RunFolder.open(config) as folder:
+            results = folder.finish(train(config, SiteGrid()))
         assert names_in(folder.path) == {CONFIG_FILE, MODEL_FILE, ROUNDS_FILE, RESULTS_FILE}
         assert results.evidence is None
         assert results.final.num_lesions is None
@@ -210,8 +216,8 @@ class TestFinish:
             return dataclasses.replace(reply, validation=validation)
 
         config = federation.config("evaluation.privacy=dp", "evaluation.target_epsilon=1000", has_lesions=False)
-        folder = RunFolder.open(config)
-        results = folder.finish(train(config, SiteGrid(change_reply=keep_nobody)))
+        with RunFolder.open(config) as folder:
+            results = folder.finish(train(config, SiteGrid(change_reply=keep_nobody)))
         final, console = results.final, Console(file=io.StringIO(), width=120)
         assert 0.5 < final.auroc <= 1
         assert (final.threshold, final.sensitivity, final.specificity) == (None, None, None)
@@ -235,7 +241,7 @@ class TestPictures:
 
         monkeypatch.setattr(run_folder, drawing, fail)
         config = federation.config()
-        results = RunFolder.open(config).finish(train(config, SiteGrid()))
+        results = finish(config, SiteGrid())
         assert read_results(Path(config.run.dir) / RESULTS_FILE) == results
         missing = {ROUNDS_FILE} if drawing == "draw_rounds" else {ROUNDS_FILE, ROC_FILE}
         assert names_in(config.run.dir) == set(WRITTEN) - missing
@@ -252,7 +258,7 @@ class TestPictures:
         monkeypatch.setattr(run_folder, "save_png", interrupt)
         config = federation.config()
         with pytest.raises(KeyboardInterrupt, match="power cut"):
-            RunFolder.open(config).finish(train(config, SiteGrid()))
+            finish(config, SiteGrid())
         assert names_in(config.run.dir) == {CONFIG_FILE, MODEL_FILE, PREDICTIONS_FILE, RESULTS_FILE}
         write_report(Path(config.run.dir))
 
@@ -261,8 +267,9 @@ class TestAbsentSite:
     def test_who_took_no_part_stands_in_results_report_and_display_with_the_reason(self, federation):
         config = federation.config("evaluation.privacy=none", "federation.node_ids=[11,12,13]", "training.num_rounds=2")
         grid = SiteGrid(refusals=[(1, 12), (2, 12)], reason="Expected <b>more</b> | patients.")
-        folder, console = RunFolder.open(config), Console(file=io.StringIO(), width=120)
-        results = folder.finish(train(config, grid))
+        console = Console(file=io.StringIO(), width=120)
+        with RunFolder.open(config) as folder:
+            results = folder.finish(train(config, grid))
         assert [(absent.site, absent.reason) for absent in results.absent] == [
             ("WFU", "Expected <b>more</b> | patients.")
         ]
@@ -281,8 +288,7 @@ class TestInterruption:
         written = []
         spy_on_writes(monkeypatch, lambda path: written.append(path.name))
         config = federation.config()
-        folder = RunFolder.open(config)
-        folder.finish(train(config, SiteGrid()))
+        finish(config, SiteGrid())
         assert written == WRITTEN
 
     @pytest.mark.parametrize("num_files", range(WRITTEN.index(RESULTS_FILE) + 1))
@@ -296,27 +302,25 @@ class TestInterruption:
         with pytest.MonkeyPatch.context() as monkeypatch:
             spy_on_writes(monkeypatch, interrupt)
             with pytest.raises(KeyboardInterrupt, match="power cut"):
-                RunFolder.open(config).finish(train(config, SiteGrid()))
+                finish(config, SiteGrid())
         left = names_in(config.run.dir)
         # After training has begun there is a checkpoint to go on from.
         assert left == {*WRITTEN[:num_files], *([CHECKPOINT_FILE] if num_files else [])}
         grid = SiteGrid()
-        results = RunFolder.open(config).finish(train(config, grid))
+        results = finish(config, grid)
         assert min(grid.asked("train")) == (4 if num_files else 1)
         assert names_in(config.run.dir) == set(WRITTEN)
         assert np.isfinite(results.final.auroc)
 
     def test_with_results_the_checkpoint_may_stay_behind_without_harm(self, federation, monkeypatch):
         config = federation.config()
-        folder = RunFolder.open(config)
-        training = train(config, SiteGrid())
 
         def interrupt(path):
             raise KeyboardInterrupt("power cut")
 
         monkeypatch.setattr(run_folder, "remove_checkpoint", interrupt)
-        with pytest.raises(KeyboardInterrupt, match="power cut"):
-            folder.finish(training)
+        with pytest.raises(KeyboardInterrupt, match="power cut"), RunFolder.open(config) as folder:
+            folder.finish(train(config, SiteGrid()))
         assert read_results(folder.path / RESULTS_FILE).final.auroc is not None
         with pytest.raises(ConfigError, match="without the results of another run"):
             RunFolder.open(config)

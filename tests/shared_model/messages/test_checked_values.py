@@ -19,10 +19,8 @@ from shared_model.messages.checked_values import (
     read_counts,
     read_facts,
     read_noisy_counts,
-    read_parameters,
     read_scalar,
     require_modest,
-    to_array_record,
 )
 from shared_model.messages.records import unpack_evaluate_reply, unpack_request, unpack_train_reply
 
@@ -85,22 +83,6 @@ def test_a_decoded_array_is_a_copy():
 def test_an_array_of_another_type_or_shape_is_refused(array, message):
     with pytest.raises(ProtocolError, match=message):
         decode_array("w", array, np.dtype(np.float32))
-
-
-def test_parameters_are_read_back_in_order_from_any_memory():
-    parameters = {"w": np.arange(6, dtype=np.float32).reshape(2, 3).T, "b": np.ones(2, np.float32)}
-    read = read_parameters(RecordDict({"update": to_array_record(parameters)}), "update")
-    assert list(read) == ["w", "b"]
-    np.testing.assert_array_equal(read["w"], parameters["w"])
-    assert read["w"].flags.c_contiguous
-
-
-def test_parameters_are_finite_and_there():
-    broken = {"w": np.array([0, np.inf], np.float32)}
-    with pytest.raises(ProtocolError, match=r"Expected update\['w'\] to be finite"):
-        read_parameters(RecordDict({"update": to_array_record(broken)}), "update")
-    with pytest.raises(ProtocolError, match=r"Expected a record 'update', got \[\]"):
-        read_parameters(RecordDict(), "update")
 
 
 @pytest.mark.parametrize(("read", "dtype"), [(read_counts, np.int64), (read_noisy, np.float64)])

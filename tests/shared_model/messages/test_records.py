@@ -171,12 +171,19 @@ def with_fact(record, key, value):
     return record
 
 
+def with_array(array, shape=(2,)):
+    """A train reply whose update, it says, has one array of ``shape``, and which brings ``array``."""
+    record = pack_train_reply(dataclasses.replace(REPLY, update={"w": np.zeros(shape, np.float32)}))
+    record["arrays"] = ArrayRecord({"values": array})
+    return record
+
+
 def without_fact(record, key):
     del record["facts"][key]
     return record
 
 
-@pytest.mark.parametrize("missing", ["facts", "parameters", "constants"])
+@pytest.mark.parametrize("missing", ["facts", "arrays"])
 def test_a_request_lacking_a_record_is_refused(request_to_site, missing):
     record = pack_request(request_to_site)
     del record[missing]
@@ -184,7 +191,7 @@ def test_a_request_lacking_a_record_is_refused(request_to_site, missing):
         unpack_request(record)
 
 
-@pytest.mark.parametrize("name", ["facts", "parameters"])
+@pytest.mark.parametrize("name", ["facts", "arrays"])
 def test_a_record_of_another_kind_does_not_count(request_to_site, name):
     record = pack_request(request_to_site)
     record[name] = MetricRecord({"server-round": 3})
@@ -269,10 +276,12 @@ def test_a_train_reply_lacking_a_fact_is_refused(key):
     [
         (Array(np.array([1, np.nan], np.float32)), r"Expected update\['w'\] to be finite"),
         (Array(np.array([1, np.inf], np.float32)), r"Expected update\['w'\] to be finite"),
-        (Array(np.zeros(2)), "Expected array 'w' of float32, got 'float64'"),
-        (Array(np.zeros(2, np.int32)), "Expected array 'w' of float32, got 'int32'"),
-        (Array(np.zeros(2, ">f4")), "Expected array 'w' of float32, got '>f4'"),
-        (Array(np.array(["a"])), "Expected array 'w' of float32, got '<U1'"),
+        (Array(np.zeros((1, 2), np.float32)), "Expected 'values' of one dimension, got 2"),
+        (Array(np.zeros(3, np.float32)), "Expected the shapes of update to take the 3 values that came"),
+        (Array(np.zeros(2)), "Expected array 'values' of float32, got 'float64'"),
+        (Array(np.zeros(2, np.int32)), "Expected array 'values' of float32, got 'int32'"),
+        (Array(np.zeros(2, ">f4")), "Expected array 'values' of float32, got '>f4'"),
+        (Array(np.array(["a"])), "Expected array 'values' of float32, got '<U1'"),
         (sent(npy(np.zeros(2))), "in NumPy format, of the declared shape and type"),
         (sent(npy(np.zeros(2, ">f4"))), "in NumPy format"),
         (sent(npy(np.zeros((2, 2), np.float32)), shape=(4,)), "in NumPy format"),
@@ -293,8 +302,7 @@ def test_a_train_reply_lacking_a_fact_is_refused(key):
     ],
 )
 def test_arrays_are_float32_finite_and_exactly_as_declared(array, message):
-    record = pack_train_reply(REPLY)
-    record["update"] = ArrayRecord({"w": array})
+    record = with_array(array)
     with pytest.raises(ProtocolError, match=message):
         unpack_train_reply(record)
 
@@ -302,8 +310,7 @@ def test_arrays_are_float32_finite_and_exactly_as_declared(array, message):
 def test_a_zip_archive_of_arrays_is_refused():
     buffer = io.BytesIO()
     np.savez(buffer, w=np.zeros(2, np.float32))
-    record = pack_train_reply(REPLY)
-    record["update"] = ArrayRecord({"w": sent(buffer.getvalue())})
+    record = with_array(sent(buffer.getvalue()))
     with pytest.raises(ProtocolError, match="in NumPy format"):
         unpack_train_reply(record)
 
@@ -320,9 +327,8 @@ class Bomb:
 @pytest.mark.parametrize("data", [npy(np.array([Bomb(), 1], object), allow_pickle=True), pickle.dumps(Bomb())])
 @pytest.mark.parametrize("dtype", ["float32", "object"])
 def test_pickles_are_never_loaded(data, dtype):
-    record = pack_train_reply(REPLY)
-    record["update"] = ArrayRecord({"w": sent(data, dtype=dtype)})
-    with pytest.raises(ProtocolError, match="Expected array 'w'"):
+    record = with_array(sent(data, dtype=dtype))
+    with pytest.raises(ProtocolError, match="Expected array 'values'"):
         unpack_train_reply(record)
     assert not Bomb.exploded
     pickle.loads(pickle.dumps(Bomb()))  # noqa: S301, the bomb works
@@ -390,8 +396,7 @@ def test_damaged_bytes_raise_nothing_but_protocol_errors(data):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(
             st.sampled_from(b"()[]{}'\\\n,:-0189LTFaO<>\0\xff")
         )
-    record = pack_train_reply(REPLY)
-    record["update"] = ArrayRecord({"w": sent(bytes(damaged), (6,))})
+    record = with_array(sent(bytes(damaged), (6,)), shape=(6,))
     try:
         update = unpack_train_reply(record).update["w"]
     except ProtocolError as error:
@@ -408,16 +413,14 @@ RECORDS = st.one_of(
     st.builds(
         ArrayRecord,
         st.dictionaries(
-            st.sampled_from(["w", "test-negatives"]),
+            st.sampled_from(["values", "test-negatives"]),
             st.builds(
                 sent, st.binary(max_size=8), st.tuples(st.integers(-3, 3)), st.sampled_from(["float32", "int64"])
             ),
         ),
     ),
 )
-CONTENTS = st.dictionaries(
-    st.sampled_from(["facts", "parameters", "constants", "update", "histograms"]), RECORDS, max_size=5
-)
+CONTENTS = st.dictionaries(st.sampled_from(["facts", "arrays", "histograms"]), RECORDS, max_size=5)
 
 
 @given(CONTENTS)

@@ -20,11 +20,30 @@ def test_two_accountants_agree(noise_multiplier, sampling_rate, num_steps):
     cross_check(make_mechanism(noise_multiplier, sampling_rate, num_steps), 1e-4)
 
 
-@pytest.mark.parametrize("second", [8.5, 7.5, math.inf, math.nan])
+@pytest.mark.parametrize("second", [8.5, 7.5])
 def test_cross_check_refuses_accountants_that_disagree(monkeypatch, second):
     monkeypatch.setattr(f"{MODULE}.epsilon_prv", lambda mechanism, delta: second)
     with pytest.raises(PrivacyError, match=rf"epsilon=7.9988 within 0.0360, got {second:.4f}"):
         cross_check(make_mechanism(2.429, num_steps=20), 1e-4)
+
+
+@pytest.mark.parametrize("second", [math.inf, math.nan])
+def test_cross_check_refuses_what_one_of_them_cannot_compute(monkeypatch, second):
+    monkeypatch.setattr(f"{MODULE}.epsilon_prv", lambda mechanism, delta: second)
+    with pytest.raises(
+        PrivacyError, match=r"second accountant confirms, it cannot compute one for epsilon=7\.999; set"
+    ):
+        cross_check(make_mechanism(2.429, num_steps=20), 1e-4)
+
+
+@pytest.mark.parametrize("sampling_rate", [1, 0.5])
+@pytest.mark.parametrize(("num_steps", "of_1000", "of_100"), [(1, 0.024, 0.0913), (20, 0.095, 0.409)])
+def test_some_1000_is_refused_in_one_clear_line_and_some_100_has_a_price(num_steps, sampling_rate, of_1000, of_100):
+    """Earlier the error of a library at few steps."""
+    refusal = r"cannot compute one for epsilon=\d+(\.\d)?; set privacy\.target_epsilon to 100 or less\.$"
+    with pytest.raises(PrivacyError, match=refusal):
+        cross_check(make_mechanism(of_1000, sampling_rate, num_steps), 1e-4)
+    cross_check(make_mechanism(of_100, sampling_rate, num_steps), 1e-4)
 
 
 def test_cross_check_refuses_a_price_above_the_looser_bound(monkeypatch):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared_model.errors import ConfigError
-from shared_model.system.process_lock import ProcessLock
+from shared_model.system.process_lock import ProcessLock, holder_of, is_this_process
 
 ROOT = Path(__file__).parents[3]
 HOLD = "import sys, time; from pathlib import Path; from shared_model.system.process_lock import ProcessLock; "
@@ -97,3 +97,23 @@ def test_a_holder_that_left_no_name(path):
     with pytest.raises(ConfigError, match="another process works there"):
         ProcessLock.take(path)
     lock.release()
+
+
+def test_the_holder_is_known_without_taking_the_lock(path):
+    assert holder_of(path) is None
+    with ProcessLock.take(path):
+        holder = holder_of(path)
+        assert holder.startswith(f"process {os.getpid()} on ")
+        assert is_this_process(holder)
+        assert not is_this_process(holder.replace(f"process {os.getpid()} ", f"process {os.getpid()}1 "))
+    assert holder_of(path) is None
+
+
+def test_a_killed_holder_is_none(path):
+    path.write_text("process 1 on somewhere since long ago\n")
+    assert holder_of(path) is None
+
+
+def test_the_folder_is_made_for_its_owner_alone(tmp_path):
+    with ProcessLock.take(tmp_path / "state" / "lock"):
+        assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700

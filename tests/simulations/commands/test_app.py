@@ -202,6 +202,36 @@ def test_an_interrupt_is_one_line_that_says_what_became_of_the_work(
     assert note in line
 
 
+BEGIN = "from simulations.commands.fedmammo import main; sys.exit(main())"
+WHILE_IMPORTING = f"""
+import sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "simulations.commands.app":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+{BEGIN}
+"""
+INSIDE_EXEC = f"""
+import sys
+import client.deployment.site_file as site_file
+def load(_path):
+    exec("raise KeyboardInterrupt")
+site_file.SiteFile.load = load
+sys.argv = ["fedmammo", "site", "preflight"]
+{BEGIN}
+"""
+
+
+@pytest.mark.parametrize("code", [WHILE_IMPORTING, INSIDE_EXEC], ids=["while importing", "inside exec"])
+def test_ctrl_c_is_one_line_and_130_from_the_first_import_on(code):
+    """Earlier: a traceback; and after an exec, Python ended the process by the signal."""
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 @pytest.mark.parametrize("command", ["init", "start"])
 def test_a_system_without_file_locks_is_told_so_in_one_line(command):
     """Windows, as far as Python shows it."""

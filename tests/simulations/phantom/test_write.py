@@ -3,6 +3,10 @@
 import csv
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +24,7 @@ from simulations.commands.app import main
 from simulations.phantom.write import MARKER, write_phantom
 
 TYPES = tuple(LesionType)
+ROOT = Path(__file__).parents[3]
 
 
 def digests(root):
@@ -154,3 +159,60 @@ class TestWriting:
         assert (tmp_path / "data" / MARKER).is_file()
         assert main(["phantom", "--out", str(tmp_path / "data"), "--num-patients", "13", "--seed", "1"]) != 0
         assert Path(tmp_path / "data").name in capsys.readouterr().err
+
+
+PHANTOM = (sys.executable, "-P", "-m", "simulations.commands", "phantom", "--num-patients", "150", "--out")
+
+
+@pytest.fixture
+def writing(tmp_path):
+    """A process that has begun to write a phantom with two processes of its own, all in one group; and a function
+    that returns those two.
+    """
+    with subprocess.Popen(  # noqa: S603
+        [*PHANTOM, str(tmp_path / "data")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+
+        def workers():
+            commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children.read_text().split()}
+            return [int(pid) for pid, command in commands.items() if b"spawn_main" in command]
+
+        while len(workers()) < 2:
+            assert process.poll() is None
+        yield process, workers
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+class TestEnds:
+    def test_a_killed_worker_is_one_line_and_leaves_nothing(self, tmp_path, writing):
+        process, workers = writing
+        os.kill(workers()[0], signal.SIGKILL)
+        _, said = process.communicate()
+        assert process.returncode == 1
+        (line,) = said.splitlines()
+        assert line.startswith("error: Expected every process to write its share of the phantom, one was killed")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_ctrl_c_reaches_no_worker_whatever_it_is_just_importing(self, tmp_path, writing):
+        process, _ = writing
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate()
+        assert (process.returncode, said) == (130, "interrupted: nothing was written\n")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_what_a_killed_call_left_is_gone_after_the_next(self, tmp_path, writing):
+        process, _ = writing
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        (left,) = tmp_path.iterdir()
+        assert left.name.startswith(".data.")
+        write_phantom(tmp_path / "data", num_patients=12, seed=1, num_workers=1)
+        assert [path.name for path in tmp_path.iterdir()] == ["data"]

@@ -94,7 +94,7 @@ def ledger(path):
 def site_file(path, *, max_epsilon=None):
     """Write the settings of a hospital with this ledger and a policy with this cap."""
     policy = yaml.safe_load(OPEN_POLICY.read_text()) | {"max_epsilon": max_epsilon, "max_delta": 1e-4}
-    policy |= {"privacy": ["patient"], "evaluation": ["none", "dp"]}
+    policy |= {"privacy": ["patient"], "evaluation": ["none", "dp"], "noise": ["secure"]}
     settings = {
         "site": "MGH",
         "server": "localhost:1",
