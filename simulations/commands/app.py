@@ -11,6 +11,7 @@ from client.commands import app as site
 from server.commands import app as server
 from shared_model.errors import FederatedMammographyError
 from simulations.commands import attack, benchmark, study
+from simulations.commands.evaluate import evaluate
 from simulations.commands.explain import explain
 from simulations.commands.phantom import phantom
 from simulations.commands.rehearse import rehearse
@@ -27,6 +28,7 @@ app.command()(simulate)
 app.add_typer(study.app, name="study")
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(attack.app, name="attack")
+app.command()(evaluate)
 app.command()(explain)
 app.command()(rehearse)
 app.command()(phantom)

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -33,7 +34,10 @@ OPTIONAL_COLUMNS = (
 _IDENTIFYING_COLUMNS = ("patient_id", "image_path", "laterality", "view", "abnormality_type", *BOX_COLUMNS)
 
 
-def read_manifest(path: Path, *, needs_image: bool) -> LesionTable:
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def read_manifest(path: Path, *, needs_image: bool, filled: Mapping[str, str] = _NOTHING) -> LesionTable:
     """Read a site's manifest.
 
     An empty ``image_path`` is a lesion without an image and no defect; a named file that is not there is. An absent
@@ -42,11 +46,12 @@ def read_manifest(path: Path, *, needs_image: bool) -> LesionTable:
     Args:
         path: ``.csv`` or ``.parquet`` file; image paths are relative to its folder.
         needs_image: whether images are looked up; if not, ``lesion_paths`` is empty throughout.
+        filled: by column what stands in each of its cells, whatever the file says; none for training.
 
     Raises:
         TableError: the file is missing or malformed, or lacks a required column.
     """
-    table = _read(path)
+    table = load_manifest(path).filled(filled)
     table.require(REQUIRED_COLUMNS)
     _warn_of_columns(table)
     folder = path.resolve().parent
@@ -79,7 +84,12 @@ def _read_parquet(path: Path) -> TextTable:
     return TextTable.from_cells(path.name, [str(name) for name in frame.columns], list(zip(*columns, strict=True)))
 
 
-def _read(path: Path) -> TextTable:
+def load_manifest(path: Path) -> TextTable:
+    """Read the cells of a manifest, whatever its columns.
+
+    Raises:
+        TableError: the file is missing or malformed.
+    """
     readers = {".csv": TextTable.load, ".parquet": _read_parquet}
     if path.suffix.lower() not in readers:
         raise TableError(f"Expected the manifest {path.name} to end in .csv or .parquet.")

@@ -80,6 +80,23 @@ class TextTable:
             raise TableError(f"Expected a header in {path.name}, got an empty file.")
         return cls.from_cells(path.name, header, rows)
 
+    def filled(self, columns: Mapping[str, str]) -> "TextTable":
+        """Return the table with the same cell in every row of each of ``columns``, whether or not it has them.
+
+        >>> TextTable.from_cells("a.csv", ["label"], [["0"], ["1"]]).filled({"split": "test"}).rows[1]
+        {'label': '1', 'split': 'test'}
+        """
+        return dataclasses.replace(
+            self,
+            columns=tuple(dict.fromkeys((*self.columns, *columns))),
+            rows=tuple({**cells, **columns} for cells in self.rows),
+        )
+
+    @property
+    def recorded(self) -> frozenset[str]:
+        """The columns in which any row says something."""
+        return frozenset(name for name in self.columns if not all(is_missing(cells[name]) for cells in self.rows))
+
     def require_whole(self) -> None:
         """Check that every row has as many cells as the header.
 
