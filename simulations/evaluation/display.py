@@ -51,6 +51,7 @@ def _print_figures(evaluation: Evaluation, console: Console) -> None:
     table.add_row("called malignant", "lesion", MISSING if scores.num_called is None else str(scores.num_called))
     table.add_row(
         "median score (5 to 95 %)",
+        "lesion",
         f"{scores.quantiles[2]:.3f} ({scores.quantiles[0]:.3f} to {scores.quantiles[4]:.3f})",
     )
     console.print(table)

@@ -110,7 +110,13 @@ class FeatureDrift:
     value: Fraction
     interval: Interval
     """95 % over patients."""
+    without_drift: Fraction | None
+    """About the cosine that the privacy noise in the training mean leaves if nothing has drifted; null without one."""
     num_patients: Count
+
+    def __post_init__(self) -> None:
+        is_paired = (self.without_drift is not None) == self.is_cosine
+        require(is_paired, "exactly with is_cosine", without_drift=self.without_drift)
 
 
 @checked(error=ValueError)

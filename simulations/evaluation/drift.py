@@ -6,7 +6,8 @@ all lesions, and 95 % of the differences that result are no larger. Image featur
 the network, which were made from the training or public lesions.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +16,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from client.training.feature_sum import feature_sum
 from server.evaluation.predictions import Predictions
+from server.federation.cohort_sums import site_factors
+from shared_model.config.choices import PrivacyMode
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.metrics.counts import FloatArray, IntArray
 from shared_model.metrics.intervals import CONFIDENCE_LEVEL, ConfidenceInterval
+from shared_model.network.efficientnet import FEATURE_WIDTH
 from shared_model.network.fusion import FusionNet
+from shared_model.network.standardisation import Standardisation
+from shared_model.privacy.noise_calibration import noise_of_share
 from shared_model.system.seeding import numpy_generator
 from simulations.evaluation.document import Difference, Drift, FeatureDrift
 
@@ -150,7 +156,7 @@ def _difference(
 
 
 def feature_drift(
-    network: FusionNet, lesions: Lesions, config: ExperimentConfig, *, num_resamples: int
+    network: FusionNet, lesions: Lesions, config: ExperimentConfig, *, declared: Sequence[int], num_resamples: int
 ) -> FeatureDrift | None:
     """Return how the mean of the image features stands to the constants in the network.
 
@@ -158,16 +164,26 @@ def feature_drift(
     that the sites bought before training. With public constants it is the length of the mean of the standardised
     features over their root mean square: 0 where they lie round the public mean.
 
+    Args:
+        network: of the run.
+        lesions: to compare.
+        config: of the run.
+        declared: patients that each of its sites declared.
+        num_resamples: of the bootstrap.
+
     Returns:
         None without images, frozen features, or constants.
     """
-    has_constants = config.has_private_mean or config.evaluation.public is not None
-    if not config.model.reads_frozen_features or not has_constants or not lesions.has_image.any():
+    standardisation = network.image_standardisation
+    if standardisation is None or not lesions.has_image.any():
+        return None
+    if not config.has_private_mean and not standardisation.constants()[0].any():
+        # Nobody's mean: the features are used as they are.
         return None
     shown = lesions.select(lesions.has_image)
-    vectors = _patient_vectors(network, shown, config)
+    vectors = _patient_vectors(standardisation, shown, config)
     generator = numpy_generator(config.seed, "drift", "features")
-    direction = private_direction(network) if config.has_private_mean else None
+    direction = private_direction(standardisation) if config.has_private_mean else None
     drawn = [
         _compare_mean(vectors[generator.integers(len(vectors), size=len(vectors))], direction)
         for _ in range(num_resamples)
@@ -177,29 +193,42 @@ def feature_drift(
         is_cosine=direction is not None,
         value=_compare_mean(vectors, direction),
         interval=ConfidenceInterval(low=float(low), high=float(high)),
+        without_drift=None
+        if direction is None
+        else cosine_left_by_noise(float(np.linalg.norm(vectors.mean(axis=0))), declared, config),
         num_patients=len(vectors),
     )
 
 
-def private_direction(network: FusionNet) -> FloatArray:
-    """Return the unit vector ``(D,)`` that the network's constants project out; its sign is not known."""
-    standardisation = network.image_standardisation
-    if standardisation is None:
-        raise ValueError("Expected a network with constants.")
+def cosine_left_by_noise(length: float, declared: Sequence[int], config: ExperimentConfig) -> float:
+    """Return about the cosine between the mean that sites bought and the mean without noise.
+
+    Args:
+        length: of the mean vector without noise, in [0, 1].
+        declared: patients of each site.
+        config: of the run, with a private mean.
+    """
+    privacy, factors = config.privacy, np.array(site_factors(declared, config.strategy))
+    if privacy.mode is PrivacyMode.OFF or not (privacy.mean_share and privacy.target_epsilon and privacy.delta):
+        return 1.0
+    std = noise_of_share(privacy.mean_share, privacy.target_epsilon, delta=privacy.delta)
+    signal = length * float(factors @ np.array(declared))
+    return signal / math.hypot(signal, std * math.sqrt(FEATURE_WIDTH * float(factors @ factors)))
+
+
+def private_direction(standardisation: Standardisation) -> FloatArray:
+    """Return the unit vector ``(D,)`` that the constants project out; its sign is not known."""
     projection = standardisation.constants()[1].double().numpy()
     direction: FloatArray = np.linalg.eigh(np.eye(len(projection)) - (projection + projection.T) / 2)[1][:, -1]
     return direction
 
 
-def _patient_vectors(network: FusionNet, shown: Lesions, config: ExperimentConfig) -> FloatArray:
+def _patient_vectors(standardisation: Standardisation, shown: Lesions, config: ExperimentConfig) -> FloatArray:
     """Return the mean vector ``(P, D)`` of every patient: of unit-length features, or of standardised ones."""
     patients = torch.unique(shown.patients)
     if config.has_private_mean:
         means = [feature_sum(shown.select(shown.patients == patient)) for patient in patients]
     else:
-        standardisation = network.image_standardisation
-        if standardisation is None:
-            raise ValueError("Expected a network with constants.")
         with torch.inference_mode():
             features = standardisation(shown.images).double()
         means = [features[shown.patients == patient].mean(dim=0) for patient in patients]

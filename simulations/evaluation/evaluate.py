@@ -105,7 +105,13 @@ def _evaluation(
         evidence = estimate_from_predictions(predictions, settings)
         one_class = None if evidence is not None else estimate_group(_ALL, "all", predictions, settings)
     drift = drift_from_own_test(model.predictions, predictions, has_outcomes=other.has_outcomes, seed=model.config.seed)
-    features = feature_drift(model.network, other.lesions, model.config, num_resamples=settings.num_resamples)
+    features = feature_drift(
+        model.network,
+        other.lesions,
+        model.config,
+        declared=[site.num_patients_declared for site in model.results.sites],
+        num_resamples=settings.num_resamples,
+    )
     return Evaluation(
         run=EvaluatedRun(
             preset=model.results.preset,

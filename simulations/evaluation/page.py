@@ -11,7 +11,7 @@ from server.evaluation.estimates import ESTIMATE_LABELS, SMALL_GROUP_PATIENTS, r
 from server.evaluation.predictions import Predictions
 from server.report.evidence_plots import PANEL_SIZE, draw_reliability
 from server.report.plot_style import BLUE, FONT_SIZE, GREY, label_axes
-from server.report.printed_numbers import format_interval
+from server.report.printed_numbers import format_interval, format_number
 from server.report.report_plots import (
     GROUPS_TITLE,
     Drawing,
@@ -74,8 +74,8 @@ def feature_sentence(evaluation: Evaluation) -> str:
     value = f"{features.value:.3f} ({format_interval(features.interval)})"
     if features.is_cosine:
         return (
-            f"The mean of the image features points where that of the training patients did, up to a cosine of {value};"
-            " 1 would be the same direction. The training mean has privacy noise, which makes it smaller."
+            f"The mean of the image features has a cosine of {value} with that of the training patients; without drift "
+            f"it would be about {format_number(features.without_drift)}, as the training mean has privacy noise."
         )
     return (
         f"The mean of the standardised image features has a length of {value} of their root mean square; 0 would be the"
