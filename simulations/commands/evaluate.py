@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _OUTCOMES = "outcomes:"
 _LEAST_OUTCOMES = 10
 _ALL = "all"
+_CACHE = Path(".cache")
 _SPLITS = ("train", "test", _ALL)
 
 
@@ -57,9 +58,7 @@ def evaluate(
             help="Adapt the scores to some patients, and show the effect on the others.",
         ),
     ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Of image features; the run's, if not given.")
-    ] = None,
+    cache: Annotated[Path, typer.Option(metavar="FOLDER", help="Of what the network reads of images.")] = _CACHE,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="RUN/evaluation-NAME, if not given.")] = None,
 ) -> None:
     """Score other lesions with the final network of a finished run, at this machine; nothing is sent.

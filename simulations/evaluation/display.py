@@ -1,6 +1,7 @@
 """What a person sees of an evaluation on the terminal."""
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from server.report.printed_numbers import MISSING, format_number
@@ -36,7 +37,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
 
 def _print_figures(evaluation: Evaluation, console: Console) -> None:
     scores, threshold = evaluation.scores, evaluation.run.threshold
-    title = f"{evaluation.run.preset}, seed {evaluation.run.seed}, on {evaluation.lesions.name}"
+    title = f"{evaluation.run.preset}, seed {evaluation.run.seed}, on {escape(evaluation.lesions.name)}"
     table = Table(title=title)
     for name in ("figure", "by", "value (95% interval)"):
         table.add_column(name, justify="right" if name.startswith("value") else "left")

@@ -45,8 +45,8 @@ class Source:
     """Says which site saw whom."""
     sites: tuple[str, ...] = ()
     """Only patients whom the roster gives to these; empty takes all."""
-    cache: Path | None = None
-    """Folder of the network's inputs; None takes the one that the run names."""
+    cache: Path
+    """Folder of the network's inputs: not the run's, whose folder may come from elsewhere and name any place."""
 
     @property
     def name(self) -> str:
@@ -125,7 +125,7 @@ def _of_source(source: Source, config: ExperimentConfig) -> ExperimentConfig:
         source=DataSource.MANIFEST if source.is_manifest else DataSource.CBIS_DDSM,
         root=str(source.path),
         roster=None if roster is None else str(roster.resolve()),
-        cache_dir=config.data.cache_dir if source.cache is None else str(source.cache),
+        cache_dir=str(source.cache),
     )
     return dataclasses.replace(config, data=data)
 

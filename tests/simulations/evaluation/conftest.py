@@ -62,7 +62,7 @@ def evaluate(smoke, tmp_path) -> Callable[..., Path]:
 
     def run(*arguments, of=smoke.first) -> Path:
         out = tmp_path / f"out-{next(count)}"
-        assert main(["evaluate", str(of), "--out", str(out), *map(str, arguments)]) == 0
+        assert main(["evaluate", str(of), "--cache", str(smoke.cache), "--out", str(out), *map(str, arguments)]) == 0
         return out
 
     return run

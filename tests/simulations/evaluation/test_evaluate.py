@@ -11,6 +11,7 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from server.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from server.report.html_report import REPORT_FILE
+from server.report.run_folder import CONFIG_FILE
 from server.results.document import RESULTS_FILE, read_results
 from simulations.commands.app import main
 from simulations.evaluation.document import EVALUATION_FILE, read_evaluation
@@ -34,6 +35,12 @@ def without_delong(evidence):
 
 def rows_of_test_patients(manifests):
     return [row for row in manifests.rows if row["split"] == "test"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Work in an empty folder, where the cache lies that no flag names."""
+    monkeypatch.chdir(tmp_path)
 
 
 def refused(capsys, *arguments):
@@ -290,6 +297,28 @@ def test_a_run_without_threshold_and_test_lesions_gives_ranks_only(smoke, evalua
     assert "no threshold" in notes
     assert "no test lesions of its own" in notes
     assert "nothing can be said about drift" in (out / REPORT_FILE).read_text()
+
+
+def test_the_cache_that_a_run_names_is_left_alone(smoke, manifests, tmp_path):
+    """A run's folder may come from somebody else, who must not say where files are written."""
+    run = shutil.copytree(smoke.first, tmp_path / "run")
+    config = (run / CONFIG_FILE).read_text()
+    (run / CONFIG_FILE).write_text(config.replace(str(smoke.cache), str(tmp_path / "theirs")))
+    assert "theirs" in (run / CONFIG_FILE).read_text()
+    table = manifests.write("three.csv", rows_of_test_patients(manifests)[:3])
+    assert main(["evaluate", str(run), "--manifest", str(table)]) == 0
+    assert not (tmp_path / "theirs").exists()
+    assert (tmp_path / ".cache").is_dir()
+
+
+def test_names_and_cells_cannot_become_markup(manifests, evaluate, capsys):
+    rows = [dict(row) for row in rows_of_test_patients(manifests)]
+    rows[0]["label"] = "<script>alert(1)</script>"
+    out = evaluate("--manifest", manifests.write("[bold]a<b>.csv", rows))
+    page = (out / REPORT_FILE).read_text()
+    assert "<script" not in page
+    assert "[bold]a&lt;b&gt;" in page
+    assert "[bold]a<b>" in capsys.readouterr().out
 
 
 def test_a_network_of_columns_alone_reads_no_image(clinical_phantom, tmp_path, capsys):
