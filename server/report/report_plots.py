@@ -76,11 +76,16 @@ def group_drawing(evidence: Evidence) -> Drawing:
     return GROUPS_TITLE, lambda title: _forest_plot(title, evidence)
 
 
-def roc_drawing(counts: ClassCounts, final: FinalResult, band: RocBand | None, *, tested: str) -> Drawing:
-    """Return the ROC curve of ``counts`` with its band and the figures of ``final``; ``tested`` says of what."""
+def roc_drawing(
+    counts: ClassCounts, final: FinalResult, band: RocBand | None, *, tested: str, origin: str | None = None
+) -> Drawing:
+    """Return the ROC curve of ``counts`` with its band and the figures of ``final``.
+
+    What was tested, and where it is from, are ``tested`` and ``origin`` of ``draw_roc``.
+    """
 
     def draw(title: str) -> list[Plot]:
-        figure = draw_roc(roc_curve(counts), final=final, band=band, title=tested)
+        figure = draw_roc(roc_curve(counts), final=final, band=band, title=tested, origin=origin)
         return [to_plot(title, figure, f"ROC curve with an area of {format_number(final.auroc)}.")]
 
     return "ROC curve", draw

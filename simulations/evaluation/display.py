@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from server.evaluation.estimates import ESTIMATE_LABELS
 from server.report.printed_numbers import MISSING, format_number
 from server.report.report_values import estimate_rows
 from server.results.estimate import shown
@@ -68,7 +69,7 @@ def _print_drift(evaluation: Evaluation, console: Console) -> None:
             cells = (format_number(difference.value), format_number(difference.by_chance))
             table.add_row(difference.name.replace("_", " "), *cells, "more than chance" if difference.is_drift else "")
         console.print(table)
-    console.print(feature_sentence(evaluation), highlight=False, soft_wrap=True)
+    console.print(feature_sentence(evaluation), highlight=False)
 
 
 def _print_recalibration(evaluation: Evaluation, console: Console) -> None:
@@ -79,7 +80,7 @@ def _print_recalibration(evaluation: Evaluation, console: Console) -> None:
     for name in ("figure", "before", "after"):
         table.add_column(name, justify="left" if name == "figure" else "right")
     for before, after in recalibration_rows(evaluation):
-        table.add_row(before.name.replace("_", " "), shown(before), shown(after))
+        table.add_row(ESTIMATE_LABELS[before.name], shown(before), shown(after))
     console.print(table)
     console.print(
         f"From {found.num_lesions_used} lesions of {found.num_patients_used} patients, without noise: it stays at this "

@@ -88,9 +88,14 @@ def _drawings(
 ) -> Iterator[Drawing]:
     evidence, counts = evaluation.evidence, predictions.counts
     if evidence is not None and counts is not None:
-        tested = f"{evaluation.run.preset} on {evaluation.lesions.name}"
         band = roc_band(predictions, model.config.evaluation.bootstrap_resamples, model.config.seed)
-        yield roc_drawing(counts, _final_result(evaluation, evidence, model), band, tested=tested)
+        yield roc_drawing(
+            counts,
+            _final_result(evaluation, evidence, model),
+            band,
+            tested=evaluation.run.preset,
+            origin=evaluation.lesions.name,
+        )
         yield from score_drawings(counts, evidence)
     yield (
         "Scores",
