@@ -61,3 +61,19 @@ def test_other_cells_say_something(cell):
 def test_a_missing_file(tmp_path):
     with pytest.raises(TableError, match=r"Expected a readable CSV file none\.csv"):
         TextTable.load(tmp_path / "none.csv")
+
+
+def test_a_column_is_recorded_where_any_row_says_something():
+    table = TextTable.from_cells("a.csv", ["label", "view", "side"], [["", "CC", "n/a"], ["1", "NA", ""]])
+    assert table.recorded == {"label", "view"}
+    assert table.filled({"side": "LEFT"}).recorded == {"label", "view", "side"}
+
+
+def test_a_filled_column_replaces_what_the_file_says_and_leaves_the_rest():
+    table = TextTable.from_cells("a.csv", ["label", "split"], [["0", "train"], ["1"]])
+    filled = table.filled({"split": "test"})
+    assert [row["split"] for row in filled.rows] == ["test", "test"]
+    assert filled.rows[0]["label"] == "0"
+    # What nobody can read stays a problem.
+    assert filled.problems == table.problems
+    assert table.rows[0]["split"] == "train"
