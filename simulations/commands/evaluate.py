@@ -63,8 +63,8 @@ def evaluate(
 ) -> None:
     """Score other lesions with the final network of a finished run, at this machine; nothing is sent.
 
-    RUN is the folder of a finished run. Writes figures with intervals, calibration, groups and drift to a new folder:
-    evaluation.json, report.html, the scores, and which rows could not be used. A table without outcomes gets scores.
+    RUN is the folder of a finished run. A new folder gets evaluation.json and report.html (figures with intervals,
+    calibration, groups, drift), the scores, and which rows could not be used. Without outcomes there are scores only.
     """
     if (manifest is None) == (data_root is None):
         raise typer.BadParameter("expected either --manifest FILE or --data-root FOLDER")
