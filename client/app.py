@@ -14,6 +14,7 @@ from flwr.clientapp import ClientApp
 
 from client.deployment.request_size import require_size
 from client.local_round import evaluate_locally, train_locally
+from client.local_sums import count_scores_locally, sum_features_locally
 from client.privacy.audited_releases import (
     AUDIT,
     CONFIGURATION,
@@ -47,6 +48,18 @@ app = ClientApp()
 def train(message: Message, context: Context) -> Message:
     """Train privately for one round and reply with the update."""
     return _reply(message, context, Purpose.TRAINING, train_locally, pack_train_reply)
+
+
+@app.train("mean")
+def mean(message: Message, context: Context) -> Message:
+    """Sum up the training patients' features, with noise, and reply with the sum."""
+    return _reply(message, context, Purpose.TRAINING, sum_features_locally, pack_train_reply)
+
+
+@app.train("scores")
+def scores(message: Message, context: Context) -> Message:
+    """Score the training patients and reply with a histogram with noise."""
+    return _reply(message, context, Purpose.TRAINING, count_scores_locally, pack_train_reply)
 
 
 @app.evaluate()

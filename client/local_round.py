@@ -1,30 +1,32 @@
-"""One request answered at a site: train privately, or score held-out lesions.
-
-The order is the guarantee (the law of ``docs/privacy.md``): check what configuration and parameters alone can show;
-reserve the budget, which public facts alone decide; only then look at patients; record the reply; only then let it go.
-Nothing that depends on a patient decides before the reservation, and nothing raises for it after.
-"""
+"""One request answered at a site: train privately, or score held-out lesions; see ``client.local_release``."""
 
 import logging
-from collections.abc import Callable, Iterable
-
-import torch
 
 from client.data.splits import Role
-from client.privacy.declared_size import rounded_down
-from client.privacy.ledger_entries import Purpose, Reserved, Unprotected
+from client.local_release import (
+    is_among,
+    load_network,
+    noise_for,
+    noise_source,
+    noised,
+    note_unprotected,
+    patient_histogram,
+    plan_of,
+    reserve,
+    training_release,
+    training_reply,
+)
+from client.privacy.ledger_entries import Purpose, Reserved
 from client.privacy.ledger_reservation import Reservation, StoredReply
 from client.site import Site
 from client.training.dp_sgd import LocalTraining, train_round
-from client.training.noise import NoiseGenerator
-from shared_model.config.choices import EvaluationPrivacy, NoiseSource, PrivacyMode, StrategyName
+from shared_model.config.choices import EvaluationPrivacy, PrivacyMode, StrategyName
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.fingerprints import config_fingerprint
 from shared_model.data.lesions import Lesions
 from shared_model.errors import ProtocolError
 from shared_model.messages import (
     EvaluateReply,
-    PrivacySpent,
     Request,
     TrainReply,
     evaluate_reply_from_bytes,
@@ -35,16 +37,12 @@ from shared_model.messages import (
 )
 from shared_model.metrics.score_histogram import ScoreHistogram
 from shared_model.network import named_arrays
-from shared_model.network.fusion import FusionNet, build_network
+from shared_model.network.fusion import FusionNet
 from shared_model.network.named_arrays import Parameters
 from shared_model.network.scoring import predict
-from shared_model.network.state import load_constants, load_trainable, trainable_state
+from shared_model.network.state import trainable_state
 from shared_model.privacy.mechanism import Mechanism
 from shared_model.privacy.noise_calibration import evaluation_noise
-from shared_model.privacy.patient_histogram import PatientHistogram
-from shared_model.privacy.plan import PrivacyPlan
-from shared_model.system.seeding import derive_seed
-from shared_model.vocabulary import clinical_width
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +50,12 @@ logger = logging.getLogger(__name__)
 def train_locally(request: Request, site: Site) -> TrainReply:
     """Train for one round on the site's training patients and return the update.
 
-    Formal guarantee: with ``privacy=patient`` all updates that this site ever returned for the run of
-    ``request.config`` together are (``privacy.target_epsilon``, ``privacy.delta``)-differentially private under adding
-    or removing one training patient, whatever rounds, parameters and constants were asked for, repeated or crashed;
-    over all runs the site's policy holds. Everything else that is observable, also whether there is a reply, depends on
-    requests and policy alone. A request that was answered before gets the same reply.
+    Formal guarantee: with ``privacy=patient`` all that this site ever returned about training patients for the run of
+    ``request.config``, updates and the sums of ``client.local_sums``, is together (``privacy.target_epsilon``,
+    ``privacy.delta``)-differentially private under adding or removing one training patient, whatever rounds, parameters
+    and constants were asked for, repeated or crashed; over all runs the site's policy holds. Everything else that is
+    observable, also whether there is a reply, depends on requests and policy alone. A request that was answered before
+    gets the same reply.
 
     Raises:
         PrivacyError: the promise cannot be kept, or policy, budget or ledger forbid it.
@@ -67,28 +66,15 @@ def train_locally(request: Request, site: Site) -> TrainReply:
     config = request.config
     if not 1 <= request.server_round <= config.training.num_rounds:
         raise ProtocolError(f"Expected round {request.server_round} in [1, {config.training.num_rounds}].")
-    network = _network(request, site)
+    network = load_network(request, site)
     if config.privacy.mode is PrivacyMode.OFF:
-        members = _note_unprotected(site, config, Role.TRAIN, purpose=Purpose.TRAINING)
+        members = note_unprotected(site, config, Role.TRAIN, purpose=Purpose.TRAINING)
         training = LocalTraining(config=config.training, plan=None, proximal_mu=_proximal_mu(config))
         return _train(request, site, network, training, members)
-    num_declared = site.num_declared()
-    plan = PrivacyPlan.calibrate(config.privacy, config.training, num_declared)
+    plan = plan_of(request, site)
     site.policy.require_noise(plan.noise_multiplier)
-    release = Reserved(
-        purpose=Purpose.TRAINING,
-        run=config_fingerprint(config),
-        server_round=request.server_round,
-        request=request_digest(request),
-        cohort="",
-        num_patients_declared=num_declared,
-        mechanism=plan.mechanism(1),
-        delta=plan.delta,
-        target_epsilon=plan.target_epsilon,
-        max_grad_norm=plan.max_grad_norm,
-        noise=_noise_source(config),
-    )
-    granted = _reserve(site, release, Role.TRAIN, reply_bytes=_num_bytes(request.parameters))
+    release = training_release(request, plan, plan.mechanism(1), max_grad_norm=plan.max_grad_norm)
+    granted = reserve(site, release, Role.TRAIN, reply_bytes=_num_bytes(request.parameters))
     if isinstance(granted, StoredReply):
         return train_reply_from_bytes(granted.content)
     training = LocalTraining(
@@ -120,11 +106,11 @@ def evaluate_locally(request: Request, site: Site) -> EvaluateReply:
     evaluation = request.config.evaluation
     if evaluation.privacy is EvaluationPrivacy.NONE:
         raise ProtocolError("Expected no request to evaluate with evaluation.privacy=none.")
-    network = _network(request, site)
+    network = load_network(request, site)
     if evaluation.privacy is EvaluationPrivacy.DP:
         return _evaluate_privately(request, site, network)
-    members = _note_unprotected(site, request.config, Role.TEST, Role.VALIDATION, purpose=Purpose.EVALUATION)
-    data, takes_part = site.data, _is_among(members, site)
+    members = note_unprotected(site, request.config, Role.TEST, Role.VALIDATION, purpose=Purpose.EVALUATION)
+    data, takes_part = site.data, is_among(members, site)
     histograms = {
         role: _exact_histogram(network, data.lesions(role, takes_part, deadline=site.deadline), evaluation.num_bins)
         for role in (Role.TEST, Role.VALIDATION)
@@ -148,8 +134,8 @@ def _train(
 ) -> TrainReply:
     """Train on the lesions of ``members``, with the noise of what was granted; nothing raises for what the data are."""
     plan = training.plan
-    lesions = site.data.lesions(Role.TRAIN, _is_among(members, site), deadline=site.deadline)
-    noise = _noise(granted, request, site.name, "noise", [lesions])
+    lesions = site.data.lesions(Role.TRAIN, is_among(members, site), deadline=site.deadline)
+    noise = noise_for(granted, request, site.name, "noise", [lesions])
     if plan is not None and len(members) < plan.num_patients_declared:
         logger.error(
             "Alarm: %d training patients, below declared_patients=%d, by which updates are scaled. The guarantee "
@@ -163,18 +149,7 @@ def _train(
     trained = trainable_state(network)
     # A server may send its parameters in any order.
     update = named_arrays.difference(trained, {name: request.parameters[name] for name in trained})
-    spent = None
-    if plan is not None and granted is not None:
-        spent = PrivacySpent(epsilon=granted.epsilon, delta=plan.delta, noise_multiplier=plan.noise_multiplier)
-    return TrainReply(
-        site=site.name,
-        server_round=request.server_round,
-        update=update,
-        num_patients_declared=site.num_declared() if plan is None else plan.num_patients_declared,
-        privacy=spent,
-        witness="" if granted is None else granted.witness,
-        previous_witness="" if granted is None else granted.previous_witness,
-    )
+    return training_reply(request, site, update, plan=plan, granted=granted)
 
 
 def _evaluate_privately(request: Request, site: Site, network: FusionNet) -> EvaluateReply:
@@ -193,17 +168,17 @@ def _evaluate_privately(request: Request, site: Site, network: FusionNet) -> Eva
         target_epsilon=evaluation.target_epsilon,
         # Every patient weighs 1 in all.
         max_grad_norm=1.0,
-        noise=_noise_source(config),
+        noise=noise_source(config),
     )
     # Two roles, two classes, float64.
-    granted = _reserve(site, release, Role.TEST, Role.VALIDATION, reply_bytes=2 * 2 * 8 * evaluation.bins)
+    granted = reserve(site, release, Role.TEST, Role.VALIDATION, reply_bytes=2 * 2 * 8 * evaluation.bins)
     if isinstance(granted, StoredReply):
         return evaluate_reply_from_bytes(granted.content, evaluation=evaluation)
-    data, takes_part = site.data, _is_among(granted.members, site)
+    data, takes_part = site.data, is_among(granted.members, site)
     lesions = {role: data.lesions(role, takes_part, deadline=site.deadline) for role in (Role.TEST, Role.VALIDATION)}
-    noise = _noise(granted, request, site.name, "evaluation noise", lesions.values())
+    noise = noise_for(granted, request, site.name, "evaluation noise", lesions.values())
     histograms = {
-        role: _noisy_histogram(network, part, noise_multiplier, noise, bins=evaluation.bins)
+        role: noised(patient_histogram(network, part, bins=evaluation.bins), noise_multiplier, noise)
         for role, part in lesions.items()
     }
     site.deadline.require()
@@ -219,84 +194,12 @@ def _evaluate_privately(request: Request, site: Site, network: FusionNet) -> Eva
     return reply
 
 
-def _reserve(site: Site, release: Reserved, *roles: Role, reply_bytes: int) -> Reservation | StoredReply:
-    cohort = site.ledger.cohort(site.data.patients(*roles))
-    return site.ledger.reserve(release, cohort, site.policy.limits, reply_bytes=reply_bytes)
-
-
-def _is_among(members: frozenset[bytes], site: Site) -> Callable[[str], bool]:
-    """Return what tells whether a patient is one of ``members``."""
-    return lambda patient: site.ledger.pseudonym(patient) in members
-
-
 def _num_bytes(arrays: Parameters) -> int:
     return sum(array.nbytes for array in arrays.values())
 
 
 def _exact_histogram(network: FusionNet, lesions: Lesions, num_bins: int) -> ScoreHistogram:
     return ScoreHistogram.from_scores(lesions.labels.numpy(), predict(network, lesions, not_finite=0.0), num_bins)
-
-
-def _noisy_histogram(
-    network: FusionNet, lesions: Lesions, std: float, noise: NoiseGenerator, *, bins: int
-) -> PatientHistogram:
-    exact = PatientHistogram.from_scores(
-        lesions.labels.numpy(), predict(network, lesions, not_finite=0.0), lesions.patients.numpy(), bins
-    )
-    return exact.with_noise(noise.normal((2, bins), std=std, dtype=torch.float64).numpy(), std)
-
-
-def _note_unprotected(site: Site, config: ExperimentConfig, *roles: Role, purpose: Purpose) -> frozenset[bytes]:
-    """Record that everything about the patients of ``roles`` is about to leave; return who of them take part."""
-    patients = site.data.patients(*roles)
-    release = Unprotected(
-        purpose=purpose,
-        run=config_fingerprint(config),
-        cohort="",
-        num_patients_declared=rounded_down(len(patients), config.privacy.cohort_rounding),
-    )
-    return site.ledger.note_unprotected(release, site.ledger.cohort(patients), site.policy.limits)
-
-
-def _network(request: Request, site: Site) -> FusionNet:
-    """Return the configured network with the parameters and constants of the request, whose size is bounded.
-
-    It stops, with ``TimeLimitError``, at the first pass after the site's deadline; a reply made without a pass is
-    checked before it leaves, so that nothing but time decides.
-    """
-    config = request.config
-    network = build_network(config.model, clinical_width(config.data.features), seed=config.seed)
-    try:
-        load_constants(network, request.constants)
-        load_trainable(network, request.parameters)
-    except ValueError as error:
-        raise ProtocolError(f"Expected the parameters of the configured network: {error}") from error
-    site.policy.require_magnitude(request.parameters)
-    site.policy.require_magnitude(request.constants)
-    network.register_forward_pre_hook(site.deadline.require)
-    return network
-
-
-def _noise_source(config: ExperimentConfig) -> NoiseSource:
-    return config.privacy.noise or NoiseSource.SECURE
-
-
-def _noise(
-    granted: Reservation | None, request: Request, site: str, purpose: str, lesions: Iterable[Lesions]
-) -> NoiseGenerator:
-    """Return the secret randomness of a reservation, or the reproducible one of a simulation, which protects nobody.
-
-    Training without privacy draws none.
-    """
-    if granted is None:
-        return NoiseGenerator.from_system_entropy()
-    if _noise_source(request.config) is NoiseSource.SECURE:
-        return NoiseGenerator.bound_to(granted.noise_key, (part.to_bytes() for part in lesions))
-    return _seeded_noise(request.config, site, purpose, request.server_round)
-
-
-def _seeded_noise(config: ExperimentConfig, site: str, purpose: str, server_round: int) -> NoiseGenerator:
-    return NoiseGenerator.from_seed(derive_seed(config.seed, purpose, site, server_round))
 
 
 def _proximal_mu(config: ExperimentConfig) -> float:

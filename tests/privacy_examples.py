@@ -1,6 +1,9 @@
 """A mechanism, a privacy configuration and a training that several tests price."""
 
+import dataclasses
+
 from shared_model.config.choices import Loss, NoiseSource, PrivacyMode
+from shared_model.config.composition import compose
 from shared_model.config.site_sections import PrivacyConfig, TrainingConfig
 from shared_model.privacy.mechanism import Mechanism
 
@@ -10,6 +13,8 @@ PRIVACY = PrivacyConfig(
     delta=1e-4,
     max_grad_norm=0.5,
     noise=NoiseSource.SECURE,
+    mean_share=0.1,
+    histogram_share=0.05,
     cohort_rounding=10,
 )
 TRAINING = TrainingConfig(
@@ -23,6 +28,12 @@ TRAINING = TrainingConfig(
     focal_gamma=0.0,
     positive_weight=1.0,
 )
+
+
+def experiment_of(*, privacy=PRIVACY, training=TRAINING, overrides=("preset=smoke",)):
+    """Return an experiment that releases nothing but its training, unless ``overrides`` say so."""
+    config = compose([*overrides, "data.root=.", "run.dir=unused"])
+    return dataclasses.replace(config, privacy=privacy, training=training)
 
 
 def make_mechanism(noise_multiplier, sampling_rate=1.0, num_steps=1):

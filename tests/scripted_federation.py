@@ -30,18 +30,30 @@ from shared_model.messages import (
     pack_train_reply,
     unpack_request,
 )
+from shared_model.messages.types import CLASSES, FEATURE_SUM, MEAN, SCORES
 from shared_model.metrics.score_histogram import ScoreHistogram
+from shared_model.network.efficientnet import FEATURE_WIDTH
 from shared_model.privacy.accounting import epsilon
 from shared_model.privacy.noise_calibration import evaluation_noise
 from shared_model.privacy.patient_histogram import PatientHistogram
 from shared_model.privacy.plan import PrivacyPlan
 from shared_model.vocabulary import FeaturePolicy, clinical_width
+from tests.first_release import PUBLIC_PATIENTS
 
+DEPLOYED = (
+    "evaluation.threshold_from=training",
+    "model.modality=fusion",
+    "model.feature_constants=private_mean",
+    "evaluation.holdout=null",
+    "evaluation.public=null",
+)
+"""Overrides with which a run begins with a mean and ends with a histogram, and nobody is public."""
 NODES = (11, 12, 13)
 SITES = ("MGH", "WFU", "ISMD")
 NUM_PATIENTS = {"MGH": 40, "WFU": 10, "ISMD": 30}
 OVERRIDES = (
     "preset=cbis_mass",
+    *PUBLIC_PATIENTS,
     "model.modality=clinical",
     "model.image_components=0",
     "data.root=.",
@@ -84,18 +96,31 @@ def spent_after(request: Request, num_patients: int, *, num_rounds: int | None =
     """The price after ``num_rounds``, or after all rounds up to that of the request; None without privacy."""
     if request.config.privacy.target_epsilon is None:
         return None
-    plan = PrivacyPlan.calibrate(request.config.privacy, request.config.training, num_patients)
-    price = epsilon(plan.mechanism(num_rounds or request.server_round), plan.delta)
+    plan = PrivacyPlan.calibrate(request.config, num_patients)
+    last = request.config.training.num_rounds
+    parts = plan.released(
+        has_mean=True,
+        num_rounds=num_rounds or min(request.server_round, last),
+        has_histogram=request.server_round > last,
+    )
+    price = epsilon(parts, plan.delta)
     return PrivacySpent(epsilon=price, delta=plan.delta, noise_multiplier=plan.noise_multiplier)
 
 
-def site_histogram(site: str, request: Request) -> ScoreHistogram | PatientHistogram:
+def site_sum(site: str) -> np.ndarray:
+    """The features of the site's patients lie along the first axis, and a little along one of its own."""
+    total = np.zeros(FEATURE_WIDTH, np.float32)
+    total[0], total[1 + SITES.index(site)] = NUM_PATIENTS[site], 0.1 * NUM_PATIENTS[site]
+    return total
+
+
+def site_histogram(site: str, request: Request, *, bins: int | None = None) -> ScoreHistogram | PatientHistogram:
     """The site's lesions by a score of the first column and the first weight; without noise even where noise is due."""
     evaluation = request.config.evaluation
     lesions = make_lesions(100 + SITES.index(site), 20, clinical_width(request.config.data.features))
     weight = float(next(iter(request.parameters.values())).flat[0])
     scores = 1 / (1 + np.exp(-weight * lesions.clinical[:, 0].numpy() / 2))
-    exact = ScoreHistogram.from_scores(lesions.labels.numpy(), scores, evaluation.bins)
+    exact = ScoreHistogram.from_scores(lesions.labels.numpy(), scores, bins or evaluation.bins)
     if evaluation.privacy is not EvaluationPrivacy.DP:
         return exact
     return PatientHistogram(
@@ -155,7 +180,8 @@ class SiteGrid(Grid):
         change_reply=lambda reply: reply,
     ):
         self.connected = list(connected)
-        self.refusals = {MessageType.TRAIN: set(refusals), MessageType.EVALUATE: {*refusals, *evaluation_refusals}}
+        self.refusals = {kind: set(refusals) for kind in (MessageType.TRAIN, MEAN, SCORES)}
+        self.refusals[MessageType.EVALUATE] = {*refusals, *evaluation_refusals}
         self.reason = reason
         self.change_update = change_update
         self.change_reply = change_reply
@@ -201,11 +227,21 @@ class SiteGrid(Grid):
         self.requests.append((kind, site, request))
         if (request.server_round, node) in self.refusals[kind]:
             return Message(Error(1000, self.reason), reply_to=message)
-        reply = self._train if kind == MessageType.TRAIN else self._evaluate
+        reply = {MessageType.EVALUATE: self._evaluate, MEAN: self._sum, SCORES: self._count}.get(kind, self._train)
         return Message(reply(site, request), reply_to=message)
 
+    def _sum(self, site, request):
+        return self._reply(site, request, {FEATURE_SUM: site_sum(site)})
+
+    def _count(self, site, request):
+        counts = site_histogram(site, request, bins=request.config.histogram_bins)
+        return self._reply(site, request, {label: getattr(counts, label).astype(np.float32) for label in CLASSES})
+
     def _train(self, site, request):
-        update = self.change_update(site, request.server_round, site_update(site, request.parameters))
+        return self._reply(site, request, site_update(site, request.parameters))
+
+    def _reply(self, site, request, update):
+        update = self.change_update(site, request.server_round, update)
         reply = TrainReply(
             site=site,
             server_round=request.server_round,

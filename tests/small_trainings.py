@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from shared_model.config.choices import Backbone, Fusion, Loss, Modality
+from shared_model.config.choices import Backbone, ConstantsFrom, Fusion, Loss, Modality
 from shared_model.config.site_sections import ModelConfig, TrainingConfig
 from shared_model.data.lesions import Lesions
 from shared_model.network.fusion import build_network
@@ -60,7 +60,12 @@ def lesions_of(sizes, *, shape=(6,), clinical_width=3, scale=1.0, seed=0):
 def network_of(*, fusion=Fusion.EARLY, modality=Modality.FUSION, hidden_width=0, backbone=Backbone.EFFICIENTNET_LITE0):
     """Return a network whose layers, other than at its start, are all off zero."""
     config = ModelConfig(
-        modality=modality, fusion=fusion, backbone=backbone, image_components=0, hidden_width=hidden_width
+        modality=modality,
+        fusion=fusion,
+        backbone=backbone,
+        feature_constants=ConstantsFrom.PUBLIC,
+        image_components=0,
+        hidden_width=hidden_width,
     )
     network = build_network(config, 3, seed=0)
     generator = torch.Generator().manual_seed(1)

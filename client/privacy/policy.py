@@ -173,6 +173,9 @@ class SitePolicy:
             yield "evaluation.delta", evaluation.delta, evaluation.delta <= self.max_delta, f"<= {self.max_delta:g}"
             yield "evaluation.dp_num_bins", evaluation.dp_num_bins, evaluation.dp_num_bins <= self.max_bins, self._bins
             yield from self._epsilon_check("evaluation.target_epsilon", evaluation.target_epsilon)
+        if config.has_training_histogram:
+            key = "evaluation.num_bins" if privacy.mode is PrivacyMode.OFF else "evaluation.training_bins"
+            yield key, config.histogram_bins, config.histogram_bins <= self.max_bins, self._bins
         plain = json.loads(config.to_json())
         for key, values in self.fields.items():
             value = _value_at(plain, key)

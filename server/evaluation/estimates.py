@@ -197,13 +197,14 @@ def _estimate_groups(predictions: Predictions, settings: EstimateSettings) -> tu
         values = sorted(set(predictions.attributes[attribute]))
         if len(values) > 1:
             results += [
-                _estimate_group(attribute, value, predictions.select(value_of_lesion == value), settings)
+                estimate_group(attribute, value, predictions.select(value_of_lesion == value), settings)
                 for value in values
             ]
     return tuple(results)
 
 
-def _estimate_group(attribute: str, value: str, group: Predictions, settings: EstimateSettings) -> GroupResult:
+def estimate_group(attribute: str, value: str, group: Predictions, settings: EstimateSettings) -> GroupResult:
+    """Return what can be said of a group of lesions, also of one class: AUC, sensitivity and specificity."""
     metrics: dict[str, Metric] = {}
     if group.counts is not None:
         metrics["auroc"] = auroc_from_counts

@@ -2,7 +2,8 @@
 
 Three kinds of lesions may serve, none of which a site's training has seen: the server's own test lesions
 (``evaluation.holdout``), public lesions on which the threshold is chosen (``evaluation.public``), and, where the server
-has none of its own, the sites' test and validation lesions, of which it knows score histograms only.
+has none of its own, the sites' test and validation lesions, of which it knows score histograms only. With
+``evaluation.threshold_from=training`` a histogram of training patients chooses the threshold instead.
 """
 
 import math
@@ -13,20 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.evaluation.feature_constants import fit_feature_constants
-from server.evaluation.platt_scaling import fit_platt_scaling
+from server.evaluation.platt_scaling import PlattScaling, fit_platt_scaling
+from server.evaluation.private_mean import constants_without
 from server.evaluation.site_histograms import histogram_auroc, operating_threshold, sensitivity_specificity
 from server.evaluation.threshold import threshold_for_sensitivity
-from shared_model.config.choices import EvaluationPrivacy, Modality
+from shared_model.config.choices import ConstantsFrom, EvaluationPrivacy
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import CohortError, ConfigError
 from shared_model.messages import Histogram
 from shared_model.metrics.confusion import ConfusionCounts
+from shared_model.metrics.counts import FloatArray
 from shared_model.metrics.roc import auroc
+from shared_model.metrics.score_histogram import ScoreHistogram
 from shared_model.network.fusion import FusionNet, build_network
 from shared_model.network.named_arrays import Parameters
 from shared_model.network.scoring import predict
-from shared_model.network.state import constants_state, load_feature_constants, load_trainable, trainable_state
+from shared_model.network.state import (
+    constants_state,
+    load_constants,
+    load_feature_constants,
+    load_trainable,
+    trainable_state,
+)
 from shared_model.vocabulary import clinical_width
 
 
@@ -40,7 +50,7 @@ class GlobalMetrics:
     specificity: float | None
     """At ``threshold``."""
     threshold: float | None
-    """Chosen on public or validation patients; None where there are none this round, or noise hides them."""
+    """Chosen on public, validation or training patients; None where there are none this round, or noise hides them."""
     scores: NDArray[np.float64] | None
     """``(N,)``: scores of the server's own test lesions; None when it has none."""
     site_test: Histogram | None
@@ -70,7 +80,8 @@ class GlobalModel:
             raise ConfigError("Expected evaluation.holdout, the server's own test file, with evaluation.privacy=none.")
         holdout, public = (_load(path) for path in (config.evaluation.holdout, config.evaluation.public))
         network = build_network(config.model, clinical_width(config.data.features), seed=config.seed)
-        if public is not None and config.model.modality is not Modality.CLINICAL and config.model.backbone.is_frozen:
+        fits_constants = config.model.feature_constants is ConstantsFrom.PUBLIC and config.model.reads_frozen_features
+        if public is not None and fits_constants:
             constants = fit_feature_constants(
                 public.images[public.has_image], num_components=config.model.image_components
             )
@@ -87,6 +98,18 @@ class GlobalModel:
         """Parameters that are not trained, made from public data alone."""
         return constants_state(self.network)
 
+    def take_out(self, direction: FloatArray) -> None:
+        """Project the features' mean ``direction``, a unit vector ``(D,)``, out of what the network reads."""
+        load_feature_constants(self.network, constants_without(direction))
+
+    def set_constants(self, constants: Parameters) -> None:
+        """Set what ``constants`` returned before.
+
+        Raises:
+            ValueError: names or shapes are not those of the network.
+        """
+        load_constants(self.network, constants)
+
     def rescale_scores(self, parameters: Parameters) -> Parameters:
         """Return parameters with the same ranking, whose scores are probabilities on the public lesions (Platt).
 
@@ -97,13 +120,21 @@ class GlobalModel:
             return parameters
         load_trainable(self.network, parameters)
         scaling = fit_platt_scaling(self.public.labels.numpy(), predict(self.network, self.public))
-        if scaling is None:
-            return parameters
+        return parameters if scaling is None else self.rescaled(parameters, scaling)
+
+    def rescaled(self, parameters: Parameters, scaling: PlattScaling) -> Parameters:
+        """Return parameters whose logits are those of ``parameters`` after ``scaling``."""
+        load_trainable(self.network, parameters)
         self.network.rescale_logits(scale=scaling.scale, offset=scaling.offset)
         return trainable_state(self.network)
 
     def evaluate(
-        self, parameters: Parameters, *, test: Histogram | None, validation: Histogram | None
+        self,
+        parameters: Parameters,
+        *,
+        test: Histogram | None,
+        validation: Histogram | None,
+        threshold: float | None = None,
     ) -> GlobalMetrics | None:
         """Return the metrics of ``parameters``; None where neither the sites nor the server have test lesions.
 
@@ -111,12 +142,14 @@ class GlobalModel:
             parameters: the trainable ones.
             test: scores of the sites' test lesions under these parameters, None where the sites sent none.
             validation: the same of their validation lesions.
+            threshold: chosen already, on training patients; None where that is not so, or not yet.
 
         Raises:
             CohortError: no malignant lesion to choose the threshold on.
         """
         load_trainable(self.network, parameters)
-        threshold = self._threshold(validation)
+        if not self.config.has_training_histogram:
+            threshold = self._threshold(validation)
         if self.holdout is not None:
             return self._on_holdout(self.holdout, threshold, test)
         return None if test is None else self._on_histogram(test, threshold)
@@ -135,10 +168,9 @@ class GlobalModel:
 
     def _on_histogram(self, test: Histogram, threshold: float | None) -> GlobalMetrics:
         site_auroc = histogram_auroc(test)
-        if threshold is not None:
-            # A histogram is counted from a bin edge on: a threshold between two edges moves down to the lower one.
-            num_bins = self.config.evaluation.bins
-            threshold = math.floor(threshold * num_bins + 1e-9) / num_bins
+        if threshold is not None and isinstance(test, ScoreHistogram):
+            # Exact counts are counted from a bin edge on: a threshold inside a bin moves down to its lower edge.
+            threshold = math.floor(threshold * test.num_bins + 1e-9) / test.num_bins
         sensitivity, specificity = (None, None) if threshold is None else sensitivity_specificity(test, threshold)
         return GlobalMetrics(
             auroc=None if site_auroc is None else site_auroc.value,

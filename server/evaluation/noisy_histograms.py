@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shared_model.metrics.counts import FloatArray
 from shared_model.metrics.score_histogram import lower_edges
@@ -110,17 +109,19 @@ def sensitivity_specificity(histogram: PatientHistogram, threshold: float) -> Op
     """Return sensitivity and specificity of the calls ``score >= threshold``, with patients as weights.
 
     Each is a sum of bins over the estimated total of its class, cut to [0, 1], with the delta-method standard error.
-    One is None unless the total of its class exceeds ``MIN_TOTAL_TO_NOISE`` times that total's noise.
+    One is None unless the total of its class exceeds ``MIN_TOTAL_TO_NOISE`` times that total's noise. Inside a bin
+    scores are taken to lie evenly: of the bin that holds the threshold the part above it counts.
 
     Raises:
-        ValueError: ``threshold`` is not the lower edge of a bin, so the histogram cannot tell the calls apart.
+        ValueError: ``threshold`` is not in [0, 1].
     """
-    if threshold not in lower_edges(histogram.num_bins):
-        raise ValueError(f"Expected threshold={threshold} at the lower edge of one of {histogram.num_bins} bins.")
-    is_called = lower_edges(histogram.num_bins) >= threshold
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"Expected threshold={threshold} in [0, 1].")
+    upper_edges = lower_edges(histogram.num_bins) + 1 / histogram.num_bins
+    share_called = np.clip((upper_edges - threshold) * histogram.num_bins, 0.0, 1.0)
     return OperatingPoint(
-        sensitivity=_share_in(is_called, histogram.positives, histogram),
-        specificity=_share_in(~is_called, histogram.negatives, histogram),
+        sensitivity=_share_of(share_called, histogram.positives, histogram),
+        specificity=_share_of(1 - share_called, histogram.negatives, histogram),
     )
 
 
@@ -165,12 +166,12 @@ def _shares_below(counts: FloatArray) -> FloatArray:
     return shares
 
 
-def _share_in(is_counted: NDArray[np.bool_], counts: FloatArray, histogram: PatientHistogram) -> RateEstimate | None:
+def _share_of(weights: FloatArray, counts: FloatArray, histogram: PatientHistogram) -> RateEstimate | None:
     if not _is_discernible(counts, histogram):
         return None
     total = counts.sum()
-    value = _cut(counts[is_counted].sum() / total, 1.0)
-    influence = (is_counted - value) / total
+    value = _cut(weights @ counts / total, 1.0)
+    influence = (weights - value) / total
     return RateEstimate(value=value, standard_error=histogram.noise_std * math.sqrt(influence @ influence))
 
 

@@ -105,7 +105,7 @@ class Predictions:
 
     def to_csv(self) -> bytes:
         """Return a CSV line for every lesion: number of the patient, label, score, attributes."""
-        return _to_csv(
+        return columns_to_csv(
             {
                 "patient": map(str, self.patients),
                 "label": map(str, self.labels),
@@ -121,7 +121,7 @@ def counts_to_csv(counts: ClassCounts) -> bytes:
     Of a histogram, the score is the lower edge of a bin.
     """
     filled = [row for row in range(len(counts.scores)) if counts.negatives[row] or counts.positives[row]]
-    return _to_csv(
+    return columns_to_csv(
         {
             "score": [repr(float(counts.scores[row])) for row in filled],
             "benign": [str(counts.negatives[row]) for row in filled],
@@ -179,7 +179,8 @@ def _known_attributes(columns: Mapping[str, tuple[str, ...]]) -> dict[str, tuple
     return {name: tuple(value or UNKNOWN for value in values) for name, values in columns.items()}
 
 
-def _to_csv(columns: Mapping[str, Iterable[str]]) -> bytes:
+def columns_to_csv(columns: Mapping[str, Iterable[str]]) -> bytes:
+    """Return a CSV table of columns of equal length, with a header; no cell is a formula to a spreadsheet."""
     return harmless_csv(list(columns), zip(*columns.values(), strict=True))
 
 

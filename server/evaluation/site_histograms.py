@@ -68,7 +68,10 @@ def operating_threshold(histogram: Histogram, target_sensitivity: float) -> floa
 
 
 def sensitivity_specificity(histogram: Histogram, threshold: float) -> tuple[float | None, float | None]:
-    """Return sensitivity and specificity at ``threshold``, a bin edge; None without that class, or hidden by noise."""
+    """Return sensitivity and specificity at ``threshold``; None without that class, or hidden by noise.
+
+    With exact counts the threshold must be the lower edge of a bin.
+    """
     if isinstance(histogram, ScoreHistogram):
         counts = exact_histograms.confusion_counts(histogram, threshold)
         return counts.sensitivity, counts.specificity

@@ -24,7 +24,7 @@ from shared_model.config.fingerprints import config_fingerprint, source_fingerpr
 from shared_model.errors import ConfigError
 from shared_model.messages import Histogram, PrivacySpent
 from shared_model.metrics.score_histogram import ScoreHistogram
-from shared_model.network.named_arrays import to_safetensors
+from shared_model.network.named_arrays import Parameters, to_safetensors
 from shared_model.privacy.patient_histogram import PatientHistogram
 from shared_model.system.checked import build, checked
 from shared_model.system.documents import from_json
@@ -36,6 +36,7 @@ _FACTS_KEY = "facts"
 """Of the file's metadata: everything that is no array, as JSON."""
 _PARAMETER_SETS = ("parameters", "first_moment", "second_moment", "average")
 """Fields of ``ServerState`` that hold arrays."""
+_CONSTANTS = "constants"
 _CLASSES = ("negatives", "positives")
 """Fields of a histogram that hold arrays."""
 
@@ -59,6 +60,8 @@ class Checkpoint:
     """The state of a training after the last of ``rounds``."""
 
     state: ServerState
+    constants: Parameters
+    """Of the network: what a run learns before its first round it must not ask for again."""
     rounds: tuple[RoundResult, ...]
     """All finished rounds, from the first."""
     sites: Mapping[str, SiteState]
@@ -110,6 +113,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, config: ExperimentCon
         for field in _PARAMETER_SETS
         for name, array in getattr(checkpoint.state, field).items()
     }
+    arrays |= {f"{_CONSTANTS}/{name}": np.asarray(array, order="C") for name, array in checkpoint.constants.items()}
     for site, site_state in checkpoint.sites.items():
         if site_state.test is not None:
             arrays |= {f"test/{site}/{label}": getattr(site_state.test, label) for label in _CLASSES}
@@ -167,8 +171,12 @@ def _checkpoint_from_facts(facts: _Facts, arrays: Mapping[str, NDArray[np.generi
         )
         for site, site_facts in facts.sites.items()
     }
+    constants = {
+        name.removeprefix(f"{_CONSTANTS}/"): array for name, array in arrays.items() if name.startswith(_CONSTANTS)
+    }
     return Checkpoint(
         state=ServerState(**parameter_sets, num_averaged=facts.num_averaged),  # type: ignore[arg-type]
+        constants=constants,  # type: ignore[arg-type]
         rounds=facts.rounds,
         sites=sites,
         witnesses=facts.witnesses,

@@ -5,6 +5,7 @@ from the configuration, which the server has too. So a reply that says otherwise
 that lost releases, or from somebody who lies.
 """
 
+import dataclasses
 import math
 from bisect import bisect_left
 
@@ -21,9 +22,6 @@ _TOLERANCE = 1e-6
 
 def check_claims(reply: TrainReply, request: Request, before: SiteState | None) -> None:
     """Check the claims of a valid reply against the plan of the run and against what the site claimed before.
-
-    A site counts every release that it has reserved for the run, also one whose reply was lost on its way: each round
-    that was asked for may be one release, and this reply is one more than there were at the last.
 
     Args:
         reply: private exactly if the configuration is.
@@ -42,7 +40,7 @@ def check_claims(reply: TrainReply, request: Request, before: SiteState | None) 
     if reply.privacy is None:
         return
     try:
-        plan = plan_for(request.config.privacy, request.config.training, size)
+        plan = plan_for(request.config, size)
     except PrivacyError as error:
         raise ProtocolError(f"Site {reply.site} declares {size} patients: {error}") from error
     for name in ("delta", "noise_multiplier"):
@@ -55,33 +53,66 @@ def check_claims(reply: TrainReply, request: Request, before: SiteState | None) 
 def _check_price(
     site: str, spent: PrivacySpent, plan: PrivacyPlan, server_round: int, before: SiteState | None
 ) -> None:
-    """Check that the price is that of a number of releases that the site can have made."""
-    num_before = 0
-    if before is not None and before.privacy is not None:
-        num_before = _num_rounds(before.privacy.epsilon, plan, server_round)
-    least, most = _price(plan, min(num_before + 1, server_round)), _price(plan, server_round)
+    """Check that the price is that of releases that the site can have made, of mean, rounds and histogram."""
+    possible = _possible_prices(plan, server_round, None if before is None else before.privacy)
+    least = min((prices.epsilon(prices.least_rounds) for prices in possible), default=math.inf)
+    most = max((prices.epsilon(prices.most_rounds) for prices in possible), default=math.inf)
     if not least * (1 - _TOLERANCE) <= spent.epsilon <= most * (1 + _TOLERANCE):
         raise ProtocolError(
             f"Expected site {site} to name a price of the run from epsilon {least:.6g} to {most:.6g}, got "
             f"{spent.epsilon:.6g}: its ledger has lost releases of this run, or has made some for somebody else."
         )
-    num_rounds = _num_rounds(spent.epsilon, plan, server_round)
-    expected = _price(plan, num_rounds)
-    if not _is_close(spent.epsilon, expected):
+    nearest = [prices.epsilon(prices.num_rounds(spent.epsilon)) for prices in possible]
+    if not any(_is_close(spent.epsilon, price) for price in nearest):
         raise ProtocolError(
-            f"Expected site {site} to name the price of whole rounds, such as epsilon {expected:.6g} for {num_rounds}, "
-            f"got {spent.epsilon:.6g}."
+            f"Expected site {site} to name the price of whole rounds, such as epsilon {nearest[0]:.6g}, got "
+            f"{spent.epsilon:.6g}."
         )
 
 
-def _num_rounds(price: float, plan: PrivacyPlan, most: int) -> int:
-    """Return the smallest number of rounds, from 1 to ``most``, that costs ``price``, up to rounding."""
-    least = price * (1 - _TOLERANCE)
-    return 1 + bisect_left(range(1, most), least, key=lambda num_rounds: _price(plan, num_rounds))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Prices:
+    """Prices of a run by its number of rounds of training, with or without the releases before and after them."""
+
+    plan: PrivacyPlan
+    has_mean: bool
+    has_histogram: bool
+    least_rounds: int
+    most_rounds: int
+
+    def epsilon(self, num_rounds: int) -> float:
+        """Return the price after ``num_rounds`` rounds."""
+        parts = self.plan.released(has_mean=self.has_mean, num_rounds=num_rounds, has_histogram=self.has_histogram)
+        return epsilon(parts, self.plan.delta)
+
+    def num_rounds(self, price: float) -> int:
+        """Return the smallest number of rounds, of those that there may be, that costs ``price``, up to rounding."""
+        least = price * (1 - _TOLERANCE)
+        rounds = range(self.least_rounds, self.most_rounds)
+        return self.least_rounds + bisect_left(rounds, least, key=self.epsilon)
 
 
-def _price(plan: PrivacyPlan, num_rounds: int) -> float:
-    return epsilon(plan.mechanism(num_rounds), plan.delta)
+def _possible_prices(plan: PrivacyPlan, server_round: int, before: PrivacySpent | None) -> list[_Prices]:
+    """Return the prices that a reply in ``server_round`` can name: those of a site with the mean, and of one without.
+
+    A site that was away has released less. A site counts every release that it has reserved for the run, also one whose
+    reply was lost on its way: each round that was asked for may be one release, and this reply is one more.
+    """
+    is_mean, is_histogram = server_round == 0, server_round > plan.num_rounds
+    num_asked = min(server_round, plan.num_rounds)
+    if is_mean:
+        return [_Prices(plan=plan, has_mean=True, has_histogram=False, least_rounds=0, most_rounds=0)]
+    possible = []
+    for has_mean in (False,) if plan.mean_noise_multiplier is None else (True, False):
+        trained = _Prices(plan=plan, has_mean=has_mean, has_histogram=False, least_rounds=0, most_rounds=num_asked)
+        num_before = 0
+        if before is not None:
+            num_before = trained.num_rounds(before.epsilon)
+            if not _is_close(trained.epsilon(num_before), before.epsilon):
+                continue
+        least = num_before if is_histogram else min(num_before + 1, num_asked)
+        possible.append(dataclasses.replace(trained, has_histogram=is_histogram, least_rounds=least))
+    return possible
 
 
 def _is_close(claimed: float, expected: float) -> bool:

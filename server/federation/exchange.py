@@ -26,7 +26,7 @@ from shared_model.messages import (
     unpack_evaluate_reply,
     unpack_train_reply,
 )
-from shared_model.network.named_arrays import require_same_structure
+from shared_model.network.named_arrays import Parameters, require_same_structure
 from shared_model.system.peer_text import peer_text
 
 logger = logging.getLogger(__name__)
@@ -107,8 +107,34 @@ def train(
         aggregator.add(reply.update, site=reply.site, num_patients=reply.num_patients_declared)
         return replace(reply, update={})
 
-    reader = _Reader(unpack=unpack_train_reply, check=check, accept=accept)
+    reader = _Reader(unpack=unpack_train_reply, check=check, accept=accept, expected=request.parameters)
     return _exchange(grid, request, nodes, message_type=MessageType.TRAIN, reader=reader)
+
+
+def sums(
+    grid: Grid,
+    request: Request,
+    nodes: Sequence[int],
+    *,
+    message_type: str,
+    expected: Parameters,
+    check: Callable[[TrainReply], None] = lambda _: None,
+) -> Exchange[TrainReply]:
+    """Ask every site for sums over its training patients; the replies hold them as their updates.
+
+    Args:
+        grid: reaches the sites.
+        request: the round, its configuration and parameters; the same for all.
+        nodes: Flower's ids of the sites' connections.
+        message_type: ``MEAN`` or ``SCORES``.
+        expected: arrays of the names and shapes that a reply must have.
+        check: as in ``train``.
+
+    Raises:
+        RoundError: fewer than ``federation.min_sites`` valid replies came before the deadline.
+    """
+    reader = _Reader(unpack=unpack_train_reply, check=check, accept=lambda reply: reply, expected=expected)
+    return _exchange(grid, request, nodes, message_type=message_type, reader=reader)
 
 
 def evaluate(grid: Grid, request: Request, nodes: Sequence[int]) -> Exchange[EvaluateReply]:
@@ -137,6 +163,8 @@ class _Reader(Generic[Reply]):
     """Called with a reply that fits the request; raises ``ProtocolError`` to refuse it."""
     accept: Callable[[Reply], Reply]
     """Called with a reply that has passed every check; returns the part that is kept."""
+    expected: Parameters = field(default_factory=dict)
+    """Arrays of the names and shapes that the update of a train reply must have."""
 
 
 def _exchange(
@@ -263,7 +291,7 @@ def _read_answers(answers: Iterable[Message], request: Request, reader: _Reader[
         who, is_site = names.get(node, f"node {node}"), node in names
         found.nodes.add(node)
         try:
-            reply = _read_answer(answer, request, reader.unpack)
+            reply = _read_answer(answer, request, reader)
             reader.check(reply)
         except ProtocolError as error:
             found.refuse(who, peer_text(str(error)), is_site=is_site)
@@ -275,7 +303,7 @@ def _read_answers(answers: Iterable[Message], request: Request, reader: _Reader[
     return found
 
 
-def _read_answer(answer: Message, request: Request, unpack: Callable[[RecordDict], Reply]) -> Reply:
+def _read_answer(answer: Message, request: Request, reader: _Reader[Reply]) -> Reply:
     """Return the reply in a message.
 
     Raises:
@@ -283,7 +311,7 @@ def _read_answer(answer: Message, request: Request, unpack: Callable[[RecordDict
     """
     if answer.has_error():
         raise ProtocolError(peer_text(answer.error.reason or "") or "no reason given")
-    reply = unpack(answer.content)
+    reply = reader.unpack(answer.content)
     if reply.server_round != request.server_round:
         raise ProtocolError(f"Expected a reply for round {request.server_round}, got one for {reply.server_round}.")
     federation = request.config.federation
@@ -293,15 +321,15 @@ def _read_answer(answer: Message, request: Request, unpack: Callable[[RecordDict
     if node_ids is not None and node_ids[federation.sites.index(reply.site)] != answer.metadata.src_node_id:
         raise ProtocolError(f"Expected site {reply.site} to answer from the node that is enrolled for it.")
     if isinstance(reply, TrainReply):
-        _check_update(reply, request)
+        _check_update(reply, request, reader.expected)
     return reply
 
 
-def _check_update(reply: TrainReply, request: Request) -> None:
+def _check_update(reply: TrainReply, request: Request, expected: Parameters) -> None:
     privacy = request.config.privacy
     if (reply.privacy is not None) != (privacy.mode is PrivacyMode.PATIENT):
         raise ProtocolError(f"Expected site {reply.site} to train with privacy={privacy.mode}, it did not.")
     try:
-        require_same_structure(request.parameters, reply.update)
+        require_same_structure(expected, reply.update)
     except ValueError as error:
         raise ProtocolError(f"Update of site {reply.site}: {error}") from error

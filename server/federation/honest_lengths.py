@@ -10,13 +10,12 @@ from functools import lru_cache
 
 from shared_model.config.choices import PrivacyMode, StrategyName
 from shared_model.config.experiment import ExperimentConfig
-from shared_model.config.site_sections import PrivacyConfig, TrainingConfig
 from shared_model.network.named_arrays import Parameters, l2_norm
 from shared_model.privacy.plan import PrivacyPlan
 
 FAILURE_PROBABILITY = 1e-9
 """That an honest update is longer than ``longest`` says."""
-_MOST_PER_DECLARED = 2
+MOST_PER_DECLARED = 2
 """Patients for each one declared: sizes are declared rounded down to a multiple that is not above them, so that fewer
 than twice as many are there."""
 _ROUNDING = 1e-3
@@ -24,13 +23,13 @@ _ROUNDING = 1e-3
 
 
 @lru_cache(maxsize=1024)
-def plan_for(privacy: PrivacyConfig, training: TrainingConfig, num_patients_declared: int) -> PrivacyPlan:
+def plan_for(config: ExperimentConfig, num_patients_declared: int) -> PrivacyPlan:
     """Return the plan that a site of this size follows.
 
     Raises:
         PrivacyError: the size is too large for the configuration's delta.
     """
-    return PrivacyPlan.calibrate(privacy, training, num_patients_declared)
+    return PrivacyPlan.calibrate(config, num_patients_declared)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +84,10 @@ class HonestLengths:
         if not self.is_private:
             return math.inf
         training = self.config.training
-        plan = plan_for(self.config.privacy, training, num_patients_declared)
+        plan = plan_for(self.config, num_patients_declared)
         weights = self._step_weights()
         doubt = math.log(2 * len(weights) / FAILURE_PROBABILITY)
-        drawn = _most_drawn(_MOST_PER_DECLARED * num_patients_declared, plan.sampling_rate, doubt)
+        drawn = _most_drawn(MOST_PER_DECLARED * num_patients_declared, plan.sampling_rate, doubt)
         scale = training.learning_rate * plan.max_grad_norm / (plan.sampling_rate * num_patients_declared)
         clipped_sums = scale * sum(weights) * drawn
         reach = math.sqrt(sum(weight**2 for weight in weights)) * (math.sqrt(self.num_entries) + math.sqrt(2 * doubt))
@@ -101,7 +100,7 @@ class HonestLengths:
 
     def _noise_per_entry(self, num_patients_declared: int) -> float:
         """Return the standard deviation of one step's noise in an entry of the update."""
-        plan = plan_for(self.config.privacy, self.config.training, num_patients_declared)
+        plan = plan_for(self.config, num_patients_declared)
         step = self.config.training.learning_rate / (plan.sampling_rate * num_patients_declared)
         return step * plan.noise_multiplier * plan.max_grad_norm
 

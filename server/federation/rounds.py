@@ -9,13 +9,14 @@ from pathlib import Path
 from flwr.serverapp import Grid
 
 from server.evaluation.global_model import GlobalMetrics, GlobalModel
+from server.evaluation.histogram_calibration import USUAL_SCALING, calibrate
 from server.evaluation.site_histograms import sum_histograms
 from server.federation import exchange
-from server.federation.aggregation import Aggregate
 from server.federation.aggregators import new_aggregator
-from server.federation.agreement import STRANGER
+from server.federation.agreement import STRANGER, Agreement
 from server.federation.checkpoints import Checkpoint, SiteState, read_checkpoint, write_checkpoint
 from server.federation.claims import check_claims
+from server.federation.cohort_sums import mean_direction, training_histogram
 from server.federation.exchange import Exchange
 from server.federation.server_optimizer import ServerState, apply_update
 from server.federation.witnesses import Witnesses, joined, observe
@@ -113,8 +114,11 @@ def federate(
     model, folder = GlobalModel.from_config(config), Path(config.run.dir)
     checkpoint = read_checkpoint(folder, config)
     if checkpoint is None:
-        state = ServerState.from_parameters(model.initial_parameters)
-        checkpoint = Checkpoint(state=state, rounds=(), sites={}, witnesses={})
+        checkpoint = _begin(grid, config, model)
+        if config.has_private_mean:
+            # Asked for again, with a site more or less, it would give other constants, and every round after it anew.
+            write_checkpoint(folder, checkpoint, config)
+    model.set_constants(checkpoint.constants)
     seen = joined(witnesses or {}, checkpoint.witnesses)
     first_round = len(checkpoint.rounds) + 1
     for server_round in range(first_round, config.training.num_rounds + 1):
@@ -132,17 +136,22 @@ def federate(
         trained = exchange.train(grid, request, nodes, aggregator=aggregator, check=claims.check)
         aggregate = aggregator.result()
         state = _apply(checkpoint.state, aggregate.update, request)
+        sites = _update_sites(checkpoint.sites, trained.replies, aggregate.agreements)
+        final = _Final(parameters=state.average, threshold=None)
         if server_round == config.training.num_rounds:
-            state = dataclasses.replace(state, average=model.rescale_scores(state.average))
+            claims = dataclasses.replace(claims, sites=sites)
+            final = _finish(grid, dataclasses.replace(request, parameters=state.average), nodes, model, claims)
+            state = dataclasses.replace(state, average=final.parameters)
+            sites = _update_sites(sites, final.counted, {})
         evaluated = _evaluate_at_sites(grid, dataclasses.replace(request, parameters=state.average), nodes)
-        sites = _update_sites(checkpoint.sites, trained, evaluated, aggregate)
+        sites = _with_tests(sites, evaluated.replies)
         seen, warnings = observe(seen, [*claims.made, *evaluated.replies])
         finished = FinishedRound(
             server_round=server_round,
-            metrics=_evaluate(model, state.average, evaluated.replies),
+            metrics=_evaluate(model, state.average, evaluated.replies, final.threshold),
             sites=sites,
             num_sites=len(trained.replies),
-            failures=trained.failures + evaluated.failures,
+            failures=trained.failures + final.failures + evaluated.failures,
             reasons=trained.reasons,
             warnings=warnings,
             outliers=aggregate.outliers,
@@ -150,12 +159,59 @@ def federate(
             seconds=time.monotonic() - started,
         )
         rounds = (*checkpoint.rounds, finished.result)
-        checkpoint = Checkpoint(state=state, rounds=rounds, sites=sites, witnesses=seen)
+        checkpoint = Checkpoint(state=state, constants=model.constants, rounds=rounds, sites=sites, witnesses=seen)
         if server_round < config.training.num_rounds:
             write_checkpoint(folder, checkpoint, config)
         on_round(finished)
     return FinishedTraining(
         parameters=checkpoint.state.average, constants=model.constants, rounds=checkpoint.rounds, last=finished
+    )
+
+
+def _begin(grid: Grid, config: ExperimentConfig, model: GlobalModel) -> Checkpoint:
+    """Return the state before the first round of training: with the mean of the features, where the run has one."""
+    state = ServerState.from_parameters(model.initial_parameters)
+    begun = Checkpoint(state=state, constants=model.constants, rounds=(), sites={}, witnesses={})
+    if not config.has_private_mean:
+        return begun
+    nodes = exchange.wait_for_sites(grid, config.federation, for_all=True)
+    _require_simulated(config, len(nodes))
+    request = Request(config=config, server_round=0, parameters=state.parameters, constants=model.constants)
+    claims = _Claims(request=request, sites={})
+    direction, found = mean_direction(grid, request, nodes, check=claims.check)
+    model.take_out(direction)
+    witnesses, _ = observe({}, claims.made)
+    sites = _update_sites({}, found.replies, {})
+    return dataclasses.replace(begun, constants=model.constants, sites=sites, witnesses=witnesses)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Final:
+    """What becomes of the parameters after the last round."""
+
+    parameters: Parameters
+    threshold: float | None
+    """None where other patients than those of training choose it."""
+    counted: tuple[TrainReply, ...] = ()
+    """Replies with histograms of training patients."""
+    failures: tuple[str, ...] = ()
+
+
+def _finish(grid: Grid, request: Request, nodes: Sequence[int], model: GlobalModel, claims: "_Claims") -> _Final:
+    """Make the scores of the last parameters probabilities, and choose the threshold if training patients do that."""
+    config = request.config
+    if not config.has_training_histogram:
+        return _Final(parameters=model.rescale_scores(request.parameters), threshold=None)
+    parameters = model.rescaled(request.parameters, USUAL_SCALING)
+    request = dataclasses.replace(request, server_round=config.training.num_rounds + 1, parameters=parameters)
+    claims = dataclasses.replace(claims, request=request)
+    histogram, found = training_histogram(grid, request, nodes, check=claims.check)
+    calibration = calibrate(histogram, config.evaluation.target_sensitivity)
+    return _Final(
+        parameters=model.rescaled(parameters, calibration.scaling),
+        threshold=calibration.threshold,
+        counted=found.replies,
+        failures=found.failures,
     )
 
 
@@ -210,27 +266,30 @@ def _evaluate_at_sites(grid: Grid, request: Request, nodes: Sequence[int]) -> Ex
 
 
 def _update_sites(
-    sites: Mapping[str, SiteState],
-    trained: Exchange[TrainReply],
-    evaluated: Exchange[EvaluateReply],
-    aggregate: Aggregate,
+    sites: Mapping[str, SiteState], replies: Sequence[TrainReply], agreements: Mapping[str, Agreement]
 ) -> dict[str, SiteState]:
-    """Return what is known of every site: its latest answers, whichever round they came in."""
-    tests = {name: site.test for name, site in sites.items()}
-    tests |= {reply.site: reply.test for reply in evaluated.replies}
-    updated = {name: dataclasses.replace(site, test=tests[name]) for name, site in sites.items()}
-    for reply in trained.replies:
-        known = sites[reply.site].agreement if reply.site in sites else STRANGER
+    """Return what is known of every site after ``replies`` about its training patients."""
+    updated = dict(sites)
+    for reply in replies:
+        known = sites.get(reply.site)
         updated[reply.site] = SiteState(
             num_patients_declared=reply.num_patients_declared,
             privacy=reply.privacy,
-            test=tests.get(reply.site),
-            agreement=aggregate.agreements.get(reply.site, known),
+            test=None if known is None else known.test,
+            agreement=agreements.get(reply.site, STRANGER if known is None else known.agreement),
         )
     return dict(sorted(updated.items()))
 
 
-def _evaluate(model: GlobalModel, parameters: Parameters, replies: Sequence[EvaluateReply]) -> GlobalMetrics | None:
+def _with_tests(sites: Mapping[str, SiteState], replies: Sequence[EvaluateReply]) -> dict[str, SiteState]:
+    """Return the same with the latest histogram of every site's test lesions, whichever round it came in."""
+    tests = {reply.site: reply.test for reply in replies}
+    return {name: dataclasses.replace(site, test=tests.get(name, site.test)) for name, site in sites.items()}
+
+
+def _evaluate(
+    model: GlobalModel, parameters: Parameters, replies: Sequence[EvaluateReply], threshold: float | None
+) -> GlobalMetrics | None:
     test = sum_histograms([reply.test for reply in replies]) if replies else None
     validation = sum_histograms([reply.validation for reply in replies]) if replies else None
-    return model.evaluate(parameters, test=test, validation=validation)
+    return model.evaluate(parameters, test=test, validation=validation, threshold=threshold)

@@ -39,9 +39,12 @@ class Misclassified:
     """Its attributes."""
 
 
-def template_environment() -> Environment:
-    """Return the environment of the templates of this folder, with the functions that print numbers."""
-    environment = package_templates("server.report")
+def template_environment(*packages: str) -> Environment:
+    """Return the environment of the templates of this folder, with the functions that print numbers.
+
+    The templates of ``packages`` may include them.
+    """
+    environment = package_templates(*packages, "server.report")
     environment.globals |= {
         "number": format_number,
         "between": format_interval,

@@ -27,7 +27,9 @@ SITE_MARKERS = ("o", "s", "^", "D", "v", "P")
 """As many sites, those that have spent most, are named; the others share one marker."""
 
 
-def draw_roc(curve: RocCurve, *, final: FinalResult, band: RocBand | None, title: str) -> Figure:
+def draw_roc(
+    curve: RocCurve, *, final: FinalResult, band: RocBand | None, title: str, origin: str | None = None
+) -> Figure:
     """Draw a ROC curve with AUROC, operating point and target sensitivity.
 
     Args:
@@ -35,6 +37,7 @@ def draw_roc(curve: RocCurve, *, final: FinalResult, band: RocBand | None, title
         final: the metrics that the legend prints; intervals that are null are left out.
         band: interval of the curve, None where there are only histograms.
         title: what was tested, for instance preset and split.
+        origin: where the lesions are from; None says what ``final`` says.
     """
     figure = Figure(figsize=ROC_SIZE, layout="constrained")
     axes = figure.add_subplot()
@@ -53,7 +56,7 @@ def draw_roc(curve: RocCurve, *, final: FinalResult, band: RocBand | None, title
     _draw_operating_point(axes, final)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     label_axes(axes, x="1 - specificity (false-positive rate)", y="sensitivity (true-positive rate)")
-    axes.set_title(f"{title}\n{_test_set(final)}", fontsize=FONT_SIZE + 1)
+    axes.set_title(f"{title}\n{_test_set(final, origin)}", fontsize=FONT_SIZE + 1)
     axes.legend(loc="lower right", fontsize=FONT_SIZE - 1, framealpha=0.9, edgecolor="none")
     return figure
 
@@ -93,10 +96,10 @@ def _auroc_label(final: FinalResult) -> str:
     return label + bracket(final.auroc_interval)
 
 
-def _test_set(final: FinalResult) -> str:
-    origin = {AurocSource.SERVER_HOLDOUT: "server holdout", AurocSource.SITE_HISTOGRAMS: "histograms of all sites"}
+def _test_set(final: FinalResult, origin: str | None) -> str:
+    origins = {AurocSource.SERVER_HOLDOUT: "server holdout", AurocSource.SITE_HISTOGRAMS: "histograms of all sites"}
     patients = "" if final.num_patients is None else f" of {final.num_patients} patients"
-    return f"{final.num_lesions} lesions{patients}, {origin[final.auroc_source]}"
+    return f"{final.num_lesions} lesions{patients}, {origin or origins[final.auroc_source]}"
 
 
 def _draw_operating_point(axes: Axes, final: FinalResult) -> None:

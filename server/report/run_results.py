@@ -116,7 +116,6 @@ def _final_result(
         estimate = None if by_lesion is None else by_lesion.estimate(name)
         return None if estimate is None else estimate.interval
 
-    has_public = config.evaluation.public is not None
     site_auroc = None if site_test is None else histogram_auroc(site_test)
     return FinalResult(
         auroc=metrics.auroc,
@@ -130,12 +129,19 @@ def _final_result(
         specificity=metrics.specificity,
         specificity_interval=interval("specificity"),
         threshold=metrics.threshold,
-        threshold_source=ThresholdSource.PUBLIC_PATIENTS if has_public else ThresholdSource.SITE_VALIDATION,
+        threshold_source=_threshold_source(config),
         target_sensitivity=config.evaluation.target_sensitivity,
         num_lesions=_num_lesions(site_test) if predictions is None else len(predictions.labels),
         num_patients=None if predictions is None else len(np.unique(predictions.patients)),
         round=config.training.num_rounds,
     )
+
+
+def _threshold_source(config: ExperimentConfig) -> ThresholdSource:
+    if config.has_training_histogram:
+        return ThresholdSource.SITE_TRAINING
+    has_public = config.evaluation.public is not None
+    return ThresholdSource.PUBLIC_PATIENTS if has_public else ThresholdSource.SITE_VALIDATION
 
 
 def _site_result(name: str, site: SiteState, predictions: Predictions | None) -> SiteResult:

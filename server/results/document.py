@@ -41,6 +41,16 @@ class ThresholdSource(StrEnum):
 
     PUBLIC_PATIENTS = "public_patients"
     SITE_VALIDATION = "site_validation"
+    SITE_TRAINING = "site_training"
+
+    @property
+    def words(self) -> str:
+        """What a reader calls them."""
+        return {
+            ThresholdSource.PUBLIC_PATIENTS: "public training patients",
+            ThresholdSource.SITE_VALIDATION: "the sites' validation patients",
+            ThresholdSource.SITE_TRAINING: "the sites' training patients, counted with noise where privacy asks for it",
+        }[self]
 
 
 class PrivacyUnit(StrEnum):

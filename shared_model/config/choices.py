@@ -49,6 +49,24 @@ class Denoising(StrEnum):
     NON_LOCAL_MEANS = "non_local_means"
 
 
+class ConstantsFrom(StrEnum):
+    """Where the constants come from by which frozen image features are standardised."""
+
+    PUBLIC = "public"
+    """From the public lesions; without any, features are used as they are."""
+    PRIVATE_MEAN = "private_mean"
+    """Sites sum up their training patients' features once, with noise, and the mean direction is projected out."""
+
+
+class ThresholdFrom(StrEnum):
+    """Whose scores choose the operating threshold, and make scores probabilities."""
+
+    HELD_OUT = "held_out"
+    """Patients on whom nothing is trained: the public ones, or else the sites' validation patients."""
+    TRAINING = "training"
+    """The sites' training patients, whom a histogram counts once, with noise, after the last round."""
+
+
 class Modality(StrEnum):
     """Which branches of the fusion network exist."""
 

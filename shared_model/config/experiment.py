@@ -13,7 +13,7 @@ from typing import Annotated, get_type_hints
 
 from annotated_types import Ge, Interval
 
-from shared_model.config.choices import Modality, Views
+from shared_model.config.choices import ConstantsFrom, Modality, PrivacyMode, ThresholdFrom, Views
 from shared_model.config.server_sections import EvaluationConfig, FederationConfig, StrategyConfig
 from shared_model.config.site_sections import DataConfig, ModelConfig, PrivacyConfig, TrainingConfig
 from shared_model.errors import ConfigError
@@ -60,6 +60,35 @@ class ExperimentConfig:
             f"== own with model.backbone={self.model.backbone}: the pixels of two views have no mean",
             **{"data.views": self.data.views},
         )
+        self._require_patients_for_threshold()
+
+    def _require_patients_for_threshold(self) -> None:
+        held_out = {name: getattr(self.data, name) for name in ("public_fraction", "validation_fraction")}
+        keys = {f"data.{name}": value for name, value in held_out.items()}
+        if self.evaluation.threshold_from is ThresholdFrom.HELD_OUT:
+            has_some = sum(held_out.values()) > 0 or self.evaluation.public is not None
+            require(
+                has_some,
+                "to add up to more than 0 with evaluation.threshold_from=held_out: the operating threshold needs "
+                "patients to be chosen on",
+                **keys,
+            )
+
+    @property
+    def has_private_mean(self) -> bool:
+        """Whether the run begins with a mean of features that costs privacy."""
+        return self.model.feature_constants is ConstantsFrom.PRIVATE_MEAN and self.model.reads_frozen_features
+
+    @property
+    def has_training_histogram(self) -> bool:
+        """Whether the run ends with a histogram of the training patients' scores."""
+        return self.evaluation.threshold_from is ThresholdFrom.TRAINING
+
+    @property
+    def histogram_bins(self) -> int:
+        """Bins of that histogram: few where every bin has noise of its own."""
+        has_noise = self.privacy.mode is PrivacyMode.PATIENT
+        return self.evaluation.training_bins if has_noise else self.evaluation.num_bins
 
     def to_json(self) -> str:
         """Return the configuration as JSON with sorted keys."""

@@ -15,7 +15,15 @@ from shared_model.config.bounds import (
     PositiveFraction,
     SiteName,
 )
-from shared_model.config.choices import Aggregation, Backend, EvaluationPrivacy, Partition, StrategyName, UpdateNorm
+from shared_model.config.choices import (
+    Aggregation,
+    Backend,
+    EvaluationPrivacy,
+    Partition,
+    StrategyName,
+    ThresholdFrom,
+    UpdateNorm,
+)
 from shared_model.system.checked import DISTINCT, NOT_EMPTY, checked, require
 
 
@@ -86,8 +94,11 @@ class EvaluationConfig:
     """With ``privacy=dp``."""
     dp_num_bins: Annotated[int, Interval(ge=2, le=1000)]
     """Bins with ``privacy=dp``: each bin has noise of its own, so fewer are better than many."""
+    training_bins: Annotated[int, Interval(ge=2, le=1000)]
+    """Bins of the histogram of training patients, with noise; see ``threshold_from``."""
+    threshold_from: ThresholdFrom
     target_sensitivity: PositiveFraction
-    """The threshold is the highest that reaches this sensitivity on validation patients."""
+    """The threshold is the highest that reaches this sensitivity on the patients of ``threshold_from``."""
     prevalence: Annotated[float, Interval(gt=0, lt=1)]
     """Share of malignant cases, where the network would be used, for which predictive values are also stated."""
     bootstrap_resamples: Annotated[int, Ge(100)]

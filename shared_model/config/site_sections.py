@@ -13,9 +13,11 @@ from shared_model.config.bounds import (
     NotNegative,
     Positive,
     PositiveFraction,
+    Share,
 )
 from shared_model.config.choices import (
     Backbone,
+    ConstantsFrom,
     DataSource,
     Denoising,
     Fusion,
@@ -66,15 +68,15 @@ class DataConfig:
     max_reject_fraction: Fraction
     """A site with a larger share of unusable rows stops."""
     public_fraction: NotNegative
-    """Share of training patients declared public and withdrawn from every site: they calibrate the feature
-    standardisation and choose the operating threshold."""
+    """Share of training patients declared public and withdrawn from every site; see ``model.feature_constants`` and
+    ``evaluation.threshold_from``."""
     validation_fraction: NotNegative
     """Share of a site's training patients kept for choosing the operating threshold."""
 
     def __post_init__(self) -> None:
         require(
-            0 < self.public_fraction + self.validation_fraction <= 0.5,
-            "to add up to more than 0 and at most 0.5: the operating threshold needs patients to be chosen on",
+            self.public_fraction + self.validation_fraction <= 0.5,
+            "to add up to at most 0.5: the others are trained on",
             public_fraction=self.public_fraction,
             validation_fraction=self.validation_fraction,
         )
@@ -87,10 +89,24 @@ class ModelConfig:
     modality: Modality
     fusion: Fusion
     backbone: Backbone
+    feature_constants: ConstantsFrom
+    """Counts with a frozen backbone."""
     image_components: Annotated[int, Interval(ge=0, le=1024)]
     """Principal components, of the public patients' features, kept before the head; 0 keeps all features."""
     hidden_width: Annotated[int, Interval(ge=0, le=4096)]
     """Width of the head's hidden layer; 0 makes the branches linear."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.feature_constants is ConstantsFrom.PUBLIC or self.image_components == 0,
+            f"== 0 with model.feature_constants={self.feature_constants}: principal components need public patients",
+            image_components=self.image_components,
+        )
+
+    @property
+    def reads_frozen_features(self) -> bool:
+        """Whether a frozen backbone turns images into features, which constants standardise."""
+        return self.modality is not Modality.CLINICAL and self.backbone.is_frozen
 
 
 @checked(key="training")
@@ -119,11 +135,15 @@ class PrivacyConfig:
     delta: Delta | None
     max_grad_norm: Positive | None
     noise: NoiseSource | None
+    mean_share: Share | None
+    """Of the budget, for the mean of the features; counts with ``model.feature_constants=private_mean``."""
+    histogram_share: Share | None
+    """Of the budget, for the histogram of scores; counts with ``evaluation.threshold_from=training``."""
     cohort_rounding: Count
     """Cohort sizes are declared as multiples of this, rounded down."""
 
     def __post_init__(self) -> None:
-        for name in ("target_epsilon", "delta", "max_grad_norm", "noise"):
+        for name in ("target_epsilon", "delta", "max_grad_norm", "noise", "mean_share", "histogram_share"):
             value = getattr(self, name)
             if self.mode is PrivacyMode.OFF:
                 require(

@@ -114,7 +114,7 @@ def unpack_train_reply(content: RecordDict) -> TrainReply:
         )
     return TrainReply(
         site=read_scalar(facts, "site", str),
-        server_round=read_scalar(facts, "server-round", int, low=1),
+        server_round=read_scalar(facts, "server-round", int, low=0),
         update=split_arrays(content, facts, (_UPDATE,))[0],
         num_patients_declared=read_scalar(facts, "num-patients-declared", int, low=1, high=MAX_PATIENTS),
         privacy=privacy,

@@ -18,13 +18,21 @@ Histogram = ScoreHistogram | PatientHistogram
 """Exact counts of lesions, or counts of patients with noise."""
 
 
+MEAN, SCORES = "train.mean", "train.scores"
+"""Flower's types of two further messages about training patients: the sum of their features, before the first round of
+training, and the histogram of their scores, after the last. Replies are of the kind of ``TrainReply``."""
+FEATURE_SUM = "sum"
+"""The one array of a reply to ``MEAN``; those of a reply to ``SCORES`` are ``CLASSES``."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What the server sends to every site, to train or to evaluate."""
 
     config: ExperimentConfig
     server_round: int
-    """Rounds count from 1; 0 is the untrained network."""
+    """Rounds of training count from 1. The mean of features is asked for in round 0, the histogram of scores in the
+    round after the last."""
     parameters: Parameters
     """The trainable parameters."""
     constants: Parameters
@@ -46,11 +54,12 @@ class PrivacySpent:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainReply:
-    """A site's update, and the facts that it declares."""
+    """What a site sends about its training patients, and the facts that it declares."""
 
     site: str
     server_round: int
     update: Parameters
+    """What training changed; or the sums that ``MEAN`` or ``SCORES`` asked for."""
     num_patients_declared: int
     """A constant of the site's policy, and not a count."""
     privacy: PrivacySpent | None

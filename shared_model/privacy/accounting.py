@@ -53,7 +53,7 @@ def epsilon(mechanisms: Mechanism | Sequence[Mechanism], delta: float) -> float:
     return _epsilon_of_record(merge(parts), delta) if parts else 0.0
 
 
-def coarse_epsilon(mechanism: Mechanism, delta: float) -> float:
+def coarse_epsilon(mechanisms: Mechanism | Sequence[Mechanism], delta: float) -> float:
     """Return an upper bound that is some ten times faster to compute than ``epsilon`` and a little higher.
 
     The grid of the privacy loss is four times as coarse. At sampling rate 1 it is ``epsilon`` itself.
@@ -61,10 +61,11 @@ def coarse_epsilon(mechanism: Mechanism, delta: float) -> float:
     Raises:
         ValueError: ``delta`` is not in (0, 1).
     """
-    if mechanism.sampling_rate > _NEARLY_ALL:
-        return epsilon(mechanism, delta)
     require_delta(delta)
-    return _epsilon_pld((mechanism,), delta, grid_factor=4)
+    parts = merge((mechanisms,) if isinstance(mechanisms, Mechanism) else mechanisms)
+    if all(mechanism.sampling_rate > _NEARLY_ALL for mechanism in parts):
+        return epsilon(parts, delta)
+    return _epsilon_pld(parts, delta, grid_factor=4)
 
 
 def gaussian_mu(mechanisms: Mechanism | Sequence[Mechanism]) -> float | None:

@@ -65,7 +65,7 @@ def _epsilon_prv(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
             return math.inf
 
 
-def cross_check(mechanism: Mechanism, delta: float) -> None:
+def cross_check(mechanisms: Mechanism | Sequence[Mechanism], delta: float) -> None:
     """Compare ``epsilon`` with Opacus' independent accountant and with the bound by Renyi differential privacy.
 
     Raises:
@@ -73,7 +73,7 @@ def cross_check(mechanism: Mechanism, delta: float) -> None:
             epsilon; or the Renyi bound, which can only be looser, lies below.
         ValueError: ``delta`` is not in (0, 1).
     """
-    price, second, upper = epsilon(mechanism, delta), epsilon_prv(mechanism, delta), epsilon_rdp(mechanism, delta)
+    price, second, upper = (price_of(mechanisms, delta) for price_of in (epsilon, epsilon_prv, epsilon_rdp))
     tolerance = agreement_tolerance(price)
     if not math.isfinite(second):
         raise PrivacyError(

@@ -106,6 +106,12 @@ class PatientHistogram:
             noise_std=math.hypot(self.noise_std, std),
         )
 
+    def scaled(self, factor: float) -> "PatientHistogram":
+        """Return the histogram with all counts, and their noise, times ``factor`` > 0."""
+        return PatientHistogram(
+            negatives=self.negatives * factor, positives=self.positives * factor, noise_std=self.noise_std * factor
+        )
+
     def __add__(self, other: "PatientHistogram") -> "PatientHistogram":
         require_equal_bins(self.num_bins, other.num_bins)
         return PatientHistogram(

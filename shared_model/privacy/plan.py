@@ -1,22 +1,26 @@
-"""The privacy plan of a site's training: sampling, clipping, noise and price in one object.
+"""The privacy plan of a run at a site: sampling, clipping, noise and price of all its releases in one object.
 
-For example, a plan for 20 rounds at epsilon 8 says which noise each step gets, and what any number of rounds costs.
+For example, a plan for 20 rounds at epsilon 8 says which noise each step gets, and what any number of rounds costs. A
+run may begin with one release of the features' mean and end with one of a histogram of scores; both are of the same
+patients, and the budget of the run is that of all releases together.
 """
 
 import dataclasses
 import math
 from typing import Self
 
-from shared_model.config.site_sections import PrivacyConfig, TrainingConfig
+from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import PrivacyError
 from shared_model.privacy.cross_check import cross_check
 from shared_model.privacy.mechanism import Mechanism, require_delta
-from shared_model.privacy.noise_calibration import calibrate_noise
+from shared_model.privacy.noise_calibration import calibrate_noise, noise_of_share
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PrivacyPlan:
-    """Sampling, clipping, noise and price of one site's training, made together so that they cannot disagree.
+    """Sampling, clipping, noise and price of all that one site releases about its training patients in a run.
+
+    They are made together, so that they cannot disagree.
 
     All fields are public: none depends on patients, and the cohort's size is the declared one.
 
@@ -27,6 +31,7 @@ class PrivacyPlan:
     """
 
     noise_multiplier: float
+    """Of one training step."""
     sampling_rate: float
     max_grad_norm: float
     delta: float
@@ -34,6 +39,10 @@ class PrivacyPlan:
     num_rounds: int
     steps_per_round: int
     num_patients_declared: int
+    mean_noise_multiplier: float | None = None
+    """Of the features' mean, before training; None where there is no such release."""
+    histogram_noise_multiplier: float | None = None
+    """Of the histogram of scores, after training; None where there is no such release."""
 
     def __post_init__(self) -> None:
         require_delta(self.delta)
@@ -45,24 +54,33 @@ class PrivacyPlan:
                 raise ValueError(f"Expected {name}={getattr(self, name)} >= 1.")
         if not self.delta < 1 / self.num_patients_declared:
             raise PrivacyError(f"Expected delta={self.delta} < 1 / num_patients_declared={self.num_patients_declared}.")
-        self.mechanism(1)
+        self.released(has_mean=True, num_rounds=1, has_histogram=True)
 
     @classmethod
-    def calibrate(cls, privacy: PrivacyConfig, training: TrainingConfig, num_patients_declared: int) -> Self:
-        """Return the plan of least noise that keeps the target epsilon of ``privacy`` over all rounds of ``training``.
+    def calibrate(cls, config: ExperimentConfig, num_patients_declared: int) -> Self:
+        """Return the plan of least noise that keeps the target epsilon of ``config.privacy`` over the whole run.
 
         Raises:
             PrivacyError: ``privacy.delta`` is too large for a cohort of ``num_patients_declared``, or two accountants
                 disagree on the price.
-            ValueError: ``privacy`` is off.
+            ValueError: privacy is off.
         """
+        privacy, training = config.privacy, config.training
         if privacy.target_epsilon is None or privacy.delta is None or privacy.max_grad_norm is None:
             raise ValueError(f"Expected privacy.mode={privacy.mode} to be patient.")
+        mean_noise, histogram_noise = (
+            noise_of_share(share, privacy.target_epsilon, delta=privacy.delta) if is_released and share else None
+            for share, is_released in (
+                (privacy.mean_share, config.has_private_mean),
+                (privacy.histogram_share, config.has_training_histogram),
+            )
+        )
         noise_multiplier = calibrate_noise(
             privacy.target_epsilon,
             delta=privacy.delta,
             sampling_rate=training.sampling_rate,
             num_steps=training.num_rounds * training.local_steps,
+            beside=tuple(_release(noise) for noise in (mean_noise, histogram_noise) if noise is not None),
         )
         plan = cls(
             noise_multiplier=noise_multiplier,
@@ -73,14 +91,31 @@ class PrivacyPlan:
             num_rounds=training.num_rounds,
             steps_per_round=training.local_steps,
             num_patients_declared=num_patients_declared,
+            mean_noise_multiplier=mean_noise,
+            histogram_noise_multiplier=histogram_noise,
         )
-        cross_check(plan.mechanism(plan.num_rounds), plan.delta)
+        cross_check(plan.released(has_mean=True, num_rounds=plan.num_rounds, has_histogram=True), plan.delta)
         return plan
 
     def mechanism(self, num_rounds: int) -> Mechanism:
-        """Return the mechanism of ``num_rounds`` >= 1 rounds together."""
+        """Return the mechanism of ``num_rounds`` >= 1 rounds of training together."""
         return Mechanism(
             noise_multiplier=self.noise_multiplier,
             sampling_rate=self.sampling_rate,
             num_steps=num_rounds * self.steps_per_round,
         )
+
+    def released(self, *, has_mean: bool, num_rounds: int, has_histogram: bool) -> tuple[Mechanism, ...]:
+        """Return the mechanisms of what was released: of mean and histogram, where the plan has them, and training."""
+        parts = []
+        if has_mean and self.mean_noise_multiplier is not None:
+            parts.append(_release(self.mean_noise_multiplier))
+        if num_rounds:
+            parts.append(self.mechanism(num_rounds))
+        if has_histogram and self.histogram_noise_multiplier is not None:
+            parts.append(_release(self.histogram_noise_multiplier))
+        return tuple(parts)
+
+
+def _release(noise_multiplier: float) -> Mechanism:
+    return Mechanism(noise_multiplier=noise_multiplier, sampling_rate=1.0, num_steps=1)

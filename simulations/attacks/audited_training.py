@@ -8,7 +8,10 @@ _OVERRIDES = (
     "privacy=patient",
     "data.root=.",
     "model.fusion=early",
-    "model.image_components=0",
+    # The whole budget is that of training.
+    "model.feature_constants=public",
+    "evaluation.threshold_from=held_out",
+    "data.validation_fraction=0.2",
     "training.local_steps=1",
     "training.positive_weight=10",
     "training.momentum=0",

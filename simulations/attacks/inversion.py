@@ -215,7 +215,7 @@ def _correlation(left: Tensor, right: Tensor) -> float:
 
 def _without_and_with_privacy(backbone: str, target_epsilon: float) -> tuple[LocalTraining, LocalTraining]:
     config = _config(backbone, target_epsilon)
-    plan = PrivacyPlan.calibrate(config.privacy, config.training, num_patients_declared=1)
+    plan = PrivacyPlan.calibrate(config, num_patients_declared=1)
     return LocalTraining(config=config.training, plan=None), LocalTraining(config=config.training, plan=plan)
 
 
@@ -226,7 +226,10 @@ def _config(backbone: str, target_epsilon: float) -> ExperimentConfig:
             "privacy=patient",
             "data.root=.",
             "model.modality=image",
-            "model.image_components=0",
+            # The whole budget is that of training.
+            "model.feature_constants=public",
+            "evaluation.threshold_from=held_out",
+            "data.validation_fraction=0.2",
             "data.views=own",
             backbone,
             f"privacy.target_epsilon={target_epsilon}",

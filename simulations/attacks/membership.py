@@ -115,7 +115,7 @@ def audit(
     if num_trials < 4:
         raise ValueError(f"Expected num_trials={num_trials} >= 4.")
     config = audited_config(sampling_rate=case.sampling_rate, target_epsilon=target_epsilon)
-    plan = PrivacyPlan.calibrate(config.privacy, config.training, NUM_OTHERS)
+    plan = PrivacyPlan.calibrate(config, NUM_OTHERS)
     attack = _Attack.from_case(case, config, plan)
     noise = NoiseGenerator.from_seed(derive_seed(seed, *dataclasses.astuple(case)))
     scores = np.empty((2, num_trials))

@@ -63,7 +63,7 @@ def audit_in_one_run(
     if not _MIN_CANARIES <= num_canaries <= MAX_CANARIES:
         raise ConfigError(f"Expected canaries={num_canaries} in [{_MIN_CANARIES}, {MAX_CANARIES}].")
     config = one_run_config(target_epsilon=target_epsilon, delta=delta)
-    plan = PrivacyPlan.calibrate(config.privacy, config.training, NUM_OTHERS + num_canaries // 2)
+    plan = PrivacyPlan.calibrate(config, NUM_OTHERS + num_canaries // 2)
     took_part = np.random.default_rng(derive_seed(seed, "coins")).random(num_canaries) < 0.5
     scores = _Auditor.prepare(config, plan, num_canaries=num_canaries, seed=seed).scores(
         torch.from_numpy(took_part), fault=fault, seed=seed, progress=progress

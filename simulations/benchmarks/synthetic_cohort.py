@@ -47,4 +47,4 @@ def cohort_config(*overrides: str) -> ExperimentConfig:
 def cohort_plan(config: ExperimentConfig, num_patients: int) -> PrivacyPlan:
     """Return the plan of a site with ``num_patients`` training patients."""
     num_declared = declared_size(num_patients, config.privacy.cohort_rounding)
-    return PrivacyPlan.calibrate(config.privacy, config.training, num_declared)
+    return PrivacyPlan.calibrate(config, num_declared)

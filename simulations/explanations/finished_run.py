@@ -1,32 +1,26 @@
 """A finished run with what it takes to score its test lesions again, pixel by pixel."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-import yaml
-from safetensors import SafetensorError
-from safetensors.numpy import load
 from torch import Tensor
 
 from client.data.dataset import finding_numbers, load_all_lesions
 from client.data.tables.site_table import site_table
 from server.evaluation.predictions import PREDICTIONS_FILE, Predictions
-from server.report.run_folder import CONFIG_FILE
-from server.results.document import RESULTS_FILE, read_results
 from shared_model.config.choices import Modality, Views
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError
 from shared_model.network.efficientnet import EfficientNetLite, load_efficientnet_lite
-from shared_model.network.fusion import FusionNet, build_network
-from shared_model.network.state import load_constants, load_trainable, trainable_state
+from shared_model.network.fusion import FusionNet
 from shared_model.system.seeding import numpy_generator
-from shared_model.vocabulary import Split, clinical_width
+from shared_model.vocabulary import Split
+from simulations.evaluation.finished_model import FinishedModel
 from simulations.explanations.faithfulness import randomised
 from simulations.explanations.saliency import LesionScorer
 
@@ -54,19 +48,10 @@ class FinishedRun:
         Raises:
             ConfigError: no finished run, one without images or threshold, or its test lesions are not in the data.
         """
-        try:
-            values = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-            config = ExperimentConfig.from_json(json.dumps(values))
-            results = read_results(folder / RESULTS_FILE)
-            arrays = load((folder / "model.safetensors").read_bytes())
-        except (OSError, ValueError, yaml.YAMLError, SafetensorError) as error:
-            raise ConfigError(f"Expected a finished run in {folder}: {error}") from error
-        if config.model.modality is Modality.CLINICAL or results.final.threshold is None:
+        model = FinishedModel.open(folder)
+        config, threshold = model.config, model.threshold
+        if config.model.modality is Modality.CLINICAL or threshold is None:
             raise ConfigError(f"Expected a run with images and an operating threshold in {folder}.")
-        network = build_network(config.model, clinical_width(config.data.features), seed=config.seed)
-        trainable = set(trainable_state(network))
-        load_trainable(network, {name: arrays[name] for name in trainable})
-        load_constants(network, {name: array for name, array in arrays.items() if name not in trainable})
         predictions = Predictions.from_csv(folder / PREDICTIONS_FILE)
         frame, lesions = _test_lesions(config)
         if frame["label"].to_list() != predictions.labels.tolist():
@@ -74,9 +59,9 @@ class FinishedRun:
         return cls(
             folder=folder,
             config=config,
-            network=network,
+            network=model.network,
             predictions=predictions,
-            threshold=results.final.threshold,
+            threshold=threshold,
             frame=frame,
             clinical=lesions.clinical,
             other_views=(None,) * len(frame) if config.data.views is Views.OWN else _other_views(config),

@@ -197,7 +197,7 @@ def _check_cohorts(config: ExperimentConfig, roster: Roster | None, table: Lesio
                 rows["patient_id"].nunique(), config.privacy.cohort_rounding
             )
             if config.privacy.mode is PrivacyMode.PATIENT:
-                PrivacyPlan.calibrate(config.privacy, config.training, num_declared)
+                PrivacyPlan.calibrate(config, num_declared)
         except (CohortError, PrivacyError) as error:
             raise type(error)(f"Site {site}: {error}") from error
 

@@ -4,7 +4,7 @@ It is about the official test lesions of CBIS-DDSM masses over the three hospita
 chosen by it: the recipe comes from ``fedmammo study search``, on training patients alone.
 """
 
-from shared_model.config.choices import Modality
+from shared_model.config.choices import ConstantsFrom, Modality, ThresholdFrom
 from shared_model.vocabulary import FeaturePolicy
 from simulations.federation.server_files import write_roster
 from simulations.studies.protocols import CENTRAL, NO_PRIVACY, StudyData, StudyRun, site_overrides
@@ -30,11 +30,24 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "reader columns alone": (_CLINICAL, _READER),
 }
 """Overrides beyond ``RECIPE``, by name."""
+_PUBLIC = (
+    "data.public_fraction=0.12",
+    f"model.feature_constants={ConstantsFrom.PUBLIC}",
+    "model.image_components=64",
+    f"evaluation.threshold_from={ThresholdFrom.HELD_OUT}",
+)
+WITH_PUBLIC: dict[str, tuple[str, ...]] = {
+    "image, 12 % of the patients public": (_IMAGE, *_PUBLIC),
+    "image + descriptors, 12 % of the patients public": _PUBLIC,
+}
+"""What a consortium could do whose hospitals declared patients public: their mean and components, their threshold."""
+OPERATED = ("image", "image + descriptors")
+"""Inputs whose threshold and calibration are reported too."""
 
 
 def utility_runs(data: StudyData) -> list[StudyRun]:
     """Return the runs of one seed; ``data`` are prepared with ``RECIPE``."""
-    named = [(INPUTS, TARGET_EPSILONS), (comparisons(data), COMPARED_EPSILONS)]
+    named = [(INPUTS | WITH_PUBLIC, TARGET_EPSILONS), (comparisons(data), COMPARED_EPSILONS)]
     return [
         StudyRun(name=run_name(name, epsilon), overrides=(*overrides, _privacy_override(epsilon)))
         for group, epsilons in named

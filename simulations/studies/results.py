@@ -31,6 +31,8 @@ class Row:
     """None where the test lesions are of one class."""
     against_first: PairedComparison | None
     """AUC less that of the first run of the seed, on the same test lesions; None for the first, or on others."""
+    site_auroc: float | None
+    """What the sites' own histograms show, and so the AUC that a coordinator without test lesions would report."""
     source: str
     """Fingerprint of the source code that ran it: after an interruption another one may have gone on."""
 
@@ -120,6 +122,7 @@ def read_row(job: Job, *, first: Predictions | None) -> Row:
         epsilon=privacy.target_epsilon if privacy.mode is PrivacyMode.PATIENT else None,
         evidence=results.evidence,
         against_first=None if first is None else _compare(Predictions.from_csv(job.folder / PREDICTIONS_FILE), first),
+        site_auroc=results.final.auroc_site_histograms,
         source=results.provenance.source_fingerprint,
     )
 

@@ -143,7 +143,15 @@ def _tabular_rows(data: StudyData, seed: int) -> list[Row]:
     test = Predictions.from_lesions(holdout, np.zeros(len(holdout)), read_attributes(path, len(holdout)))
     baselines = tabular_baselines(data.prepared, holdout, test)
     return [
-        Row(run=name, seed=seed, epsilon=None, evidence=evidence, against_first=None, source=source_fingerprint())
+        Row(
+            run=name,
+            seed=seed,
+            epsilon=None,
+            evidence=evidence,
+            against_first=None,
+            site_auroc=None,
+            source=source_fingerprint(),
+        )
         for name, evidence in baselines.items()
     ]
 

@@ -7,18 +7,26 @@ from pathlib import Path
 
 from server.report.plot_style import save_png
 from shared_model.system.files import write_atomically
-from simulations.studies.privacy_utility import COMPARED_EPSILONS, INPUTS, TARGET_EPSILONS, epsilon_words
+from simulations.studies.privacy_utility import (
+    COMPARED_EPSILONS,
+    INPUTS,
+    OPERATED,
+    TARGET_EPSILONS,
+    WITH_PUBLIC,
+    epsilon_words,
+)
 from simulations.studies.published_results import PUBLISHED, PUBLISHED_SOURCE, SWIN, SWIN_SYNTHETIC
 from simulations.studies.text_tables import MISSING, TextTable, spread
 from simulations.studies.utility_plot import draw_utility
-from simulations.studies.utility_results import UtilityResult, find_result
+from simulations.studies.utility_results import OPERATING, Spread, UtilityResult, find_result
 
 
 def utility_table(results: Sequence[UtilityResult], *, with_intervals: bool = True) -> TextTable:
     """Return a line for every input, with all target epsilons, and the published results below."""
     lines = [
         [name, *(_cell(find_result(results, name, epsilon), with_intervals) for epsilon in TARGET_EPSILONS)]
-        for name in INPUTS
+        for name in (*INPUTS, *WITH_PUBLIC)
+        if name in INPUTS or any(result.name == name for result in results)
     ]
     for method in (SWIN, SWIN_SYNTHETIC):
         aurocs = {row.epsilon: f"{row.auroc:.3f}" for row in PUBLISHED if row.method == method}
@@ -29,7 +37,7 @@ def utility_table(results: Sequence[UtilityResult], *, with_intervals: bool = Tr
 def comparison_table(results: Sequence[UtilityResult], *, with_intervals: bool = True) -> TextTable:
     """Return a line for everything else that could be done with images and descriptors."""
     last = COMPARED_EPSILONS[-1]
-    names = dict.fromkeys(result.name for result in results if result.name not in INPUTS)
+    names = dict.fromkeys(result.name for result in results if result.name not in INPUTS | WITH_PUBLIC)
     header = ["training", *map(epsilon_words, COMPARED_EPSILONS), f"worst hospital, {epsilon_words(last)}"]
     lines = [
         [
@@ -40,6 +48,25 @@ def comparison_table(results: Sequence[UtilityResult], *, with_intervals: bool =
         for name in ("image + descriptors", *names)
     ]
     return TextTable(header=header, lines=lines)
+
+
+def operating_table(results: Sequence[UtilityResult]) -> TextTable:
+    """Return a line for each of ``OPERATED`` at every target epsilon: what its threshold and its scores are worth."""
+    header = ["inputs", "epsilon", *(name.replace("_", " ") for name in OPERATING), "AUC by the sites' histograms"]
+    lines = []
+    for name in OPERATED:
+        for epsilon in TARGET_EPSILONS:
+            result = find_result(results, name, epsilon)
+            if result is not None:
+                shown = [_spread(result.operating.get(figure)) for figure in (*OPERATING, "site_auroc")]
+                lines.append([name, "none" if epsilon is None else f"{epsilon:g}", *shown])
+    return TextTable(header=header, lines=lines)
+
+
+def _spread(spread_over_seeds: Spread | None) -> str:
+    if spread_over_seeds is None:
+        return MISSING
+    return f"{spread_over_seeds.mean:.3f} ({spread_over_seeds.lowest:.3f} to {spread_over_seeds.highest:.3f})"
 
 
 def _cell(result: UtilityResult | None, with_interval: bool) -> str:
@@ -84,13 +111,15 @@ def _number(value: float | None) -> str:
 
 
 def to_markdown(results: Sequence[UtilityResult]) -> str:
-    """Return both tables as Markdown, with what stands in them."""
+    """Return all tables as Markdown, with what stands in them."""
     num_seeds = max(result.num_seeds for result in results)
     return (
         f"{utility_table(results).to_markdown()}\n"
         f"AUC on the official test lesions: mean ± standard deviation over {num_seeds} seeds (95 % interval of the "
         f"mean over patients); patient-level epsilon, delta 1e-4. Published: {PUBLISHED_SOURCE}; {_further()}.\n\n"
-        f"{comparison_table(results).to_markdown()}"
+        f"{comparison_table(results).to_markdown()}\n"
+        "At the frozen threshold, by lesion: mean over seeds (lowest to highest).\n\n"
+        f"{operating_table(results).to_markdown()}"
     )
 
 

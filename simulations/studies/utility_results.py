@@ -1,6 +1,6 @@
 """The results of the privacy-utility study: mean AUC over seeds, with its interval, and the worst hospital."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,18 @@ from shared_model.metrics.roc import auroc_from_counts
 from shared_model.system.seeding import numpy_generator
 from simulations.studies.privacy_utility import epsilon_words
 from simulations.studies.results import Row, value_of
+
+OPERATING = ("sensitivity", "specificity", "calibration_error")
+"""Figures at the threshold that a run froze, or of its scores as probabilities."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """A figure over seeds."""
+
+    mean: float
+    lowest: float
+    highest: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +43,8 @@ class UtilityResult:
     """The hospital with the lowest AUC, if it is the same at every seed."""
     worst_auroc: float | None
     """The lowest AUC of a hospital, mean over seeds; None where a seed has none."""
+    operating: Mapping[str, Spread]
+    """Those of ``OPERATING`` that every seed has, and ``site_auroc``."""
 
 
 def utility_results(rows: Sequence[tuple[Row, Predictions]], *, num_resamples: int) -> list[UtilityResult]:
@@ -75,7 +89,18 @@ def _result(name: str, rows: Sequence[tuple[Row, Predictions]], num_resamples: i
         interval=interval,
         worst_site=None if worst is None else worst[0],
         worst_auroc=None if worst is None else worst[1],
+        operating=_operating([row for row, _ in rows]),
     )
+
+
+def _operating(rows: Sequence[Row]) -> dict[str, Spread]:
+    figures = {name: [value_of(row.estimate(name)) for row in rows] for name in OPERATING}
+    figures["site_auroc"] = [row.site_auroc for row in rows]
+    return {
+        name: Spread(mean=float(np.mean(known)), lowest=min(known), highest=max(known))
+        for name, values in figures.items()
+        if len(known := [value for value in values if value is not None]) == len(rows)
+    }
 
 
 def _worst_site(rows: Sequence[Row]) -> tuple[str | None, float] | None:

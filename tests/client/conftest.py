@@ -1,4 +1,4 @@
-"""A small hospital with its own manifest: DICOM files, PNG files, rows without an image, and a canary everywhere."""
+"""Two small hospitals: one with files of all kinds and a canary everywhere, one of clinical columns alone."""
 
 import dataclasses
 from pathlib import Path
@@ -8,8 +8,16 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+import yaml
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from client.privacy.ledger import Ledger
+from client.privacy.ledger_creation import is_begun
+from client.privacy.policy import OPEN_POLICY
+from client.site import open_site
+from shared_model.config import compose
+from tests.one_site import NUM_DECLARED, NUM_PATIENTS, NUM_TEST
 
 CANARY = "ZQXCANARYQXZ"
 
@@ -99,3 +107,86 @@ def hospital(tmp_path: Path) -> Hospital:
     manifest = folder / "manifest.csv"
     pd.DataFrame(rows).to_csv(manifest, index=False)
     return Hospital(manifest=manifest, cache=tmp_path / "cache")
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Forty patients, the first eight of the test split; every third has a second lesion."""
+    rows = [
+        {
+            "patient_id": f"patient {number}",
+            "lesion_id": f"lesion {number} {lesion}",
+            "label": number // 2 % 2,
+            "split": "test" if number < NUM_TEST else "train",
+            "breast_density": number % 4 + 1,
+            "laterality": ("LEFT", "RIGHT")[(number + lesion) % 2],
+            "view": ("CC", "MLO")[number // 4 % 2],
+            "abnormality_type": "mass",
+        }
+        for number in range(NUM_PATIENTS)
+        for lesion in range(2 if number % 3 == 0 else 1)
+    ]
+    path = tmp_path / "table.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def make_config(table, tmp_path):
+    """Return a function that composes the configuration of the site with more overrides."""
+
+    def make(*more):
+        return compose(
+            [
+                "preset=smoke",
+                "phantom.num_patients=null",
+                "data.source=manifest",
+                f"data.root={table}",
+                "data.roster=null",
+                f"data.cache_dir={tmp_path / 'cache'}",
+                f"run.dir={tmp_path / 'run'}",
+                "data.features=safe",
+                "data.public_fraction=0",
+                "data.validation_fraction=0.3",
+                "model.modality=clinical",
+                "model.image_components=0",
+                "federation.sites=[HOME]",
+                "federation.min_sites=1",
+                *more,
+            ]
+        )
+
+    return make
+
+
+@pytest.fixture
+def policy(tmp_path):
+    """Return a function that writes the open policy, with a declared size and some limits changed."""
+
+    def write(**limits):
+        path = tmp_path / "policy.yaml"
+        declared = {"declared_patients": NUM_DECLARED}
+        path.write_text(yaml.safe_dump(yaml.safe_load(OPEN_POLICY.read_text()) | declared | limits))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def open_home(tmp_path, table, policy):
+    """Return a function that opens the site, with limits of its own, for a configuration; its ledger is begun once."""
+
+    def open_it(config, *, ledger="ledger", **limits):
+        path = tmp_path / ledger / "ledger.sqlite"
+        if not is_begun(path):
+            Ledger.create(path)
+        node_config = {
+            "site": "HOME",
+            "data-root": str(table),
+            "data-source": "manifest",
+            "ledger": str(path),
+            "policy": str(policy(**limits)),
+        }
+        return open_site(node_config, config)
+
+    return open_it

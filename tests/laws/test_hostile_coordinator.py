@@ -21,6 +21,7 @@ from client.training.dp_sgd import train_round
 from shared_model.config import ExperimentConfig, compose
 from shared_model.errors import ConfigError
 from shared_model.messages import Request
+from shared_model.messages.types import MEAN, SCORES
 from shared_model.network import build_network, constants_state, trainable_state
 from shared_model.network.scoring import predict
 from shared_model.vocabulary import clinical_width
@@ -61,6 +62,7 @@ CHOICES = {
     "model.modality": ("clinical", "fusion", "image"),
     "model.fusion": ("early", "mid", "late"),
     "model.hidden_width": (0, 4),
+    "model.feature_constants": ("private_mean", "public"),
     "training.num_rounds": (1, 3, 20, 201),
     "training.local_steps": (1, 2, 10**9),
     "training.sampling_rate": (1.0, 0.5, 1e-300),
@@ -74,6 +76,8 @@ CHOICES = {
     "privacy.delta": (1e-4, 1e-9, 0.09),
     "privacy.max_grad_norm": (0.25, 1.0, 1e-30, 1e9),
     "privacy.noise": ("secure", "seeded"),
+    "privacy.mean_share": (1e-9, 0.1, 0.4),
+    "privacy.histogram_share": (1e-9, 0.05, 0.4),
     "privacy.cohort_rounding": (1, 10, 37, 38, 39, 40, 1000),
     "strategy": ("fedavgm", "fedprox"),
     "evaluation.privacy": ("dp", "exact", "none"),
@@ -81,6 +85,8 @@ CHOICES = {
     "evaluation.delta": (1e-4, 0.09),
     "evaluation.num_bins": (10, 100_000),
     "evaluation.dp_num_bins": (2, 10, 1000),
+    "evaluation.training_bins": (2, 6, 1000),
+    "evaluation.threshold_from": ("training", "held_out"),
 }
 STARTS = (
     (),
@@ -120,6 +126,13 @@ NEIGHBOURS = {
     "another spelling of somebody": patient(name="p00007"),
     "an image that is not there": patient(image_path="nowhere.dcm"),
 }
+ASKED = (
+    *[("train", number) for number in (*[1] * 12, 2, 2, 3, 500, 0)],
+    *[("evaluate", number) for number in (1, 1, 2, 3)],
+    *[(MEAN, number) for number in (0, 0, 1)],
+    *[(SCORES, number) for number in (21, 21, 4, 1)],
+)
+"""What, and in which round; all but a few are asked for in a round where they may be."""
 OTHERS = ("many", "exactly as declared", "one class", "nobody in training", "nobody")
 
 
@@ -154,8 +167,7 @@ def requests(draw):
     keys = draw(st.lists(st.sampled_from(sorted(CHOICES)), max_size=5, unique=True))
     overrides = [*draw(st.sampled_from(STARTS)), *((key, draw(st.sampled_from(CHOICES[key]))) for key in keys)]
     return (
-        draw(st.sampled_from(["train", "train", "evaluate"])),
-        draw(st.sampled_from([1, 1, 2, 3, 500])),
+        *draw(st.sampled_from(ASKED)),
         tuple(overrides),
         draw(st.sampled_from(PARAMETERS)),
         draw(st.integers(0, 3)),
@@ -239,7 +251,8 @@ def watched(monkeypatch):
         return zeros
 
     monkeypatch.setattr("client.local_round.train_round", train)
-    monkeypatch.setattr("client.local_round.predict", score)
+    for module in ("client.local_round", "client.local_release"):
+        monkeypatch.setattr(f"{module}.predict", score)
 
 
 @pytest.mark.slow

@@ -14,8 +14,11 @@ import torch
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
+from client.training import feature_sum
 from client.training.dp_sgd import PatientOptimizer
+from shared_model.errors import ConfigError
 from shared_model.messages import Request
+from shared_model.messages.types import MEAN, SCORES
 from shared_model.network import build_network, trainable_state
 from shared_model.privacy.patient_histogram import PatientHistogram
 from shared_model.vocabulary import clinical_width
@@ -30,6 +33,7 @@ CHOICES = {
     "model.fusion": ("early", "mid", "late"),
     "model.hidden_width": (0, 4, 64),
     "model.image_components": (0, 5),
+    "model.feature_constants": ("private_mean", "public"),
     "data.features": ("safe", "descriptors"),
     "data.views": ("own", "all"),
     "training.loss": ("cross_entropy", "focal"),
@@ -100,7 +104,7 @@ def questions(draw):
     keys = draw(st.lists(st.sampled_from(sorted(CHOICES)), max_size=8, unique=True))
     overrides = {key: draw(st.sampled_from(CHOICES[key])) for key in keys}
     return (
-        draw(st.sampled_from(["train", "train", "evaluate"])),
+        draw(st.sampled_from(["train", "train", "evaluate", MEAN, SCORES])),
         {
             "model.modality": "fusion",
             "model.image_components": 0,
@@ -113,12 +117,12 @@ def questions(draw):
     )
 
 
-def request_of(overrides, parameters, seed):
+def request_of(kind, overrides, parameters, seed):
     try:
         config = composed(
             {"privacy.target_epsilon": 0.05, "evaluation.target_epsilon": 0.05, "seed": seed, **overrides}
         )
-    except ValueError:
+    except (ConfigError, ValueError):
         return None
     network = build_network(config.model, clinical_width(config.data.features), seed=0)
     generator = np.random.default_rng(seed)
@@ -132,7 +136,7 @@ def request_of(overrides, parameters, seed):
     )
     return Request(
         config=config,
-        server_round=1,
+        server_round={MEAN: 0, SCORES: config.training.num_rounds + 1}.get(kind, 1),
         parameters=hostile(trainable_state(network), parameters, generator),
         constants=hostile(constants, parameters, generator) if generator.random() < 0.5 else constants,
     )
@@ -143,6 +147,7 @@ def before_noise(monkeypatch):
     """What noise is added to, in order: flat sums of the first steps, and counts."""
     seen = []
     release, with_noise = PatientOptimizer.release, PatientHistogram.with_noise
+    whole_sum = feature_sum.feature_sum
 
     def watched_release(optimizer, clipped_sum):
         seen.append((torch.cat([values.flatten() for values in clipped_sum]).numpy(), optimizer.max_grad_norm))
@@ -152,6 +157,12 @@ def before_noise(monkeypatch):
         seen.append((np.concatenate([histogram.negatives, histogram.positives]), 1.0))
         return with_noise(histogram, noise, std)
 
+    def watched_sum(lesions):
+        total = whole_sum(lesions)
+        seen.append((total.numpy(), 1.0))
+        return total
+
+    monkeypatch.setattr(feature_sum, "feature_sum", watched_sum)
     monkeypatch.setattr(PatientOptimizer, "release", watched_release)
     monkeypatch.setattr(PatientHistogram, "with_noise", watched_counts)
     return seen
@@ -165,7 +176,7 @@ def folder(tmp_path):
     return made
 
 
-MOVED = []
+MOVED, KINDS = [], set()
 
 
 @pytest.mark.slow
@@ -186,7 +197,7 @@ def test_one_patient_moves_what_noise_is_added_to_by_one_at_most(
         for rows in (shared, [*shared, *patient(**own | NEIGHBOURS[neighbour])])
     ]
     for kind, overrides, parameters, seed in asked:
-        request = request_of(overrides, parameters, seed)
+        request = request_of(kind, overrides, parameters, seed)
         if request is None:
             continue
         note(f"asked: {kind} {overrides} {parameters} {seed}")
@@ -204,6 +215,7 @@ def test_one_patient_moves_what_noise_is_added_to_by_one_at_most(
         (without, with_her) = (np.concatenate([values for values, _ in part]) for part in parts)
         moved = float(np.linalg.norm(with_her - without)) / sums[0][0][1]
         MOVED.append(moved)
+        KINDS.add(kind)
         assert moved <= 1 + TOLERANCE
     hospitals.close(*sites)
 
@@ -211,3 +223,4 @@ def test_one_patient_moves_what_noise_is_added_to_by_one_at_most(
 @pytest.mark.slow
 def test_some_patients_moved_it_as_far_as_they_may():
     assert sum(moved > 0.99 for moved in MOVED) > len(MOVED) / 20
+    assert {"train", "evaluate", MEAN, SCORES} == KINDS

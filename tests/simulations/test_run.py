@@ -37,6 +37,13 @@ from simulations.patient_roles import lesions_by_role
 from simulations.run import main
 
 pytestmark = pytest.mark.slow
+DEPLOYED = [
+    "data.public_fraction=0",
+    "model.image_components=0",
+    "model.feature_constants=private_mean",
+    "evaluation.threshold_from=training",
+]
+"""The recipe of a deployment: nobody is public, and nobody is kept from training."""
 
 
 def one_line_error(capsys, *arguments):
@@ -209,6 +216,10 @@ class TestChoices:
             ["data.features=reader"],
             ["data.lesion_types=[mass]", "model.image_components=2"],
             ["data.public_fraction=0", "data.validation_fraction=0.3", "model.image_components=0"],
+            DEPLOYED,
+            [*DEPLOYED, "privacy=off"],
+            [*DEPLOYED, "model.modality=clinical"],
+            [*DEPLOYED, "strategy.aggregation=median", "training.sampling_rate=0.5"],
             ["federation.partition=iid", "federation.sites=[A,B,C,D]"],
             ["federation.partition=label_skew", "federation.sites=[A,B]", "federation.concentration=50"],
             ["model.backbone=small_cnn", "data.image.size=32", "training.num_rounds=1", "model.image_components=0"],
@@ -379,7 +390,9 @@ class TestBadData:
 @pytest.mark.usefixtures("blank_pictures")
 class TestInterruption:
     @pytest.mark.parametrize("stop_after", [1, 2])
-    @pytest.mark.parametrize("overrides", [[], ["strategy=fedadam", "evaluation.privacy=exact"]], ids=" ".join)
+    @pytest.mark.parametrize(
+        "overrides", [[], ["strategy=fedadam", "evaluation.privacy=exact"], DEPLOYED], ids=" ".join
+    )
     def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(
         self, smoke, seeded, tmp_path, monkeypatch, overrides, stop_after
     ):

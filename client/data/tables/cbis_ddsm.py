@@ -43,10 +43,11 @@ _COMMON_COLUMNS = (
     _CROP,
     _MASK,
 )
-_TYPE_COLUMNS = {
+TYPE_COLUMNS = {
     LesionType.MASS: ("mass_shape", "mass_margins"),
     LesionType.CALCIFICATION: ("calc_type", "calc_distribution"),
 }
+"""Columns that only lesions of one type have."""
 
 
 _Boxes = Mapping[str, Set[tuple[str, ...]]]
@@ -227,7 +228,7 @@ def _read_tables(root: Path, lesion_types: Iterable[LesionType]) -> list[_CaseTa
     for lesion_type in dict.fromkeys(lesion_types):
         for split in Split:
             text = TextTable.load(_table(root, lesion_type, split))
-            text.require(_COMMON_COLUMNS + _TYPE_COLUMNS[lesion_type])
+            text.require(_COMMON_COLUMNS + TYPE_COLUMNS[lesion_type])
             tables.append(_CaseTable(text=text, lesion_type=lesion_type, split=split))
     return tables
 

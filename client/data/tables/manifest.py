@@ -8,8 +8,9 @@ columns of ``shared_model.vocabulary`` are optional.
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -41,7 +42,10 @@ OPTIONAL_COLUMNS = (
 _IDENTIFYING_COLUMNS = ("patient_id", "image_path", "laterality", "view", "abnormality_type", *BOX_COLUMNS)
 
 
-def read_manifest(path: Path, *, image_mode: ImageMode | None) -> LesionTable:
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def read_manifest(path: Path, *, image_mode: ImageMode | None, filled: Mapping[str, str] = _NOTHING) -> LesionTable:
     """Read a site's manifest.
 
     An empty ``image_path`` is a lesion without an image and no defect; a named file that is not there is. In ``roi``
@@ -51,11 +55,12 @@ def read_manifest(path: Path, *, image_mode: ImageMode | None) -> LesionTable:
     Args:
         path: ``.csv``, ``.tsv``, ``.txt`` or ``.parquet`` file; image paths are relative to its folder.
         image_mode: what the network sees of an image; None looks no image up, and no row has one.
+        filled: by column what stands in each of its cells, whatever the file says; none for training.
 
     Raises:
         TableError: the file is missing or malformed, or lacks a required column.
     """
-    table = _read(path)
+    table = load_manifest(path).filled(filled)
     table.require(REQUIRED_COLUMNS)
     _warn_of_columns(table)
     _warn_of_validation(table)
@@ -118,7 +123,12 @@ def _read_parquet(path: Path) -> TextTable:
     return TextTable.from_cells(path.name, [str(name) for name in frame.columns], list(zip(*columns, strict=True)))
 
 
-def _read(path: Path) -> TextTable:
+def load_manifest(path: Path) -> TextTable:
+    """Read the cells of a manifest, whatever its columns.
+
+    Raises:
+        TableError: the file is missing or malformed.
+    """
     readers = dict.fromkeys((".csv", ".tsv", ".txt"), TextTable.load) | {".parquet": _read_parquet}
     if path.suffix.lower() not in readers:
         raise TableError(

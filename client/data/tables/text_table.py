@@ -116,6 +116,20 @@ class TextTable:
             raise TableError(f"Expected a header in {path.name}, got an empty file.")
         return cls.from_cells(path.name, rows[start], itertools.islice(rows, start + 1, None))
 
+    def filled(self, columns: Mapping[str, str]) -> "TextTable":
+        """Return the table with the same cell in every row of each of ``columns``, whether or not it has them.
+
+        >>> TextTable.from_cells("a.csv", ["label"], [["0"], ["1"]]).filled({"split": "test"}).rows[1]
+        {'label': '1', 'split': 'test'}
+        """
+        same = {name: (cell,) * len(self.numbers) for name, cell in columns.items()}
+        return dataclasses.replace(self, cells={**self.cells, **same})
+
+    @property
+    def recorded(self) -> frozenset[str]:
+        """The columns in which any row says something."""
+        return frozenset(name for name, cells in self.cells.items() if not all(map(is_missing, set(cells))))
+
     def require_whole(self) -> None:
         """Check that every row has as many cells as the header.
 

@@ -197,9 +197,18 @@ class TestSensitivitySpecificity:
         assert point.sensitivity is None
         assert point.specificity.value == 0.5
 
-    @pytest.mark.parametrize("threshold", [0.05, 1.0, -0.1, math.nan])
-    def test_refuses_a_threshold_inside_a_bin(self, threshold):
-        with pytest.raises(ValueError, match="at the lower edge of one of 10 bins"):
+    def test_inside_a_bin_the_part_above_the_threshold_is_called(self):
+        point = sensitivity_specificity(histogram([30, 10], [10, 30], 2.0), 0.25)
+        # Half of the lower bin and all of the upper: 35 of 40; the other half is below: 15 of 40.
+        assert point.sensitivity.value == pytest.approx(0.875)
+        assert point.specificity.value == pytest.approx(0.375)
+        assert point.sensitivity.standard_error == pytest.approx(2 / 40 * math.hypot(0.5 - 0.875, 1 - 0.875))
+        everything = sensitivity_specificity(histogram([30, 10], [10, 30], 2.0), 1.0)
+        assert (everything.sensitivity.value, everything.specificity.value) == (0, 1)
+
+    @pytest.mark.parametrize("threshold", [1.01, -0.1, math.nan])
+    def test_refuses_a_threshold_that_no_score_can_be(self, threshold):
+        with pytest.raises(ValueError, match=r"Expected threshold=.* in \[0, 1\]"):
             sensitivity_specificity(empty(10), threshold)
 
     @pytest.mark.parametrize("target_epsilon", [1, 4])

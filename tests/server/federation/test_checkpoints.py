@@ -63,6 +63,7 @@ def checkpoint():
             average=parameters(3),
             num_averaged=4,
         ),
+        constants={"image_standardisation.mean": np.arange(3, dtype=np.float32)},
         rounds=(ROUND, dataclasses.replace(ROUND, round=2)),
         sites={
             "exact": SiteState(

@@ -16,23 +16,23 @@ from shared_model.privacy.mechanism import Mechanism
 from shared_model.privacy.plan import PrivacyPlan
 from tests.reference_prices import gaussian_epsilon
 
-OVERRIDES = ["preset=cbis_mass", "data.root=.", "training.num_rounds=6"]
+OVERRIDES = ["preset=phantom", "data.root=.", "training.num_rounds=6"]
 CONFIG, SAMPLED, OFF = (
     compose([*OVERRIDES, *more])
     for more in ([], ["training.sampling_rate=0.4", "training.local_steps=2"], ["privacy=off"])
 )
 SIZE = 40
-PLAN = PrivacyPlan.calibrate(CONFIG.privacy, CONFIG.training, SIZE)
+PLAN = PrivacyPlan.calibrate(CONFIG, SIZE)
 
 
 def price(num_rounds, config=CONFIG):
     """As a site adds it up: release by release."""
-    plan = PrivacyPlan.calibrate(config.privacy, config.training, SIZE)
+    plan = PrivacyPlan.calibrate(config, SIZE)
     return epsilon([plan.mechanism(1)] * num_rounds, plan.delta)
 
 
 def spent(num_rounds, config=CONFIG, **changes):
-    plan = PrivacyPlan.calibrate(config.privacy, config.training, SIZE)
+    plan = PrivacyPlan.calibrate(config, SIZE)
     values = {
         "epsilon": price(num_rounds, config),
         "delta": plan.delta,
@@ -126,6 +126,68 @@ class TestRefused:
         weaker = Mechanism(noise_multiplier=PLAN.noise_multiplier * 0.9, sampling_rate=1.0, num_steps=2)
         with pytest.raises(ProtocolError, match="Expected site MGH to name"):
             check(spent(2, epsilon=epsilon(weaker, PLAN.delta)), server_round=2, before=state(1))
+
+
+DEPLOYED = compose(["preset=cbis_mass", "data.root=.", "training.num_rounds=6"])
+WHOLE = PrivacyPlan.calibrate(DEPLOYED, SIZE)
+
+
+def spent_of(*, has_mean=True, num_rounds=0, has_histogram=False):
+    """As a site adds it up: release by release, in the order of the run."""
+    parts = [*WHOLE.released(has_mean=has_mean, num_rounds=0, has_histogram=False)]
+    parts += [WHOLE.mechanism(1)] * num_rounds
+    parts += WHOLE.released(has_mean=False, num_rounds=0, has_histogram=has_histogram)
+    return PrivacySpent(epsilon=epsilon(parts, WHOLE.delta), delta=WHOLE.delta, noise_multiplier=WHOLE.noise_multiplier)
+
+
+def known(privacy):
+    return None if privacy is None else SiteState(num_patients_declared=SIZE, privacy=privacy, test=None)
+
+
+class TestMeanAndHistogram:
+    def test_a_whole_run_is_taken_step_by_step(self):
+        before = None
+        steps = [spent_of(), *(spent_of(num_rounds=n) for n in range(1, 7)), spent_of(num_rounds=6, has_histogram=True)]
+        for server_round, privacy in enumerate(steps):
+            check(privacy, server_round=server_round, config=DEPLOYED, before=known(before))
+            before = privacy
+        assert 7.9 < before.epsilon <= 8
+
+    @given(st.booleans(), st.integers(1, 6), st.integers(0, 5), st.integers(0, 5))
+    def test_a_site_that_was_away_now_and_then_is_taken(self, has_mean, server_round, before, missed):
+        before, now = sorted((min(before, server_round - 1), min(before + missed + 1, server_round)))
+        earlier = spent_of(has_mean=has_mean, num_rounds=before) if before or has_mean else None
+        check(
+            spent_of(has_mean=has_mean, num_rounds=now),
+            server_round=server_round,
+            config=DEPLOYED,
+            before=known(earlier),
+        )
+
+    @given(st.booleans(), st.integers(0, 6))
+    def test_the_histogram_comes_after_any_number_of_rounds(self, has_mean, num_rounds):
+        earlier = spent_of(has_mean=has_mean, num_rounds=num_rounds) if num_rounds or has_mean else None
+        now = spent_of(has_mean=has_mean, num_rounds=num_rounds, has_histogram=True)
+        check(now, server_round=7, config=DEPLOYED, before=known(earlier))
+
+    @pytest.mark.parametrize(
+        ("claimed", "server_round", "before"),
+        [
+            # The price of a mean is not that of a round, nor the other way round.
+            (spent_of(has_mean=False, num_rounds=1), 0, None),
+            (spent_of(num_rounds=1), 0, None),
+            (spent_of(has_histogram=True), 0, None),
+            # A mean that is paid for again with every round, and one that is forgotten on the way.
+            (spent_of(), 2, spent_of()),
+            (spent_of(has_mean=False, num_rounds=2), 2, spent_of(num_rounds=1)),
+            # A histogram that costs nothing, or comes before its time.
+            (spent_of(num_rounds=6), 7, spent_of(num_rounds=6)),
+            (spent_of(num_rounds=3, has_histogram=True), 3, spent_of(num_rounds=2)),
+        ],
+    )
+    def test_the_price_of_other_releases_is_refused(self, claimed, server_round, before):
+        with pytest.raises(ProtocolError, match="Expected site MGH to name"):
+            check(claimed, server_round=server_round, config=DEPLOYED, before=known(before))
 
 
 def test_nothing_of_an_earlier_state_is_needed_for_the_first_reply():

@@ -55,7 +55,7 @@ def lesions(num_patients):
 
 def drawn_lengths(config, *, start, num_draws):
     """Lengths of the updates of a site with almost twice as many patients as it declares, all of one mind."""
-    plan = plan_for(config.privacy, config.training, DECLARED)
+    plan = plan_for(config, DECLARED)
     mu = config.strategy.proximal_mu
     training = LocalTraining(config=config.training, plan=plan, proximal_mu=mu, gradient_method=GradientMethod.PATIENT)
     cohort = lesions(2 * DECLARED - 1)
@@ -83,7 +83,7 @@ def test_the_longest_honest_updates_are_shorter_and_not_by_much(name):
 def test_noise_alone_passes_the_bound_as_seldom_as_promised():
     """Against the exact tail of the chi distribution, with the clipped sums left out."""
     config = compose([*BASE, "privacy.target_epsilon=0.05"])
-    lengths, plan = lengths_of(config), plan_for(config.privacy, config.training, DECLARED)
+    lengths, plan = lengths_of(config), plan_for(config, DECLARED)
     deviation = config.training.learning_rate * plan.noise_multiplier * plan.max_grad_norm / DECLARED
     clipped = 2 * config.training.learning_rate * plan.max_grad_norm
     quantile = stats.chi(WIDTH).isf(FAILURE_PROBABILITY) * deviation
@@ -93,7 +93,7 @@ def test_noise_alone_passes_the_bound_as_seldom_as_promised():
 def test_by_hand():
     """One step of all at learning rate 3, clip 0.25, size 10: 3 * 0.25 * 2 from the gradients, the rest from noise."""
     config = compose(BASE)
-    noise_multiplier = plan_for(config.privacy, config.training, DECLARED).noise_multiplier
+    noise_multiplier = plan_for(config, DECLARED).noise_multiplier
     doubt = math.log(2 / FAILURE_PROBABILITY)
     noise = 3 * 0.25 * noise_multiplier / 10 * (math.sqrt(WIDTH) + math.sqrt(2 * doubt))
     assert lengths_of(config).longest(DECLARED) == pytest.approx((1.5 + noise) * 1.001)

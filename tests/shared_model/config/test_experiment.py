@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from shared_model.config.composition import compose
 from shared_model.config.experiment import ExperimentConfig, RunConfig
 from shared_model.errors import ConfigError
+from tests.first_release import as_first_released
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -69,13 +70,20 @@ def changed(config, dotted, value):
         (
             "data.public_fraction",
             0,
-            r"public_fraction=0\.0 and data\.validation_fraction=0\.0 to add up to more than 0 and at most 0",
+            r"public_fraction=0\.0 and data\.validation_fraction=0\.0 to add up to more than 0 with evaluation\.thres",
         ),
         (
             "data.public_fraction",
             0.6,
-            r"public_fraction=0\.6 and data\.validation_fraction=0\.0 to add up to more than 0 and at most 0",
+            r"public_fraction=0\.6 and data\.validation_fraction=0\.0 to add up to at most 0\.5: the others are tr",
         ),
+        (
+            "model.feature_constants",
+            "private_mean",
+            r"image_components=4 == 0 with model\.feature_constants=private_mean: principal components need public",
+        ),
+        ("privacy.mean_share", 0.0, r"Expected privacy\.mean_share=0\.0 in \(0, 0\.4\]\."),
+        ("privacy.histogram_share", 0.5, r"Expected privacy\.histogram_share=0\.5 in \(0, 0\.4\]\."),
         ("model.fusion", ["early"], r"Expected model\.fusion to be one of early, mid, late, got \['early'\]\."),
         ("model.image_components", 2000, r"Expected model\.image_components=2000 in \[0, 1024\]\."),
         ("model.hidden_width", -1, r"Expected model\.hidden_width=-1 in \[0, 4096\]\."),
@@ -220,10 +228,10 @@ def test_the_json_is_that_of_the_first_release():
     """Ledgers and fingerprints rest on its bytes; written by the code before bounds stood in annotations.
 
     Its defaults were ``exact`` histograms and an unbounded mean then, which a simulation now asks for by name, and
-    there was no ``max_site_share``.
+    later keys were not there.
     """
     first = ["evaluation.privacy=exact", "strategy.aggregation=mean", "strategy.max_update_norm=null"]
-    written = compose(["preset=smoke", "run.dir=x", *first]).to_json().replace('"max_site_share": 1.25, ', "")
+    written = as_first_released(compose(["preset=smoke", "run.dir=x", *first]))
     assert hashlib.sha256(written.encode()).hexdigest() == (
         "1f48dbddc9ea542f80957efb117d5ed5e91bd3b7d78cb13e200d84f8932af28d"
     )

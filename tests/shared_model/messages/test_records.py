@@ -247,7 +247,7 @@ def test_request_facts_have_their_type_and_range(request_to_site, key, value, me
     [
         ("site", 3, "Expected site of type str, got int"),
         ("server-round", True, "Expected server-round of type int, got bool"),
-        ("server-round", 0, "Expected server-round=0 >= 1"),
+        ("server-round", -1, "Expected server-round=-1 >= 0"),
         ("num-patients-declared", True, "Expected num-patients-declared of type int, got bool"),
         ("num-patients-declared", 0, "Expected num-patients-declared=0 >= 1"),
         ("num-patients-declared", 10**12, "Expected num-patients-declared=1000000000000 <= 10000000"),

@@ -5,17 +5,20 @@ import itertools
 import math
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shared_model.config.choices import PrivacyMode
 from shared_model.config.site_sections import PrivacyConfig
 from shared_model.errors import PrivacyError
 from shared_model.privacy.accounting import epsilon
 from shared_model.privacy.plan import PrivacyPlan
-from tests.privacy_examples import PRIVACY, TRAINING, make_mechanism
+from tests.privacy_examples import PRIVACY, TRAINING, experiment_of, make_mechanism
+from tests.reference_prices import gaussian_epsilon
 
 
 def test_plan_prices_the_rounds_so_far():
-    plan = PrivacyPlan.calibrate(PRIVACY, TRAINING, num_patients_declared=200)
+    plan = PrivacyPlan.calibrate(experiment_of(), num_patients_declared=200)
     assert plan.noise_multiplier == 2.429
     spent = [epsilon(plan.mechanism(num_rounds), plan.delta) for num_rounds in range(1, 21)]
     assert all(later > earlier for earlier, later in itertools.pairwise(spent))
@@ -27,23 +30,30 @@ def test_plan_prices_the_rounds_so_far():
 
 def test_plan_counts_the_steps_of_a_round():
     training = dataclasses.replace(TRAINING, num_rounds=4, local_steps=5)
-    plan = PrivacyPlan.calibrate(PRIVACY, training, num_patients_declared=200)
+    plan = PrivacyPlan.calibrate(experiment_of(training=training), num_patients_declared=200)
     assert plan.mechanism(2) == make_mechanism(2.429, num_steps=10)
-    one_step_a_round = PrivacyPlan.calibrate(PRIVACY, TRAINING, num_patients_declared=200)
+    one_step_a_round = PrivacyPlan.calibrate(experiment_of(), num_patients_declared=200)
     assert plan.mechanism(4) == one_step_a_round.mechanism(20)
 
 
 def test_plan_refuses_a_delta_that_may_publish_a_patient():
     with pytest.raises(PrivacyError, match=r"Expected delta=0.0001 < 1 / num_patients_declared=10000"):
-        PrivacyPlan.calibrate(PRIVACY, TRAINING, num_patients_declared=10_000)
+        PrivacyPlan.calibrate(experiment_of(), num_patients_declared=10_000)
 
 
 def test_plan_needs_a_promise():
     off = PrivacyConfig(
-        mode=PrivacyMode.OFF, target_epsilon=None, delta=None, max_grad_norm=None, noise=None, cohort_rounding=10
+        mode=PrivacyMode.OFF,
+        target_epsilon=None,
+        delta=None,
+        max_grad_norm=None,
+        noise=None,
+        mean_share=None,
+        histogram_share=None,
+        cohort_rounding=10,
     )
     with pytest.raises(ValueError, match=r"Expected privacy.mode=off to be patient"):
-        PrivacyPlan.calibrate(off, TRAINING, num_patients_declared=100)
+        PrivacyPlan.calibrate(experiment_of(privacy=off), num_patients_declared=100)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +71,62 @@ def test_plan_needs_a_promise():
     ],
 )
 def test_plan_refuses_values_out_of_bounds(field, value):
-    plan = PrivacyPlan.calibrate(PRIVACY, TRAINING, num_patients_declared=200)
+    plan = PrivacyPlan.calibrate(experiment_of(), num_patients_declared=200)
     with pytest.raises(ValueError, match="Expected "):
         dataclasses.replace(plan, **{field: value})
+
+
+DEPLOYED = ("preset=cbis_mass",)
+
+
+@given(
+    st.sampled_from([0.05, 0.5, 1.0, 2.0, 8.0, 40.0]),
+    st.floats(0.01, 0.4),
+    st.floats(0.01, 0.4),
+    st.integers(1, 60),
+)
+@settings(max_examples=60, deadline=None)
+def test_mean_training_and_histogram_together_keep_one_promise_and_use_it(target, mean, histogram, num_rounds):
+    privacy = dataclasses.replace(PRIVACY, target_epsilon=target, mean_share=mean, histogram_share=histogram)
+    training = dataclasses.replace(TRAINING, num_rounds=num_rounds)
+    config = experiment_of(privacy=privacy, training=training, overrides=DEPLOYED)
+    plan = PrivacyPlan.calibrate(config, num_patients_declared=200)
+    whole = plan.released(has_mean=True, num_rounds=num_rounds, has_histogram=True)
+    # By the closed form, of one Gaussian whose 1 / noise^2 is the sum of all.
+    precision = 1 / plan.mean_noise_multiplier**2 + 1 / plan.histogram_noise_multiplier**2
+    precision += num_rounds / plan.noise_multiplier**2
+    assert gaussian_epsilon(1, 1 / math.sqrt(precision), plan.delta) == pytest.approx(epsilon(whole, plan.delta), 1e-6)
+    assert 0.99 * target < epsilon(whole, plan.delta) <= target
+    # And each has its share of the budget, rounded against us.
+    assert 0.995 * mean < 1 / plan.mean_noise_multiplier**2 / precision <= 1.002 * mean
+    assert 0.995 * histogram < 1 / plan.histogram_noise_multiplier**2 / precision <= 1.002 * histogram
+
+
+def test_sampled_training_shares_the_budget_too():
+    training = dataclasses.replace(TRAINING, sampling_rate=0.5, num_rounds=5)
+    config = experiment_of(training=training, overrides=DEPLOYED)
+    plan = PrivacyPlan.calibrate(config, num_patients_declared=200)
+    assert 7.9 < epsilon(plan.released(has_mean=True, num_rounds=5, has_histogram=True), plan.delta) <= 8
+    alone = PrivacyPlan.calibrate(experiment_of(training=training), num_patients_declared=200)
+    assert plan.noise_multiplier > alone.noise_multiplier
+
+
+@pytest.mark.parametrize(
+    ("overrides", "has_mean", "has_histogram"),
+    [
+        (["preset=cbis_mass"], True, True),
+        (["preset=cbis_mass", "model.modality=clinical"], False, True),
+        (["preset=cbis_mass", "model.backbone=small_cnn", "data.views=own"], False, True),
+        (["preset=cbis_mass", "evaluation.threshold_from=held_out", "data.validation_fraction=0.1"], True, False),
+        (["preset=phantom"], False, False),
+        (["preset=smoke"], False, False),
+    ],
+)
+def test_only_what_is_released_takes_a_share(overrides, has_mean, has_histogram):
+    """The presets of small cohorts have public patients: below 300 the mean's noise costs more than it gives."""
+    plan = PrivacyPlan.calibrate(experiment_of(overrides=overrides), num_patients_declared=200)
+    assert (plan.mean_noise_multiplier is not None) == has_mean
+    assert (plan.histogram_noise_multiplier is not None) == has_histogram
+    num_parts = len(plan.released(has_mean=True, num_rounds=1, has_histogram=True))
+    assert num_parts == 1 + has_mean + has_histogram
+    assert 7.99 < epsilon(plan.released(has_mean=True, num_rounds=20, has_histogram=True), plan.delta) <= 8

@@ -10,7 +10,7 @@ from simulations.attacks.faults import Fault, with_fault
 @pytest.fixture(scope="module")
 def plan():
     config = audited_config(sampling_rate=1.0, target_epsilon=8.0)
-    return PrivacyPlan.calibrate(config.privacy, config.training, 10)
+    return PrivacyPlan.calibrate(config, 10)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def helps():
 
 def test_the_tree_is_the_one_that_is_documented():
     assert {" ".join(path) for path in COMMANDS} == {
-        *("simulate", "explain", "rehearse", "phantom", "manifest check"),
+        *("simulate", "evaluate", "explain", "rehearse", "phantom", "manifest check"),
         *(
             "benchmark privacy",
             "benchmark scale",
@@ -148,6 +148,7 @@ def test_a_group_alone_shows_its_commands(group, capsys):
         ["study", "epsilon", "preset=none", "--out", "study"],
         ["study", "search", "--candidates", "none.yaml"],
         ["benchmark", "utility", "no.such.key=1", "--out", "study"],
+        ["evaluate", "none", "--manifest", "none.csv"],
         ["explain", "none"],
         ["phantom", "--out", "taken"],
         ["site", "init"],

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from server.evaluation.predictions import Predictions
+from server.report.run_folder import CONFIG_FILE
 from shared_model.errors import ConfigError
-from simulations.explanations import finished_run as module
 from simulations.explanations.finished_run import FinishedRun, RandomisedNetwork
 
 
@@ -94,6 +94,6 @@ class TestRefuses:
 
     @pytest.mark.parametrize("content", ["[", "seed: 1", "- a"])
     def test_a_folder_with_another_configuration(self, tmp_path, content):
-        (tmp_path / module.CONFIG_FILE).write_text(content)
+        (tmp_path / CONFIG_FILE).write_text(content)
         with pytest.raises(ConfigError, match=r"Expected a finished run|In the configuration"):
             FinishedRun.open(tmp_path)

@@ -29,7 +29,7 @@ from client.privacy.policy import SitePolicy
 from server.deployment.control import site_statuses
 from server.deployment.kit import ServerKit
 from server.deployment.provision import provision
-from server.results.document import read_results
+from server.results.document import ThresholdSource, read_results
 from shared_model.config.composition import compose
 from shared_model.system.audit_log import verify
 from shared_model.system.processes import free_port, start_process, stop_process
@@ -145,6 +145,17 @@ def test_processes_compute_what_the_simulation_computes_to_the_last_bit(whole, r
     first, second = (read_results(folder / "results.json") for folder in (whole, simulated))
     assert first.final == second.final
     assert first.sites == second.sites
+
+
+@pytest.mark.usefixtures("blank_pictures")
+def test_the_deployed_recipe_gives_the_simulations_figures_and_threshold_over_tls(stage, run_smoke):
+    recipe = ("model.image_components=0", "model.feature_constants=private_mean", "evaluation.threshold_from=training")
+    run_dir = stage.folder / "deployed"
+    results = stage.finish(stage.submit(run_dir, *recipe), run_dir)
+    simulated = run_smoke("privacy.noise=seeded", f"federation.round_timeout_seconds={SECONDS}", *recipe)
+    assert (run_dir / "model.safetensors").read_bytes() == (simulated / "model.safetensors").read_bytes()
+    assert results.final == read_results(simulated / "results.json").final
+    assert results.final.threshold_source is ThresholdSource.SITE_TRAINING
 
 
 @pytest.mark.usefixtures("blank_pictures")

@@ -47,7 +47,15 @@ def make_row():
             for site, value in by_site
         )
         evidence = Evidence(prevalence=0.01, levels=(level,), groups=groups) if figures else None
-        return Row(run=run, seed=seed, epsilon=epsilon, evidence=evidence, against_first=against_first, source=source)
+        return Row(
+            run=run,
+            seed=seed,
+            epsilon=epsilon,
+            evidence=evidence,
+            against_first=against_first,
+            site_auroc=None,
+            source=source,
+        )
 
     return make
 

@@ -10,6 +10,7 @@ from simulations.studies.privacy_utility import (
     INPUTS,
     TARGET_EPSILONS,
     UTILITY,
+    WITH_PUBLIC,
     comparisons,
     run_name,
     utility_runs,
@@ -23,7 +24,7 @@ def jobs(data, clinical_phantom, tmp_path_factory):
     overrides = ("preset=smoke", f"data.root={clinical_phantom.root}")
     study = Study(protocol=UTILITY, overrides=overrides, seeds=(0,), folder=tmp_path_factory.mktemp("utility"))
     jobs = study.jobs(data, 0)
-    assert len(jobs) == len({job.folder for job in jobs}) == 5 * len(INPUTS) + 2 * len(comparisons(data))
+    assert len(jobs) == len({job.folder for job in jobs}) == 5 * len(INPUTS | WITH_PUBLIC) + 2 * len(comparisons(data))
     return {job.name: job.config for job in jobs}
 
 

@@ -8,8 +8,14 @@ from matplotlib.image import imread
 from shared_model.metrics.intervals import ConfidenceInterval
 from simulations.studies.privacy_utility import INPUTS, TARGET_EPSILONS
 from simulations.studies.utility_plot import draw_utility
-from simulations.studies.utility_report import comparison_table, to_markdown, utility_table, write_utility
-from simulations.studies.utility_results import UtilityResult
+from simulations.studies.utility_report import (
+    comparison_table,
+    operating_table,
+    to_markdown,
+    utility_table,
+    write_utility,
+)
+from simulations.studies.utility_results import Spread, UtilityResult
 
 
 def result_of(name, epsilon, auroc):
@@ -22,6 +28,7 @@ def result_of(name, epsilon, auroc):
         interval=ConfidenceInterval(low=auroc - 0.05, high=auroc + 0.05),
         worst_site="MGH",
         worst_auroc=auroc - 0.1,
+        operating={"sensitivity": Spread(mean=0.9, lowest=0.85, highest=0.95)},
     )
 
 
@@ -57,6 +64,7 @@ def test_tables_without_intervals_and_of_runs_that_are_missing():
             interval=None,
             worst_site=None,
             worst_auroc=0.65,
+            operating={},
         )
     ]
     assert utility_table(results, with_intervals=False).lines[0] == ["image", "-", "0.700", "-", "-", "-"]
@@ -67,6 +75,13 @@ def test_tables_without_intervals_and_of_runs_that_are_missing():
         "0.800 ± 0.004",
         "0.700 (MGH)",
     ]
+
+
+def test_operating_points_stand_beside_the_auc(results):
+    lines = operating_table(results).lines
+    assert [line[:2] for line in lines[:5]] == [["image", epsilon] for epsilon in ("none", "8", "4", "2", "1")]
+    assert lines[0][2:] == ["0.900 (0.850 to 0.950)", "-", "-", "-"]
+    assert "0.900 (0.850 to 0.950)" in to_markdown(results)
 
 
 def test_text_names_what_stands_in_the_tables(results):
@@ -99,6 +114,7 @@ def test_what_is_missing_is_empty_in_the_numbers(tmp_path):
         interval=None,
         worst_site=None,
         worst_auroc=None,
+        operating={},
     )
     write_utility(tmp_path, [missing], "Provenance: x\n")
     assert (tmp_path / "utility.csv").read_text().splitlines()[1] == "image,8,1,0.7000,,,,,"

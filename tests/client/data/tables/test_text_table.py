@@ -113,3 +113,19 @@ def test_a_column_that_is_spelt_otherwise_is_named(tmp_path):
     (tmp_path / "t.csv").write_text("patientid,label\n1,2\n")
     with pytest.raises(TableError, match=r"to have column patient_id; is patientid its patient_id\?\.$"):
         TextTable.load(tmp_path / "t.csv").require(["patient_id", "label"])
+
+
+def test_a_column_is_recorded_where_any_row_says_something():
+    table = TextTable.from_cells("a.csv", ["label", "view", "side"], [["", "CC", "n/a"], ["1", "NA", ""]])
+    assert table.recorded == {"label", "view"}
+    assert table.filled({"side": "LEFT"}).recorded == {"label", "view", "side"}
+
+
+def test_a_filled_column_replaces_what_the_file_says_and_leaves_the_rest():
+    table = TextTable.from_cells("a.csv", ["label", "split"], [["0", "train"], ["1"]])
+    filled = table.filled({"split": "test"})
+    assert [row["split"] for row in filled.rows] == ["test", "test"]
+    assert filled.rows[0]["label"] == "0"
+    # What nobody can read stays a problem.
+    assert filled.problems == table.problems
+    assert table.rows[0]["split"] == "train"

@@ -1,0 +1,165 @@
+"""Sums over all sites' training patients: of their features before training, of their scores after it.
+
+A site may lie about both. What it can reach is bounded by the same shares as in training: no site counts for more than
+``strategy.max_site_share`` equal shares with ``guarded``, or ``max_site_weight`` with ``mean``, and all count alike
+under a robust rule. A sum that is longer than any honest one, or a histogram of more patients, is refused. So of three
+sites one that lies can turn the mean direction by a part, at worst to where features are used as they are, and move
+the threshold by a third of all counts; both stand in the results.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from flwr.serverapp import Grid
+
+from server.federation import exchange
+from server.federation.aggregation import site_weights
+from server.federation.exchange import Exchange
+from server.federation.honest_lengths import FAILURE_PROBABILITY, MOST_PER_DECLARED, plan_for
+from shared_model.config.choices import Aggregation, PrivacyMode
+from shared_model.config.experiment import ExperimentConfig
+from shared_model.config.server_sections import StrategyConfig
+from shared_model.errors import ProtocolError, RoundError
+from shared_model.messages import Request, TrainReply
+from shared_model.messages.types import CLASSES, FEATURE_SUM, MEAN, SCORES
+from shared_model.metrics.counts import FloatArray
+from shared_model.network.efficientnet import FEATURE_WIDTH
+from shared_model.privacy.patient_histogram import PatientHistogram
+
+Check = Callable[[TrainReply], None]
+_LEAST_LENGTH = 1e-9
+
+
+def mean_direction(
+    grid: Grid, request: Request, nodes: Sequence[int], *, check: Check
+) -> tuple[FloatArray, Exchange[TrainReply]]:
+    """Return the unit vector ``(D,)``, float64, along which the features of all patients lie on average.
+
+    Args:
+        grid: reaches the sites.
+        request: of round 0.
+        nodes: Flower's ids of the sites' connections.
+        check: see ``exchange.sums``.
+
+    Raises:
+        RoundError: too few valid replies; or their sum is zero, as that of sites without an image.
+    """
+    config = request.config
+
+    def check_length(reply: TrainReply) -> None:
+        """Refuse what no patients of this number can add up to."""
+        check(reply)
+        longest = _longest_sum(config, reply.num_patients_declared)
+        length = float(np.linalg.norm(reply.update[FEATURE_SUM].astype(np.float64)))
+        if not length <= longest:
+            raise ProtocolError(f"Expected a sum of features no longer than {longest:.4g}, got {length:.4g}.")
+
+    expected = {FEATURE_SUM: np.zeros(FEATURE_WIDTH, np.float32)}
+    found = exchange.sums(grid, request, nodes, message_type=MEAN, expected=expected, check=check_length)
+    factors = site_factors([reply.num_patients_declared for reply in found.replies], config.strategy)
+    total = np.zeros(FEATURE_WIDTH)
+    for factor, reply in zip(factors, found.replies, strict=True):
+        total += factor * reply.update[FEATURE_SUM].astype(np.float64)
+    length = float(np.linalg.norm(total))
+    if not length > _LEAST_LENGTH:
+        raise RoundError("Expected the sites' features to have a mean, got zero: do their patients have images?")
+    return total / length, found
+
+
+def training_histogram(
+    grid: Grid, request: Request, nodes: Sequence[int], *, check: Check
+) -> tuple[PatientHistogram, Exchange[TrainReply]]:
+    """Return the histogram of the training patients' scores under ``request.parameters``, over all sites.
+
+    Args:
+        grid: reaches the sites.
+        request: of the round after the last.
+        nodes: Flower's ids of the sites' connections.
+        check: see ``exchange.sums``.
+
+    Raises:
+        RoundError: too few valid replies.
+    """
+    config = request.config
+
+    def check_counts(reply: TrainReply) -> None:
+        """Refuse what no patients of this number can be counted as."""
+        check(reply)
+        _require_possible(_site_histogram(config, reply), reply.num_patients_declared)
+
+    expected = {label: np.zeros(config.histogram_bins, np.float32) for label in CLASSES}
+    found = exchange.sums(grid, request, nodes, message_type=SCORES, expected=expected, check=check_counts)
+    factors = site_factors([reply.num_patients_declared for reply in found.replies], config.strategy)
+    histograms = [
+        _site_histogram(config, reply).scaled(factor) for factor, reply in zip(factors, found.replies, strict=True)
+    ]
+    total = histograms[0]
+    for histogram in histograms[1:]:
+        total += histogram
+    return total, found
+
+
+def site_factors(sizes: Sequence[int], strategy: StrategyConfig) -> list[float]:
+    """Return the factor of each site's sum: the largest is 1, and none weighs more than it may in training.
+
+    Args:
+        sizes: declared patients of the sites, at least 1 each.
+        strategy: names the rule and its share.
+    """
+    largest = 1 / len(sizes)
+    if strategy.aggregation is Aggregation.MEAN:
+        largest = strategy.max_site_weight
+    elif strategy.aggregation is Aggregation.GUARDED:
+        largest = min(1.0, strategy.max_site_share / len(sizes))
+    factors = np.array(site_weights(sizes, largest)) / np.array(sizes)
+    return [float(factor) for factor in factors / factors.max()]
+
+
+def _longest_sum(config: ExperimentConfig, num_patients_declared: int) -> float:
+    """Return the length that an honest sum exceeds with probability ``FAILURE_PROBABILITY`` at most.
+
+    A patient adds a vector no longer than 1. The noise is Gaussian, and its length is at most so many deviations
+    (Laurent and Massart 2000, Lemma 1).
+    """
+    patients = float(MOST_PER_DECLARED * num_patients_declared)
+    if config.privacy.mode is PrivacyMode.OFF:
+        return patients
+    std = plan_for(config, num_patients_declared).mean_noise_multiplier or 0.0
+    return patients + 1.001 * std * (math.sqrt(FEATURE_WIDTH) + math.sqrt(-2 * math.log(FAILURE_PROBABILITY)))
+
+
+def _site_histogram(config: ExperimentConfig, reply: TrainReply) -> PatientHistogram:
+    """Return the histogram of a reply, with the noise of the plan, whatever the site says.
+
+    Raises:
+        ProtocolError: its counts are none.
+    """
+    std = 0.0
+    if config.privacy.mode is PrivacyMode.PATIENT:
+        std = plan_for(config, reply.num_patients_declared).histogram_noise_multiplier or 0.0
+    counts = {label: reply.update[label].astype(np.float64) for label in CLASSES}
+    try:
+        return PatientHistogram(noise_std=std, **counts)
+    except ValueError as error:
+        raise ProtocolError(f"Histogram of site {reply.site}: {error}") from error
+
+
+def _require_possible(histogram: PatientHistogram, num_patients_declared: int) -> None:
+    """Check that no count is below 0, and not all together are above the patients there can be, by more than noise.
+
+    Raises:
+        ProtocolError: one is, or they are, which noise alone does with probability ``FAILURE_PROBABILITY`` at most.
+    """
+    num_counts = len(CLASSES) * histogram.num_bins
+    least = -histogram.noise_std * math.sqrt(2 * math.log(num_counts / FAILURE_PROBABILITY))
+    most = MOST_PER_DECLARED * num_patients_declared + histogram.noise_std * math.sqrt(
+        2 * num_counts * math.log(1 / FAILURE_PROBABILITY)
+    )
+    counts = np.concatenate([getattr(histogram, label) for label in CLASSES])
+    rounding = 1e-3
+    if not (counts.min() >= least - rounding and counts.sum() <= most + rounding):
+        raise ProtocolError(
+            f"Expected counts of at least {least:.4g} (noise alone) that add up to at most {most:.4g} patients, got "
+            f"{counts.min():.4g} and {counts.sum():.4g}."
+        )

@@ -1,0 +1,199 @@
+"""A run that buys a mean before training and a histogram after it: who is asked what, and what a liar can reach."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from flwr.app import MessageType
+
+from server.federation.checkpoints import read_checkpoint
+from server.federation.cohort_sums import site_factors
+from server.federation.rounds import federate
+from server.report.run_results import results_from_training
+from server.results.document import ThresholdSource
+from shared_model.errors import RoundError
+from shared_model.messages.types import FEATURE_SUM, MEAN, SCORES
+from shared_model.privacy.accounting import epsilon
+from shared_model.privacy.plan import PrivacyPlan
+from tests.scripted_federation import DEPLOYED, NODES, NUM_PATIENTS, SITES, SiteGrid, site_sum
+from tests.server.results.test_document import PROVENANCE
+
+TRAIN, EVALUATE = MessageType.TRAIN, MessageType.EVALUATE
+LAST = 4
+
+
+@pytest.fixture
+def config(federation):
+    return federation.config(*DEPLOYED, "evaluation.privacy=dp", "evaluation.target_epsilon=1000", has_lesions=False)
+
+
+def run(config, grid, *, stop_after=None):
+    """Return training and rounds; stopped as by Ctrl-C after round ``stop_after``."""
+    rounds = []
+
+    def on_round(finished):
+        rounds.append(finished)
+        if finished.server_round == stop_after:
+            raise KeyboardInterrupt
+
+    if stop_after is None:
+        return federate(grid, config, on_round=on_round), rounds
+    with pytest.raises(KeyboardInterrupt):
+        federate(grid, config, on_round=on_round)
+    return None, rounds
+
+
+def bytes_of(arrays):
+    return {name: array.tobytes() for name, array in arrays.items()}
+
+
+def expected_direction(config):
+    sizes = [NUM_PATIENTS[site] for site in SITES]
+    total = sum(
+        factor * site_sum(site).astype(float)
+        for factor, site in zip(site_factors(sizes, config.strategy), SITES, strict=True)
+    )
+    return total / np.linalg.norm(total)
+
+
+class TestOrder:
+    def test_a_mean_then_training_then_a_histogram_then_the_test_lesions(self, config):
+        grid = SiteGrid()
+        run(config, grid)
+        steps = list(dict.fromkeys((kind, request.server_round) for kind, _, request in grid.requests))
+        trained = [(TRAIN, number) for number in range(1, LAST + 1)]
+        assert steps == [(MEAN, 0), *trained, (SCORES, LAST + 1), (EVALUATE, LAST)]
+
+    def test_every_request_after_the_mean_projects_it_out(self, config):
+        grid = SiteGrid()
+        training, _ = run(config, grid)
+        direction = expected_direction(config)
+        for kind, _, request in grid.requests:
+            projection = request.constants["image_standardisation.projection"]
+            expected = np.eye(320) - (kind != MEAN) * np.outer(direction, direction)
+            np.testing.assert_allclose(projection, expected, atol=1e-6)
+        np.testing.assert_array_equal(training.constants["image_standardisation.projection"], projection)
+
+    def test_the_last_figures_are_of_the_scaled_network_at_the_threshold_of_training_patients(self, config):
+        grid = SiteGrid()
+        training, rounds = run(config, grid)
+        assert all(finished.metrics is None for finished in rounds[:-1])
+        assert 0 < training.last.metrics.threshold < 1
+        (evaluated,) = {id(r): r for kind, site, r in grid.requests if (kind, site) == (EVALUATE, "MGH")}.values()
+        assert bytes_of(evaluated.parameters) == bytes_of(training.parameters)
+        results = results_from_training(training, config, predictions=None, provenance=PROVENANCE)
+        assert results.final.threshold_source is ThresholdSource.SITE_TRAINING
+        assert results.final.threshold == training.last.metrics.threshold
+
+    def test_the_price_of_a_site_is_that_of_all_three_parts(self, config):
+        training, rounds = run(config, SiteGrid())
+        for site, state in training.last.sites.items():
+            plan = PrivacyPlan.calibrate(config, NUM_PATIENTS[site])
+            whole = plan.released(has_mean=True, num_rounds=LAST, has_histogram=True)
+            assert state.privacy.epsilon == epsilon(whole, plan.delta)
+        assert rounds[0].epsilon < rounds[-1].epsilon <= 8
+
+
+class TestResumption:
+    @pytest.mark.parametrize("stopped", [1, 3])
+    def test_a_resumed_run_asks_for_no_second_mean_and_ends_the_same(self, config, federation, tmp_path, stopped):
+        whole, _ = run(config, SiteGrid())
+        again = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=str(tmp_path / "again")))
+        run(again, SiteGrid(), stop_after=stopped)
+        grid = SiteGrid()
+        resumed, _ = run(again, grid)
+        assert grid.asked(MEAN) == {}
+        assert bytes_of(resumed.parameters) == bytes_of(whole.parameters)
+        assert bytes_of(resumed.constants) == bytes_of(whole.constants)
+        assert resumed.last.metrics.threshold == whole.last.metrics.threshold
+
+    def test_the_mean_is_on_disk_before_the_first_round(self, config, federation):
+        grid = SiteGrid(refusals=[(1, node) for node in NODES])
+        with pytest.raises(RoundError, match="valid replies in round 1"):
+            run(config, grid)
+        checkpoint = read_checkpoint(federation.folder / "run", config)
+        assert checkpoint.rounds == ()
+        assert set(checkpoint.sites) == set(SITES)
+        grid = SiteGrid()
+        run(config, grid)
+        assert grid.asked(MEAN) == {}
+
+
+class TestAbsence:
+    def test_a_site_may_miss_the_mean_and_take_part_in_the_rest(self, config):
+        grid = SiteGrid(refusals=[(0, 13)])
+        training, _ = run(config, grid)
+        assert set(training.last.sites) == set(SITES)
+
+    def test_a_site_may_miss_the_histogram(self, config):
+        training, rounds = run(config, SiteGrid(refusals=[(LAST + 1, 13)]))
+        assert training.last.metrics.threshold is not None
+        assert any("refused" in failure for failure in rounds[-1].failures)
+
+    def test_too_few_for_a_mean_is_an_error_and_nothing_is_trained(self, config):
+        grid = SiteGrid(refusals=[(0, 12), (0, 13)])
+        with pytest.raises(RoundError, match="Expected at least 2 valid replies in round 0, got 1"):
+            run(config, grid)
+        assert grid.asked(TRAIN) == {}
+
+
+def lying(site, server_round, change):
+    """A site that changes one of its sums."""
+
+    def change_update(who, when, update):
+        return change(update) if (who, when) == (site, server_round) else update
+
+    return SiteGrid(change_update=change_update)
+
+
+class TestLiars:
+    @pytest.mark.parametrize("factor", [1e3, -1e6, 1e30])
+    def test_a_sum_longer_than_any_honest_one_is_refused_and_named(self, config, factor, caplog):
+        caplog.set_level("WARNING", "server.federation.exchange")
+        run(config, lying("MGH", 0, lambda update: {FEATURE_SUM: update[FEATURE_SUM] * np.float32(factor)}))
+        assert "Expected a sum of features no longer than" in caplog.text
+
+    def test_one_of_three_that_points_elsewhere_turns_the_mean_by_a_part(self, config):
+        def elsewhere(update):
+            turned = np.zeros_like(update[FEATURE_SUM])
+            turned[300] = np.linalg.norm(update[FEATURE_SUM])
+            return {FEATURE_SUM: turned}
+
+        grid = lying("MGH", 0, elsewhere)
+        training, _ = run(config, grid)
+        left = training.constants["image_standardisation.projection"] @ expected_direction(config)
+        assert np.linalg.norm(left) < 0.75
+
+    @pytest.mark.parametrize("change", [lambda counts: counts * 0 + 1e5, lambda counts: counts - 1e3])
+    def test_a_histogram_of_more_patients_than_there_are_or_of_fewer_than_none_is_refused(self, config, change, caplog):
+        caplog.set_level("WARNING", "server.federation.exchange")
+        honest, _ = run(config, SiteGrid())
+        other = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=config.run.dir + "2"))
+        grid = lying("ISMD", LAST + 1, lambda update: {name: change(array) for name, array in update.items()})
+        training, _ = run(other, grid)
+        assert "Expected counts of at least" in caplog.text
+        assert abs(training.last.metrics.threshold - honest.last.metrics.threshold) < 0.2
+
+    def test_sums_of_no_image_at_all_have_no_mean(self, config):
+        grid = SiteGrid(change_update=lambda _, __, update: {name: array * 0 for name, array in update.items()})
+        with pytest.raises(RoundError, match="Expected the sites' features to have a mean, got zero"):
+            run(config, grid)
+
+    def test_other_arrays_than_were_asked_for_are_refused(self, config):
+        grid = SiteGrid(change_update=lambda _, when, update: {"other": update[FEATURE_SUM]} if not when else update)
+        with pytest.raises(RoundError, match="Expected at least 2 valid replies in round 0, got 0"):
+            run(config, grid)
+
+
+class TestFactors:
+    def test_by_hand(self, config):
+        mean = dataclasses.replace(config.strategy, aggregation="mean", max_site_weight=0.5)
+        # Half, and a quarter each: 10^7 patients weigh as much as 10 and 10 together.
+        assert site_factors([10, 10, 10**7], mean) == pytest.approx([1, 1, 2e-6])
+        assert site_factors([10, 20, 30], dataclasses.replace(mean, max_site_weight=0.8)) == pytest.approx([1, 1, 1])
+        median = dataclasses.replace(config.strategy, aggregation="median")
+        assert site_factors([10, 20, 40], median) == pytest.approx([1, 0.5, 0.25])
+        guarded = dataclasses.replace(config.strategy, max_site_share=1.25)
+        sizes = np.array([10, 20, 10**7])
+        shares = np.array(site_factors(sizes.tolist(), guarded)) * sizes
+        assert shares.max() / shares.sum() <= 1.25 / 3 + 1e-9
