@@ -1,7 +1,6 @@
 """The lesions of another table or data folder as a run's network reads them, or why they cannot be used."""
 
 import dataclasses
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from client.data.tables.cbis_ddsm import TYPE_COLUMNS
 from client.data.tables.cells import BOX_COLUMNS
 from client.data.tables.lesion_table import LesionTable
 from client.data.tables.manifest import load_manifest, read_manifest
+from client.data.tables.rejects import kind_of, kinds
 from client.data.tables.site_table import data_folder, read_roster, read_table, restrict
 from client.data.tables.text_table import TextTable
 from client.identifiers import folded_or_none
@@ -73,8 +73,9 @@ class OtherLesions:
     """What a reader of the figures should know about the table."""
 
     def reasons(self) -> dict[str, int]:
-        """Return why rows could not be used, the most frequent reason first."""
-        return dict(Counter(reason for *_, reason in self.rejects).most_common())
+        """Return the kinds of reasons why rows could not be used, without paths and values, the most frequent first."""
+        found = kinds(reason for *_, reason in self.rejects)
+        return {kind_of(kind.example): kind.num_rows for kind in found}
 
 
 def read_other_lesions(source: Source, config: ExperimentConfig, report: Progress) -> OtherLesions:
@@ -290,7 +291,8 @@ def _without_path(reason: str, config: ExperimentConfig) -> str:
 def _nothing_to_score(source: Source, rejects: _Rejects) -> str:
     if not rejects:
         return f"Expected lesions in {source.path}, found none."
-    reason, count = Counter(reason for *_, reason in rejects).most_common(1)[0]
+    most = kinds(reason for *_, reason in rejects)[0]
     return (
-        f"Expected a lesion that can be scored in {source.path}, got none; most common reason ({count} rows): {reason}"
+        f"Expected a lesion that can be scored in {source.path}, got none; most common reason ({most.num_rows} rows): "
+        f"{most.example}"
     )

@@ -181,7 +181,7 @@ class TestAManifest:
         assert lesions.num_rows == len(rows)
         assert (lesions.num_lesions, lesions.num_with_image) == (len(rows) - 3, len(rows) - 4)
         assert sum(lesions.rejected.values()) == 3
-        assert lesions.rejected["no image file"] == 1
+        assert [count for kind, count in lesions.rejected.items() if kind.startswith("no image file")] == [1]
         assert not any(str(manifests.folder) in reason for reason in lesions.rejected)
         said = " ".join(capsys.readouterr().out.split())
         assert f"{len(rows) - 4} of {len(rows) - 3} lesions have an image" in said
@@ -365,10 +365,3 @@ def test_a_private_mean_and_other_lesion_types(run_smoke, manifests, evaluate, c
     assert any("finding_id" in note for note in other.lesions.notes)
     assert other.scores != evaluation.scores
     assert sum(evaluation.scores.bins) == len(own.scores)
-
-
-def test_films_are_not_found_in_a_manifest_of_crops(run_smoke, manifests, capsys):
-    run = run_smoke("data.image.mode=film", "training.num_rounds=1")
-    table = manifests.write("test.csv", rows_of_test_patients(manifests))
-    line = refused(capsys, run, "--manifest", table, "--out", "unused")
-    assert "data.image.mode=film" in line
