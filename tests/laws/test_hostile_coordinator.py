@@ -12,7 +12,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
 import client.site
@@ -133,6 +133,10 @@ ASKED = (
     *[(SCORES, number) for number in (21, 21, 4, 1)],
 )
 """What, and in which round; all but a few are asked for in a round where they may be."""
+OVERFLOWING = [
+    (kind, number, STARTS[2], "overflowing", 1, "nothing")
+    for kind, number in (("train", 1), ("evaluate", 1), (SCORES, 21))
+]
 OTHERS = ("many", "exactly as declared", "one class", "nobody in training", "nobody")
 
 
@@ -267,6 +271,9 @@ def watched(monkeypatch):
     repeats=st.booleans(),
     magnitude=st.sampled_from(MAGNITUDES),
 )
+# The guards against overflow, in training and in both kinds of histogram, whatever is drawn besides.
+@example(others="many", neighbour="a training patient", questions=OVERFLOWING, repeats=True, magnitude=LARGEST)
+@example(others="many", neighbour="a test patient", questions=OVERFLOWING, repeats=False, magnitude=LARGEST)
 @pytest.mark.usefixtures("watched")
 def test_two_hospitals_that_differ_by_one_patient_look_alike(
     hospitals, others, neighbour, questions, repeats, magnitude
