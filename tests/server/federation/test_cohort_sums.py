@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from flwr.app import MessageType
+from flwr.app import Error, Message, MessageType
 
 from server.federation.checkpoints import read_checkpoint
 from server.federation.cohort_sums import site_factors
@@ -12,10 +12,11 @@ from server.federation.rounds import federate
 from server.report.run_results import results_from_training
 from server.results.document import ThresholdSource
 from shared_model.errors import RoundError
+from shared_model.messages import request_digest, unpack_request
 from shared_model.messages.types import FEATURE_SUM, MEAN, SCORES
 from shared_model.privacy.accounting import epsilon
 from shared_model.privacy.plan import PrivacyPlan
-from tests.scripted_federation import DEPLOYED, NODES, NUM_PATIENTS, SITES, SiteGrid, site_sum
+from tests.scripted_federation import DEPLOYED, NODES, NUM_PATIENTS, SITES, Ledgers, SiteGrid, site_sum
 from tests.server.results.test_document import PROVENANCE
 
 TRAIN, EVALUATE = MessageType.TRAIN, MessageType.EVALUATE
@@ -117,6 +118,65 @@ class TestResumption:
         grid = SiteGrid()
         run(config, grid)
         assert grid.asked(MEAN) == {}
+
+
+class Spent(SiteGrid):
+    """Sites that have the budget for one mean, one histogram and one evaluation each, and give it again if asked."""
+
+    def __init__(self, budgets, *, cut_before=None, **settings):
+        super().__init__(**settings)
+        self._budgets, self._cut_before = budgets, cut_before
+
+    def _answer(self, message):
+        kind, node = message.metadata.message_type, message.metadata.dst_node_id
+        if kind == self._cut_before:
+            raise KeyboardInterrupt
+        answer = super()._answer(message)
+        digest = request_digest(unpack_request(message.content))
+        if kind != TRAIN and not answer.has_error() and self._budgets.setdefault((kind, node), digest) != digest:
+            return Message(Error(1000, "the budget is spent"), reply_to=message)
+        return answer
+
+
+class TestACrashInTheLastRound:
+    """Who is back after it was not asked before, and must not change what the others are asked."""
+
+    @pytest.mark.parametrize("cut_before", [SCORES, EVALUATE])
+    @pytest.mark.parametrize("missed", [LAST, LAST + 1])
+    def test_a_site_more_afterwards_changes_no_request_that_costs_privacy(self, config, cut_before, missed):
+        budgets = {}
+        with pytest.raises(KeyboardInterrupt):
+            run(config, Spent(budgets, cut_before=cut_before, refusals=[(missed, 13)]))
+        grid = Spent(budgets)
+        resumed, rounds = run(config, grid)
+        assert rounds[-1].num_sites == (2 if missed == LAST else 3)
+        assert not any("the budget is spent" in failure for failure in rounds[-1].failures)
+        assert grid.asked(TRAIN) == {}
+        assert resumed.last.metrics.threshold is not None
+
+    @pytest.mark.parametrize("cut_before", [SCORES, EVALUATE])
+    def test_with_the_same_sites_it_ends_the_same(self, config, tmp_path, cut_before):
+        whole, all_rounds = run(config, SiteGrid())
+        again = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=str(tmp_path / "again")))
+        with pytest.raises(KeyboardInterrupt):
+            run(again, Spent({}, cut_before=cut_before))
+        resumed, rounds = run(again, SiteGrid())
+        assert bytes_of(resumed.parameters) == bytes_of(whole.parameters)
+        found, expected = (dataclasses.replace(each[-1].result, seconds=0) for each in (rounds, all_rounds))
+        assert found == expected
+        assert rounds[-1].sites.keys() == all_rounds[-1].sites.keys()
+        assert [s.privacy for s in rounds[-1].sites.values()] == [s.privacy for s in all_rounds[-1].sites.values()]
+
+
+class TestWitnesses:
+    def test_a_ledger_that_was_put_back_before_the_mean_is_noticed(self, config, tmp_path):
+        ledgers, rounds = Ledgers(), []
+        first, _ = run(config, SiteGrid(change_reply=ledgers.show))
+        ledgers.restore("WFU", 0)
+        again = dataclasses.replace(config, seed=1, run=dataclasses.replace(config.run, dir=str(tmp_path / "again")))
+        grid = SiteGrid(change_reply=ledgers.show)
+        federate(grid, again, on_round=rounds.append, witnesses=first.last.witnesses)
+        assert any("the ledger of WFU does not continue" in warning for warning in rounds[0].warnings)
 
 
 class TestAbsence:
