@@ -1,13 +1,17 @@
 """A run that buys a mean before training and a histogram after it: who is asked what, and what a liar can reach."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 from flwr.app import Error, Message, MessageType
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from server.federation.checkpoints import read_checkpoint
-from server.federation.cohort_sums import site_factors
+from server.federation.cohort_sums import _nearest_possible, _require_possible, site_factors
 from server.federation.rounds import federate
 from server.report.run_results import results_from_training
 from server.results.document import ThresholdSource
@@ -15,6 +19,7 @@ from shared_model.errors import RoundError
 from shared_model.messages import request_digest, unpack_request
 from shared_model.messages.types import FEATURE_SUM, MEAN, SCORES
 from shared_model.privacy.accounting import epsilon
+from shared_model.privacy.patient_histogram import PatientHistogram
 from shared_model.privacy.plan import PrivacyPlan
 from tests.scripted_federation import DEPLOYED, NODES, NUM_PATIENTS, SITES, Ledgers, SiteGrid, site_sum
 from tests.server.results.test_document import PROVENANCE
@@ -231,8 +236,19 @@ class TestLiars:
         other = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=config.run.dir + "2"))
         grid = lying("ISMD", LAST + 1, lambda update: {name: change(array) for name, array in update.items()})
         training, _ = run(other, grid)
-        assert "Expected counts of at least" in caplog.text
+        assert "Expected counts no farther than" in caplog.text
         assert abs(training.last.metrics.threshold - honest.last.metrics.threshold) < 0.2
+
+    @pytest.mark.parametrize("deviations", [-5.0, 5.0])
+    def test_a_site_that_moves_every_count_as_far_as_noise_moves_one_is_refused(self, config, deviations, caplog):
+        # Of three sites one would so take away more patients than the others have, and with them the threshold.
+        caplog.set_level("WARNING", "server.federation.exchange")
+        std = PrivacyPlan.calibrate(config, NUM_PATIENTS["ISMD"]).histogram_noise_multiplier
+        signs = np.resize([1, 1 if deviations < 0 else -1], config.histogram_bins).astype(np.float32)
+        grid = lying("ISMD", LAST + 1, lambda update: dict.fromkeys(update, deviations * std * signs))
+        training, _ = run(config, grid)
+        assert "Expected counts no farther than" in caplog.text
+        assert training.last.metrics.threshold is not None
 
     def test_sums_of_no_image_at_all_have_no_mean(self, config):
         grid = SiteGrid(change_update=lambda _, __, update: {name: array * 0 for name, array in update.items()})
@@ -243,6 +259,26 @@ class TestLiars:
         grid = SiteGrid(change_update=lambda _, when, update: {"other": update[FEATURE_SUM]} if not when else update)
         with pytest.raises(RoundError, match="Expected at least 2 valid replies in round 0, got 0"):
             run(config, grid)
+
+
+class TestPossibleCounts:
+    @given(hnp.arrays(np.float64, st.integers(1, 12), elements=st.floats(-50, 50)), st.floats(0.1, 100))
+    def test_nothing_possible_is_nearer(self, counts, most):
+        nearest = _nearest_possible(counts, most)
+        assert nearest.min() >= 0
+        assert nearest.sum() <= most * (1 + 1e-9)
+        # The condition of a projection onto a convex set, at each of its corners.
+        for corner in (np.zeros_like(counts), *(most * np.eye(len(counts)))):
+            assert (counts - nearest) @ (corner - nearest) <= 1e-6
+
+    def test_an_honest_site_is_never_refused_for_its_noise(self):
+        rng = np.random.default_rng(0)
+        for std, patients in itertools.product((0.0, 0.5, 2.4, 40.0), (1, 19, 400)):
+            for _ in range(50):
+                exact = rng.multinomial(2 * patients - 1, rng.dirichlet(np.full(12, 0.2))).astype(np.float64)
+                noisy = exact + rng.normal(size=12) * std
+                histogram = PatientHistogram(negatives=noisy[:6], positives=noisy[6:], noise_std=std)
+                _require_possible(histogram, patients)
 
 
 class TestFactors:
