@@ -59,12 +59,19 @@ def load_network(request: Request, site: Site) -> FusionNet:
 
 
 def plan_of(request: Request, site: Site) -> PrivacyPlan:
-    """Return the plan of the run for the size that the site declares.
+    """Return the plan of the run for the size that the site declares, whose every part has the noise that policy asks.
+
+    All parts are checked with each: a run that is refused its last one has spent its budget for nothing.
 
     Raises:
         PrivacyError: the size is too large for the configuration's delta.
+        PolicyError: a part has too little noise.
     """
-    return PrivacyPlan.calibrate(request.config, site.num_declared())
+    plan = PrivacyPlan.calibrate(request.config, site.num_declared())
+    for noise_multiplier in (plan.noise_multiplier, plan.mean_noise_multiplier, plan.histogram_noise_multiplier):
+        if noise_multiplier is not None:
+            site.policy.require_noise(noise_multiplier)
+    return plan
 
 
 def training_release(request: Request, plan: PrivacyPlan, mechanism: Mechanism, *, max_grad_norm: float) -> Reserved:

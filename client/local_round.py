@@ -72,7 +72,6 @@ def train_locally(request: Request, site: Site) -> TrainReply:
         training = LocalTraining(config=config.training, plan=None, proximal_mu=_proximal_mu(config))
         return _train(request, site, network, training, members)
     plan = plan_of(request, site)
-    site.policy.require_noise(plan.noise_multiplier)
     release = training_release(request, plan, plan.mechanism(1), max_grad_norm=plan.max_grad_norm)
     granted = reserve(site, release, Role.TRAIN, reply_bytes=_num_bytes(request.parameters))
     if isinstance(granted, StoredReply):

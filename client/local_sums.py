@@ -101,7 +101,6 @@ def _answer(request: Request, site: Site, release: _Release, purpose: str, *, nu
     noise_multiplier = plan.mean_noise_multiplier if request.server_round == 0 else plan.histogram_noise_multiplier
     if noise_multiplier is None:
         raise ProtocolError("Expected a release that is a part of this run's plan.")
-    site.policy.require_noise(noise_multiplier)
     mechanism = Mechanism(noise_multiplier=noise_multiplier, sampling_rate=1.0, num_steps=1)
     # A patient moves either sum by at most 1.
     entry = training_release(request, plan, mechanism, max_grad_norm=1.0)

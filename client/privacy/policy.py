@@ -45,7 +45,7 @@ class SitePolicy:
     max_delta: Annotated[float, Interval(gt=0, lt=1)]
     """The delta at which ``max_epsilon`` holds, and the largest a run may ask for."""
     min_noise_multiplier: NotNegative
-    """Of one step, in multiples of the clipping norm."""
+    """Of one step, in multiples of the clipping norm, and of each histogram and sum."""
     max_grad_norm: Positive
     """A looser clip is refused."""
     max_rounds: Count
@@ -145,7 +145,7 @@ class SitePolicy:
                 raise PolicyError(f"Expected {key}={value} to be {allowed}, as this site's policy has it.", key=key)
 
     def require_noise(self, noise_multiplier: float) -> None:
-        """Check the noise of one step.
+        """Check the noise of one step, sum or histogram.
 
         Raises:
             PolicyError: there is too little.

@@ -170,7 +170,8 @@ class GlobalModel:
         site_auroc = histogram_auroc(test)
         if threshold is not None and isinstance(test, ScoreHistogram):
             # Exact counts are counted from a bin edge on: a threshold inside a bin moves down to its lower edge.
-            threshold = math.floor(threshold * test.num_bins + 1e-9) / test.num_bins
+            # The last edge is that of the last bin.
+            threshold = min(math.floor(threshold * test.num_bins + 1e-9), test.num_bins - 1) / test.num_bins
         sensitivity, specificity = (None, None) if threshold is None else sensitivity_specificity(test, threshold)
         return GlobalMetrics(
             auroc=None if site_auroc is None else site_auroc.value,

@@ -3,6 +3,9 @@
 A checkpoint is written when a round is complete. After a crash, the round that was under way is requested again with
 the same parameters. A site that had already answered sends the same reply again, from its ledger. So the resumed run
 ends with the same parameters as an uninterrupted one, bit for bit.
+
+In the last round one follows each exchange on whose outcome a request depends that costs privacy. Else a site more or
+less after a crash would make that another request, and all sites would refuse it: its budget is spent.
 """
 
 import dataclasses
@@ -55,9 +58,25 @@ class SiteState:
     """How well its updates have agreed with those of the others."""
 
 
+@checked()
+class Underway:
+    """What the exchanges after the last of ``rounds`` have come to; it is of the round that they belong to."""
+
+    warnings: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+    reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """The fields of ``FinishedRound``, as those beside them."""
+    outliers: tuple[str, ...] = ()
+    num_sites: int = 0
+    """Whose updates the state contains; 0 where this round is still to be trained."""
+    is_final: bool = False
+    """Whether the averaged parameters are those of the final network, and ``threshold`` is what was chosen."""
+    threshold: float | None = None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The state of a training after the last of ``rounds``."""
+    """The state of a training after the last of ``rounds``, and what is known of the round after it."""
 
     state: ServerState
     constants: Parameters
@@ -68,6 +87,7 @@ class Checkpoint:
     """By site, for every site that has answered so far."""
     witnesses: Witnesses
     """All that sites have shown of their ledgers."""
+    underway: Underway = dataclasses.field(default_factory=Underway)
 
 
 @checked()
@@ -104,6 +124,7 @@ class _Facts:
     rounds: tuple[RoundResult, ...]
     sites: Mapping[str, _SiteFacts]
     witnesses: Mapping[str, tuple[Link, ...]]
+    underway: Underway
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, config: ExperimentConfig) -> None:
@@ -125,6 +146,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, config: ExperimentCon
         rounds=checkpoint.rounds,
         sites={site: _site_facts(site_state) for site, site_state in checkpoint.sites.items()},
         witnesses=checkpoint.witnesses,
+        underway=checkpoint.underway,
     )
     content = to_safetensors(arrays, {_FACTS_KEY: json.dumps(dataclasses.asdict(facts))})
     write_atomically(folder / CHECKPOINT_FILE, content)
@@ -180,6 +202,7 @@ def _checkpoint_from_facts(facts: _Facts, arrays: Mapping[str, NDArray[np.generi
         rounds=facts.rounds,
         sites=sites,
         witnesses=facts.witnesses,
+        underway=facts.underway,
     )
 
 

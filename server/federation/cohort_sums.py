@@ -2,9 +2,10 @@
 
 A site may lie about both. What it can reach is bounded by the same shares as in training: no site counts for more than
 ``strategy.max_site_share`` equal shares with ``guarded``, or ``max_site_weight`` with ``mean``, and all count alike
-under a robust rule. A sum that is longer than any honest one, or a histogram of more patients, is refused. So of three
-sites one that lies can turn the mean direction by a part, at worst to where features are used as they are, and move
-the threshold by a third of all counts; both stand in the results.
+under a robust rule. A sum that is longer than any honest one, or a histogram that is farther from possible counts than
+noise takes it, is refused. So of three sites one that lies can turn the mean direction by a part, at worst to where
+features are used as they are, and move the threshold by counts of twice the patients that it declares; both stand in
+the results.
 """
 
 import math
@@ -146,20 +147,35 @@ def _site_histogram(config: ExperimentConfig, reply: TrainReply) -> PatientHisto
 
 
 def _require_possible(histogram: PatientHistogram, num_patients_declared: int) -> None:
-    """Check that no count is below 0, and not all together are above the patients there can be, by more than noise.
+    """Check that noise can have made the counts of those that so many patients can have: at least 0, and not too many.
+
+    Bounds of single counts would let a site move all of them that far at once. The noise is Gaussian, and its length is
+    at most so many deviations (Laurent and Massart 2000, Lemma 1); what is nearest to the counts and possible is no
+    farther away than what is true.
 
     Raises:
-        ProtocolError: one is, or they are, which noise alone does with probability ``FAILURE_PROBABILITY`` at most.
+        ProtocolError: it cannot, which happens to an honest site with probability ``FAILURE_PROBABILITY`` at most.
     """
-    num_counts = len(CLASSES) * histogram.num_bins
-    least = -histogram.noise_std * math.sqrt(2 * math.log(num_counts / FAILURE_PROBABILITY))
-    most = MOST_PER_DECLARED * num_patients_declared + histogram.noise_std * math.sqrt(
-        2 * num_counts * math.log(1 / FAILURE_PROBABILITY)
-    )
     counts = np.concatenate([getattr(histogram, label) for label in CLASSES])
+    distance = float(np.linalg.norm(counts - _nearest_possible(counts, MOST_PER_DECLARED * num_patients_declared)))
+    farthest = histogram.noise_std * (math.sqrt(len(counts)) + math.sqrt(-2 * math.log(FAILURE_PROBABILITY)))
     rounding = 1e-3
-    if not (counts.min() >= least - rounding and counts.sum() <= most + rounding):
+    # Written so that NaN fails.
+    if not distance <= farthest + rounding:
         raise ProtocolError(
-            f"Expected counts of at least {least:.4g} (noise alone) that add up to at most {most:.4g} patients, got "
-            f"{counts.min():.4g} and {counts.sum():.4g}."
+            f"Expected counts no farther than {farthest:.4g} (noise alone) from those of {num_patients_declared} "
+            f"declared patients, got {distance:.4g}."
         )
+
+
+def _nearest_possible(counts: FloatArray, most: float) -> FloatArray:
+    """Return what is nearest to ``counts`` of all counts of at least 0 that add up to ``most`` at most.
+
+    Too large a sum is lowered by the same amount in every count that stays above 0 (Duchi et al. 2008, Fig. 1).
+    """
+    nearest: FloatArray = np.maximum(counts, 0.0)
+    if nearest.sum() > most:
+        falling = np.sort(counts)[::-1]
+        amounts = (np.cumsum(falling) - most) / np.arange(1, len(counts) + 1)
+        nearest = np.maximum(counts - amounts[np.flatnonzero(falling > amounts)[-1]], 0.0)
+    return nearest

@@ -14,7 +14,7 @@ from server.evaluation.site_histograms import sum_histograms
 from server.federation import exchange
 from server.federation.aggregators import new_aggregator
 from server.federation.agreement import STRANGER, Agreement
-from server.federation.checkpoints import Checkpoint, SiteState, read_checkpoint, write_checkpoint
+from server.federation.checkpoints import Checkpoint, SiteState, Underway, read_checkpoint, write_checkpoint
 from server.federation.claims import check_claims
 from server.federation.cohort_sums import mean_direction, training_histogram
 from server.federation.exchange import Exchange
@@ -97,8 +97,8 @@ def federate(
 ) -> FinishedTraining:
     """Train for ``config.training.num_rounds`` rounds and return the final network.
 
-    After every round but the last a checkpoint is written to ``config.run.dir``. A run that finds a checkpoint there
-    goes on after its last round.
+    After every round but the last a checkpoint is written to ``config.run.dir``, and in the last one before a request
+    that costs privacy. A run that finds a checkpoint there goes on after it.
 
     Args:
         grid: reaches the sites.
@@ -114,53 +114,16 @@ def federate(
     model, folder = GlobalModel.from_config(config), Path(config.run.dir)
     checkpoint = read_checkpoint(folder, config)
     if checkpoint is None:
-        checkpoint = _begin(grid, config, model)
+        checkpoint = _begin(grid, config, model, witnesses or {})
         if config.has_private_mean:
             # Asked for again, with a site more or less, it would give other constants, and every round after it anew.
             write_checkpoint(folder, checkpoint, config)
     model.set_constants(checkpoint.constants)
-    seen = joined(witnesses or {}, checkpoint.witnesses)
-    first_round = len(checkpoint.rounds) + 1
-    for server_round in range(first_round, config.training.num_rounds + 1):
-        started = time.monotonic()
-        # The first round after a start or a resumption waits for all sites, and so does a round after one in which all
-        # took part. While a site is away, rounds go on with a quorum; once it is back, it takes part again.
-        for_all = server_round == first_round or checkpoint.rounds[-1].num_sites == len(config.federation.sites)
-        nodes = exchange.wait_for_sites(grid, config.federation, for_all=for_all)
-        if server_round == first_round:
-            _require_simulated(config, len(nodes))
-        parameters = checkpoint.state.parameters
-        request = Request(config=config, server_round=server_round, parameters=parameters, constants=model.constants)
-        aggregator = new_aggregator(request, {name: site.agreement for name, site in checkpoint.sites.items()})
-        claims = _Claims(request=request, sites=checkpoint.sites)
-        trained = exchange.train(grid, request, nodes, aggregator=aggregator, check=claims.check)
-        aggregate = aggregator.result()
-        state = _apply(checkpoint.state, aggregate.update, request)
-        sites = _update_sites(checkpoint.sites, trained.replies, aggregate.agreements)
-        final = _Final(parameters=state.average, threshold=None)
-        if server_round == config.training.num_rounds:
-            claims = dataclasses.replace(claims, sites=sites)
-            final = _finish(grid, dataclasses.replace(request, parameters=state.average), nodes, model, claims)
-            state = dataclasses.replace(state, average=final.parameters)
-            sites = _update_sites(sites, final.counted, {})
-        evaluated = _evaluate_at_sites(grid, dataclasses.replace(request, parameters=state.average), nodes)
-        sites = _with_tests(sites, evaluated.replies)
-        seen, warnings = observe(seen, [*claims.made, *evaluated.replies])
-        finished = FinishedRound(
-            server_round=server_round,
-            metrics=_evaluate(model, state.average, evaluated.replies, final.threshold),
-            sites=sites,
-            num_sites=len(trained.replies),
-            failures=trained.failures + final.failures + evaluated.failures,
-            reasons=trained.reasons,
-            warnings=warnings,
-            outliers=aggregate.outliers,
-            witnesses=seen,
-            seconds=time.monotonic() - started,
-        )
-        rounds = (*checkpoint.rounds, finished.result)
-        checkpoint = Checkpoint(state=state, constants=model.constants, rounds=rounds, sites=sites, witnesses=seen)
-        if server_round < config.training.num_rounds:
+    checkpoint = dataclasses.replace(checkpoint, witnesses=joined(witnesses or {}, checkpoint.witnesses))
+    first_round, last_round = len(checkpoint.rounds) + 1, config.training.num_rounds
+    for server_round in range(first_round, last_round + 1):
+        checkpoint, finished = _next_round(grid, config, model, checkpoint, is_first=server_round == first_round)
+        if server_round < last_round:
             write_checkpoint(folder, checkpoint, config)
         on_round(finished)
     return FinishedTraining(
@@ -168,10 +131,33 @@ def federate(
     )
 
 
-def _begin(grid: Grid, config: ExperimentConfig, model: GlobalModel) -> Checkpoint:
+def _next_round(
+    grid: Grid, config: ExperimentConfig, model: GlobalModel, checkpoint: Checkpoint, *, is_first: bool
+) -> tuple[Checkpoint, FinishedRound]:
+    """Do what is left of the next round, the first since a start or a resumption if ``is_first``."""
+    started, folder = time.monotonic(), Path(config.run.dir)
+    # The first round after a start or a resumption waits for all sites, and so does a round after one in which all took
+    # part. While a site is away, rounds go on with a quorum; once it is back, it takes part again.
+    for_all = is_first or checkpoint.rounds[-1].num_sites == len(config.federation.sites)
+    nodes = exchange.wait_for_sites(grid, config.federation, for_all=for_all)
+    if is_first:
+        _require_simulated(config, len(nodes))
+    is_last = len(checkpoint.rounds) + 1 == config.training.num_rounds
+    if not checkpoint.underway.num_sites:
+        checkpoint = _train(grid, config, nodes, checkpoint)
+        if is_last and _has_priced_end(config):
+            write_checkpoint(folder, checkpoint, config)
+    if is_last and not checkpoint.underway.is_final:
+        checkpoint = _finish(grid, nodes, model, checkpoint)
+        if _has_priced_end(config):
+            write_checkpoint(folder, checkpoint, config)
+    return _evaluate(grid, nodes, model, checkpoint, started=started)
+
+
+def _begin(grid: Grid, config: ExperimentConfig, model: GlobalModel, witnesses: Witnesses) -> Checkpoint:
     """Return the state before the first round of training: with the mean of the features, where the run has one."""
     state = ServerState.from_parameters(model.initial_parameters)
-    begun = Checkpoint(state=state, constants=model.constants, rounds=(), sites={}, witnesses={})
+    begun = Checkpoint(state=state, constants=model.constants, rounds=(), sites={}, witnesses=witnesses)
     if not config.has_private_mean:
         return begun
     nodes = exchange.wait_for_sites(grid, config.federation, for_all=True)
@@ -180,39 +166,94 @@ def _begin(grid: Grid, config: ExperimentConfig, model: GlobalModel) -> Checkpoi
     claims = _Claims(request=request, sites={})
     direction, found = mean_direction(grid, request, nodes, check=claims.check)
     model.take_out(direction)
-    witnesses, _ = observe({}, claims.made)
     sites = _update_sites({}, found.replies, {})
-    return dataclasses.replace(begun, constants=model.constants, sites=sites, witnesses=witnesses)
+    return _observed(dataclasses.replace(begun, constants=model.constants, sites=sites), claims.made)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Final:
-    """What becomes of the parameters after the last round."""
+def _train(grid: Grid, config: ExperimentConfig, nodes: Sequence[int], checkpoint: Checkpoint) -> Checkpoint:
+    """Return the state after the training of one round more, which is then under way."""
+    state, constants = checkpoint.state, checkpoint.constants
+    request = Request(
+        config=config, server_round=len(checkpoint.rounds) + 1, parameters=state.parameters, constants=constants
+    )
+    aggregator = new_aggregator(request, {name: site.agreement for name, site in checkpoint.sites.items()})
+    claims = _Claims(request=request, sites=checkpoint.sites)
+    trained = exchange.train(grid, request, nodes, aggregator=aggregator, check=claims.check)
+    aggregate = aggregator.result()
+    underway = dataclasses.replace(
+        checkpoint.underway,
+        failures=trained.failures,
+        reasons=trained.reasons,
+        outliers=aggregate.outliers,
+        num_sites=len(trained.replies),
+    )
+    after = dataclasses.replace(
+        checkpoint,
+        state=_apply(state, aggregate.update, request),
+        sites=_update_sites(checkpoint.sites, trained.replies, aggregate.agreements),
+        underway=underway,
+    )
+    return _observed(after, claims.made)
 
-    parameters: Parameters
-    threshold: float | None
-    """None where other patients than those of training choose it."""
-    counted: tuple[TrainReply, ...] = ()
-    """Replies with histograms of training patients."""
-    failures: tuple[str, ...] = ()
+
+def _has_priced_end(config: ExperimentConfig) -> bool:
+    """Return whether something costs privacy that is asked for after the last round of training."""
+    return config.has_training_histogram or config.evaluation.privacy is EvaluationPrivacy.DP
 
 
-def _finish(grid: Grid, request: Request, nodes: Sequence[int], model: GlobalModel, claims: "_Claims") -> _Final:
+def _finish(grid: Grid, nodes: Sequence[int], model: GlobalModel, checkpoint: Checkpoint) -> Checkpoint:
     """Make the scores of the last parameters probabilities, and choose the threshold if training patients do that."""
-    config = request.config
+    config = model.config
+    state, underway = checkpoint.state, dataclasses.replace(checkpoint.underway, is_final=True)
     if not config.has_training_histogram:
-        return _Final(parameters=model.rescale_scores(request.parameters), threshold=None)
-    parameters = model.rescaled(request.parameters, USUAL_SCALING)
-    request = dataclasses.replace(request, server_round=config.training.num_rounds + 1, parameters=parameters)
-    claims = dataclasses.replace(claims, request=request)
+        state = dataclasses.replace(state, average=model.rescale_scores(state.average))
+        return dataclasses.replace(checkpoint, state=state, underway=underway)
+    parameters, server_round = model.rescaled(state.average, USUAL_SCALING), config.training.num_rounds + 1
+    request = Request(config=config, server_round=server_round, parameters=parameters, constants=model.constants)
+    claims = _Claims(request=request, sites=checkpoint.sites)
     histogram, found = training_histogram(grid, request, nodes, check=claims.check)
     calibration = calibrate(histogram, config.evaluation.target_sensitivity)
-    return _Final(
-        parameters=model.rescaled(parameters, calibration.scaling),
-        threshold=calibration.threshold,
-        counted=found.replies,
-        failures=found.failures,
+    final = dataclasses.replace(
+        checkpoint,
+        state=dataclasses.replace(state, average=model.rescaled(parameters, calibration.scaling)),
+        sites=_update_sites(checkpoint.sites, found.replies, {}),
+        underway=dataclasses.replace(
+            underway, threshold=calibration.threshold, failures=underway.failures + found.failures
+        ),
     )
+    return _observed(final, claims.made)
+
+
+def _evaluate(
+    grid: Grid, nodes: Sequence[int], model: GlobalModel, checkpoint: Checkpoint, *, started: float
+) -> tuple[Checkpoint, FinishedRound]:
+    """Evaluate the round that is under way; return the state after it, and the round itself."""
+    parameters, server_round = checkpoint.state.average, len(checkpoint.rounds) + 1
+    request = Request(config=model.config, server_round=server_round, parameters=parameters, constants=model.constants)
+    evaluated = _evaluate_at_sites(grid, request, nodes)
+    checkpoint = _observed(checkpoint, evaluated.replies)
+    underway, sites = checkpoint.underway, _with_tests(checkpoint.sites, evaluated.replies)
+    finished = FinishedRound(
+        server_round=server_round,
+        metrics=_metrics(model, parameters, evaluated.replies, underway.threshold),
+        sites=sites,
+        num_sites=underway.num_sites,
+        failures=underway.failures + evaluated.failures,
+        reasons=underway.reasons,
+        warnings=underway.warnings,
+        outliers=underway.outliers,
+        witnesses=checkpoint.witnesses,
+        seconds=time.monotonic() - started,
+    )
+    rounds = (*checkpoint.rounds, finished.result)
+    return dataclasses.replace(checkpoint, rounds=rounds, sites=sites, underway=Underway()), finished
+
+
+def _observed(checkpoint: Checkpoint, replies: Sequence[TrainReply | EvaluateReply]) -> Checkpoint:
+    """Return the same with the witnesses of ``replies``, and with a warning for each ledger that does not continue."""
+    witnesses, warnings = observe(checkpoint.witnesses, replies)
+    underway = dataclasses.replace(checkpoint.underway, warnings=checkpoint.underway.warnings + warnings)
+    return dataclasses.replace(checkpoint, witnesses=witnesses, underway=underway)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +328,7 @@ def _with_tests(sites: Mapping[str, SiteState], replies: Sequence[EvaluateReply]
     return {name: dataclasses.replace(site, test=tests.get(name, site.test)) for name, site in sites.items()}
 
 
-def _evaluate(
+def _metrics(
     model: GlobalModel, parameters: Parameters, replies: Sequence[EvaluateReply], threshold: float | None
 ) -> GlobalMetrics | None:
     test = sum_histograms([reply.test for reply in replies]) if replies else None

@@ -87,6 +87,17 @@ class TestPrice:
             sum_features_locally(request_of(deployed, 0), strict)
         assert not releases_of(strict)
 
+    def test_too_little_noise_in_one_part_is_refused_before_any_part_is_paid_for(self, make_config, open_home):
+        config = make_config(*DEPLOYED, "privacy.histogram_share=0.4", "privacy.mean_share=0.01")
+        plan = PrivacyPlan.calibrate(config, NUM_DECLARED)
+        least = plan.histogram_noise_multiplier
+        assert least < min(plan.noise_multiplier, plan.mean_noise_multiplier)
+        strict = open_home(config, min_noise_multiplier=least + 0.01)
+        for answer, server_round in ((sum_features_locally, 0), (train_locally, 1)):
+            with pytest.raises(PolicyError, match="Expected noise_multiplier="):
+                answer(request_of(config, server_round), strict)
+        assert not releases_of(strict)
+
 
 class TestReply:
     def test_a_repeated_request_gets_the_same_bytes(self, deployed, home):

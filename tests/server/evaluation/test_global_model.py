@@ -145,6 +145,15 @@ class TestHistograms:
         assert found.threshold == pytest.approx(np.floor(exact * NUM_BINS) / NUM_BINS)
         assert found.threshold <= exact < found.threshold + 1 / NUM_BINS
 
+    def test_a_threshold_of_1_is_in_the_last_bin(self, federation):
+        # Logits of 40 and more are scores of 1.
+        settings = ("evaluation.threshold_from=training", "evaluation.public=null")
+        model = GlobalModel.from_config(federation.config(*settings, has_lesions=False))
+        _, _, test, _ = self.histograms()
+        found = model.evaluate(model.initial_parameters, test=test, validation=None, threshold=1.0)
+        assert found.threshold == (NUM_BINS - 1) / NUM_BINS
+        assert found.specificity == pytest.approx(1 - test.negatives[-1] / test.negatives.sum())
+
 
 class TestRescaling:
     def test_ranks_stay_and_scores_become_probabilities(self, model):

@@ -15,6 +15,7 @@ from server.federation.checkpoints import (
     CHECKPOINT_FILE,
     Checkpoint,
     SiteState,
+    Underway,
     read_checkpoint,
     remove_checkpoint,
     write_checkpoint,
@@ -81,6 +82,14 @@ def checkpoint():
             ),
         },
         witnesses={"noisy": (Link(witness="a1", previous=""), Link(witness="b2", previous="a1"))},
+        underway=Underway(
+            warnings=("w",),
+            failures=("f", "f"),
+            reasons={"noisy": "f"},
+            num_sites=2,
+            is_final=True,
+            threshold=0.1 + 0.2,
+        ),
     )
 
 

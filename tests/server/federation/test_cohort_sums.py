@@ -1,21 +1,27 @@
 """A run that buys a mean before training and a histogram after it: who is asked what, and what a liar can reach."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
-from flwr.app import MessageType
+from flwr.app import Error, Message, MessageType
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from server.federation.checkpoints import read_checkpoint
-from server.federation.cohort_sums import site_factors
+from server.federation.cohort_sums import _nearest_possible, _require_possible, site_factors
 from server.federation.rounds import federate
 from server.report.run_results import results_from_training
 from server.results.document import ThresholdSource
 from shared_model.errors import RoundError
+from shared_model.messages import request_digest, unpack_request
 from shared_model.messages.types import FEATURE_SUM, MEAN, SCORES
 from shared_model.privacy.accounting import epsilon
+from shared_model.privacy.patient_histogram import PatientHistogram
 from shared_model.privacy.plan import PrivacyPlan
-from tests.scripted_federation import DEPLOYED, NODES, NUM_PATIENTS, SITES, SiteGrid, site_sum
+from tests.scripted_federation import DEPLOYED, NODES, NUM_PATIENTS, SITES, Ledgers, SiteGrid, site_sum
 from tests.server.results.test_document import PROVENANCE
 
 TRAIN, EVALUATE = MessageType.TRAIN, MessageType.EVALUATE
@@ -119,6 +125,65 @@ class TestResumption:
         assert grid.asked(MEAN) == {}
 
 
+class Spent(SiteGrid):
+    """Sites that have the budget for one mean, one histogram and one evaluation each, and give it again if asked."""
+
+    def __init__(self, budgets, *, cut_before=None, **settings):
+        super().__init__(**settings)
+        self._budgets, self._cut_before = budgets, cut_before
+
+    def _answer(self, message):
+        kind, node = message.metadata.message_type, message.metadata.dst_node_id
+        if kind == self._cut_before:
+            raise KeyboardInterrupt
+        answer = super()._answer(message)
+        digest = request_digest(unpack_request(message.content))
+        if kind != TRAIN and not answer.has_error() and self._budgets.setdefault((kind, node), digest) != digest:
+            return Message(Error(1000, "the budget is spent"), reply_to=message)
+        return answer
+
+
+class TestACrashInTheLastRound:
+    """Who is back after it was not asked before, and must not change what the others are asked."""
+
+    @pytest.mark.parametrize("cut_before", [SCORES, EVALUATE])
+    @pytest.mark.parametrize("missed", [LAST, LAST + 1])
+    def test_a_site_more_afterwards_changes_no_request_that_costs_privacy(self, config, cut_before, missed):
+        budgets = {}
+        with pytest.raises(KeyboardInterrupt):
+            run(config, Spent(budgets, cut_before=cut_before, refusals=[(missed, 13)]))
+        grid = Spent(budgets)
+        resumed, rounds = run(config, grid)
+        assert rounds[-1].num_sites == (2 if missed == LAST else 3)
+        assert not any("the budget is spent" in failure for failure in rounds[-1].failures)
+        assert grid.asked(TRAIN) == {}
+        assert resumed.last.metrics.threshold is not None
+
+    @pytest.mark.parametrize("cut_before", [SCORES, EVALUATE])
+    def test_with_the_same_sites_it_ends_the_same(self, config, tmp_path, cut_before):
+        whole, all_rounds = run(config, SiteGrid())
+        again = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=str(tmp_path / "again")))
+        with pytest.raises(KeyboardInterrupt):
+            run(again, Spent({}, cut_before=cut_before))
+        resumed, rounds = run(again, SiteGrid())
+        assert bytes_of(resumed.parameters) == bytes_of(whole.parameters)
+        found, expected = (dataclasses.replace(each[-1].result, seconds=0) for each in (rounds, all_rounds))
+        assert found == expected
+        assert rounds[-1].sites.keys() == all_rounds[-1].sites.keys()
+        assert [s.privacy for s in rounds[-1].sites.values()] == [s.privacy for s in all_rounds[-1].sites.values()]
+
+
+class TestWitnesses:
+    def test_a_ledger_that_was_put_back_before_the_mean_is_noticed(self, config, tmp_path):
+        ledgers, rounds = Ledgers(), []
+        first, _ = run(config, SiteGrid(change_reply=ledgers.show))
+        ledgers.restore("WFU", 0)
+        again = dataclasses.replace(config, seed=1, run=dataclasses.replace(config.run, dir=str(tmp_path / "again")))
+        grid = SiteGrid(change_reply=ledgers.show)
+        federate(grid, again, on_round=rounds.append, witnesses=first.last.witnesses)
+        assert any("the ledger of WFU does not continue" in warning for warning in rounds[0].warnings)
+
+
 class TestAbsence:
     def test_a_site_may_miss_the_mean_and_take_part_in_the_rest(self, config):
         grid = SiteGrid(refusals=[(0, 13)])
@@ -171,8 +236,19 @@ class TestLiars:
         other = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=config.run.dir + "2"))
         grid = lying("ISMD", LAST + 1, lambda update: {name: change(array) for name, array in update.items()})
         training, _ = run(other, grid)
-        assert "Expected counts of at least" in caplog.text
+        assert "Expected counts no farther than" in caplog.text
         assert abs(training.last.metrics.threshold - honest.last.metrics.threshold) < 0.2
+
+    @pytest.mark.parametrize("deviations", [-5.0, 5.0])
+    def test_a_site_that_moves_every_count_as_far_as_noise_moves_one_is_refused(self, config, deviations, caplog):
+        # Of three sites one would so take away more patients than the others have, and with them the threshold.
+        caplog.set_level("WARNING", "server.federation.exchange")
+        std = PrivacyPlan.calibrate(config, NUM_PATIENTS["ISMD"]).histogram_noise_multiplier
+        signs = np.resize([1, 1 if deviations < 0 else -1], config.histogram_bins).astype(np.float32)
+        grid = lying("ISMD", LAST + 1, lambda update: dict.fromkeys(update, deviations * std * signs))
+        training, _ = run(config, grid)
+        assert "Expected counts no farther than" in caplog.text
+        assert training.last.metrics.threshold is not None
 
     def test_sums_of_no_image_at_all_have_no_mean(self, config):
         grid = SiteGrid(change_update=lambda _, __, update: {name: array * 0 for name, array in update.items()})
@@ -183,6 +259,26 @@ class TestLiars:
         grid = SiteGrid(change_update=lambda _, when, update: {"other": update[FEATURE_SUM]} if not when else update)
         with pytest.raises(RoundError, match="Expected at least 2 valid replies in round 0, got 0"):
             run(config, grid)
+
+
+class TestPossibleCounts:
+    @given(hnp.arrays(np.float64, st.integers(1, 12), elements=st.floats(-50, 50)), st.floats(0.1, 100))
+    def test_nothing_possible_is_nearer(self, counts, most):
+        nearest = _nearest_possible(counts, most)
+        assert nearest.min() >= 0
+        assert nearest.sum() <= most * (1 + 1e-9)
+        # The condition of a projection onto a convex set, at each of its corners.
+        for corner in (np.zeros_like(counts), *(most * np.eye(len(counts)))):
+            assert (counts - nearest) @ (corner - nearest) <= 1e-6
+
+    def test_an_honest_site_is_never_refused_for_its_noise(self):
+        rng = np.random.default_rng(0)
+        for std, patients in itertools.product((0.0, 0.5, 2.4, 40.0), (1, 19, 400)):
+            for _ in range(50):
+                exact = rng.multinomial(2 * patients - 1, rng.dirichlet(np.full(12, 0.2))).astype(np.float64)
+                noisy = exact + rng.normal(size=12) * std
+                histogram = PatientHistogram(negatives=noisy[:6], positives=noisy[6:], noise_std=std)
+                _require_possible(histogram, patients)
 
 
 class TestFactors:
