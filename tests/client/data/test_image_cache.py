@@ -71,7 +71,8 @@ def test_a_full_disk_is_one_line_that_says_what_and_where(filled, monkeypatch, c
     assert line.startswith("The image cache cannot be written: [Errno 28] No space left on device: ")
     assert str(filled) in line
     monkeypatch.undo()
-    assert held(filled) == set("abc")
+    # What was written whole before the disk was full may be found again; what was there before is.
+    assert held(filled) >= set("abc")
     assert not list(filled.rglob(".*.partial"))
 
 

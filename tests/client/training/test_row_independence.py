@@ -17,6 +17,7 @@ from shared_model.network import build_network, trainable_state
 from shared_model.network.scoring import predict
 from shared_model.network.state import load_constants, load_trainable
 from shared_model.vocabulary import clinical_width
+from tests.first_release import PUBLIC_PATIENTS
 
 CLIP = 0.25
 NUM_PATIENTS = 150
@@ -47,7 +48,7 @@ def cohort(width, *, pixels=None, num_patients=NUM_PATIENTS):
 
 
 def network_for(*overrides):
-    config = compose(["preset=cbis_mass", "data.root=.", *overrides])
+    config = compose(["preset=cbis_mass", *PUBLIC_PATIENTS, "data.root=.", *overrides])
     network = build_network(config.model, clinical_width(config.data.features), seed=0)
     if config.model.backbone.is_frozen and config.model.modality != "clinical":
         components = config.model.image_components or 320

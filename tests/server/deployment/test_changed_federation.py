@@ -169,7 +169,13 @@ def test_a_folder_with_an_odd_name_and_a_passphrase_from_provision_to_a_run(tmp_
         kit = ServerKit.load(out / "server")
         assert (kit.sites, kit.hosts) == (("mgh", "wfu", "ismd"), ("localhost", "127.0.0.1", "::1"))
         run_folder = folder / "runs" / ODD_NAME
-        overrides = ["preset=smoke", f"federation.sites=[{','.join(kit.sites)}]", override("run.dir", str(run_folder))]
+        # It waits for sites that never come, until it is stopped.
+        overrides = [
+            "preset=smoke",
+            "federation.round_timeout_seconds=3600",
+            f"federation.sites=[{','.join(kit.sites)}]",
+            override("run.dir", str(run_folder)),
+        ]
         with started(kit):
             with supernode(kit, "ismd", folder / "node") as node:
                 wait_for(lambda: site_statuses(kit)["ismd"] == "online", node)
