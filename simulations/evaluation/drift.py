@@ -58,7 +58,8 @@ def total_variation(first: ArrayLike, second: ArrayLike) -> float:
     parts = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
     num_values = int(np.concatenate(parts).max()) + 1
     shares = [np.bincount(part, minlength=num_values) / len(part) for part in parts]
-    return float(np.abs(shares[0] - shares[1]).sum() / 2)
+    # Shares add up to 1 but for rounding.
+    return min(1.0, float(np.abs(shares[0] - shares[1]).sum() / 2))
 
 
 def by_chance(measure: _Measure, patients: IntArray, num_first: int, generator: np.random.Generator) -> float:

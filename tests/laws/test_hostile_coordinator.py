@@ -26,7 +26,7 @@ from shared_model.network import build_network, constants_state, trainable_state
 from shared_model.network.scoring import predict
 from shared_model.vocabulary import clinical_width
 
-MAX_EXAMPLES = int(os.environ.get("LAW_EXAMPLES", "350"))
+MAX_EXAMPLES = int(os.environ.get("LAW_EXAMPLES", "390"))
 """Each is a sequence of four requests at least, put to two hospitals; the nightly target draws more."""
 MIN_PAIRS = 2_000
 COMPARED = []

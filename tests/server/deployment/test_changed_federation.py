@@ -172,6 +172,7 @@ def test_a_folder_with_an_odd_name_and_a_passphrase_from_provision_to_a_run(tmp_
         # It waits for sites that never come, until it is stopped.
         overrides = [
             "preset=smoke",
+            "model.modality=clinical",
             "federation.round_timeout_seconds=3600",
             f"federation.sites=[{','.join(kit.sites)}]",
             override("run.dir", str(run_folder)),
