@@ -8,11 +8,11 @@ open cache takes one file descriptor, however many entries it has.
 
 import fcntl
 import hashlib
+import itertools
 import json
 import logging
 import os
 import shutil
-import tempfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared_model.errors import DataError
-from shared_model.system.files import flush_folder, remove_abandoned, write_atomically
+from shared_model.system.files import remove_abandoned, write_atomically, write_parts_atomically
 
 logger = logging.getLogger(__name__)
 _VERSION = 2
@@ -269,18 +269,8 @@ def _append(path: Path, records: Records) -> None:
 
 def _replace(path: Path, records: Records, rows: Sequence[int]) -> None:
     """Put a file with the ``rows`` of ``records`` in the place of ``path``."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(_header(records.dtype["values"].shape))
-            for start in range(0, len(rows), _COPY_ROWS):
-                file.write(records[rows[start : start + _COPY_ROWS]].tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-        flush_folder(path.parent)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    some = (records[rows[start : start + _COPY_ROWS]].tobytes() for start in range(0, len(rows), _COPY_ROWS))
+    write_parts_atomically(path, itertools.chain((_header(records.dtype["values"].shape),), some))
 
 
 def _cache_folders(root: Path) -> list[Path]:

@@ -8,7 +8,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,12 +25,21 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: it cannot be written, for instance as the disk is full; the error names ``path``, and the content
             before, if there was any, is still there.
     """
+    write_parts_atomically(path, (content,))
+
+
+def write_parts_atomically(path: Path, parts: Iterable[bytes]) -> None:
+    """Write ``parts`` one after another as ``write_atomically`` does, for files that need not fit the memory.
+
+    Raises:
+        OSError: as ``write_atomically``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(path.parent, path.name)
     handle, temporary = _begin(path)
     try:
         with naming(path), os.fdopen(handle, "wb") as file:
-            file.write(content)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
             # Renamed while it is held: nobody may take it for abandoned.

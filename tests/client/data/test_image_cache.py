@@ -83,6 +83,21 @@ def test_what_a_killed_process_left_half_written_is_gone_when_the_cache_is_opene
     assert not list(filled.rglob("*.partial"))
 
 
+def test_a_cache_that_is_opened_while_another_process_erases_disturbs_nothing(filled, monkeypatch):
+    """What the eraser is writing is no leftover: opening removes those that a killed process left, and only them."""
+    (folder,) = cached_settings(filled)
+    flush = os.fsync
+
+    def opened_meanwhile(handle):
+        monkeypatch.setattr(os, "fsync", flush)
+        assert held(filled) == set("abc")
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", opened_meanwhile)
+    assert keep_only(folder, {"a"}) == 2
+    assert held(filled) == {"a"}
+
+
 def test_an_absent_key_is_a_key_error(filled):
     with pytest.raises(KeyError, match="d"):
         ImageCache(filled, SETTINGS).get("d")
