@@ -4,12 +4,13 @@ They have lost what cannot be had back: 8 of the 16 bits of a film, and what the
 trained on them does not fit the DICOM originals.
 """
 
+import dataclasses
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from client.data.dicom.codestreams import jpeg_header
+from client.data.grey_decoding import decode_grey
 from client.data.image_files import require_size
 from client.data.preprocessing import Float32Array, GreyImage
 from shared_model.errors import DicomError
@@ -42,25 +43,16 @@ def read_jpeg(path: Path, content: bytes) -> GreyImage:
     Raises:
         DicomError: it is another kind of JPEG file, is too large, or damaged.
     """
-    height, width = _size(path, content)
     try:
+        height, width = _size(content)
         require_size(height, width)
+        grey = decode_grey(content, kind="JPEG", rows=height, columns=width, bits=8)
     except DicomError as error:
         raise DicomError(f"{path}: {error}") from error
-    try:
-        decoded = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    except (cv2.error, MemoryError) as error:
-        raise DicomError(f"{path}: Expected a JPEG file that can be decoded, got {type(error).__name__}.") from error
-    if decoded is None or decoded.shape != (height, width) or decoded.dtype != np.uint8:
-        raise DicomError(f"{path}: Expected a JPEG file whose image data can be decoded.")
-    return GreyImage(
-        pixels=_sharp(decoded.astype(np.float32)),
-        value_range=(0.0, _LARGEST),
-        padding=np.zeros(decoded.shape, dtype=bool),
-    )
+    return dataclasses.replace(grey, pixels=_sharp(grey.pixels))
 
 
-def _size(path: Path, content: bytes) -> tuple[int, int]:
+def _size(content: bytes) -> tuple[int, int]:
     """Return height and width by the frame header (ITU-T T.81, B.2.2); OpenCV would turn colour into grey silently."""
     position = 2
     while position + 4 <= len(content) and content[position] == 0xFF:
@@ -70,12 +62,10 @@ def _size(path: Path, content: bytes) -> tuple[int, int]:
             header = content[position + 4 : position + 10]
             bits, components = header[:1], header[5:6]
             if bits != b"\x08" or components != b"\x01":
-                raise DicomError(
-                    f"{path}: Expected a grey JPEG file of 8 bits; convert it, best from the DICOM original."
-                )
+                raise DicomError("Expected a grey JPEG file of 8 bits; convert it, best from the DICOM original.")
             if _END not in content[position:]:
                 # The decoder would fill the rest with grey.
-                raise DicomError(f"{path}: Expected a JPEG file that is not cut off.")
+                raise DicomError("Expected a JPEG file that is not cut off.")
             return int.from_bytes(header[1:3], "big"), int.from_bytes(header[3:5], "big")
         if marker == _SCAN:
             break
@@ -83,7 +73,7 @@ def _size(path: Path, content: bytes) -> tuple[int, int]:
             position += 1 if marker == 0xFF else 2
         else:
             position += 2 + length
-    raise DicomError(f"{path}: Expected a JPEG file with a frame header of a kind that can be read.")
+    raise DicomError("Expected a JPEG file with a frame header of a kind that can be read.")
 
 
 def _sharp(pixels: Float32Array) -> Float32Array:

@@ -4,9 +4,7 @@ import struct
 import zlib
 from pathlib import Path
 
-import cv2
-import numpy as np
-
+from client.data.grey_decoding import decode_grey
 from client.data.image_files import require_size
 from client.data.preprocessing import GreyImage
 from shared_model.errors import DicomError
@@ -32,8 +30,6 @@ def read_png(path: Path, content: bytes) -> GreyImage:
         return _decode(content)
     except DicomError as error:
         raise DicomError(f"{path}: {error}") from error
-    except (cv2.error, MemoryError) as error:
-        raise DicomError(f"{path}: Expected a PNG file that can be decoded, got {type(error).__name__}.") from error
 
 
 def _decode(content: bytes) -> GreyImage:
@@ -41,14 +37,7 @@ def _decode(content: bytes) -> GreyImage:
     if colour_type != _GREY or bit_depth not in (8, 16):
         raise DicomError(f"Expected colour_type={colour_type}, bit_depth={bit_depth} to be grey, 8 or 16 bit.")
     require_size(height, width)
-    decoded = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    if decoded is None or decoded.shape != (height, width):
-        raise DicomError("Expected a PNG file whose image data can be decoded.")
-    return GreyImage(
-        pixels=decoded.astype(np.float32),
-        value_range=(0.0, float(2**bit_depth - 1)),
-        padding=np.zeros(decoded.shape, dtype=bool),
-    )
+    return decode_grey(content, kind="PNG", rows=height, columns=width, bits=bit_depth)
 
 
 def _header(content: bytes) -> tuple[int, int, int, int]:

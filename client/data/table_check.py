@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from client.data.contact_sheet import Picture
 from client.data.images import load_lesion
 from client.data.network_inputs import lesion_files
+from client.data.sampling import evenly_spread
 from client.data.shared_images import require_own_images
 from client.data.tables.image_counts import ImageCount
 from client.data.tables.lesion_table import LesionTable, check_rejects
@@ -86,8 +87,7 @@ def _pictures(table: LesionTable, config: ExperimentConfig) -> tuple[tuple[Pictu
     frame = table.frame
     has_image = frame["film_path"].notna() | (frame["lesion_paths"].map(len) > 0)
     rows = frame[has_image.to_numpy(dtype=bool)]
-    count = min(NUM_PICTURES, len(rows))
-    chosen = rows.iloc[[number * (len(rows) - 1) // max(1, count - 1) for number in range(count)]]
+    chosen = rows.iloc[evenly_spread(range(len(rows)), NUM_PICTURES)]
     pictures, problems = [], []
     for number, files in enumerate(lesion_files(chosen, config)):
         row = chosen.iloc[number]

@@ -6,9 +6,8 @@ from client.data.grey_levels import FAINT, grey_levels, is_faint
 from client.data.images import LesionFiles, image_paths_used, load_lesion
 from client.data.network_inputs import lesion_files
 from client.data.preprocessing import Float32Array
-from client.data.tables.site_table import site_table
 from client.deployment.checks import Doubt
-from client.deployment.own_patients import own_config
+from client.deployment.own_patients import own_config, own_table
 from client.deployment.site_file import SiteFile
 from client.privacy.policy import SitePolicy
 from client.site import SiteSettings
@@ -31,7 +30,7 @@ def check_grey_levels(site: SiteFile) -> str:
     if config.model.modality is Modality.CLINICAL:
         return "none needed"
     image = config.data.image
-    lesions = lesion_files(site_table(config, settings.site).frame, config)
+    lesions = lesion_files(own_table(settings).frame, config)
     files = [lesion for lesion in lesions if image_paths_used(lesion, image.mode)]
     pictures = _pictures(_spread(files), image)
     num_negative = sum(grey_levels(picture, image.mode).looks_negative for picture in pictures)

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from client.data.images import LesionFiles, image_paths_used, load_lesion, read_image
 from client.data.network_inputs import lesion_files
+from client.data.sampling import evenly_spread
 from client.data.shared_images import require_own_images
 from client.data.tables.image_counts import ImageCount
 from client.deployment.checks import Doubt
@@ -18,7 +19,6 @@ from shared_model.config.site_sections import ImageConfig
 from shared_model.errors import DataError, DicomError
 
 _NUM_PER_KIND = 4
-Item = TypeVar("Item")
 
 
 def check_images(site: SiteFile) -> str:
@@ -70,7 +70,7 @@ class _Unfit(NamedTuple):
 
 def _unfit(lesions: Sequence[LesionFiles], image: ImageConfig) -> _Unfit:
     """Try a few lesions: a file that can be read may name another side or view than the table, or lack its lesion."""
-    chosen = _spread([lesion for lesion in lesions if image_paths_used(lesion, image.mode)])
+    chosen = evenly_spread([lesion for lesion in lesions if image_paths_used(lesion, image.mode)], _NUM_PER_KIND)
     problems = []
     for lesion in chosen:
         # A pipe would be waited for.
@@ -95,10 +95,11 @@ class _Tried:
     def of(cls, lesions: Sequence[LesionFiles]) -> "_Tried":
         tried = cls()
         for kind, paths in sorted(_by_kind(lesions).items()):
-            problems = [problem for path in _spread(paths) if (problem := _problem(path)) is not None]
-            tried.num_files += len(_spread(paths))
+            chosen = evenly_spread(paths, _NUM_PER_KIND)
+            problems = [problem for path in chosen if (problem := _problem(path)) is not None]
+            tried.num_files += len(chosen)
             tried.problems += problems
-            if len(problems) == len(_spread(paths)) and tried.failed_kind is None:
+            if len(problems) == len(chosen) and tried.failed_kind is None:
                 tried.failed_kind = kind
         return tried
 
@@ -120,13 +121,6 @@ def _by_kind(lesions: Sequence[LesionFiles]) -> dict[str, list[Path]]:
             what = "films" if path == lesion.film_path else "cut-outs or masks"
             kinds.setdefault(f"{what} ({path.suffix.lower() or 'no ending'})", set()).add(path)
     return {kind: sorted(paths) for kind, paths in kinds.items()}
-
-
-def _spread(paths: Sequence[Item]) -> list[Item]:
-    """Return at most ``_NUM_PER_KIND`` of them, evenly spread, the first and the last among them."""
-    if len(paths) <= _NUM_PER_KIND:
-        return list(paths)
-    return [paths[number * (len(paths) - 1) // (_NUM_PER_KIND - 1)] for number in range(_NUM_PER_KIND)]
 
 
 def _problem(path: Path) -> str | None:
