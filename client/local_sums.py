@@ -33,7 +33,6 @@ from shared_model.messages import Request, TrainReply, train_reply_from_bytes, t
 from shared_model.messages.types import CLASSES, FEATURE_SUM
 from shared_model.network.efficientnet import FEATURE_WIDTH
 from shared_model.network.named_arrays import Parameters
-from shared_model.privacy.mechanism import Mechanism
 from shared_model.privacy.patient_histogram import PatientHistogram
 
 _FLOAT32_BYTES = 4
@@ -98,10 +97,8 @@ def _answer(request: Request, site: Site, release: _Release, purpose: str, *, nu
         site.deadline.require()
         return training_reply(request, site, arrays, plan=None, granted=None)
     plan = plan_of(request, site)
-    noise_multiplier = plan.mean_noise_multiplier if request.server_round == 0 else plan.histogram_noise_multiplier
-    if noise_multiplier is None:
-        raise ProtocolError("Expected a release that is a part of this run's plan.")
-    mechanism = Mechanism(noise_multiplier=noise_multiplier, sampling_rate=1.0, num_steps=1)
+    is_mean = request.server_round == 0
+    (mechanism,) = plan.released(has_mean=is_mean, num_rounds=0, has_histogram=not is_mean)
     # A patient moves either sum by at most 1.
     entry = training_release(request, plan, mechanism, max_grad_norm=1.0)
     granted = reserve(site, entry, Role.TRAIN, reply_bytes=_FLOAT32_BYTES * num_entries)
@@ -109,7 +106,7 @@ def _answer(request: Request, site: Site, release: _Release, purpose: str, *, nu
         return train_reply_from_bytes(granted.content)
     lesions = site.data.lesions(Role.TRAIN, is_among(granted.members, site), deadline=site.deadline)
     noise = noise_for(granted, request, site.name, purpose, [lesions])
-    arrays = release(lesions, noise_multiplier, noise)
+    arrays = release(lesions, mechanism.noise_multiplier, noise)
     site.deadline.require()
     reply = training_reply(request, site, arrays, plan=plan, granted=granted)
     site.ledger.commit(granted, train_reply_to_bytes(reply))

@@ -12,9 +12,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import logit
 from sklearn.isotonic import IsotonicRegression
 
+from server.evaluation.noisy_histograms import MIN_TOTAL_TO_NOISE
 from server.evaluation.platt_scaling import PlattScaling
 from shared_model.metrics.counts import FloatArray
 from shared_model.privacy.patient_histogram import PatientHistogram
@@ -32,8 +33,6 @@ _SLOPE_WEIGHT_OF_NOISE, _OFFSET_WEIGHT_OF_NOISE = 8.0, 4.0
 """The same for each patient of noise in a count: the likelihood's own noise grows as much."""
 _MARGIN = 0.1
 """Of the cancers that the target lets go by, so many are to be found too."""
-_MIN_TOTAL_TO_NOISE = 3.0
-"""All patients together exceed so many standard deviations of their total's noise, or there is no threshold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,8 @@ def calibrate(histogram: PatientHistogram, target_sensitivity: float) -> Calibra
         raise ValueError(f"Expected target_sensitivity={target_sensitivity} in (0, 1].")
     scaling = fit_scaling(histogram)
     total_std = histogram.noise_std * math.sqrt(2 * histogram.num_bins)
-    if not (histogram.negatives + histogram.positives).sum() > _MIN_TOTAL_TO_NOISE * total_std:
+    # Of both classes together, where metrics ask it of each.
+    if not (histogram.negatives + histogram.positives).sum() > MIN_TOTAL_TO_NOISE * total_std:
         return Calibration(scaling=scaling, threshold=None)
     aim = 1 - (1 - target_sensitivity) * (1 - _MARGIN)
     return Calibration(scaling=scaling, threshold=_threshold(histogram, scaling, aim))
@@ -89,7 +89,7 @@ def _threshold(histogram: PatientHistogram, scaling: PlattScaling, aim: float) -
     (isotonic regression) and followed along a line inside a bin.
     """
     num_bins = histogram.num_bins
-    probabilities = expit(scaling.scale * _middle_logits(histogram) + scaling.offset)
+    probabilities = scaling.probabilities(_middle_logits(histogram))
     expected = probabilities * (histogram.negatives + histogram.positives)
     if not expected.sum() > 0:
         return None
@@ -99,7 +99,7 @@ def _threshold(histogram: PatientHistogram, scaling: PlattScaling, aim: float) -
     step = shares[last] - shares[min(last + 1, num_bins)]
     inside = (shares[last] - aim) / step if step > 0 else 0.0
     edge = (last + min(max(inside, 0.0), 1.0)) / num_bins
-    return float(expit(scaling.scale * logit(edge) + scaling.offset))
+    return float(scaling.probabilities(logit(edge)))
 
 
 def _middle_logits(histogram: PatientHistogram) -> FloatArray:

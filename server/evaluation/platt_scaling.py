@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logit
+from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from shared_model.metrics.counts import check_scores
+from shared_model.metrics.counts import FloatArray, check_scores
 
 _LEAST_PROBABILITY = 1e-12
 """Scores are moved this far from 0 and 1, where the logit is infinite."""
@@ -25,6 +25,17 @@ class PlattScaling:
     scale: float
     """Positive."""
     offset: float
+
+    def probabilities(self, logits: ArrayLike) -> FloatArray:
+        """Return the probabilities of scaled ``logits`` ``(N,)``."""
+        scaled: FloatArray = expit(self.scale * np.asarray(logits, dtype=np.float64) + self.offset)
+        return scaled
+
+
+def finite_logits(scores: ArrayLike) -> FloatArray:
+    """Return the logits of ``scores`` in [0, 1], of which 0 and 1 are moved a little inside."""
+    logits: FloatArray = logit(np.clip(scores, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY))
+    return logits
 
 
 def fit_platt_scaling(labels: ArrayLike, scores: ArrayLike) -> PlattScaling | None:
@@ -46,7 +57,7 @@ def fit_platt_scaling(labels: ArrayLike, scores: ArrayLike) -> PlattScaling | No
     num_positives, num_negatives = int(is_malignant.sum()), int((~is_malignant).sum())
     if not num_positives or not num_negatives:
         return None
-    logits = logit(np.clip(probabilities, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY))
+    logits = finite_logits(probabilities)
     targets = np.where(is_malignant, (num_positives + 1) / (num_positives + 2), 1 / (num_negatives + 2))
     # scikit-learn takes whole labels: a lesion with target t counts t times as malignant and 1 - t times as benign.
     regression = LogisticRegression(C=np.inf).fit(

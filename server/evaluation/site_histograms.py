@@ -9,12 +9,15 @@ import functools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from server.evaluation import exact_histograms, noisy_histograms
 from shared_model.errors import CohortError
 from shared_model.messages import Histogram
 from shared_model.metrics.score_histogram import ScoreHistogram
 from shared_model.privacy.patient_histogram import PatientHistogram
+
+Kind = TypeVar("Kind", bound=Histogram)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,7 @@ class HistogramAuroc:
     """0 for exact histograms."""
 
 
-def sum_histograms(histograms: Sequence[Histogram]) -> Histogram:
+def sum_histograms(histograms: Sequence[Kind]) -> Kind:
     """Return the sum of at least one histogram, all of one kind and with the same bins."""
     return functools.reduce(operator.add, histograms)
 

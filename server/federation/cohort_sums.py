@@ -3,21 +3,20 @@
 A site may lie about both. What it can reach is bounded by the same shares as in training: no site counts for more than
 ``strategy.max_site_share`` equal shares with ``guarded``, or ``max_site_weight`` with ``mean``, and all count alike
 under a robust rule. A sum that is longer than any honest one, or a histogram that is farther from possible counts than
-noise takes it, is refused. So of three sites one that lies can turn the mean direction by a part, at worst to where
-features are used as they are, and move the threshold by counts of twice the patients that it declares; both stand in
-the results.
+noise takes it, is refused. So of three sites one that lies can choose which direction is taken out of the features, and
+move the threshold by counts of twice the patients that it declares (docs/limits.md).
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from flwr.serverapp import Grid
 
+from server.evaluation.site_histograms import sum_histograms
 from server.federation import exchange
 from server.federation.aggregation import site_weights
 from server.federation.exchange import Exchange
-from server.federation.honest_lengths import FAILURE_PROBABILITY, MOST_PER_DECLARED, plan_for
+from server.federation.honest_lengths import MOST_PER_DECLARED, longest_noise, plan_for
 from shared_model.config.choices import Aggregation, PrivacyMode
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.server_sections import StrategyConfig
@@ -92,13 +91,10 @@ def training_histogram(
     expected = {label: np.zeros(config.histogram_bins, np.float32) for label in CLASSES}
     found = exchange.sums(grid, request, nodes, message_type=SCORES, expected=expected, check=check_counts)
     factors = site_factors([reply.num_patients_declared for reply in found.replies], config.strategy)
-    histograms = [
+    scaled = [
         _site_histogram(config, reply).scaled(factor) for factor, reply in zip(factors, found.replies, strict=True)
     ]
-    total = histograms[0]
-    for histogram in histograms[1:]:
-        total += histogram
-    return total, found
+    return sum_histograms(scaled), found
 
 
 def site_factors(sizes: Sequence[int], strategy: StrategyConfig) -> list[float]:
@@ -120,14 +116,13 @@ def site_factors(sizes: Sequence[int], strategy: StrategyConfig) -> list[float]:
 def _longest_sum(config: ExperimentConfig, num_patients_declared: int) -> float:
     """Return the length that an honest sum exceeds with probability ``FAILURE_PROBABILITY`` at most.
 
-    A patient adds a vector no longer than 1. The noise is Gaussian, and its length is at most so many deviations
-    (Laurent and Massart 2000, Lemma 1).
+    A patient adds a vector no longer than 1.
     """
     patients = float(MOST_PER_DECLARED * num_patients_declared)
     if config.privacy.mode is PrivacyMode.OFF:
         return patients
     std = plan_for(config, num_patients_declared).mean_noise_multiplier or 0.0
-    return patients + 1.001 * std * (math.sqrt(FEATURE_WIDTH) + math.sqrt(-2 * math.log(FAILURE_PROBABILITY)))
+    return patients + 1.001 * std * longest_noise(FEATURE_WIDTH)
 
 
 def _site_histogram(config: ExperimentConfig, reply: TrainReply) -> PatientHistogram:
@@ -149,16 +144,15 @@ def _site_histogram(config: ExperimentConfig, reply: TrainReply) -> PatientHisto
 def _require_possible(histogram: PatientHistogram, num_patients_declared: int) -> None:
     """Check that noise can have made the counts of those that so many patients can have: at least 0, and not too many.
 
-    Bounds of single counts would let a site move all of them that far at once. The noise is Gaussian, and its length is
-    at most so many deviations (Laurent and Massart 2000, Lemma 1); what is nearest to the counts and possible is no
-    farther away than what is true.
+    Bounds of single counts would let a site move all of them that far at once. What is nearest to the counts and
+    possible is no farther away than what is true.
 
     Raises:
         ProtocolError: it cannot, which happens to an honest site with probability ``FAILURE_PROBABILITY`` at most.
     """
     counts = np.concatenate([getattr(histogram, label) for label in CLASSES])
     distance = float(np.linalg.norm(counts - _nearest_possible(counts, MOST_PER_DECLARED * num_patients_declared)))
-    farthest = histogram.noise_std * (math.sqrt(len(counts)) + math.sqrt(-2 * math.log(FAILURE_PROBABILITY)))
+    farthest = histogram.noise_std * longest_noise(len(counts))
     rounding = 1e-3
     # Written so that NaN fails.
     if not distance <= farthest + rounding:

@@ -90,7 +90,7 @@ class HonestLengths:
         drawn = _most_drawn(MOST_PER_DECLARED * num_patients_declared, plan.sampling_rate, doubt)
         scale = training.learning_rate * plan.max_grad_norm / (plan.sampling_rate * num_patients_declared)
         clipped_sums = scale * sum(weights) * drawn
-        reach = math.sqrt(sum(weight**2 for weight in weights)) * (math.sqrt(self.num_entries) + math.sqrt(2 * doubt))
+        reach = math.sqrt(sum(weight**2 for weight in weights)) * longest_noise(self.num_entries, doubt)
         noise = self._noise_per_entry(num_patients_declared) * reach
         decay = training.learning_rate * training.weight_decay * sum(weights)
         pull = training.learning_rate * self._proximal_mu() * sum(weights)
@@ -112,6 +112,14 @@ class HonestLengths:
     def _proximal_mu(self) -> float:
         strategy = self.config.strategy
         return strategy.proximal_mu if strategy.name is StrategyName.FEDPROX else 0.0
+
+
+def longest_noise(num_entries: int, doubt: float = -math.log(FAILURE_PROBABILITY)) -> float:
+    """Return the length that Gaussian noise of deviation 1 in each entry exceeds with probability at most e^-``doubt``.
+
+    It is sqrt(d) + sqrt(2 x) for d entries and a doubt of x (Laurent and Massart 2000, Lemma 1).
+    """
+    return math.sqrt(num_entries) + math.sqrt(2 * doubt)
 
 
 def _most_drawn(num_patients: int, sampling_rate: float, doubt: float) -> float:

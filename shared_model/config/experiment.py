@@ -60,19 +60,13 @@ class ExperimentConfig:
             f"== own with model.backbone={self.model.backbone}: the pixels of two views have no mean",
             **{"data.views": self.data.views},
         )
-        self._require_patients_for_threshold()
-
-    def _require_patients_for_threshold(self) -> None:
-        held_out = {name: getattr(self.data, name) for name in ("public_fraction", "validation_fraction")}
-        keys = {f"data.{name}": value for name, value in held_out.items()}
-        if self.evaluation.threshold_from is ThresholdFrom.HELD_OUT:
-            has_some = sum(held_out.values()) > 0 or self.evaluation.public is not None
-            require(
-                has_some,
-                "to add up to more than 0 with evaluation.threshold_from=held_out: the operating threshold needs "
-                "patients to be chosen on",
-                **keys,
-            )
+        held_out = {f"data.{name}": getattr(self.data, name) for name in ("public_fraction", "validation_fraction")}
+        require(
+            self.has_training_histogram or sum(held_out.values()) > 0 or self.evaluation.public is not None,
+            "to add up to more than 0 with evaluation.threshold_from=held_out: the operating threshold needs patients "
+            "to be chosen on",
+            **held_out,
+        )
 
     @property
     def has_private_mean(self) -> bool:

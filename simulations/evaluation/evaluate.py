@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from client.data.network_inputs import Progress
+from client.data.tables.rejects import REJECT_COLUMNS
 from server.evaluation.estimates import (
     EstimateSettings,
     estimate_from_predictions,
@@ -18,8 +19,10 @@ from shared_model.config.fingerprints import source_fingerprint
 from shared_model.errors import ConfigError
 from shared_model.metrics.calibration import reliability_curve
 from shared_model.metrics.counts import ClassCounts
+from shared_model.metrics.score_histogram import binned_scores
 from shared_model.network.scoring import predict
 from shared_model.system.files import write_atomically
+from shared_model.system.spreadsheets import harmless_csv
 from shared_model.vocabulary import Split
 from simulations.evaluation.document import (
     EVALUATION_FILE,
@@ -156,8 +159,8 @@ def _lesions(model: FinishedModel, source: Source, other: OtherLesions) -> Evalu
 
 def _distribution(predictions: Predictions, threshold: float | None) -> ScoreDistribution:
     scores = predictions.scores
-    edges = np.arange(NUM_SCORE_BINS) / NUM_SCORE_BINS
-    bins = np.bincount(np.searchsorted(edges, scores, side="right") - 1, minlength=NUM_SCORE_BINS)
+    _, bin_of = binned_scores(np.zeros(len(scores)), scores, NUM_SCORE_BINS)
+    bins = np.bincount(bin_of, minlength=NUM_SCORE_BINS)
     return ScoreDistribution(
         mean=float(scores.mean()),
         quantiles=tuple(float(value) for value in np.quantile(scores, _QUANTILES)),
@@ -183,6 +186,4 @@ def _write_tables(folder: Path, other: OtherLesions, predictions: Predictions) -
     write_atomically(folder / PREDICTIONS_FILE, anonymous)
     named = {"patient_id": other.patient_ids, "lesion_id": other.lesion_ids, "score": scores}
     write_atomically(folder / LESIONS_FILE, columns_to_csv(named))
-    rejected = [*zip(*other.rejects, strict=True)] if other.rejects else [()] * 5
-    header = ("source", "row", "patient_id", "lesion_id", "reason")
-    write_atomically(folder / REJECTS_FILE, columns_to_csv(dict(zip(header, rejected, strict=True))))
+    write_atomically(folder / REJECTS_FILE, harmless_csv(REJECT_COLUMNS, other.rejects))

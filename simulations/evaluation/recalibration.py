@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 
 from client.training.feature_sum import feature_sum
 from server.evaluation.estimates import EstimateSettings, estimate_from_predictions
-from server.evaluation.platt_scaling import PlattScaling, fit_platt_scaling
+from server.evaluation.platt_scaling import PlattScaling, finite_logits, fit_platt_scaling
 from server.evaluation.predictions import Predictions
 from server.evaluation.private_mean import constants_without
 from server.results.estimate import Estimate
@@ -24,7 +23,7 @@ from server.results.evidence import Level
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import CohortError, ConfigError
-from shared_model.metrics.counts import FloatArray, IntArray
+from shared_model.metrics.counts import IntArray
 from shared_model.network.fusion import FusionNet
 from shared_model.network.scoring import predict
 from shared_model.network.standardisation import FeatureConstants
@@ -34,7 +33,6 @@ from simulations.evaluation.document import Recalibration, RecalibrationKind
 
 FIGURES = ("auroc", "brier", "calibration_error", "sensitivity", "specificity")
 """Shown before and after."""
-_CLOSEST_TO_CERTAIN = 1e-12
 _USED_FOR_MEAN = 0.5
 """Share of the patients whose features make the mean, while the figures are of the others."""
 
@@ -79,10 +77,10 @@ def recalibrate(
         _require_both_classes(predictions, is_used, f"in outcomes:{request.num_outcomes}")
         scaling = _fit(predictions.select(is_used))
         scale, offset = scaling.scale, scaling.offset
-        after = dataclasses.replace(before, scores=_scaled(before.scores, scaling))
+        after = dataclasses.replace(before, scores=scaling.probabilities(finite_logits(before.scores)))
         settings_after = settings
         if settings.threshold is not None:
-            moved = float(_scaled(np.array([settings.threshold]), scaling)[0])
+            moved = float(scaling.probabilities(finite_logits(settings.threshold)))
             settings_after = dataclasses.replace(settings, threshold=moved)
     else:
         adapted = _with_mean_of(network, lesions.select(torch.from_numpy(is_used)), config)
@@ -150,12 +148,6 @@ def _fit(used: Predictions) -> PlattScaling:
     if scaling is None:
         raise CohortError("Expected malignant lesions to have the higher scores among the outcomes used; use more.")
     return scaling
-
-
-def _scaled(scores: FloatArray, scaling: PlattScaling) -> FloatArray:
-    logits = logit(np.clip(scores, _CLOSEST_TO_CERTAIN, 1 - _CLOSEST_TO_CERTAIN))
-    scaled: FloatArray = expit(scaling.scale * logits + scaling.offset)
-    return scaled
 
 
 def _with_mean_of(network: FusionNet, lesions: Lesions, config: ExperimentConfig) -> FusionNet:
