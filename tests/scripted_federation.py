@@ -18,6 +18,7 @@ from flwr.app import Error, Message, MessageType
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
+from server.federation.rounds import federate
 from shared_model.config.choices import EvaluationPrivacy
 from shared_model.config.composition import compose
 from shared_model.data.lesions import Lesions
@@ -255,6 +256,31 @@ class SiteGrid(Grid):
         histogram = site_histogram(site, request)
         reply = EvaluateReply(site=site, server_round=request.server_round, test=histogram, validation=histogram)
         return pack_evaluate_reply(self.change_reply(reply))
+
+
+def train(config, grid):
+    """Return the finished training and its rounds."""
+    rounds = []
+    return federate(grid, config, on_round=rounds.append), rounds
+
+
+def stop_after(last_round, config, grid):
+    """Train up to and with ``last_round``, then stop as Ctrl-C would; return the rounds finished."""
+    rounds = []
+
+    def on_round(finished):
+        rounds.append(finished)
+        if finished.server_round == last_round:
+            raise KeyboardInterrupt("enough")
+
+    with pytest.raises(KeyboardInterrupt, match="enough"):
+        federate(grid, config, on_round=on_round)
+    return rounds
+
+
+def bytes_of(parameters):
+    """What two equal sets of arrays have in common, to the last bit."""
+    return {name: (array.dtype, array.shape, array.tobytes()) for name, array in parameters.items()}
 
 
 @dataclasses.dataclass(frozen=True)

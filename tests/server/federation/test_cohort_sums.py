@@ -21,7 +21,18 @@ from shared_model.messages.types import FEATURE_SUM, MEAN, SCORES
 from shared_model.privacy.accounting import epsilon
 from shared_model.privacy.patient_histogram import PatientHistogram
 from shared_model.privacy.plan import PrivacyPlan
-from tests.scripted_federation import DEPLOYED, NODES, NUM_PATIENTS, SITES, Ledgers, SiteGrid, site_sum
+from tests.scripted_federation import (
+    DEPLOYED,
+    NODES,
+    NUM_PATIENTS,
+    SITES,
+    Ledgers,
+    SiteGrid,
+    bytes_of,
+    site_sum,
+    stop_after,
+    train,
+)
 from tests.server.results.test_document import PROVENANCE
 
 TRAIN, EVALUATE = MessageType.TRAIN, MessageType.EVALUATE
@@ -31,26 +42,6 @@ LAST = 4
 @pytest.fixture
 def config(federation):
     return federation.config(*DEPLOYED, "evaluation.privacy=dp", "evaluation.target_epsilon=1000", has_lesions=False)
-
-
-def run(config, grid, *, stop_after=None):
-    """Return training and rounds; stopped as by Ctrl-C after round ``stop_after``."""
-    rounds = []
-
-    def on_round(finished):
-        rounds.append(finished)
-        if finished.server_round == stop_after:
-            raise KeyboardInterrupt
-
-    if stop_after is None:
-        return federate(grid, config, on_round=on_round), rounds
-    with pytest.raises(KeyboardInterrupt):
-        federate(grid, config, on_round=on_round)
-    return None, rounds
-
-
-def bytes_of(arrays):
-    return {name: array.tobytes() for name, array in arrays.items()}
 
 
 def expected_direction(config):
@@ -65,14 +56,14 @@ def expected_direction(config):
 class TestOrder:
     def test_a_mean_then_training_then_a_histogram_then_the_test_lesions(self, config):
         grid = SiteGrid()
-        run(config, grid)
+        train(config, grid)
         steps = list(dict.fromkeys((kind, request.server_round) for kind, _, request in grid.requests))
         trained = [(TRAIN, number) for number in range(1, LAST + 1)]
         assert steps == [(MEAN, 0), *trained, (SCORES, LAST + 1), (EVALUATE, LAST)]
 
     def test_every_request_after_the_mean_projects_it_out(self, config):
         grid = SiteGrid()
-        training, _ = run(config, grid)
+        training, _ = train(config, grid)
         direction = expected_direction(config)
         for kind, _, request in grid.requests:
             projection = request.constants["image_standardisation.projection"]
@@ -82,7 +73,7 @@ class TestOrder:
 
     def test_the_last_figures_are_of_the_scaled_network_at_the_threshold_of_training_patients(self, config):
         grid = SiteGrid()
-        training, rounds = run(config, grid)
+        training, rounds = train(config, grid)
         assert all(finished.metrics is None for finished in rounds[:-1])
         assert 0 < training.last.metrics.threshold < 1
         (evaluated,) = {id(r): r for kind, site, r in grid.requests if (kind, site) == (EVALUATE, "MGH")}.values()
@@ -92,7 +83,7 @@ class TestOrder:
         assert results.final.threshold == training.last.metrics.threshold
 
     def test_the_price_of_a_site_is_that_of_all_three_parts(self, config):
-        training, rounds = run(config, SiteGrid())
+        training, rounds = train(config, SiteGrid())
         for site, state in training.last.sites.items():
             plan = PrivacyPlan.calibrate(config, NUM_PATIENTS[site])
             whole = plan.released(has_mean=True, num_rounds=LAST, has_histogram=True)
@@ -103,11 +94,11 @@ class TestOrder:
 class TestResumption:
     @pytest.mark.parametrize("stopped", [1, 3])
     def test_a_resumed_run_asks_for_no_second_mean_and_ends_the_same(self, config, federation, tmp_path, stopped):
-        whole, _ = run(config, SiteGrid())
+        whole, _ = train(config, SiteGrid())
         again = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=str(tmp_path / "again")))
-        run(again, SiteGrid(), stop_after=stopped)
+        stop_after(stopped, again, SiteGrid())
         grid = SiteGrid()
-        resumed, _ = run(again, grid)
+        resumed, _ = train(again, grid)
         assert grid.asked(MEAN) == {}
         assert bytes_of(resumed.parameters) == bytes_of(whole.parameters)
         assert bytes_of(resumed.constants) == bytes_of(whole.constants)
@@ -116,12 +107,12 @@ class TestResumption:
     def test_the_mean_is_on_disk_before_the_first_round(self, config, federation):
         grid = SiteGrid(refusals=[(1, node) for node in NODES])
         with pytest.raises(RoundError, match="valid replies in round 1"):
-            run(config, grid)
+            train(config, grid)
         checkpoint = read_checkpoint(federation.folder / "run", config)
         assert checkpoint.rounds == ()
         assert set(checkpoint.sites) == set(SITES)
         grid = SiteGrid()
-        run(config, grid)
+        train(config, grid)
         assert grid.asked(MEAN) == {}
 
 
@@ -151,9 +142,9 @@ class TestACrashInTheLastRound:
     def test_a_site_more_afterwards_changes_no_request_that_costs_privacy(self, config, cut_before, missed):
         budgets = {}
         with pytest.raises(KeyboardInterrupt):
-            run(config, Spent(budgets, cut_before=cut_before, refusals=[(missed, 13)]))
+            train(config, Spent(budgets, cut_before=cut_before, refusals=[(missed, 13)]))
         grid = Spent(budgets)
-        resumed, rounds = run(config, grid)
+        resumed, rounds = train(config, grid)
         assert rounds[-1].num_sites == (2 if missed == LAST else 3)
         assert not any("the budget is spent" in failure for failure in rounds[-1].failures)
         assert grid.asked(TRAIN) == {}
@@ -161,11 +152,11 @@ class TestACrashInTheLastRound:
 
     @pytest.mark.parametrize("cut_before", [SCORES, EVALUATE])
     def test_with_the_same_sites_it_ends_the_same(self, config, tmp_path, cut_before):
-        whole, all_rounds = run(config, SiteGrid())
+        whole, all_rounds = train(config, SiteGrid())
         again = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=str(tmp_path / "again")))
         with pytest.raises(KeyboardInterrupt):
-            run(again, Spent({}, cut_before=cut_before))
-        resumed, rounds = run(again, SiteGrid())
+            train(again, Spent({}, cut_before=cut_before))
+        resumed, rounds = train(again, SiteGrid())
         assert bytes_of(resumed.parameters) == bytes_of(whole.parameters)
         found, expected = (dataclasses.replace(each[-1].result, seconds=0) for each in (rounds, all_rounds))
         assert found == expected
@@ -176,7 +167,7 @@ class TestACrashInTheLastRound:
 class TestWitnesses:
     def test_a_ledger_that_was_put_back_before_the_mean_is_noticed(self, config, tmp_path):
         ledgers, rounds = Ledgers(), []
-        first, _ = run(config, SiteGrid(change_reply=ledgers.show))
+        first, _ = train(config, SiteGrid(change_reply=ledgers.show))
         ledgers.restore("WFU", 0)
         again = dataclasses.replace(config, seed=1, run=dataclasses.replace(config.run, dir=str(tmp_path / "again")))
         grid = SiteGrid(change_reply=ledgers.show)
@@ -187,18 +178,18 @@ class TestWitnesses:
 class TestAbsence:
     def test_a_site_may_miss_the_mean_and_take_part_in_the_rest(self, config):
         grid = SiteGrid(refusals=[(0, 13)])
-        training, _ = run(config, grid)
+        training, _ = train(config, grid)
         assert set(training.last.sites) == set(SITES)
 
     def test_a_site_may_miss_the_histogram(self, config):
-        training, rounds = run(config, SiteGrid(refusals=[(LAST + 1, 13)]))
+        training, rounds = train(config, SiteGrid(refusals=[(LAST + 1, 13)]))
         assert training.last.metrics.threshold is not None
         assert any("refused" in failure for failure in rounds[-1].failures)
 
     def test_too_few_for_a_mean_is_an_error_and_nothing_is_trained(self, config):
         grid = SiteGrid(refusals=[(0, 12), (0, 13)])
         with pytest.raises(RoundError, match="Expected at least 2 valid replies in round 0, got 1"):
-            run(config, grid)
+            train(config, grid)
         assert grid.asked(TRAIN) == {}
 
 
@@ -215,7 +206,7 @@ class TestLiars:
     @pytest.mark.parametrize("factor", [1e3, -1e6, 1e30])
     def test_a_sum_longer_than_any_honest_one_is_refused_and_named(self, config, factor, caplog):
         caplog.set_level("WARNING", "server.federation.exchange")
-        run(config, lying("MGH", 0, lambda update: {FEATURE_SUM: update[FEATURE_SUM] * np.float32(factor)}))
+        train(config, lying("MGH", 0, lambda update: {FEATURE_SUM: update[FEATURE_SUM] * np.float32(factor)}))
         assert "Expected a sum of features no longer than" in caplog.text
 
     def test_one_of_three_that_points_elsewhere_turns_the_mean_by_a_part(self, config):
@@ -225,17 +216,17 @@ class TestLiars:
             return {FEATURE_SUM: turned}
 
         grid = lying("MGH", 0, elsewhere)
-        training, _ = run(config, grid)
+        training, _ = train(config, grid)
         left = training.constants["image_standardisation.projection"] @ expected_direction(config)
         assert np.linalg.norm(left) < 0.75
 
     @pytest.mark.parametrize("change", [lambda counts: counts * 0 + 1e5, lambda counts: counts - 1e3])
     def test_a_histogram_of_more_patients_than_there_are_or_of_fewer_than_none_is_refused(self, config, change, caplog):
         caplog.set_level("WARNING", "server.federation.exchange")
-        honest, _ = run(config, SiteGrid())
+        honest, _ = train(config, SiteGrid())
         other = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=config.run.dir + "2"))
         grid = lying("ISMD", LAST + 1, lambda update: {name: change(array) for name, array in update.items()})
-        training, _ = run(other, grid)
+        training, _ = train(other, grid)
         assert "Expected counts no farther than" in caplog.text
         assert abs(training.last.metrics.threshold - honest.last.metrics.threshold) < 0.2
 
@@ -246,19 +237,19 @@ class TestLiars:
         std = PrivacyPlan.calibrate(config, NUM_PATIENTS["ISMD"]).histogram_noise_multiplier
         signs = np.resize([1, 1 if deviations < 0 else -1], config.histogram_bins).astype(np.float32)
         grid = lying("ISMD", LAST + 1, lambda update: dict.fromkeys(update, deviations * std * signs))
-        training, _ = run(config, grid)
+        training, _ = train(config, grid)
         assert "Expected counts no farther than" in caplog.text
         assert training.last.metrics.threshold is not None
 
     def test_sums_of_no_image_at_all_have_no_mean(self, config):
         grid = SiteGrid(change_update=lambda _, __, update: {name: array * 0 for name, array in update.items()})
         with pytest.raises(RoundError, match="Expected the sites' features to have a mean, got zero"):
-            run(config, grid)
+            train(config, grid)
 
     def test_other_arrays_than_were_asked_for_are_refused(self, config):
         grid = SiteGrid(change_update=lambda _, when, update: {"other": update[FEATURE_SUM]} if not when else update)
         with pytest.raises(RoundError, match="Expected at least 2 valid replies in round 0, got 0"):
-            run(config, grid)
+            train(config, grid)
 
 
 class TestPossibleCounts:

@@ -26,9 +26,12 @@ from tests.scripted_federation import (
     SITES,
     Ledgers,
     SiteGrid,
+    bytes_of,
     site_histogram,
     site_update,
     spent_after,
+    stop_after,
+    train,
 )
 
 TRAIN, EVALUATE = MessageType.TRAIN, MessageType.EVALUATE
@@ -40,30 +43,6 @@ PLAIN = (
     "strategy.max_update_norm=null",
 )
 """The server adds the weighted mean and keeps the last parameters, so that a training can be followed by hand."""
-
-
-def train(config, grid):
-    """Return the finished training and its rounds."""
-    rounds = []
-    return federate(grid, config, on_round=rounds.append), rounds
-
-
-def stop_after(last_round, config, grid):
-    """Train up to and with ``last_round``, then stop as Ctrl-C would; return the rounds finished."""
-    rounds = []
-
-    def on_round(finished):
-        rounds.append(finished)
-        if finished.server_round == last_round:
-            raise KeyboardInterrupt("enough")
-
-    with pytest.raises(KeyboardInterrupt, match="enough"):
-        federate(grid, config, on_round=on_round)
-    return rounds
-
-
-def bytes_of(parameters):
-    return {name: (array.dtype, array.shape, array.tobytes()) for name, array in parameters.items()}
 
 
 def sent(grid, message_type):
