@@ -123,7 +123,7 @@ def test_sampled_training_shares_the_budget_too():
     ],
 )
 def test_only_what_is_released_takes_a_share(overrides, has_mean, has_histogram):
-    """The presets of small cohorts have public patients: below 300 the mean's noise costs more than it gives."""
+    """The presets of small cohorts have public patients: there the mean's noise costs more than it gives."""
     plan = PrivacyPlan.calibrate(experiment_of(overrides=overrides), num_patients_declared=200)
     assert (plan.mean_noise_multiplier is not None) == has_mean
     assert (plan.histogram_noise_multiplier is not None) == has_histogram
