@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
@@ -44,7 +43,7 @@ def load_all_lesions(
     inputs = load_network_inputs(table.frame, config, report, max_cache_bytes=max_cache_bytes)
     is_kept = np.array([row not in inputs.problems for row in range(len(table.frame))], dtype=bool)
     if inputs.problems:
-        table = _reject(table, inputs.problems, is_kept)
+        table = set_aside(table, inputs.problems)
     frame = table.frame
     lesions = Lesions(
         images=torch.from_numpy(inputs.images[is_kept]),
@@ -62,10 +61,11 @@ def finding_numbers(frame: pd.DataFrame) -> Tensor:
     return torch.from_numpy(numbers.to_numpy(dtype=np.int64, copy=True))
 
 
-def _reject(table: LesionTable, problems: Mapping[int, str], is_kept: npt.NDArray[np.bool_]) -> LesionTable:
-    """Move the rows with a problem to the rejects."""
+def set_aside(table: LesionTable, problems: Mapping[int, str]) -> LesionTable:
+    """Return the table with its rows that have a problem, by position from 0, moved to the rejects."""
     names = table.frame[list(REJECT_COLUMNS[:-1])].iloc[list(problems)].itertuples(index=False, name=None)
     rejects = reject_frame((*cells, reason) for cells, reason in zip(names, problems.values(), strict=True))
+    is_kept = ~np.isin(np.arange(len(table.frame)), list(problems))
     return dataclasses.replace(
         table,
         frame=table.frame[is_kept].reset_index(drop=True),

@@ -1,15 +1,14 @@
 """The lesions of another table or data folder as a run's network reads them, or why they cannot be used."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from client.data.dataset import load_all_lesions
+from client.data.dataset import load_all_lesions, set_aside
 from client.data.network_inputs import Progress
 from client.data.tables.cbis_ddsm import TYPE_COLUMNS
 from client.data.tables.cells import BOX_COLUMNS
@@ -95,11 +94,11 @@ def read_other_lesions(source: Source, config: ExperimentConfig, report: Progres
     if source.sites:
         table = _of_sites(table, source, homes)
     num_rows = sum(len(part) for part in (table.frame, table.rejects, table.excluded))
-    table, other_types = _of_known_types(table, config)
+    table = _of_known_types(table, config)
     lesions, table = load_all_lesions(table, config, report=report)
     _require_images(lesions, table, config)
-    lesions, table, without_image = _with_what_is_read(lesions, table, config)
-    rejects = [*_rows(table.rejects), *_rows(table.excluded), *other_types, *without_image]
+    lesions, table = _with_what_is_read(lesions, table, config)
+    rejects = [*_rows(table.rejects), *_rows(table.excluded)]
     if not len(lesions):
         raise CohortError(_nothing_to_score(source, rejects))
     return OtherLesions(
@@ -210,39 +209,22 @@ def _of_sites(table: LesionTable, source: Source, homes: Mapping[str, str] | Non
 _Rejects = list[tuple[str, ...]]
 
 
-def _of_known_types(table: LesionTable, config: ExperimentConfig) -> tuple[LesionTable, _Rejects]:
+def _of_known_types(table: LesionTable, config: ExperimentConfig) -> LesionTable:
     """Set lesions of a type aside that the network was not trained on; a row that names no type stays."""
     known = {str(kind) for kind in config.data.lesion_types}
-    reasons = [
-        None if kind is None or kind in known else f"lesion type {kind}, on which the network was not trained"
-        for kind in _cells(table, "abnormality_type")
-    ]
-    return _apart(table, reasons)
+    kinds_of_rows = enumerate(_cells(table, "abnormality_type"))
+    unknown = {row: kind for row, kind in kinds_of_rows if kind is not None and kind not in known}
+    reasons = {row: f"lesion type {kind}, on which the network was not trained" for row, kind in unknown.items()}
+    return set_aside(table, reasons)
 
 
-def _with_what_is_read(
-    lesions: Lesions, table: LesionTable, config: ExperimentConfig
-) -> tuple[Lesions, LesionTable, _Rejects]:
+def _with_what_is_read(lesions: Lesions, table: LesionTable, config: ExperimentConfig) -> tuple[Lesions, LesionTable]:
     """Set lesions without an image aside where the network reads nothing else."""
     if config.model.modality is not Modality.IMAGE:
-        return lesions, table, []
+        return lesions, table
     has_image = lesions.has_image.numpy()
-    table, rejects = _apart(
-        table, [None if is_there else "no image, and nothing else is read" for is_there in has_image]
-    )
-    return lesions.select(torch.from_numpy(np.flatnonzero(has_image))), table, rejects
-
-
-def _apart(table: LesionTable, reasons: Sequence[str | None]) -> tuple[LesionTable, _Rejects]:
-    """Return the table without the rows that have a reason, and those rows."""
-    is_kept: NDArray[np.bool_] = np.array([reason is None for reason in reasons], dtype=bool)
-    named = zip(table.frame["patient_id"], table.frame["lesion_id"], reasons, strict=True)
-    rejects: _Rejects = [
-        ("evaluation", str(row), str(patient), str(lesion), reason)
-        for row, (patient, lesion, reason) in enumerate(named, start=1)
-        if reason is not None
-    ]
-    return dataclasses.replace(table, frame=table.frame[is_kept].reset_index(drop=True)), rejects
+    problems = dict.fromkeys(np.flatnonzero(~has_image).tolist(), "no image, and nothing else is read")
+    return lesions.select(torch.from_numpy(np.flatnonzero(has_image))), set_aside(table, problems)
 
 
 def _require_images(lesions: Lesions, table: LesionTable, config: ExperimentConfig) -> None:
