@@ -3,8 +3,9 @@
 A site may lie about both. What it can reach is bounded by the same shares as in training: no site counts for more than
 ``strategy.max_site_share`` equal shares with ``guarded``, or ``max_site_weight`` with ``mean``, and all count alike
 under a robust rule. A sum that is longer than any honest one, or a histogram that is farther from possible counts than
-noise takes it, is refused. So of three sites one that lies can choose which direction is taken out of the features, and
-move the threshold by counts of twice the patients that it declares (docs/limits.md).
+noise takes it, is refused. And unless the rule is ``mean``, the features' sum of no site is longer than that of the one in the middle: of three
+or more sites, one that lies turns the direction that is taken out, and does not choose it. It can still move the
+threshold by counts of twice the patients that it declares (docs/limits.md).
 """
 
 from collections.abc import Callable, Sequence
@@ -58,9 +59,11 @@ def mean_direction(
     expected = {FEATURE_SUM: np.zeros(FEATURE_WIDTH, np.float32)}
     found = exchange.sums(grid, request, nodes, message_type=MEAN, expected=expected, check=check_length)
     factors = site_factors([reply.num_patients_declared for reply in found.replies], config.strategy)
-    total = np.zeros(FEATURE_WIDTH)
-    for factor, reply in zip(factors, found.replies, strict=True):
-        total += factor * reply.update[FEATURE_SUM].astype(np.float64)
+    sums = np.stack([reply.update[FEATURE_SUM].astype(np.float64) for reply in found.replies])
+    sums *= np.array(factors)[:, None]
+    if config.strategy.aggregation is not Aggregation.MEAN:
+        sums = no_longer_than_median(sums)
+    total = sums.sum(axis=0)
     length = float(np.linalg.norm(total))
     if not length > _LEAST_LENGTH:
         raise RoundError("Expected the sites' features to have a mean, got zero: do their patients have images?")
@@ -111,6 +114,21 @@ def site_factors(sizes: Sequence[int], strategy: StrategyConfig) -> list[float]:
         largest = min(1.0, strategy.max_site_share / len(sizes))
     factors = np.array(site_weights(sizes, largest)) / np.array(sizes)
     return [float(factor) for factor in factors / factors.max()]
+
+
+def no_longer_than_median(sums: FloatArray) -> FloatArray:
+    """Return the rows, float64, those longer than the median length shortened to it.
+
+    Where the rows of all others point one way, a single row of three or more cannot outweigh them.
+
+    Args:
+        sums: ``(num_sites, D)``, finite.
+    """
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    # Of two in the middle the shorter: a liar may be the longer one.
+    longest = np.sort(lengths, axis=0)[(len(lengths) - 1) // 2]
+    shortened: FloatArray = sums * np.minimum(1.0, longest / np.maximum(lengths, _LEAST_LENGTH))
+    return shortened
 
 
 def _longest_sum(config: ExperimentConfig, num_patients_declared: int) -> float:

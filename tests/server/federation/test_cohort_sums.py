@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from server.federation.checkpoints import read_checkpoint
-from server.federation.cohort_sums import _nearest_possible, _require_possible, site_factors
+from server.federation.cohort_sums import _nearest_possible, _require_possible, no_longer_than_median, site_factors
 from server.federation.rounds import federate
 from server.report.run_results import results_from_training
 from server.results.document import ThresholdSource
@@ -46,10 +46,9 @@ def config(federation):
 
 def expected_direction(config):
     sizes = [NUM_PATIENTS[site] for site in SITES]
-    total = sum(
-        factor * site_sum(site).astype(float)
-        for factor, site in zip(site_factors(sizes, config.strategy), SITES, strict=True)
-    )
+    factors = np.array(site_factors(sizes, config.strategy))
+    sums = factors[:, None] * np.stack([site_sum(site).astype(float) for site in SITES])
+    total = no_longer_than_median(sums).sum(axis=0)
     return total / np.linalg.norm(total)
 
 
@@ -209,16 +208,40 @@ class TestLiars:
         train(config, lying("MGH", 0, lambda update: {FEATURE_SUM: update[FEATURE_SUM] * np.float32(factor)}))
         assert "Expected a sum of features no longer than" in caplog.text
 
-    def test_one_of_three_that_points_elsewhere_turns_the_mean_by_a_part(self, config):
+    @pytest.mark.parametrize("axis", [0, 300])
+    @pytest.mark.parametrize("liar", SITES)
+    def test_one_of_three_turns_the_mean_by_a_part_however_long_its_sum(self, config, liar, axis):
+        honest = expected_direction(config)
+
         def elsewhere(update):
             turned = np.zeros_like(update[FEATURE_SUM])
-            turned[300] = np.linalg.norm(update[FEATURE_SUM])
+            # Nearly as long as may be: twice the patients that it declares, each with a vector of length 1.
+            turned[axis] = -1.99 * NUM_PATIENTS[liar]
             return {FEATURE_SUM: turned}
 
-        grid = lying("MGH", 0, elsewhere)
-        training, _ = train(config, grid)
-        left = training.constants["image_standardisation.projection"] @ expected_direction(config)
-        assert np.linalg.norm(left) < 0.75
+        training, _ = train(config, lying(liar, 0, elsewhere))
+        left = training.constants["image_standardisation.projection"] @ honest
+        assert np.linalg.norm(left) < 0.6
+
+    @given(
+        lengths=hnp.arrays(np.float64, st.integers(2, 9), elements=st.floats(0.1, 1e3)),
+        lie=hnp.arrays(np.float64, 3, elements=st.floats(-1e6, 1e6)),
+    )
+    def test_no_single_row_outweighs_two_or_more_that_point_one_way(self, lengths, lie):
+        way = np.array([0.6, 0.0, 0.8])
+        rows = no_longer_than_median(np.vstack([np.outer(lengths, way), lie]))
+        honest, lied = float(rows[:-1].sum(axis=0) @ way), float(np.linalg.norm(rows[-1]))
+        # It is no longer than one of the honest rows, and there is another beside that.
+        assert lied <= lengths.max() * (1 + 1e-9)
+        assert honest > lied
+        total = rows.sum(axis=0)
+        assert total @ way > 0
+        turned = np.linalg.norm(total - (total @ way) * way) / np.linalg.norm(total)
+        assert turned <= lied / honest + 1e-9
+
+    def test_rows_below_the_median_length_stay_as_they_are(self):
+        rows = np.array([[3.0, 4.0], [0.0, 0.0], [0.0, 100.0]])
+        np.testing.assert_allclose(no_longer_than_median(rows), [[3, 4], [0, 0], [0, 5]])
 
     @pytest.mark.parametrize("change", [lambda counts: counts * 0 + 1e5, lambda counts: counts - 1e3])
     def test_a_histogram_of_more_patients_than_there_are_or_of_fewer_than_none_is_refused(self, config, change, caplog):
