@@ -16,7 +16,9 @@ from shared_model.errors import DataError
 from shared_model.metrics.counts import ClassCounts, FloatArray
 from shared_model.system.spreadsheets import harmless_csv
 
-ATTRIBUTES = ("site", "laterality", "view", "abnormality_type", "breast_density", "subtlety", "pathology")
+ATTRIBUTES = (
+    *("site", "laterality", "view", "abnormality_type", "breast_density", "subtlety", "assessment", "pathology"),
+)
 """Columns that a file of attributes may have, each optional; ``site`` is the hospital that saw the patient."""
 UNKNOWN = "not stated"
 PREDICTIONS_FILE = "predictions.csv"

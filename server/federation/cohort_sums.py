@@ -3,9 +3,9 @@
 A site may lie about both. What it can reach is bounded by the same shares as in training: no site counts for more than
 ``strategy.max_site_share`` equal shares with ``guarded``, or ``max_site_weight`` with ``mean``, and all count alike
 under a robust rule. A sum that is longer than any honest one, or a histogram that is farther from possible counts than
-noise takes it, is refused. And unless the rule is ``mean``, the features' sum of no site is longer than that of the one in the middle: of three
-or more sites, one that lies turns the direction that is taken out, and does not choose it. It can still move the
-threshold by counts of twice the patients that it declares (docs/limits.md).
+noise takes it, is refused. And unless the rule is ``mean``, no site's sum of features is longer than that of the one
+in the middle: of three or more sites, one that lies turns the direction that is taken out, and does not choose it. It
+can still move the threshold by counts of twice the patients that it declares (docs/limits.md).
 """
 
 from collections.abc import Callable, Sequence

@@ -8,6 +8,7 @@ from jinja2 import Environment
 
 from server.evaluation.estimates import ESTIMATE_LABELS, SMALL_GROUP_PATIENTS
 from server.evaluation.predictions import Predictions
+from server.evaluation.second_reader import Share
 from server.report.printed_numbers import MISSING, format_interval, format_number, in_words
 from server.report.stored_run import StoredRun
 from server.results.estimate import shown
@@ -22,6 +23,7 @@ NUM_WORST = 10
 _ATTRIBUTE_LABELS = {
     "site": "hospital",
     "breast_density": "breast density",
+    "assessment": "reader's assessment",
     "abnormality_type": "lesion type",
     "pathology": "pathology",
 }
@@ -52,6 +54,7 @@ def template_environment(*packages: str) -> Environment:
         "missing": MISSING,
         "in_words": in_words,
         "shown": shown,
+        "share": format_share,
     }
     return environment
 
@@ -67,6 +70,7 @@ def template_values(run: StoredRun) -> dict[str, object]:
         "small_group_patients": SMALL_GROUP_PATIENTS,
         "radiologists": {"sensitivity": RADIOLOGIST_SENSITIVITY, "specificity": RADIOLOGIST_SPECIFICITY},
         "worst_errors": worst_errors(run.predictions, results.final.threshold),
+        "second_reader": run.second_reader,
         "explanations": run.explanations,
         "pictures": run.pictures,
         "rejects": run.rejects,
@@ -101,6 +105,12 @@ def estimate_rows(evidence: Evidence | None) -> list[tuple[str, str, list[str]]]
         (name, ESTIMATE_LABELS[name], [shown(level.estimate(name), digits[name]) for level in evidence.levels])
         for name in names
     ]
+
+
+def format_share(share: Share) -> str:
+    """Return ``0.851 (0.796 to 0.899)``."""
+    between = "" if share.interval is None else f" ({format_interval(share.interval)})"
+    return f"{format_number(share.value)}{between}"
 
 
 def worst_errors(predictions: Predictions | None, threshold: float | None) -> list[Misclassified]:

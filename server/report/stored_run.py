@@ -11,6 +11,7 @@ import yaml
 
 from server.evaluation.estimates import roc_band
 from server.evaluation.predictions import HISTOGRAM_FILE, PREDICTIONS_FILE, Predictions, counts_from_csv
+from server.evaluation.second_reader import SecondReader, second_reader
 from server.report.epsilon_study import EpsilonStudy, read_epsilon_study
 from server.report.explanations import EXPLANATIONS_FOLDER, Explanations, read_explanations
 from server.report.run_folder import CONFIG_FILE
@@ -36,6 +37,8 @@ class StoredRun:
     """95 % band of the ROC curve; None without ``predictions``."""
     predictions: Predictions | None
     """The server's own test lesions; None where metrics come from the sites' histograms."""
+    second_reader: SecondReader | None
+    """None without assessments of a reader or threshold, or where the network reads what that reader wrote."""
     rejects: Mapping[str, Mapping[str, int]]
     """Rows that could not be used, by simulated site and reason; empty where sites keep that to themselves."""
     patients: Mapping[str, Mapping[str, tuple[int, int]]]
@@ -66,6 +69,7 @@ class StoredRun:
                 score_counts=score_counts,
                 roc_band=None if predictions is None else roc_band(predictions, num_resamples, results.seed),
                 predictions=predictions,
+                second_reader=_second_reader(results, configuration, predictions),
                 rejects=_read_rejects(folder),
                 patients=_read_patients(folder),
                 explanations=explanations,
@@ -74,6 +78,17 @@ class StoredRun:
             )
         except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError, DataError) as error:
             raise ConfigError(f"Expected a finished run in {folder}: {error}") from error
+
+
+def _second_reader(
+    results: Results, configuration: Mapping[str, Mapping[str, object]], predictions: Predictions | None
+) -> SecondReader | None:
+    threshold = results.final.threshold
+    is_independent = configuration["model"]["modality"] == "image" or configuration["data"]["features"] == "safe"
+    if predictions is None or threshold is None or not is_independent:
+        return None
+    num_resamples = int(str(configuration["evaluation"]["bootstrap_resamples"]))
+    return second_reader(predictions, threshold, num_resamples=num_resamples, seed=results.seed)
 
 
 def _read_scores(folder: Path) -> tuple[Predictions | None, ClassCounts | None]:

@@ -341,3 +341,42 @@ class TestWords:
         images = Page((folder / REPORT_FILE).read_text()).images
         assert images[-1]["alt"].startswith("false alarm, score 0.800: image, two saliency maps over it")
         assert images[-1]["src"] == "data:image/png;base64,cGljdHVyZQ=="
+
+
+class TestBesideAReader:
+    @pytest.fixture
+    def folder(self, finished_run, tmp_path):
+        folder = shutil.copytree(finished_run, tmp_path / "run")
+        header, *rows = (folder / PREDICTIONS_FILE).read_text().splitlines()
+        assessments = ["2", "4", "5", "3", "not stated"]
+        lines = [f"{row},{assessments[number % 5]}" for number, row in enumerate(rows)]
+        (folder / PREDICTIONS_FILE).write_text("\n".join([f"{header},assessment", *lines]) + "\n")
+        return folder
+
+    @pytest.mark.parametrize(
+        ("modality", "features", "shown"),
+        [
+            ("image", "descriptors", True),
+            ("fusion", "safe", True),
+            ("clinical", "safe", True),
+            ("fusion", "descriptors", False),
+            ("clinical", "reader", False),
+        ],
+    )
+    def test_shown_only_of_a_network_that_reads_nothing_that_the_reader_wrote(self, folder, modality, features, shown):
+        configuration = yaml.safe_load((folder / CONFIG_FILE).read_text())
+        configuration["model"]["modality"], configuration["data"]["features"] = modality, features
+        (folder / CONFIG_FILE).write_text(yaml.safe_dump(configuration))
+        text = "".join(Page(to_html(StoredRun.load(folder))).text)
+        assert ("Beside a reader" in text) == shown
+        assert ("24 without an assessment from 1 to 5 are left out" in text) == shown
+        assert ("disagreements decided by a third reader who is never wrong" in text) == shown
+
+    def test_not_shown_without_a_threshold(self, folder):
+        results = read_results(folder / RESULTS_FILE)
+        gone = dict.fromkeys(("threshold", "sensitivity", "specificity"))
+        gone |= {"sensitivity_interval": None, "specificity_interval": None}
+        write_results(
+            dataclasses.replace(results, final=dataclasses.replace(results.final, **gone)), folder / RESULTS_FILE
+        )
+        assert StoredRun.load(folder).second_reader is None

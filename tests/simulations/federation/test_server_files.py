@@ -35,6 +35,7 @@ FRAME = pd.DataFrame(
         "view": ["CC", "CC", "MLO"],
         "abnormality_type": ["mass", "mass", "mass"],
         "subtlety": ["4", "4", "5"],
+        "assessment": ["3", "4", "5"],
         "pathology": ["BENIGN", "MALIGNANT", "MALIGNANT"],
     }
 )
