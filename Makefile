@@ -30,10 +30,10 @@ federation: $(READY) ## The same as processes over TLS: a coordinator and one pr
 	$(BIN)/fedmammo rehearse $(OVERRIDES)
 
 test: $(READY) ## Run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not chaos' $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m 'not chaos' $(TESTS)
 
 test-fast: $(READY) ## Run the tests that take less than five seconds each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not slow and not chaos' $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not chaos' $(TESTS)
 
 nightly: $(READY) ## Try the privacy law on some 50,000 pairs of answers, and the readers on 2,000 mutated images (an hour)
 	LAW_EXAMPLES=9000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/laws

@@ -1,6 +1,7 @@
 """One small phantom, its cache and one finished run, shared by the tests of whole runs; and no test has a deadline."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,12 @@ from hypothesis import HealthCheck, settings
 # A machine with more to do than it has cores is slow, and not wrong.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the files with slow tests first: one that starts last keeps a single worker busy while the others wait."""
+    num_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -num_slow[item.path])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
