@@ -11,6 +11,7 @@ from server.federation.witnesses import WITNESSES_FILE, read_witnesses, write_wi
 from server.report.html_report import write_report
 from server.report.run_folder import RunFolder
 from shared_model.config.composition import compose_received
+from shared_model.config.constants_rule import constants_advice
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.fingerprints import config_fingerprint, source_fingerprint
 from shared_model.errors import ConfigError, FederatedMammographyError
@@ -46,7 +47,7 @@ def _run(grid: Grid, config: ExperimentConfig, folder: RunFolder) -> None:
 
     def on_round(finished: FinishedRound) -> None:
         """Log the round, and record in the audit log who took part, who was refused and what gives cause for doubt."""
-        _log(finished)
+        _log(finished, config)
         for failure in finished.failures:
             audit.record("refused", round=finished.server_round, reason=peer_text(failure))
         for warning in finished.warnings:
@@ -87,7 +88,7 @@ def _ledger_names(config: ExperimentConfig) -> dict[str, str]:
     }
 
 
-def _log(finished: FinishedRound) -> None:
+def _log(finished: FinishedRound, config: ExperimentConfig) -> None:
     metrics = finished.metrics
     logger.info(
         "Round %d: AUC %s, sensitivity %s, %d sites, epsilon %s",
@@ -97,3 +98,7 @@ def _log(finished: FinishedRound) -> None:
         finished.num_sites,
         finished.epsilon,
     )
+    # How many patients sites declare is not known before their first replies.
+    advice = constants_advice(config, sum(site.num_patients_declared for site in finished.sites.values()))
+    if finished.server_round == 1 and advice is not None:
+        logger.warning("%s", advice)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from shared_model.config.choices import Backbone, ConstantsFrom, Fusion, Modality
+from shared_model.config.choices import Backbone, ConstantsFrom, Fusion, InitialHead, Modality
 from shared_model.config.site_sections import ModelConfig
 from shared_model.network.fusion import FusionNet
 from shared_model.network.state import load_trainable, trainable_state
@@ -18,6 +18,8 @@ def make_model(modality="fusion", fusion=Fusion.EARLY, hidden_width=0, component
         fusion=Fusion(fusion),
         backbone=Backbone(backbone),
         feature_constants=ConstantsFrom.PUBLIC,
+        constants_file=None,
+        initial_head=InitialHead.ZERO,
         image_components=components,
         hidden_width=hidden_width,
     )

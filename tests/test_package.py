@@ -43,7 +43,7 @@ def tree(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tree")
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml"):
+    for name in ("LICENSE", "MANIFEST.in", "NOTICE", "README.md", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
     for name in ("build/lib/client/deleted_since.py", "client/__pycache__/site.pyc", "client/patients.csv"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def test_the_wheel_is_typed_and_says_its_licence(wheel):
         names = archive.namelist()
         metadata = archive.read(next(name for name in names if name.endswith("/METADATA"))).decode()
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
-    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    assert {name.rpartition("/")[2] for name in names if ".dist-info/licenses/" in name} == {"LICENSE", "NOTICE"}
     assert "License-Expression: Apache-2.0\n" in metadata
 
 

@@ -12,11 +12,13 @@ from server.deployment.control import list_runs, submit_run
 from server.deployment.follow import follow
 from server.deployment.kit import ServerKit
 from server.deployment.progress import run_folder_of, write_run_folder
+from server.evaluation.shipped_constants import load_shipped
 from server.report.html_report import REPORT_FILE, write_report
 from server.report.run_display import RunDisplay, print_results
 from server.report.run_folder import require_nobody_in
 from server.results.document import RESULTS_FILE
 from shared_model.config.composition import compose, compose_received
+from shared_model.config.constants_rule import constants_advice
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.overrides import override
 from shared_model.errors import ConfigError, RoundError
@@ -39,7 +41,7 @@ class Submission:
 
 
 def complete_overrides(overrides: Sequence[str], kit: ServerKit) -> list[str]:
-    """Return the overrides of a new run with the enrolled sites, and with the run folder as an absolute path.
+    """Return the overrides of a new run with the enrolled sites, and with absolute paths.
 
     Raises:
         ConfigError: not all sites are enrolled, or an override is wrong.
@@ -53,8 +55,11 @@ def complete_overrides(overrides: Sequence[str], kit: ServerKit) -> list[str]:
     ids = ",".join(str(nodes[site]) for site in kit.sites)
     sites = [f"federation.sites=[{','.join(kit.sites)}]", f"federation.node_ids=[{ids}]"]
     # As the process of the run will read them, which works in a folder of its own.
-    folder = Path(compose_received(shlex.join([*overrides, *sites])).run.dir).resolve()
-    return [*overrides, *sites, override("run.dir", str(folder))]
+    config = compose_received(shlex.join([*overrides, *sites]))
+    paths = [override("run.dir", str(Path(config.run.dir).resolve()))]
+    if config.model.constants_file is not None:
+        paths.append(override("model.constants_file", str(Path(config.model.constants_file).resolve())))
+    return [*overrides, *sites, *paths]
 
 
 def read_submission(folder: Path) -> Submission:
@@ -73,8 +78,8 @@ def submit_and_follow(kit: ServerKit, overrides: Sequence[str], console: Console
     """Submit a run, show its rounds and results, and see to its report.
 
     Raises:
-        ConfigError: an override is wrong, the code is not what the sites have approved, or the run folder holds the
-            results of another run, or a run that goes on.
+        ConfigError: an override or the file of constants is wrong, the code is not what the sites have approved, or the
+            run folder holds the results of another run, or a run that goes on.
         RoundError: the SuperLink refused, or the run ended without results.
     """
     config = compose(overrides)
@@ -83,6 +88,8 @@ def submit_and_follow(kit: ServerKit, overrides: Sequence[str], console: Console
         raise ConfigError(f"Expected run.dir={folder} without the results of another run; name a new folder.")
     _require_approved(kit)
     _require_ended(kit, folder)
+    load_shipped(config)
+    _print_advice(config, None, console)
     _write_submission(folder, overrides, run_id=None)
     run_id = submit_run(kit, overrides)
     _write_submission(folder, overrides, run_id=run_id)
@@ -117,6 +124,13 @@ def _follow(kit: ServerKit, run_id: str | None, config: ExperimentConfig, consol
     if not (folder / REPORT_FILE).exists():
         write_report(folder)
     print_results(results, config, console)
+    _print_advice(config, sum(site.num_patients_declared for site in results.sites), console)
+
+
+def _print_advice(config: ExperimentConfig, num_patients: int | None, console: Console) -> None:
+    advice = constants_advice(config, num_patients)
+    if advice is not None:
+        console.print(advice, highlight=False, markup=False, soft_wrap=True)
 
 
 def _goes_on(kit: ServerKit, run_id: str | None) -> bool:

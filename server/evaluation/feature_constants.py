@@ -33,12 +33,18 @@ def fit_feature_constants(features: Tensor, *, num_components: int) -> FeatureCo
     _check_features(values, num_components)
     mean = values.mean(axis=0)
     centred = values - mean
-    variances = centred.var(axis=0, ddof=1)
-    projection = np.diag(1 / np.sqrt(variances + RIDGE * variances.mean()))
+    projection = np.diag(feature_scale(values))
     if num_components > 0:
         _, _, directions = np.linalg.svd(centred @ projection, full_matrices=False)
         projection = projection @ _with_fixed_signs(directions[:num_components].T)
     return FeatureConstants(mean=mean.astype(np.float32), projection=projection.astype(np.float32))
+
+
+def feature_scale(features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the factor ``(D,)`` of each of the ``features`` ``(M, D)``; see ``fit_feature_constants``."""
+    variances = features.var(axis=0, ddof=1)
+    scale: NDArray[np.float64] = 1 / np.sqrt(variances + RIDGE * variances.mean())
+    return scale
 
 
 def _check_features(values: NDArray[np.float64], num_components: int) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from server.evaluation.feature_constants import fit_feature_constants
 from server.evaluation.platt_scaling import PlattScaling, fit_platt_scaling
 from server.evaluation.private_mean import constants_without
+from server.evaluation.shipped_constants import load_shipped, set_shipped
 from server.evaluation.site_histograms import histogram_auroc, operating_threshold, sensitivity_specificity
 from server.evaluation.threshold import threshold_for_sensitivity
 from shared_model.config.choices import ConstantsFrom, EvaluationPrivacy
@@ -37,6 +38,7 @@ from shared_model.network.state import (
     load_trainable,
     trainable_state,
 )
+from shared_model.reference.reference_file import Reference
 from shared_model.vocabulary import clinical_width
 
 
@@ -67,13 +69,16 @@ class GlobalModel:
     """The server's own test lesions."""
     public: Lesions | None
     """Lesions that are public, so that using them costs no privacy."""
+    reference: Reference | None = None
+    """Numbers of public lesions that the network began with; None where it has none."""
 
     @classmethod
     def from_config(cls, config: ExperimentConfig) -> "GlobalModel":
-        """Build the untrained network, its constants fitted to the public patients, and read the server's lesions.
+        """Build the network as it begins, its constants those of public lesions, and read the server's lesions.
 
         Raises:
-            ConfigError: the network needs public patients and there are none, or nobody would have test lesions.
+            ConfigError: the network needs public patients and there are none, nobody would have test lesions, or as
+                ``load_shipped``.
             DataError: a file of lesions cannot be read.
         """
         if config.evaluation.privacy is EvaluationPrivacy.NONE and config.evaluation.holdout is None:
@@ -86,7 +91,10 @@ class GlobalModel:
                 public.images[public.has_image], num_components=config.model.image_components
             )
             load_feature_constants(network, constants)
-        return cls(config=config, network=network, holdout=holdout, public=public)
+        reference = load_shipped(config)
+        if reference is not None:
+            set_shipped(network, reference, config)
+        return cls(config=config, network=network, holdout=holdout, public=public, reference=reference)
 
     @property
     def initial_parameters(self) -> Parameters:

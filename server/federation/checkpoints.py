@@ -88,6 +88,8 @@ class Checkpoint:
     witnesses: Witnesses
     """All that sites have shown of their ledgers."""
     underway: Underway = dataclasses.field(default_factory=Underway)
+    reference: str | None = None
+    """SHA-256 of the file of numbers that the run began with; None without one."""
 
 
 @checked()
@@ -125,6 +127,7 @@ class _Facts:
     sites: Mapping[str, _SiteFacts]
     witnesses: Mapping[str, tuple[Link, ...]]
     underway: Underway
+    reference: str | None
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, config: ExperimentConfig) -> None:
@@ -147,6 +150,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, config: ExperimentCon
         sites={site: _site_facts(site_state) for site, site_state in checkpoint.sites.items()},
         witnesses=checkpoint.witnesses,
         underway=checkpoint.underway,
+        reference=checkpoint.reference,
     )
     content = to_safetensors(arrays, {_FACTS_KEY: json.dumps(dataclasses.asdict(facts))})
     write_atomically(folder / CHECKPOINT_FILE, content)
@@ -203,6 +207,7 @@ def _checkpoint_from_facts(facts: _Facts, arrays: Mapping[str, NDArray[np.generi
         sites=sites,
         witnesses=facts.witnesses,
         underway=facts.underway,
+        reference=facts.reference,
     )
 
 

@@ -23,9 +23,10 @@ from server.federation.witnesses import Witnesses, joined, observe
 from server.results.document import RoundResult
 from shared_model.config.choices import EvaluationPrivacy
 from shared_model.config.experiment import ExperimentConfig
-from shared_model.errors import RoundError
+from shared_model.errors import ConfigError, RoundError
 from shared_model.messages import EvaluateReply, Request, TrainReply
 from shared_model.network.named_arrays import Parameters, is_finite
+from shared_model.reference.reference_file import Reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,8 @@ class FinishedTraining:
     """Of the final network: the trainable ones."""
     constants: Parameters
     """Of the final network: those that are not trained."""
+    reference: Reference | None
+    """Numbers of public lesions that it began with, if any."""
     rounds: tuple[RoundResult, ...]
     """All rounds, those before a resumption included."""
     last: FinishedRound
@@ -109,7 +112,7 @@ def federate(
     Raises:
         RoundError: too few sites, too few valid replies, or parameters that are not finite.
         DataError: the server's own test file cannot be read.
-        ConfigError: the folder holds the checkpoint of another run.
+        ConfigError: the folder holds the checkpoint of another run, or numbers of public lesions as ``load_shipped``.
     """
     model, folder = GlobalModel.from_config(config), Path(config.run.dir)
     checkpoint = read_checkpoint(folder, config)
@@ -118,6 +121,7 @@ def federate(
         if config.has_private_mean:
             # Asked for again, with a site more or less, it would give other constants, and every round after it anew.
             write_checkpoint(folder, checkpoint, config)
+    _require_same_reference(model, checkpoint)
     model.set_constants(checkpoint.constants)
     checkpoint = dataclasses.replace(checkpoint, witnesses=joined(witnesses or {}, checkpoint.witnesses))
     first_round, last_round = len(checkpoint.rounds) + 1, config.training.num_rounds
@@ -127,8 +131,29 @@ def federate(
             write_checkpoint(folder, checkpoint, config)
         on_round(finished)
     return FinishedTraining(
-        parameters=checkpoint.state.average, constants=model.constants, rounds=checkpoint.rounds, last=finished
+        parameters=checkpoint.state.average,
+        constants=model.constants,
+        reference=model.reference,
+        rounds=checkpoint.rounds,
+        last=finished,
     )
+
+
+def _require_same_reference(model: GlobalModel, checkpoint: Checkpoint) -> None:
+    """Check that the file that the run began with is the one that its results will name.
+
+    Raises:
+        ConfigError: another file has taken its place.
+    """
+    if checkpoint.reference != _digest(model):
+        raise ConfigError(
+            "Expected the file of model.feature_constants=shipped that the run began with, SHA-256 "
+            f"{checkpoint.reference}, got {_digest(model)}; put it back or name another run.dir."
+        )
+
+
+def _digest(model: GlobalModel) -> str | None:
+    return None if model.reference is None else model.reference.file_sha256
 
 
 def _next_round(
@@ -157,7 +182,14 @@ def _next_round(
 def _begin(grid: Grid, config: ExperimentConfig, model: GlobalModel, witnesses: Witnesses) -> Checkpoint:
     """Return the state before the first round of training: with the mean of the features, where the run has one."""
     state = ServerState.from_parameters(model.initial_parameters)
-    begun = Checkpoint(state=state, constants=model.constants, rounds=(), sites={}, witnesses=witnesses)
+    begun = Checkpoint(
+        state=state,
+        constants=model.constants,
+        rounds=(),
+        sites={},
+        witnesses=witnesses,
+        reference=_digest(model),
+    )
     if not config.has_private_mean:
         return begun
     nodes = exchange.wait_for_sites(grid, config.federation, for_all=True)

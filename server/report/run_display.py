@@ -121,6 +121,8 @@ def print_results(results: Results, config: ExperimentConfig, console: Console) 
     console.print(sites)
     _print_warnings(results, console)
     console.print(results.privacy.statement, highlight=False, soft_wrap=True)
+    if results.reference is not None:
+        console.print(results.reference.statement, highlight=False, markup=False, soft_wrap=True)
     if config.privacy.mode is PrivacyMode.PATIENT:
         console.print(f"Note: {results.privacy.evaluation}.", highlight=False, soft_wrap=True)
     console.print(f"Results in {config.run.dir}", highlight=False, soft_wrap=True)

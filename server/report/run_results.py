@@ -14,13 +14,14 @@ from server.results.document import (
     FinalResult,
     PrivacyResult,
     PrivacyUnit,
+    ReferenceResult,
     Results,
     RunProvenance,
     SiteResult,
     ThresholdSource,
 )
 from server.results.evidence import Evidence, Level
-from shared_model.config.choices import EvaluationPrivacy, NoiseSource, PrivacyMode
+from shared_model.config.choices import EvaluationPrivacy, InitialHead, NoiseSource, PrivacyMode
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import RoundError
 from shared_model.messages import Histogram
@@ -28,6 +29,7 @@ from shared_model.metrics.counts import ClassCounts
 from shared_model.metrics.intervals import ConfidenceInterval
 from shared_model.metrics.roc import auroc_from_counts
 from shared_model.metrics.score_histogram import ScoreHistogram
+from shared_model.reference.reference_file import Reference
 
 
 def results_from_training(
@@ -55,6 +57,7 @@ def results_from_training(
         sites=tuple(_site_result(name, site, predictions) for name, site in training.last.sites.items()),
         absent=_absent(training.last, config),
         privacy=_privacy_result(config),
+        reference=_reference_result(training.reference, config),
         provenance=provenance,
     )
 
@@ -201,6 +204,21 @@ def _privacy_result(config: ExperimentConfig) -> PrivacyResult:
         noise_source=privacy.noise,
         evaluation=evaluation,
         statement=statement,
+    )
+
+
+def _reference_result(reference: Reference | None, config: ExperimentConfig) -> ReferenceResult | None:
+    if reference is None:
+        return None
+    facts = reference.facts
+    return ReferenceResult(
+        data_set=facts.data_set,
+        sites=facts.sites,
+        num_patients=len(facts.patients),
+        licence=facts.licence,
+        citation=facts.citation,
+        file_sha256=reference.file_sha256,
+        has_head=config.model.initial_head is InitialHead.SHIPPED,
     )
 
 

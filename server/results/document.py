@@ -18,7 +18,7 @@ from shared_model.system.checked import build, checked, require, rule
 from shared_model.system.documents import from_json, to_json
 from shared_model.system.files import write_atomically
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Raised whenever a key is added, removed or changes its meaning."""
 RESULTS_FILE = "results.json"
 """Name of the document in the run's folder."""
@@ -194,6 +194,31 @@ class PrivacyResult:
 
 
 @checked(error=ValueError)
+class ReferenceResult:
+    """Numbers of public lesions that the network began with, from one file."""
+
+    data_set: Text
+    sites: tuple[Text, ...]
+    """Its hospitals whose patients they are of; empty for all."""
+    num_patients: Count
+    licence: Text
+    citation: Text
+    file_sha256: Text
+    has_head: bool
+    """Whether the head began trained on them; else the feature constants alone are theirs."""
+
+    @property
+    def statement(self) -> str:
+        """What a reader should know, in a sentence."""
+        where = f" of {', '.join(self.sites)}" if self.sites else ""
+        what = "Feature constants and the head before training" if self.has_head else "Feature constants"
+        return (
+            f"{what} come from {self.num_patients} public patients{where} of {self.data_set} ({self.licence}), file "
+            f"{self.file_sha256[:12]}: {self.citation}."
+        )
+
+
+@checked(error=ValueError)
 class RunProvenance:
     """What it takes to run this again."""
 
@@ -231,6 +256,8 @@ class Results:
     absent: tuple[AbsentSite, ...]
     """The others of the federation."""
     privacy: PrivacyResult
+    reference: ReferenceResult | None
+    """Null where no numbers from elsewhere were used."""
     provenance: RunProvenance
 
     def __post_init__(self) -> None:

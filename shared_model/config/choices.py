@@ -56,6 +56,17 @@ class ConstantsFrom(StrEnum):
     """From the public lesions; without any, features are used as they are."""
     PRIVATE_MEAN = "private_mean"
     """Sites sum up their training patients' features once, with noise, and the mean direction is projected out."""
+    SHIPPED = "shipped"
+    """From a file of numbers that public lesions elsewhere gave; see ``shared_model.reference.reference_file``."""
+
+
+class InitialHead(StrEnum):
+    """What the head is before the first round."""
+
+    ZERO = "zero"
+    """Logits of zero; hidden layers are drawn from the seed."""
+    SHIPPED = "shipped"
+    """Trained, without privacy, on the public lesions of the file that the feature constants come from."""
 
 
 class ThresholdFrom(StrEnum):

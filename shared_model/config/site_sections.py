@@ -22,6 +22,7 @@ from shared_model.config.choices import (
     Denoising,
     Fusion,
     ImageMode,
+    InitialHead,
     Loss,
     Modality,
     NoiseSource,
@@ -91,16 +92,42 @@ class ModelConfig:
     backbone: Backbone
     feature_constants: ConstantsFrom
     """Counts with a frozen backbone."""
+    constants_file: str | None
+    """File of ``feature_constants=shipped``; null takes the one that comes with the package. The server alone reads it:
+    sites receive its numbers."""
+    initial_head: InitialHead
     image_components: Annotated[int, Interval(ge=0, le=1024)]
     """Principal components, of the public patients' features, kept before the head; 0 keeps all features."""
     hidden_width: Annotated[int, Interval(ge=0, le=4096)]
     """Width of the head's hidden layer; 0 makes the branches linear."""
 
     def __post_init__(self) -> None:
+        constants = f"model.feature_constants={self.feature_constants}"
         require(
-            self.feature_constants is ConstantsFrom.PUBLIC or self.image_components == 0,
-            f"== 0 with model.feature_constants={self.feature_constants}: principal components need public patients",
+            self.feature_constants is not ConstantsFrom.PRIVATE_MEAN or self.image_components == 0,
+            f"== 0 with {constants}: principal components need public patients",
             image_components=self.image_components,
+        )
+        is_shipped = self.feature_constants is ConstantsFrom.SHIPPED
+        require(
+            not is_shipped or self.image_components > 0,
+            f"> 0 with {constants}: as many as the file has",
+            image_components=self.image_components,
+        )
+        require(
+            not is_shipped or self.reads_frozen_features,
+            f"== public with model.modality={self.modality} and model.backbone={self.backbone}: no frozen features are "
+            "read",
+            feature_constants=self.feature_constants,
+        )
+        expectation = f"to be null with {constants}: only shipped reads a file"
+        require(is_shipped or self.constants_file is None, expectation, constants_file=self.constants_file)
+        is_linear = self.hidden_width == 0 and (self.modality is Modality.IMAGE or self.fusion is Fusion.EARLY)
+        require(
+            self.initial_head is InitialHead.ZERO or (is_shipped and is_linear),
+            "== zero without model.feature_constants=shipped, model.hidden_width=0 and, for clinical columns too, "
+            "model.fusion=early: the file's head is of these",
+            initial_head=self.initial_head,
         )
 
     @property

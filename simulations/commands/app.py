@@ -11,7 +11,7 @@ from client.commands import app as site
 from client.commands import manifest
 from server.commands import app as server
 from shared_model.errors import FederatedMammographyError
-from simulations.commands import attack, benchmark, study
+from simulations.commands import attack, benchmark, reference, study
 from simulations.commands.evaluate import evaluate
 from simulations.commands.explain import explain
 from simulations.commands.phantom import phantom
@@ -29,6 +29,7 @@ app.command()(simulate)
 app.add_typer(study.app, name="study")
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(attack.app, name="attack")
+app.add_typer(reference.app, name="reference")
 app.command()(evaluate)
 app.command()(explain)
 app.command()(rehearse)

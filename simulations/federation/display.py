@@ -3,6 +3,7 @@
 from client.data.splits import Role
 from client.data.tables.table_notes import notes
 from server.report.run_display import RunDisplay
+from shared_model.config.constants_rule import constants_advice
 from simulations.federation.prepare import PreparedFederation
 
 
@@ -24,3 +25,6 @@ class SimulationDisplay(RunDisplay):
         )
         for note in notes(table):
             self.print_line(f"             {note}")
+        advice = constants_advice(prepared.config, prepared.num_declared)
+        if advice is not None:
+            self.print_line(advice)

@@ -14,6 +14,7 @@ from client.data.tables.rejects import write_rejects
 from client.data.tables.roster import patient_key
 from client.data.tables.site_table import of_roster, read_roster, read_table, restrict
 from client.privacy.declared_size import declared_size
+from server.evaluation.shipped_constants import load_shipped
 from shared_model.config.choices import Modality, Partition, PrivacyMode
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
@@ -55,6 +56,8 @@ class PreparedFederation:
     """Lesions with a file to read; None where the network reads none."""
     num_lesions: dict[Role, int]
     num_patients: dict[Role, int]
+    num_declared: int
+    """Training patients that all sites together declare."""
 
 
 def prepare(config: ExperimentConfig, *, on_progress: Progress) -> PreparedFederation:
@@ -77,11 +80,12 @@ def prepare(config: ExperimentConfig, *, on_progress: Progress) -> PreparedFeder
     _write_site_files(config, roster, table)
     check_rejects(table, config.data.max_reject_fraction)
     images = _check_images(config, table)
+    _check_other_patients(config, table)
     _check_sites(config, roster, table)
     lesions, table = lesions_by_role(table, config, report=lambda done, total: on_progress("images", done, total))
     _write_site_files(config, roster, table)
     check_rejects(table, config.data.max_reject_fraction)
-    _check_cohorts(config, roster, table)
+    num_declared = _check_cohorts(config, roster, table)
     config = _with_server_files(config, lesions, table.frame, roster)
     return PreparedFederation(
         config=_without_public_patients(config, roster, table.frame),
@@ -90,6 +94,7 @@ def prepare(config: ExperimentConfig, *, on_progress: Progress) -> PreparedFeder
         images=images,
         num_lesions={role: len(part) for role, part in lesions.items()},
         num_patients={role: part.num_patients for role, part in lesions.items()},
+        num_declared=num_declared,
     )
 
 
@@ -160,6 +165,25 @@ def _check_images(config: ExperimentConfig, table: LesionTable) -> ImageCount | 
     return images
 
 
+def _check_other_patients(config: ExperimentConfig, table: LesionTable) -> None:
+    """Check that no patient, whatever the role, is among those whom the numbers that the run begins with are made of.
+
+    Raises:
+        ConfigError: one is, or as ``load_shipped``.
+    """
+    reference = load_shipped(config)
+    if reference is None:
+        return
+    known = set(map(patient_key, reference.facts.patients))
+    shared = {key for key in table.frame["patient_id"].map(patient_key) if key in known}
+    if shared:
+        raise ConfigError(
+            f"Expected constants of other patients than the run's, {len(shared)} are among those of the file of "
+            f"model.feature_constants=shipped, {reference.facts.origin}; make one with fedmammo reference constants "
+            "--sites of hospitals that are not in federation.sites."
+        )
+
+
 def _without_public_patients(config: ExperimentConfig, roster: Roster | None, frame: pd.DataFrame) -> ExperimentConfig:
     """Return the configuration with a roster that assigns the public patients to no site."""
     roles = simulated_roles(frame, config)
@@ -184,11 +208,15 @@ def _check_sites(config: ExperimentConfig, roster: Roster | None, table: LesionT
             raise CohortError(f"Expected patients of site {site} in {config.data.roster}, got none; it names {known}.")
 
 
-def _check_cohorts(config: ExperimentConfig, roster: Roster | None, table: LesionTable) -> None:
-    """Check that every site could train: both classes, enough patients, and noise that keeps the target epsilon."""
+def _check_cohorts(config: ExperimentConfig, roster: Roster | None, table: LesionTable) -> int:
+    """Check that every site could train: both classes, enough patients, and noise that keeps the target epsilon.
+
+    Returns:
+        Patients that all sites together declare.
+    """
     frame, policy = table.frame, policy_of_sites(config)
     is_training = frame["patient_id"].map(simulated_roles(frame, config)) == Role.TRAIN
-    sites = site_of_rows(config, roster, frame)
+    sites, total = site_of_rows(config, roster, frame), 0
     for site in config.federation.sites:
         rows = frame[is_training & (sites == site)]
         try:
@@ -200,6 +228,8 @@ def _check_cohorts(config: ExperimentConfig, roster: Roster | None, table: Lesio
                 PrivacyPlan.calibrate(config, num_declared)
         except (CohortError, PrivacyError) as error:
             raise type(error)(f"Site {site}: {error}") from error
+        total += num_declared
+    return total
 
 
 def _write_site_files(config: ExperimentConfig, roster: Roster | None, table: LesionTable) -> None:

@@ -1,4 +1,4 @@
-"""Files that configurations of simulated runs name: the server's test and public lesions, and rosters.
+"""Files that configurations of simulated runs name: the server's lesions, rosters, numbers of public lesions.
 
 They lie under ``data.cache_dir`` and are named by a digest of their content: equal content is one file, and runs that
 share a cache do not overwrite one another's files.
@@ -61,6 +61,11 @@ def write_test_lesions(
 def write_public_lesions(config: ExperimentConfig, lesions: Lesions) -> str:
     """Write the lesions of public patients, and return the path."""
     return str(_write(config, "public", {".safetensors": lesions.to_bytes()}))
+
+
+def write_reference(config: ExperimentConfig, content: bytes) -> str:
+    """Write numbers of public lesions, as ``simulations.reference`` makes them, and return the path."""
+    return str(_write(config, "reference", {".safetensors": content}))
 
 
 def site_of_rows(config: ExperimentConfig, roster: Mapping[str, str] | None, frame: pd.DataFrame) -> "pd.Series[str]":

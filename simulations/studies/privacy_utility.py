@@ -8,6 +8,7 @@ from shared_model.config.choices import ConstantsFrom, Modality, ThresholdFrom
 from shared_model.vocabulary import FeaturePolicy
 from simulations.federation.server_files import write_roster
 from simulations.studies.protocols import CENTRAL, NO_PRIVACY, StudyData, StudyRun, site_overrides
+from simulations.studies.shipped_constants import shipped_runs
 
 UTILITY = "utility"
 RECIPE = ("preset=cbis_mass", f"data.features={FeaturePolicy.DESCRIPTORS}", "evaluation.bootstrap_resamples=200")
@@ -53,7 +54,7 @@ def utility_runs(data: StudyData) -> list[StudyRun]:
         for group, epsilons in named
         for name, overrides in group.items()
         for epsilon in epsilons
-    ]
+    ] + shipped_runs(data)
 
 
 def comparisons(data: StudyData) -> dict[str, tuple[str, ...]]:

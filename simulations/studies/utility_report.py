@@ -16,6 +16,7 @@ from simulations.studies.privacy_utility import (
     epsilon_words,
 )
 from simulations.studies.published_results import PUBLISHED, PUBLISHED_SOURCE, SWIN, SWIN_SYNTHETIC
+from simulations.studies.shipped_constants import SHIPPED_EPSILONS, shipped_names
 from simulations.studies.text_tables import MISSING, TextTable, spread
 from simulations.studies.utility_plot import draw_utility
 from simulations.studies.utility_results import OPERATING, Spread, UtilityResult, find_result
@@ -37,7 +38,8 @@ def utility_table(results: Sequence[UtilityResult], *, with_intervals: bool = Tr
 def comparison_table(results: Sequence[UtilityResult], *, with_intervals: bool = True) -> TextTable:
     """Return a line for everything else that could be done with images and descriptors."""
     last = COMPARED_EPSILONS[-1]
-    names = dict.fromkeys(result.name for result in results if result.name not in INPUTS | WITH_PUBLIC)
+    apart = {name for pair in _shipped_pairs(results).values() for name in pair} | INPUTS.keys() | WITH_PUBLIC.keys()
+    names = dict.fromkeys(result.name for result in results if result.name not in apart)
     header = ["training", *map(epsilon_words, COMPARED_EPSILONS), f"worst hospital, {epsilon_words(last)}"]
     lines = [
         [
@@ -48,6 +50,23 @@ def comparison_table(results: Sequence[UtilityResult], *, with_intervals: bool =
         for name in ("image + descriptors", *names)
     ]
     return TextTable(header=header, lines=lines)
+
+
+def shipped_table(results: Sequence[UtilityResult], *, with_intervals: bool = True) -> TextTable:
+    """Return two lines for every hospital that was the public set of the others; see ``shipped_constants``."""
+    lines = [
+        [name, *(_cell(find_result(results, name, epsilon), with_intervals) for epsilon in SHIPPED_EPSILONS)]
+        for pair in _shipped_pairs(results).values()
+        for name in pair
+    ]
+    return TextTable(header=["training", *map(epsilon_words, SHIPPED_EPSILONS)], lines=lines)
+
+
+def _shipped_pairs(results: Sequence[UtilityResult]) -> dict[str, tuple[str, str]]:
+    """Return the names of what was compared by the hospital that was public."""
+    names = {result.name for result in results}
+    sites = [name.removeprefix("without ").partition(",")[0] for name in names if name.startswith("without ")]
+    return {site: shipped_names(site) for site in sorted(set(sites)) if set(shipped_names(site)) <= names}
 
 
 def operating_table(results: Sequence[UtilityResult]) -> TextTable:
@@ -119,7 +138,17 @@ def to_markdown(results: Sequence[UtilityResult]) -> str:
         f"mean over patients); patient-level epsilon, delta 1e-4. Published: {PUBLISHED_SOURCE}; {_further()}.\n\n"
         f"{comparison_table(results).to_markdown()}\n"
         "At the frozen threshold, by lesion: mean over seeds (lowest to highest).\n\n"
-        f"{operating_table(results).to_markdown()}"
+        f"{operating_table(results).to_markdown()}" + _shipped_markdown(results)
+    )
+
+
+def _shipped_markdown(results: Sequence[UtilityResult]) -> str:
+    table = shipped_table(results)
+    if not table.lines:
+        return ""
+    return (
+        "\nOne hospital as the public set of the others, who train: image + descriptors, AUC on the official test "
+        f"lesions of the others.\n\n{table.to_markdown()}"
     )
 
 

@@ -1,0 +1,42 @@
+"""``fedmammo reference``: numbers of a public data set, which runs over other patients begin with."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from simulations.commands.flags import ABOUT_OVERRIDES, Overrides
+
+app = typer.Typer(help="Numbers of a public data set, for runs over other patients.", no_args_is_help=True)
+
+
+@app.callback()
+def reference() -> None:
+    """Keep the group a group, however many commands it has."""
+
+
+@app.command(epilog=ABOUT_OVERRIDES)
+def constants(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file of numbers, .safetensors.")],
+    overrides: Overrides = None,
+    sites: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Only patients of these hospitals of data.roster.")
+    ] = "",
+) -> None:
+    """Compute feature constants and heads from a download of CBIS-DDSM, for model.feature_constants=shipped.
+
+    data.root=FOLDER is needed. Only the official training split counts.
+    """
+    import hashlib
+
+    import torch
+
+    from shared_model.system.files import write_atomically
+    from shared_model.system.terminal import log_to_stderr
+    from simulations.reference.constants import reference_constants
+
+    log_to_stderr()
+    torch.set_num_threads(1)
+    content = reference_constants(overrides or (), sites=[name.strip() for name in sites.split(",") if name.strip()])
+    write_atomically(out, content)
+    typer.echo(f"{len(content)} bytes in {out}, SHA-256 {hashlib.sha256(content).hexdigest()}")
