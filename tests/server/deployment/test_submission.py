@@ -87,6 +87,19 @@ def test_sites_and_their_nodes_come_from_the_kit_and_the_folder_is_absolute(kit,
     ]
 
 
+def test_a_file_of_numbers_is_named_as_the_process_of_the_run_finds_it(kit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = ["preset=few_patients", "data.root=.", "model.constants_file=numbers.safetensors"]
+    assert override("model.constants_file", str(tmp_path / "numbers.safetensors")) in complete_overrides(given, kit)
+
+
+def test_a_file_of_numbers_that_does_not_do_is_refused_before_it_is_submitted(kit, tmp_path, submitted):
+    given = ["preset=few_patients", "data.root=.", f"run.dir={tmp_path / 'run'}", "model.constants_file=/no/such"]
+    with pytest.raises(ConfigError, match="Expected numbers of public lesions in /no/such: there is no such file"):
+        submit_and_follow(kit, given, Console(quiet=True))
+    assert submitted == []
+
+
 @pytest.mark.parametrize("text", ["preset=${oc.env:HOME}", "hydra.run.dir=x", "+more=1", "preset=../file"])
 def test_what_the_run_would_refuse_is_refused_before_it_is_submitted(kit, text):
     with pytest.raises(ConfigError, match="Expected "):

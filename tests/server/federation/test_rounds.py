@@ -17,9 +17,12 @@ from server.federation.rounds import FinishedRound, federate
 from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError, RoundError
 from shared_model.messages import PrivacySpent, Request, TrainReply
+from shared_model.messages.types import MEAN
 from shared_model.network.named_arrays import scale
 from shared_model.network.scoring import predict
 from shared_model.network.state import load_trainable
+from shared_model.reference.reference_file import SHIPPED_FILE, read_reference
+from tests.reference_files import of_sites
 from tests.scripted_federation import (
     NODES,
     NUM_PATIENTS,
@@ -426,6 +429,49 @@ class TestResumption:
             train(federation.config("seed=5"), grid)
         assert grid.requests == []
         assert (Path(config.run.dir) / CHECKPOINT_FILE).read_bytes() == before
+
+
+SHIPPED = (
+    "model.modality=fusion",
+    "model.feature_constants=shipped",
+    "model.image_components=16",
+    "model.initial_head=shipped",
+    "data.source=manifest",
+)
+
+
+class TestNumbersOfPublicLesions:
+    def test_every_site_is_sent_them_and_no_mean_is_asked_for(self, federation):
+        reference, grid = read_reference(SHIPPED_FILE), SiteGrid()
+        training, _ = train(federation.config(*SHIPPED), grid)
+        assert grid.asked(MEAN) == {}
+        (first,) = sent(grid, TRAIN)[1].values()
+        assert np.array_equal(first, reference.arrays["head.descriptors"])
+        for _, _, request in grid.requests:
+            assert np.array_equal(request.constants["image_standardisation.mean"], reference.arrays["mean"])
+        assert training.reference.file_sha256 == reference.file_sha256
+
+    def test_other_runs_name_none(self, federation):
+        assert train(federation.config(), SiteGrid())[0].reference is None
+
+    def test_a_resumed_run_equals_an_uninterrupted_one(self, federation, tmp_path):
+        uninterrupted, _ = train(federation.config(*SHIPPED, run_dir=tmp_path / "uninterrupted"), SiteGrid())
+        config = federation.config(*SHIPPED, run_dir=tmp_path / "resumed")
+        stop_after(2, config, SiteGrid())
+        resumed, _ = train(config, SiteGrid())
+        assert bytes_of(resumed.parameters) == bytes_of(uninterrupted.parameters)
+
+    def test_another_file_in_the_place_of_the_one_begun_with_is_refused(self, federation, tmp_path):
+        file = of_sites(tmp_path, "WFU")
+        config = federation.config(*SHIPPED, f"model.constants_file={file}")
+        stop_after(1, config, SiteGrid())
+        of_sites(tmp_path, "MGH")
+        grid = SiteGrid()
+        with pytest.raises(
+            ConfigError, match=r"Expected the file of model.feature_constants=shipped that the run began"
+        ):
+            train(config, grid)
+        assert grid.requests == []
 
 
 class TestLiar:

@@ -1,6 +1,7 @@
 """From a finished training to the results document: whose figures they are, and what was promised to patients."""
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from server.results.document import AurocSource, PrivacyUnit, RunProvenance, Thr
 from server.results.evidence import Level
 from shared_model.data.lesions import Lesions
 from shared_model.errors import RoundError
+from shared_model.reference.reference_file import SHIPPED_FILE
 from tests.reference_prices import gaussian_epsilon
 from tests.scripted_federation import NUM_PATIENTS, SITES, SiteGrid
 
@@ -219,3 +221,24 @@ def test_the_document_names_its_run(with_holdout):
     results, training, _ = with_holdout
     assert (results.preset, results.seed, results.provenance) == ("cbis_mass", 0, PROVENANCE)
     assert results.rounds == training.rounds
+
+
+def test_a_run_that_began_with_numbers_of_public_lesions_names_them(federation):
+    config = federation.config(
+        "model.modality=fusion",
+        "model.feature_constants=shipped",
+        "model.image_components=16",
+        "data.source=manifest",
+    )
+    training = train(config, SiteGrid())
+    found, facts = (
+        results_of(training, config, predictions_of(federation, training)).reference,
+        training.reference.facts,
+    )
+    assert (found.data_set, found.licence, found.citation) == (facts.data_set, facts.licence, facts.citation)
+    assert found.file_sha256 == hashlib.sha256(SHIPPED_FILE.read_bytes()).hexdigest()
+    assert (found.num_patients, found.sites, found.has_head) == (691, (), False)
+
+
+def test_another_run_names_none(with_holdout):
+    assert with_holdout[0].reference is None

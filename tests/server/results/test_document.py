@@ -14,6 +14,7 @@ from server.results.document import (
     FinalResult,
     PrivacyResult,
     PrivacyUnit,
+    ReferenceResult,
     Results,
     RoundResult,
     RunProvenance,
@@ -138,11 +139,21 @@ RESULTS = Results(
     sites=(SITE, dataclasses.replace(SITE, site="WFU", auroc=None, num_test_lesions=None)),
     absent=(),
     privacy=PRIVACY,
+    reference=ReferenceResult(
+        data_set="CBIS-DDSM",
+        sites=("WFU",),
+        num_patients=397,
+        licence="CC BY 3.0",
+        citation="Sawyer-Lee et al. 2016",
+        file_sha256="ab" * 32,
+        has_head=True,
+    ),
     provenance=PROVENANCE,
 )
 NO_PRIVACY = dataclasses.replace(
     RESULTS,
     evidence=None,
+    reference=None,
     final=dataclasses.replace(
         FINAL,
         auroc_source=AurocSource.SITE_HISTOGRAMS,
@@ -185,7 +196,7 @@ def test_the_document_has_the_promised_keys(path):
     write_results(RESULTS, path)
     document = json.loads(path.read_text(encoding="utf-8"))
     assert list(document) == [
-        "schema_version", "preset", "seed", "final", "evidence", "rounds", "sites", "absent", "privacy",
+        "schema_version", "preset", "seed", "final", "evidence", "rounds", "sites", "absent", "privacy", "reference",
         "provenance",
     ]  # fmt: skip
     assert document["schema_version"] == SCHEMA_VERSION
@@ -245,7 +256,7 @@ def test_reading_names_file_and_version_and_missing_keys(path):
     del document["final"]["threshold"]
     path.write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(
-        ValueError, match=r"schema version 5 in .*results.json: Missing key results\.final\.threshold; "
+        ValueError, match=r"schema version 6 in .*results.json: Missing key results\.final\.threshold; "
     ):
         read_results(path)
 
@@ -338,8 +349,8 @@ def test_what_could_not_be_read_back_is_not_written(path, changes, message):
 
 @pytest.mark.parametrize(("name", "results"), [("private", RESULTS), ("not_private", NO_PRIVACY)])
 def test_what_the_first_writer_of_this_schema_version_wrote_is_read_and_written_alike(path, name, results):
-    """The files are of version 3 with the keys of version 5."""
-    first = Path(__file__).with_name(f"schema_5_{name}.json")
+    """The files are of version 3 with the keys of version 6."""
+    first = Path(__file__).with_name(f"schema_6_{name}.json")
     assert read_results(first) == results
     write_results(results, path)
     assert path.read_bytes() == first.read_bytes()
@@ -357,3 +368,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, monkeypatch):
     monkeypatch.undo()
     assert read_results(path) == RESULTS
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_where_numbers_come_from_is_said_in_a_sentence():
+    assert RESULTS.reference.statement == (
+        "Feature constants and the head before training come from 397 public patients of WFU of CBIS-DDSM (CC BY 3.0), "
+        "file abababababab: Sawyer-Lee et al. 2016."
+    )
+    alone = dataclasses.replace(RESULTS.reference, has_head=False, sites=())
+    assert alone.statement.startswith("Feature constants come from 397 public patients of CBIS-DDSM (CC BY 3.0), ")

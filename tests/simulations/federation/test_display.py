@@ -37,6 +37,7 @@ def test_counts_of_every_role_and_of_rows_left_out(config):
         images=ImageCount(num_with=9, num_lesions=12),
         num_lesions={Role.TRAIN: 60, Role.VALIDATION: 0, Role.TEST: 31, Role.PUBLIC: 12},
         num_patients={Role.TRAIN: 30, Role.VALIDATION: 0, Role.TEST: 16, Role.PUBLIC: 7},
+        num_declared=30,
     )
     console = Console(file=io.StringIO(), width=200)
     with SimulationDisplay(config, console) as display:
@@ -53,3 +54,21 @@ def test_counts_of_every_role_and_of_rows_left_out(config):
         "1 cells are not understood and count as missing: 1 x Expected age='7' in [18, 100].",
         "1 patients are spelt in several ways, each taken as one: 00001",
     ]
+
+
+@pytest.mark.parametrize(("num_declared", "is_told"), [(290, True), (300, False)])
+def test_a_private_mean_of_few_patients_is_told_before_it_is_bought(num_declared, is_told):
+    config = compose(["preset=cbis_mass", "data.root=unused", "run.dir=unused"])
+    prepared = PreparedFederation(
+        config=config,
+        roster=None,
+        table=build_lesion_table([]),
+        images=None,
+        num_lesions=dict.fromkeys(Role, 9),
+        num_patients=dict.fromkeys(Role, 9),
+        num_declared=num_declared,
+    )
+    console = Console(file=io.StringIO(), width=200)
+    with SimulationDisplay(config, console) as display:
+        display.on_prepared(prepared)
+    assert ("model.feature_constants=shipped" in console.file.getvalue()) is is_told
