@@ -22,8 +22,9 @@ from client.privacy.ledger_history import composed_epsilon
 from client.privacy.policy import OPEN_POLICY, SitePolicy
 from client.site import Site, open_site
 from shared_model.errors import BudgetError, DataError, LedgerError, PolicyError, ProtocolError, TimeLimitError
-from shared_model.messages import evaluate_reply_to_bytes, train_reply_to_bytes
+from shared_model.messages import Request, evaluate_reply_to_bytes, train_reply_to_bytes
 from shared_model.network import build_network
+from shared_model.reference.reference_file import SHIPPED_FILE, read_reference
 from shared_model.system.deadline import Deadline
 from shared_model.vocabulary import clinical_width
 from tests.one_site import NUM_DECLARED, NUM_PATIENTS, NUM_TEST, contents_of, releases_of, request_of
@@ -520,3 +521,26 @@ class TestData:
 
 def test_the_policy_of_the_tests_is_the_open_one(policy):
     assert SitePolicy.load(policy(declared_patients=None)) == SitePolicy.load(OPEN_POLICY)
+
+
+def test_numbers_of_public_lesions_come_with_the_request_and_no_file_is_read(make_config, open_home):
+    """The path in the configuration is the server's own: whatever it says, the site answers alike."""
+    reference, replies = read_reference(SHIPPED_FILE), []
+    for path in ("/no/such/file", "/etc/passwd"):
+        config = make_config(
+            "model.modality=image",
+            "model.backbone=efficientnet_lite0",
+            "model.feature_constants=shipped",
+            f"model.constants_file={path}",
+            "model.image_components=16",
+            "model.initial_head=shipped",
+        )
+        request = Request(
+            config=config,
+            server_round=1,
+            parameters={"head.output.linear.weight": reference.arrays["head.image"]},
+            constants={f"image_standardisation.{name}": array for name, array in vars(reference.constants).items()},
+        )
+        replies.append(train_locally(request, open_home(config)))
+    assert [reply.num_patients_declared for reply in replies] == [NUM_DECLARED] * 2
+    assert all(reply.update["head.output.linear.weight"].shape == (1, 17) for reply in replies)
