@@ -135,7 +135,8 @@ def _selected(table: list[list[str]], rows: Sequence[str] | None, columns: Seque
     missing = [name for name in wanted_rows if name not in by_name] + [n for n in wanted_columns if n not in titles]
     if missing:
         raise ValueError(f"Expected the table to have {', '.join(missing)}.")
-    places = [titles.index(name) for name in wanted_columns]
+    # Two columns may have one title.
+    places = [titles.index(name) for name in columns] if columns else range(len(titles))
     kept = [titles, *(by_name[name] for name in wanted_rows)]
     return [[line[place] for place in places] for line in kept]
 
