@@ -1,1 +1,1 @@
-"""Numbers of public lesions that come with the package, and the file that holds such numbers."""
+"""Figures of public data that ship with the package, each file with its source and licence."""

@@ -1,4 +1,4 @@
-"""``fedmammo reference``: numbers of a public data set, which runs over other patients begin with."""
+"""``fedmammo reference``: figures of public data that ship with the package, made again."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,12 +7,12 @@ import typer
 
 from simulations.commands.flags import ABOUT_OVERRIDES, Overrides
 
-app = typer.Typer(help="Numbers of a public data set, for runs over other patients.", no_args_is_help=True)
+app = typer.Typer(help="Figures of public data that ship with the package, made again.", no_args_is_help=True)
 
 
 @app.callback()
-def reference() -> None:
-    """Keep the group a group, however many commands it has."""
+def _group() -> None:
+    """Keep each command one of its own, however many the group has."""
 
 
 @app.command(epilog=ABOUT_OVERRIDES)

@@ -13,7 +13,7 @@ def simulate(overrides: Overrides = None) -> None:
     KEY=VALUE changes the configuration. Keys are, among others, and all stand in the folder configs:
 
     \b
-      preset=smoke|phantom|cbis_mass   what to run; phantom is the default
+      preset=smoke|phantom|cbis_mass|few_patients   what to run; phantom is the default
       data.root=PATH                   CBIS-DDSM folder, for preset=cbis_mass
       data.features=safe|descriptors|reader
       model.modality=image|clinical|fusion   model.fusion=early|mid|late
