@@ -4,8 +4,8 @@ A negative, a film stretched in contrast and one that uses few of its levels are
 scores. Nothing of this leaves the site.
 """
 
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,13 +18,15 @@ FAINT = (
 )
 _FAINT_SHARE = 0.1
 _BACKGROUND = 0.02
+_WHITE = 0.998
 _QUANTILES = (0.05, 0.5, 0.95)
-_OUTLYING_SHARE = 0.01
+_SMALLEST_RANGE = 0.01
+"""A picture of one grey is taken to have this range, so that its logarithm exists."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GreyLevels:
-    """Four numbers about one picture, each in [0, 1] but for ``contrast``, in [-1, 1]."""
+    """Five numbers about one picture, each in [0, 1] but for ``contrast``, in [-1, 1]."""
 
     dark: float
     """The level that 5 % of what is not background stays below."""
@@ -34,35 +36,27 @@ class GreyLevels:
     contrast: float
     """How much brighter tissue is than what surrounds it: of a film breast over air, of a cut-out its centre over its
     rim. Below 0 for 5 % of the mass patches of CBIS-DDSM, and for 95 % of their negatives."""
+    white: float
+    """Share of the pixels that are as bright as a file can say, or less by 0.2 % of the scale."""
 
     @property
     def looks_negative(self) -> bool:
         """Whether tissue is darker than what surrounds it."""
         return self.contrast < 0
 
+    @property
+    def log_range(self) -> float:
+        """Natural logarithm of the distance from ``dark`` to ``bright``, in [-4.7, 0]."""
+        return math.log(self._range)
 
-@dataclass(frozen=True, kw_only=True)
-class GreyReference:
-    """Between which grey levels the middle 98 % of some pictures lie."""
+    @property
+    def relative_contrast(self) -> float:
+        """``contrast`` in parts of that distance, which no brighter or stronger film changes."""
+        return self.contrast / self._range
 
-    lowest: GreyLevels
-    highest: GreyLevels
-
-    @classmethod
-    def of(cls, pictures: Sequence[GreyLevels]) -> "GreyReference":
-        """Return the reference that pictures like ``pictures`` are compared with; at least one."""
-        names = [field.name for field in fields(GreyLevels)]
-        table = np.array([astuple(levels) for levels in pictures])
-        shares = (_OUTLYING_SHARE, 1 - _OUTLYING_SHARE)
-        lowest, highest = (
-            GreyLevels(**dict(zip(names, row, strict=True))) for row in np.quantile(table, shares, axis=0)
-        )
-        return cls(lowest=lowest, highest=highest)
-
-    def is_unlike(self, levels: GreyLevels) -> bool:
-        """Return whether a picture lies outside in one of the numbers, as some 2 to 8 % of the reference's own do."""
-        values = zip(astuple(self.lowest), astuple(levels), astuple(self.highest), strict=True)
-        return any(not low <= value <= high for low, value, high in values)
+    @property
+    def _range(self) -> float:
+        return max(self.bright - self.dark, _SMALLEST_RANGE)
 
 
 def grey_levels(picture: Float32Array, mode: ImageMode) -> GreyLevels:
@@ -72,10 +66,12 @@ def grey_levels(picture: Float32Array, mode: ImageMode) -> GreyLevels:
     """
     tissue = picture[picture > _BACKGROUND]
     if tissue.size == 0:
-        return GreyLevels(dark=0, middle=0, bright=0, contrast=0)
+        return GreyLevels(dark=0, middle=0, bright=0, contrast=0, white=0)
     dark, middle, bright = (float(level) for level in np.quantile(tissue, _QUANTILES))
     contrast = _film_contrast(picture) if mode is ImageMode.FILM else _contrast(picture)
-    return GreyLevels(dark=dark, middle=middle, bright=bright, contrast=contrast)
+    return GreyLevels(
+        dark=dark, middle=middle, bright=bright, contrast=contrast, white=float(np.mean(picture >= _WHITE))
+    )
 
 
 def is_faint(picture: Float32Array) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from client.data.contact_sheet import Picture
+from client.data.grey_sample import GreySample
 from client.data.images import load_lesion
 from client.data.network_inputs import lesion_files
 from client.data.sampling import evenly_spread
@@ -31,6 +32,8 @@ class TableCheck:
     pictures: tuple[Picture, ...]
     unreadable: tuple[str, ...]
     """Why images among those that were opened cannot be used."""
+    grey: GreySample | None
+    """None where the network reads no image."""
 
     @classmethod
     def of(cls, config: ExperimentConfig) -> "TableCheck":
@@ -41,10 +44,11 @@ class TableCheck:
         """
         table = site_table(config, None)
         if config.model.modality is Modality.CLINICAL:
-            return cls(config=config, table=table, images=None, pictures=(), unreadable=())
+            return cls(config=config, table=table, images=None, pictures=(), unreadable=(), grey=None)
         pictures, problems = _pictures(table, config)
         count = ImageCount.of(table, config.data.image.mode)
-        return cls(config=config, table=table, images=count, pictures=pictures, unreadable=problems)
+        grey = GreySample.of(lesion_files(table.frame, config), config.data.image)
+        return cls(config=config, table=table, images=count, pictures=pictures, unreadable=problems, grey=grey)
 
     def lines(self) -> Iterator[str]:
         """Yield what a person should read, a line each."""
@@ -63,6 +67,10 @@ class TableCheck:
             yield f"look at      {note}"
         for problem in self.unreadable:
             yield f"look at      image cannot be used: {problem}"
+        if self.grey is not None:
+            yield f"grey levels  {self.grey}"
+            for doubt in self.grey.doubts:
+                yield f"look at      grey levels: {doubt}"
         num_empty = sum(picture.is_empty for picture in self.pictures)
         if num_empty:
             yield f"look at      {num_empty} of {len(self.pictures)} pictures are empty: all of one grey"

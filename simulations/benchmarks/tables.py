@@ -7,7 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from client.data.grey_sample import SAMPLE_SIZE
 from shared_model.system.files import write_atomically
+from simulations.benchmarks.grey_references import Detection
 from simulations.benchmarks.many_sites import HEAD, RoundCost
 from simulations.benchmarks.private_steps import PrivacyBenchmark
 
@@ -93,6 +95,22 @@ def print_scale(rows: Sequence[RoundCost], console: Console) -> None:
             f"{row.peak_bytes / 2**20:.1f}",
         )
     console.print(table)
+
+
+def print_detection(rows: Sequence[Detection], console: Console) -> None:
+    """Print one table for each normalisation: a row for each alteration, in each cell a rate for each site."""
+    sites = " / ".join(dict.fromkeys(row.site for row in rows))
+    for method in dict.fromkeys(row.normalisation for row in rows):
+        table = Table(title=f"normalisation={method}", caption=f"Left out: {sites}. As it is: false alarms.")
+        table.add_column("warned of [%]")
+        table.add_column("one image", justify="right")
+        table.add_column(f"sample of {SAMPLE_SIZE}", justify="right")
+        own = [row for row in rows if row.normalisation is method]
+        for name in dict.fromkeys(row.alteration for row in own):
+            same = [row for row in own if row.alteration == name]
+            rates = [[row.single_rate for row in same], [row.sample_rate for row in same]]
+            table.add_row(name, *(" / ".join(f"{100 * rate:.0f}" for rate in each) for each in rates))
+        console.print(table)
 
 
 def write_figures(path: Path, figures: object) -> None:

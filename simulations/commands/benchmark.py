@@ -80,6 +80,26 @@ def scale(
             write_figures(path, [dataclasses.asdict(row) for row in rows])
 
 
+@app.command("grey-levels", epilog=ABOUT_OVERRIDES)
+def grey_levels(overrides: Overrides = None, out: Json = None) -> None:
+    """Measure how often altered grey levels are noticed, on CBIS-DDSM masses; data.root=FOLDER is needed.
+
+    Every hospital is left out in turn: what the others' training masses are like is the reference.
+    """
+    from rich.console import Console
+
+    from shared_model.config import compose
+    from shared_model.system.terminal import log_to_stderr
+    from simulations.benchmarks.grey_references import measure_detection
+    from simulations.benchmarks.tables import print_detection, write_figures
+
+    log_to_stderr()
+    rows = list(measure_detection(compose(["preset=cbis_mass", *(overrides or ())])))
+    print_detection(rows, Console())
+    if out is not None:
+        write_figures(out, [dataclasses.asdict(row) for row in rows])
+
+
 @app.command(epilog=ABOUT_OVERRIDES)
 def utility(
     overrides: Overrides = None,

@@ -40,3 +40,23 @@ def constants(
     content = reference_constants(overrides or (), sites=[name.strip() for name in sites.split(",") if name.strip()])
     write_atomically(out, content)
     typer.echo(f"{len(content)} bytes in {out}, SHA-256 {hashlib.sha256(content).hexdigest()}")
+
+
+@app.command("grey-levels", epilog=ABOUT_OVERRIDES)
+def grey_levels(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="JSON file to write.")], overrides: Overrides = None
+) -> None:
+    """Summarise the grey levels of the training masses of CBIS-DDSM; data.root=FOLDER is needed.
+
+    Hospitals' images are compared with them: shared_model/reference/grey_levels.json is what this wrote.
+    """
+    from shared_model.config import compose
+    from shared_model.system.documents import to_json
+    from shared_model.system.files import write_atomically
+    from shared_model.system.terminal import log_to_stderr
+    from simulations.benchmarks.grey_references import make_references
+
+    log_to_stderr()
+    references = make_references(compose(["preset=cbis_mass", *(overrides or ())]))
+    write_atomically(out, to_json(references).encode())
+    typer.echo(f"{references.references[0].num_lesions} lesions summarised in {out}")

@@ -3,6 +3,7 @@
 import shutil
 
 import cv2
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -92,3 +93,17 @@ def test_control_characters_of_a_table_do_not_reach_the_terminal(check, changed)
     changed(label=lambda cell: "\x1b[2J\x07" if cell == "1" else cell)
     _, said = check()
     assert "\x1b" not in said.out + said.err
+
+
+def test_pictures_unlike_real_masses_are_told_and_refuse_nothing(check, hospital):
+    bright = np.full((32, 32), 220, np.uint8)
+    cv2.circle(bright, (16, 16), 6, 240, -1)
+    folder = hospital.manifest.parent
+    for number, path in enumerate([*folder.glob("*.png"), *folder.glob("*.dcm")]):
+        # Files are told apart by content, and no two patients may have the same.
+        bright[0, 0] = number
+        path.write_bytes(cv2.imencode(".png", bright)[1].tobytes())
+    status, said = check()
+    assert status == 0
+    assert "look at      grey levels: brighter than the masses compared with, middle grey " in said.out
+    assert "grey levels  " in said.out
