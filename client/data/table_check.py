@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from client.data.contact_sheet import Picture
+from client.data.file_patients import FilePatients
 from client.data.grey_sample import GreySample
 from client.data.images import load_lesion
 from client.data.network_inputs import lesion_files
@@ -33,7 +34,8 @@ class TableCheck:
     unreadable: tuple[str, ...]
     """Why images among those that were opened cannot be used."""
     grey: GreySample | None
-    """None where the network reads no image."""
+    """None where the network reads no image, as the next."""
+    file_patients: FilePatients | None
 
     @classmethod
     def of(cls, config: ExperimentConfig) -> "TableCheck":
@@ -44,11 +46,21 @@ class TableCheck:
         """
         table = site_table(config, None)
         if config.model.modality is Modality.CLINICAL:
-            return cls(config=config, table=table, images=None, pictures=(), unreadable=(), grey=None)
+            return cls(
+                config=config, table=table, images=None, pictures=(), unreadable=(), grey=None, file_patients=None
+            )
         pictures, problems = _pictures(table, config)
         count = ImageCount.of(table, config.data.image.mode)
         grey = GreySample.of(lesion_files(table.frame, config), config.data.image)
-        return cls(config=config, table=table, images=count, pictures=pictures, unreadable=problems, grey=grey)
+        return cls(
+            config=config,
+            table=table,
+            images=count,
+            pictures=pictures,
+            unreadable=problems,
+            grey=grey,
+            file_patients=FilePatients.of(table, config),
+        )
 
     def lines(self) -> Iterator[str]:
         """Yield what a person should read, a line each."""
@@ -65,8 +77,15 @@ class TableCheck:
         yield f"missing      {shown or 'no clinical cell'} (of {len(frame)})"
         for note in notes(table):
             yield f"look at      {note}"
+        yield from self._image_lines()
+
+    def _image_lines(self) -> Iterator[str]:
         for problem in self.unreadable:
             yield f"look at      image cannot be used: {problem}"
+        if self.file_patients is not None:
+            yield f"patients     {self.file_patients}"
+            if self.file_patients.doubt is not None:
+                yield f"look at      {self.file_patients.doubt}"
         if self.grey is not None:
             yield f"grey levels  {self.grey}"
             for doubt in self.grey.doubts:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from client.data.file_patients import FilePatients
 from client.data.images import LesionFiles, image_paths_used, load_lesion, read_image
 from client.data.network_inputs import lesion_files
 from client.data.sampling import evenly_spread
@@ -56,6 +57,22 @@ def check_images(site: SiteFile) -> str:
     if tried.problems or 2 * found.num_with < found.num_lesions:
         raise Doubt(f"{found}; {tried}")
     return f"{found}; {tried}"
+
+
+def check_file_patients(site: SiteFile) -> str:
+    """Check that no patient whom DICOM files name stands under two identifiers of the tables.
+
+    Raises:
+        Doubt: one does.
+        ConfigError, TableError: the tables cannot be read.
+    """
+    settings = SiteSettings.from_node_config(site.node_config, own_config(site, SitePolicy.load(site.policy)))
+    if settings.config.model.modality is Modality.CLINICAL:
+        return "none needed"
+    found = FilePatients.of(own_table(settings), settings.config)
+    if found.doubt is not None:
+        raise Doubt(f"{found}; {found.doubt}")
+    return str(found)
 
 
 class _Unfit(NamedTuple):

@@ -13,7 +13,7 @@ from client.deployment.checks import Check, Status, guarded
 from client.deployment.connection import AwayError, CertificateError, ProxyInTheWayError, ask, proxy_for
 from client.deployment.grey_checks import check_grey_levels
 from client.deployment.host_checks import check_file_system, check_other_process
-from client.deployment.image_checks import check_images
+from client.deployment.image_checks import check_file_patients, check_images
 from client.deployment.ledger_checks import check_identity, check_ledger, check_rollback
 from client.deployment.own_patients import tables_read_once
 from client.deployment.patient_checks import (
@@ -41,6 +41,7 @@ _GREY_LEVELS = (
     "look at a few of them: a negative is exported again, or as PhotometricInterpretation=MONOCHROME1; faint ones "
     "need data.image.normalisation=percentile, agreed on by all hospitals"
 )
+_FILE_PATIENTS = "ask whoever wrote the table: one woman under two identifiers has two privacy budgets"
 _ROLLBACK = (
     "fedmammo site ledger recover enters what is lost as spent; where the audit log was changed, see there first"
 )
@@ -62,6 +63,7 @@ def preflight(site: SiteFile) -> list[Check]:
             for name, check, remedy in (
                 ("data", check_tables, _DATA),
                 ("images", check_images, _IMAGES),
+                ("patients of files", check_file_patients, _FILE_PATIENTS),
                 ("grey levels", check_grey_levels, _GREY_LEVELS),
                 (_LEDGER, check_ledger, "find out who changed or moved it; a copy of an earlier day grants too much"),
                 ("ledger identity", check_identity, "correct the path of the ledger in site.yaml"),

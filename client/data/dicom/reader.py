@@ -86,6 +86,17 @@ def num_pixels(path: Path) -> int:
         return int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0)
 
 
+def patient(path: Path) -> tuple[str, str]:
+    """Return PatientID and IssuerOfPatientID, empty where the file has none; no pixel is read.
+
+    Raises:
+        DicomError: the file cannot be read, or is of another kind.
+    """
+    with _errors_naming(path), open_image(path) as file:
+        dataset = read_dataset(file, with_pixels=False)
+        return str(dataset.get("PatientID") or ""), str(dataset.get("IssuerOfPatientID") or "")
+
+
 @contextmanager
 def _errors_naming(path: Path) -> Iterator[None]:
     try:

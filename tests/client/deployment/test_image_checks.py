@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataset import FileMetaDataset
 
 from client.deployment.checks import Doubt
-from client.deployment.image_checks import check_images
+from client.deployment.image_checks import check_file_patients, check_images
 from shared_model.errors import DataError
 from tests.hospital_kits import rows_of
 
@@ -115,3 +115,22 @@ def test_files_of_another_view_than_the_table_says(images):
     images.write_table([row | {"view": "MLO"} if number else row for number, row in enumerate(rows)])
     with pytest.raises(Doubt, match=r"4 files opened; 1 of 4 lesions cannot be used, the first: .*P00\.dcm: Expected"):
         check_images(images.site)
+
+
+def test_one_patient_of_files_under_two_of_the_table(images):
+    assert check_file_patients(images.site) == "0 DICOM headers read"
+    rows = rows_of([f"P{number:02d}" for number in range(NUM_PATIENTS)])
+    for number, row in enumerate(rows):
+        row["image_path"] = f"{row['patient_id']}.dcm"
+        path = images.table.parent / row["image_path"]
+        write_dicom(path, np.arange(256).reshape(16, 16), "CC")
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID = f"HN-{0 if number in (3, 8) else number + 1}"
+        dataset.save_as(path)
+    images.write_table(rows)
+    with pytest.raises(
+        Doubt, match=r"^12 DICOM headers read; 1 PatientID of DICOM files under .* \(P03, P08\): if they"
+    ):
+        check_file_patients(images.site)
+    images.change_policy(fields={"model.modality": ["clinical"]})
+    assert check_file_patients(images.site) == "none needed"

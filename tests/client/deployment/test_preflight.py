@@ -113,6 +113,7 @@ def test_all_is_well(kits, capsys):
             "data",
             "images",
             "grey levels",
+            "patients of files",
             "ledger",
             "ledger identity",
             "rollback",
