@@ -31,6 +31,7 @@ WORDS = cv2.GaussianBlur(RNG.integers(0, 4096, (48, 40)).astype(np.uint16), (0, 
 BYTES = (WORDS >> 4).astype(np.uint8)
 SIZES = (0, 1, 2, 255, 4095, 9999, 10_000, 20_000, 32_767, 65_535)
 PNG_START = 8
+ENCODED_HERE = (uid.RLELossless, uid.JPEGLSLossless, uid.JPEGLSNearLossless)
 
 
 def dicom(pixels, syntax=uid.ExplicitVRLittleEndian, content=None):
@@ -48,8 +49,9 @@ def dicom(pixels, syntax=uid.ExplicitVRLittleEndian, content=None):
     dataset.PatientOrientation, dataset.Laterality = ["A", "R"], "L"
     dataset.PixelData = pixels.tobytes() if content is None else encapsulate([content])
     dataset["PixelData"].VR = "OW" if content is None and pixels.itemsize == 2 else "OB"
-    if content is None and syntax in (uid.RLELossless, uid.JPEGLSLossless):
-        dataset.compress(syntax, generate_instance_uid=False)
+    if content is None and syntax in ENCODED_HERE:
+        near = {"jls_error": 2} if syntax == uid.JPEGLSNearLossless else {}
+        dataset.compress(syntax, generate_instance_uid=False, **near)
     elif content is None:
         dataset.file_meta.TransferSyntaxUID = syntax
     file = io.BytesIO()
@@ -77,6 +79,8 @@ def jpeg_lossless(folder):
 def whole_images(folder):
     """Return files of every kind that can be read."""
     jpeg = cv2.imencode(".jpg", BYTES)[1].tobytes()
+    progressive = cv2.imencode(".jpg", BYTES, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 4])[1]
+    lossy = bytes(openjpeg.utils.encode_array(WORDS, compression_ratios=[4]))
     plain = dicom(WORDS, uid.ImplicitVRLittleEndian)
     return {
         "explicit": dicom(WORDS),
@@ -86,8 +90,12 @@ def whole_images(folder):
         "RLE of bytes": dicom(BYTES, uid.RLELossless),
         "JPEG-LS": dicom(WORDS, uid.JPEGLSLossless),
         "JPEG 2000": dicom(WORDS, uid.JPEG2000Lossless, bytes(openjpeg.utils.encode_array(WORDS))),
+        "JPEG 2000 with loss": dicom(WORDS, uid.JPEG2000, lossy),
+        "JPEG-LS with loss": dicom(WORDS, uid.JPEGLSNearLossless),
         "JPEG": dicom(BYTES, uid.JPEGBaseline8Bit, jpeg),
         "JPEG lossless": jpeg_lossless(folder),
+        "JPEG file": jpeg,
+        "JPEG file in scans": progressive.tobytes(),
         "PNG": cv2.imencode(".png", WORDS)[1].tobytes(),
         "PNG of bytes": cv2.imencode(".png", BYTES)[1].tobytes(),
     }

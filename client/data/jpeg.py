@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from client.data.dicom.codestreams import jpeg_header
+from client.data.dicom.codestreams import jpeg_frame
 from client.data.grey_decoding import decode_grey
 from client.data.image_files import require_size
 from client.data.preprocessing import Float32Array, GreyImage
@@ -18,9 +18,7 @@ from shared_model.errors import DicomError
 SIGNATURE = b"\xff\xd8\xff"
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 """Start of frame: baseline, extended and progressive, with Huffman coding (ITU-T T.81, table B.1)."""
-_LONE = frozenset({0x01, *range(0xD0, 0xD8)})
-"""Markers without a segment."""
-_SCAN, _END = 0xDA, b"\xff\xd9"
+_END = b"\xff\xd9"
 _LARGEST = 255.0
 _RINGING = 24
 """Grey levels by which compression moves a pixel beside the edge of a mask."""
@@ -33,7 +31,7 @@ def num_pixels(content: bytes) -> int:
     Raises:
         DicomError: it does not say.
     """
-    header = jpeg_header(content)
+    header = jpeg_frame(content).header
     return header.rows * header.columns
 
 
@@ -53,27 +51,16 @@ def read_jpeg(path: Path, content: bytes) -> GreyImage:
 
 
 def _size(content: bytes) -> tuple[int, int]:
-    """Return height and width by the frame header (ITU-T T.81, B.2.2); OpenCV would turn colour into grey silently."""
-    position = 2
-    while position + 4 <= len(content) and content[position] == 0xFF:
-        marker = content[position + 1]
-        length = int.from_bytes(content[position + 2 : position + 4], "big")
-        if marker in _FRAMES:
-            header = content[position + 4 : position + 10]
-            bits, components = header[:1], header[5:6]
-            if bits != b"\x08" or components != b"\x01":
-                raise DicomError("Expected a grey JPEG file of 8 bits; convert it, best from the DICOM original.")
-            if _END not in content[position:]:
-                # The decoder would fill the rest with grey.
-                raise DicomError("Expected a JPEG file that is not cut off.")
-            return int.from_bytes(header[1:3], "big"), int.from_bytes(header[3:5], "big")
-        if marker == _SCAN:
-            break
-        if marker == 0xFF or marker in _LONE:
-            position += 1 if marker == 0xFF else 2
-        else:
-            position += 2 + length
-    raise DicomError("Expected a JPEG file with a frame header of a kind that can be read.")
+    """Return height and width by the frame header; OpenCV would turn colour into grey silently."""
+    frame = jpeg_frame(content)
+    if frame.marker not in _FRAMES:
+        raise DicomError("Expected a JPEG file with a frame header of a kind that can be read.")
+    if frame.header.precision != 8 or frame.header.num_components != 1:
+        raise DicomError("Expected a grey JPEG file of 8 bits; convert it, best from the DICOM original.")
+    if content.find(_END, frame.position) < 0:
+        # The decoder would fill the rest with grey.
+        raise DicomError("Expected a JPEG file that is not cut off.")
+    return frame.header.rows, frame.header.columns
 
 
 def _sharp(pixels: Float32Array) -> Float32Array:

@@ -15,6 +15,7 @@ from client.data.tables.cells import BOX_COLUMNS
 from client.data.tables.lesion_table import LesionTable
 from client.data.tables.manifest import load_manifest, read_manifest
 from client.data.tables.rejects import kind_of, kinds
+from client.data.tables.roster import fold_site
 from client.data.tables.site_table import data_folder, read_roster, read_table, restrict
 from client.data.tables.text_table import TextTable
 from client.identifiers import folded_or_none
@@ -198,12 +199,12 @@ def _read(source: Source, config: ExperimentConfig, *, has_outcomes: bool) -> Le
 
 
 def _of_sites(table: LesionTable, source: Source, homes: Mapping[str, str] | None) -> LesionTable:
-    wanted = {name.casefold() for name in source.sites}
     known = homes or {}
-    if unknown := wanted - {home.casefold() for home in known.values()}:
+    named, in_roster = {fold_site(name): name for name in source.sites}, set(map(fold_site, known.values()))
+    if unknown := [name for folded, name in named.items() if folded not in in_roster]:
         names = ", ".join(sorted(set(known.values())))
         raise ConfigError(f"Expected --site {', '.join(sorted(unknown))} to be one of those in the roster: {names}.")
-    return restrict(table, {patient for patient, home in known.items() if home.casefold() in wanted})
+    return restrict(table, {patient for patient, home in known.items() if fold_site(home) in named})
 
 
 _Rejects = list[tuple[str, ...]]

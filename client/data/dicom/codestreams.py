@@ -21,7 +21,17 @@ class FrameHeader(NamedTuple):
     """Bits of a sample."""
 
 
-def jpeg_header(frame: bytes) -> FrameHeader:
+class JpegFrame(NamedTuple):
+    """The frame header of a JPEG or JPEG-LS codestream, and where it stands."""
+
+    marker: int
+    """Second byte of the marker, which names the process (ISO/IEC 10918-1, table B.1)."""
+    header: FrameHeader
+    position: int
+    """Byte after the marker."""
+
+
+def jpeg_frame(frame: bytes) -> JpegFrame:
     """Walk the marker segments of a JPEG or JPEG-LS codestream to its frame header (ISO/IEC 10918-1, B.1.1 and B.2.2).
 
     Raises:
@@ -44,7 +54,7 @@ def jpeg_header(frame: bytes) -> FrameHeader:
                 raise DicomError(f"Expected a JPEG marker segment at byte {position} of the codestream.")
             if marker in _START_OF_FRAME:
                 precision, rows, columns, num_components = struct.unpack_from(">BHHB", frame, position + 2)
-                return FrameHeader(rows, columns, num_components, precision)
+                return JpegFrame(marker, FrameHeader(rows, columns, num_components, precision), position)
             position += length
     except (IndexError, struct.error) as error:
         raise DicomError("Expected a frame header in the JPEG codestream.") from error

@@ -15,7 +15,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.tag import Tag
 
 from client.data.dicom.attributes import expect, read_integer
-from client.data.dicom.codestreams import FrameHeader, jpeg_2000_header, jpeg_header, rle_segments
+from client.data.dicom.codestreams import FrameHeader, jpeg_2000_header, jpeg_frame, rle_segments
 from client.data.dicom.decoder_pool import Frame, decode
 from client.data.image_files import MAX_SIDE, require_size
 from shared_model.errors import DicomError
@@ -150,7 +150,7 @@ def _checked_frame(dataset: Dataset, pixel_format: PixelFormat) -> Frame:
         _check_codestream(content, pixel_format, is_jpeg_2000=syntax in _JPEG_2000)
     if syntax == transfer_syntax.JPEGExtended12Bit:
         # GDCM's library for 12 bits is not driven by pydicom: what comes out has eight.
-        is_readable = pixel_format.bits_stored == jpeg_header(content).precision == 8
+        is_readable = pixel_format.bits_stored == jpeg_frame(content).header.precision == 8
         expect(is_readable, dataset, "BitsStored", "to be 8 in JPEG Extended; export it as JPEG Lossless")
     return Frame(
         content=content,
@@ -169,7 +169,7 @@ def _check_codestream(frame: bytes, pixel_format: PixelFormat, *, is_jpeg_2000: 
     """Refuse a cut codestream, and one whose own size would have the decoder allocate more than was checked."""
     if not frame.rstrip(b"\0").endswith(b"\xff\xd9"):
         raise DicomError(f"Expected PixelData {Tag('PixelData')} to end with an end-of-image marker.")
-    header = jpeg_2000_header(frame) if is_jpeg_2000 else jpeg_header(frame)
+    header = jpeg_2000_header(frame) if is_jpeg_2000 else jpeg_frame(frame).header
     expected = FrameHeader(pixel_format.rows, pixel_format.columns, 1, header.precision)
     if header != expected:
         raise DicomError(f"Expected codestream (rows, columns, components)={header[:3]} == {expected[:3]}.")

@@ -1,7 +1,7 @@
 """The lesion table of one site: read in the format of ``data.source``, cut down to the site's own patients."""
 
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -52,21 +52,38 @@ def of_roster(table: LesionTable, *, named: Collection[str], kept: Collection[st
         named: folded identifiers of all patients in the roster.
         kept: those of them whose rows stay.
     """
-    owner = {name: getattr(table, name)["patient_id"].map(patient_key) for name in ("frame", *SET_ASIDE)}
+    owner = _owners(table)
     is_unknown = ~owner["frame"].isin(named)
     unknown = table.frame[is_unknown]
     cells = zip(*(unknown[name] for name in REJECT_COLUMNS[:-1]), [NOT_IN_ROSTER] * len(unknown), strict=True)
     is_open = owner["rejects"].isin(kept) | ~owner["rejects"].isin(named)
-    rejects = [*table.rejects[is_open].itertuples(index=False, name=None), *cells]
-    is_kept = {name: column.isin(kept).to_numpy(dtype=bool) for name, column in owner.items()}
-    return dataclasses.replace(
-        table,
-        frame=table.frame[is_kept["frame"]].reset_index(drop=True),
-        rejects=reject_frame(rejects),
-        excluded=table.excluded[is_kept["excluded"]].reset_index(drop=True),
-        unreadable=table.unreadable[is_kept["unreadable"]].reset_index(drop=True),
-        respelt=frozenset(patient for patient in table.respelt if patient_key(patient) in kept),
-    )
+    rejects = reject_frame([*table.rejects[is_open].itertuples(index=False, name=None), *cells])
+    return dataclasses.replace(_part(table, owner, kept), rejects=rejects)
+
+
+def restrict(table: LesionTable, patients: Collection[str]) -> LesionTable:
+    """Return the part of the table, rejects and exclusions that concerns ``patients``, however they are spelt."""
+    kept = {folded for patient in patients if (folded := folded_or_none(patient)) is not None}
+    return _part(table, _owners(table), kept)
+
+
+def _owners(table: LesionTable) -> "dict[str, pd.Series[str]]":
+    """Return the folded patient of every row, by the parts of the table."""
+    columns = {name: getattr(table, name)["patient_id"] for name in ("frame", *SET_ASIDE)}
+    return {
+        name: pd.Series(parse_distinct(column.to_list(), patient_key).values, index=column.index, dtype=object)
+        for name, column in columns.items()
+    }
+
+
+def _part(table: LesionTable, owner: "Mapping[str, pd.Series[str]]", kept: Collection[str]) -> LesionTable:
+    """Return the rows whose ``owner`` is one of the folded patients ``kept``."""
+    parts = {
+        name: getattr(table, name)[owners.isin(kept).to_numpy(dtype=bool)].reset_index(drop=True)
+        for name, owners in owner.items()
+    }
+    respelt = frozenset(patient for patient in table.respelt if patient_key(patient) in kept)
+    return dataclasses.replace(table, **parts, respelt=respelt)
 
 
 def table_state(root: Path, roster: str | None) -> TableState:
@@ -120,24 +137,6 @@ def read_roster(data: DataConfig, *, sites: Iterable[str] = ()) -> dict[str, str
 
 def _roster_path(data: DataConfig) -> Path:
     return data_folder(data) / (data.roster or "")
-
-
-def restrict(table: LesionTable, patients: Collection[str]) -> LesionTable:
-    """Return the part of the table, rejects and exclusions that concerns ``patients``, however they are spelt."""
-    kept = {folded_or_none(patient) for patient in patients} - {None}
-
-    def part(frame: pd.DataFrame) -> pd.DataFrame:
-        is_kept = parse_distinct(frame["patient_id"].to_list(), lambda patient: folded_or_none(patient) in kept).values
-        return frame[is_kept.astype(bool)].reset_index(drop=True)
-
-    return dataclasses.replace(
-        table,
-        frame=part(table.frame),
-        rejects=part(table.rejects),
-        excluded=part(table.excluded),
-        unreadable=part(table.unreadable),
-        respelt=frozenset(patient for patient in table.respelt if folded_or_none(patient) in kept),
-    )
 
 
 def data_folder(data: DataConfig) -> Path:

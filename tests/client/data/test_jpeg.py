@@ -61,5 +61,5 @@ def test_a_size_beyond_all_films_is_refused_before_decoding(tmp_path):
 def test_a_cut_file_is_refused(tmp_path, keep):
     path = write(tmp_path / "a.jpg", smooth())
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(DicomError, match=r"a\.jpg: Expected a JPEG file"):
+    with pytest.raises(DicomError, match=r"a\.jpg: Expected a (JPEG file|frame header in the JPEG)"):
         read_image(path)

@@ -196,7 +196,7 @@ class TestAManifest:
         roster = smoke.root / "sites.csv"
         everybody = read(evaluate("--manifest", table, "--roster", roster))
         by_site = {group.value: group for group in everybody.evidence.groups if group.attribute == "site"}
-        one = read(evaluate("--manifest", table, "--roster", roster, "--site", "wfu"))
+        one = read(evaluate("--manifest", table, "--roster", roster, "--site", "W f u"))
         assert one.lesions.num_lesions == by_site["WFU"].num_lesions < everybody.lesions.num_lesions
         line = refused(capsys, smoke.first, "--manifest", table, "--roster", roster, "--site", "xyz", "--out", "unused")
         assert "Expected --site xyz to be one of those in the roster: " in line

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from client.data.dicom.codestreams import FrameHeader, jpeg_2000_header, jpeg_header, rle_segments
+from client.data.dicom.codestreams import FrameHeader, jpeg_2000_header, jpeg_frame, rle_segments
 from shared_model.errors import DicomError
 
 START, FRAME = b"\xff\xd8", b"\xff\xc3" + struct.pack(">HBHHB3s", 11, 12, 90, 61, 1, b"\1\x11\0")
@@ -14,7 +14,7 @@ HEADER = FrameHeader(rows=90, columns=61, num_components=1, precision=12)
 
 @pytest.mark.parametrize("between", [b"", COMMENT, b"\xff", b"\xff\xff\xff" + COMMENT, b"\xff\x01", b"\xff\xd0"])
 def test_jpeg(between):
-    assert jpeg_header(START + between + FRAME) == HEADER
+    assert jpeg_frame(START + between + FRAME).header == HEADER
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_jpeg(between):
 )
 def test_no_jpeg(frame, message):
     with pytest.raises(DicomError, match=message):
-        jpeg_header(frame)
+        jpeg_frame(frame)
 
 
 @pytest.mark.parametrize("box", [b"", b"\0\0\0\x0cjP  \r\n\x87\n"])
