@@ -66,6 +66,8 @@ def test_the_tree_is_the_one_that_is_documented():
             "benchmark privacy",
             "benchmark scale",
             "benchmark utility",
+            "benchmark grey-levels",
+            "reference grey-levels",
             "attack liar",
             "attack membership",
             "attack one-run",
