@@ -14,7 +14,7 @@ from flwr.clientapp import ClientApp
 
 from client.deployment.request_size import require_size
 from client.local_round import evaluate_locally, train_locally
-from client.local_sums import count_scores_locally, sum_features_locally
+from client.local_sums import count_scores_locally, sum_features_locally, sum_moments_locally
 from client.privacy.audited_releases import (
     AUDIT,
     CONFIGURATION,
@@ -54,6 +54,12 @@ def train(message: Message, context: Context) -> Message:
 def mean(message: Message, context: Context) -> Message:
     """Sum up the training patients' features, with noise, and reply with the sum."""
     return _reply(message, context, Purpose.TRAINING, sum_features_locally, pack_train_reply)
+
+
+@app.train("moments")
+def moments(message: Message, context: Context) -> Message:
+    """Sum up the training patients' moments, with noise, and reply with the sum."""
+    return _reply(message, context, Purpose.TRAINING, sum_moments_locally, pack_train_reply)
 
 
 @app.train("scores")

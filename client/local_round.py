@@ -59,13 +59,16 @@ def train_locally(request: Request, site: Site) -> TrainReply:
 
     Raises:
         PrivacyError: the promise cannot be kept, or policy, budget or ledger forbid it.
-        ProtocolError: the parameters do not fit the network, or the round lies beyond the last one.
+        ProtocolError: the parameters do not fit the network, the round lies beyond the last one, or the run trains by a
+            sum of moments.
         DataError: the site's files cannot be read.
         TimeLimitError: it took too long; the same request goes on where this one stopped, at no new cost.
     """
     config = request.config
     if not 1 <= request.server_round <= config.training.num_rounds:
         raise ProtocolError(f"Expected round {request.server_round} in [1, {config.training.num_rounds}].")
+    if config.is_one_shot:
+        raise ProtocolError("Expected no request for an update with strategy=one_shot, which has a sum of moments.")
     network = load_network(request, site)
     if config.privacy.mode is PrivacyMode.OFF:
         members = note_unprotected(site, config, Role.TRAIN, purpose=Purpose.TRAINING)

@@ -1,7 +1,8 @@
-"""Two sums over training patients, before and after training: of their features, and of their scores as a histogram.
+"""Sums over training patients: of their features before training, and of their scores, as a histogram, after it.
 
-Each is one release with noise of its own, reserved and priced together with the run's training: the three are about the
-same patients. See ``client.local_release`` for the order of steps.
+With ``strategy=one_shot`` training itself is one, of their moments. Each is one release with noise of its own, reserved
+and priced together with the rest of the run: all are about the same patients. See ``client.local_release`` for the
+order of steps.
 """
 
 from collections.abc import Callable
@@ -25,15 +26,17 @@ from client.privacy.ledger_entries import Purpose
 from client.privacy.ledger_reservation import StoredReply
 from client.site import Site
 from client.training.feature_sum import feature_sum, noised_feature_sum
+from client.training.moment_sum import moment_sum, noised_moment_sum
 from client.training.noise import NoiseGenerator
 from shared_model.config.choices import PrivacyMode
 from shared_model.data.lesions import Lesions
 from shared_model.errors import ProtocolError
 from shared_model.messages import Request, TrainReply, train_reply_from_bytes, train_reply_to_bytes
-from shared_model.messages.types import CLASSES, FEATURE_SUM
+from shared_model.messages.types import CLASSES, FEATURE_SUM, MOMENT_SUM
 from shared_model.network.efficientnet import FEATURE_WIDTH
 from shared_model.network.named_arrays import Parameters
 from shared_model.privacy.patient_histogram import PatientHistogram
+from shared_model.privacy.patient_moments import num_moments
 
 _FLOAT32_BYTES = 4
 _Release = Callable[[Lesions, float | None, NoiseGenerator], Parameters]
@@ -59,6 +62,27 @@ def sum_features_locally(request: Request, site: Site) -> TrainReply:
         return {FEATURE_SUM: total.numpy()}
 
     return _answer(request, site, release, "mean noise", num_entries=FEATURE_WIDTH)
+
+
+def sum_moments_locally(request: Request, site: Site) -> TrainReply:
+    """Return the noised sum of the training patients' moments; see ``client.training.moment_sum``.
+
+    Formal guarantee: as ``sum_features_locally``, with this sum in the place of the updates.
+
+    Raises:
+        PrivacyError, ProtocolError, DataError, TimeLimitError: as ``train_locally``.
+    """
+    _require_part(request, 1, "a sum of moments", is_part=request.config.is_one_shot)
+    network = load_network(request, site)
+
+    def release(lesions: Lesions, std: float | None, noise: NoiseGenerator) -> Parameters:
+        """Return the sum, with noise where there is any."""
+        if std is None:
+            return {MOMENT_SUM: moment_sum(network, lesions).float().numpy()}
+        return {MOMENT_SUM: noised_moment_sum(network, lesions, std, noise).numpy()}
+
+    num_entries = num_moments(network.linear_head.in_features)
+    return _answer(request, site, release, "moment noise", num_entries=num_entries)
 
 
 def count_scores_locally(request: Request, site: Site) -> TrainReply:
@@ -97,9 +121,11 @@ def _answer(request: Request, site: Site, release: _Release, purpose: str, *, nu
         site.deadline.require()
         return training_reply(request, site, arrays, plan=None, granted=None)
     plan = plan_of(request, site)
-    is_mean = request.server_round == 0
-    (mechanism,) = plan.released(has_mean=is_mean, num_rounds=0, has_histogram=not is_mean)
-    # A patient moves either sum by at most 1.
+    server_round, last = request.server_round, plan.num_rounds
+    (mechanism,) = plan.released(
+        has_mean=server_round == 0, num_rounds=int(1 <= server_round <= last), has_histogram=server_round > last
+    )
+    # A patient moves each of the sums by at most 1.
     entry = training_release(request, plan, mechanism, max_grad_norm=1.0)
     granted = reserve(site, entry, Role.TRAIN, reply_bytes=_FLOAT32_BYTES * num_entries)
     if isinstance(granted, StoredReply):

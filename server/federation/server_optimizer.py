@@ -34,8 +34,8 @@ def apply_update(
 ) -> ServerState:
     """Return the state after one round.
 
-    ``fedavg`` and ``fedprox`` add the update; ``fedavgm`` adds a velocity (Hsu et al. 2019, Alg. 1); ``fedadam``
-    divides the velocity by the root of its second moment (Reddi et al. 2021, Alg. 2).
+    ``fedavg``, ``fedprox`` and ``one_shot`` add the update; ``fedavgm`` adds a velocity (Hsu et al. 2019, Alg. 1);
+    ``fedadam`` divides the velocity by the root of its second moment (Reddi et al. 2021, Alg. 2).
 
     Args:
         state: what the last round left; it is not changed.

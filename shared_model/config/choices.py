@@ -151,6 +151,8 @@ class StrategyName(StrEnum):
     FEDAVGM = "fedavgm"
     FEDADAM = "fedadam"
     FEDPROX = "fedprox"
+    ONE_SHOT = "one_shot"
+    """No update: sites send moments once, and the server fits the linear head to them."""
 
 
 class Backend(StrEnum):

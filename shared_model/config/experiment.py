@@ -13,7 +13,8 @@ from typing import Annotated, get_type_hints
 
 from annotated_types import Ge, Interval
 
-from shared_model.config.choices import ConstantsFrom, Modality, PrivacyMode, ThresholdFrom, Views
+from shared_model.config.choices import ConstantsFrom, Modality, PrivacyMode, StrategyName, ThresholdFrom, Views
+from shared_model.config.one_shot import require_one_shot
 from shared_model.config.server_sections import EvaluationConfig, FederationConfig, StrategyConfig
 from shared_model.config.site_sections import DataConfig, ModelConfig, PrivacyConfig, TrainingConfig
 from shared_model.errors import ConfigError
@@ -67,6 +68,14 @@ class ExperimentConfig:
             "to be chosen on",
             **held_out,
         )
+
+        if self.is_one_shot:
+            require_one_shot(self.model, self.training, self.strategy)
+
+    @property
+    def is_one_shot(self) -> bool:
+        """Whether the one round of training is a sum of moments, to which the server fits the head."""
+        return self.strategy.name is StrategyName.ONE_SHOT
 
     @property
     def has_private_mean(self) -> bool:

@@ -131,6 +131,13 @@ class ModelConfig:
         )
 
     @property
+    def has_linear_head(self) -> bool:
+        """Whether all that is trained is one linear layer on features and clinical entries."""
+        is_joined_early = self.modality is not Modality.FUSION or self.fusion is Fusion.EARLY
+        is_frozen = self.modality is Modality.CLINICAL or self.backbone.is_frozen
+        return is_joined_early and is_frozen and self.hidden_width == 0
+
+    @property
     def reads_frozen_features(self) -> bool:
         """Whether a frozen backbone turns images into features, which constants standardise."""
         return self.modality is not Modality.CLINICAL and self.backbone.is_frozen

@@ -18,11 +18,12 @@ Histogram = ScoreHistogram | PatientHistogram
 """Exact counts of lesions, or counts of patients with noise."""
 
 
-MEAN, SCORES = "train.mean", "train.scores"
-"""Flower's types of two further messages about training patients: the sum of their features, before the first round of
-training, and the histogram of their scores, after the last. Replies are of the kind of ``TrainReply``."""
-FEATURE_SUM = "sum"
-"""The one array of a reply to ``MEAN``; those of a reply to ``SCORES`` are ``CLASSES``."""
+MEAN, MOMENTS, SCORES = "train.mean", "train.moments", "train.scores"
+"""Flower's types of further messages about training patients: the sum of their features, before the first round of
+training; the sum of their moments, which is all the training there is with ``strategy=one_shot``; and the histogram of
+their scores, after the last round. Replies are of the kind of ``TrainReply``."""
+FEATURE_SUM, MOMENT_SUM = "sum", "moments"
+"""The one array of a reply to ``MEAN``, and of one to ``MOMENTS``; those of a reply to ``SCORES`` are ``CLASSES``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class TrainReply:
     site: str
     server_round: int
     update: Parameters
-    """What training changed; or the sums that ``MEAN`` or ``SCORES`` asked for."""
+    """What training changed; or the sums that ``MEAN``, ``MOMENTS`` or ``SCORES`` asked for."""
     num_patients_declared: int
     """A constant of the site's policy, and not a count."""
     privacy: PrivacySpent | None

@@ -12,7 +12,7 @@ from shared_model.config.site_sections import ModelConfig
 from shared_model.errors import ConfigError
 from shared_model.network.backbone import build_encoder
 from shared_model.network.efficientnet import FEATURE_WIDTH
-from shared_model.network.heads import EarlyHead, LateHead, LogitLayer, MidHead, SingleHead
+from shared_model.network.heads import EarlyHead, LateHead, LogitLayer, MidHead, RowwiseLinear, SingleHead
 from shared_model.network.standardisation import Standardisation, unit_length
 from shared_model.system.seeding import derive_seed
 
@@ -78,6 +78,17 @@ class FusionNet(nn.Module):
             branches += [clinical * CLINICAL_SCALE, (clinical != 0).any(dim=-1)]
         logits: Tensor = self.head(*branches)
         return logits
+
+    @property
+    def linear_head(self) -> RowwiseLinear:
+        """The head's one layer, where the head is linear in what it reads (``ModelConfig.has_linear_head``).
+
+        Raises:
+            ValueError: it is not.
+        """
+        if isinstance(self.head, (SingleHead, EarlyHead)) and isinstance(self.head.embedding, nn.Identity):
+            return self.head.output.linear
+        raise ValueError("Expected a linear head: one modality or model.fusion=early, and model.hidden_width=0.")
 
     def rescale_logits(self, *, scale: float, offset: float) -> None:
         """Turn every logit ``l`` into ``scale * l + offset``.

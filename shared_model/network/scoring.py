@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from shared_model.data.lesions import Lesions
 from shared_model.errors import RoundError
+from shared_model.network.fusion import FusionNet
 from shared_model.network.row_independence import layer_outputs, positions_agree, with_invented_numbers
 
 ROWS_PER_PASS = 256
@@ -50,6 +51,29 @@ def predict(network: nn.Module, lesions: Lesions, *, not_finite: float | None = 
         raise RoundError(f"Expected finite scores, got {num_broken} of {len(logits)} NaN or infinite.")
     probabilities: NDArray[np.float64] = torch.sigmoid(logits).masked_fill(is_broken, not_finite or 0.0).numpy()
     return probabilities
+
+
+def head_inputs(network: FusionNet, lesions: Lesions) -> NDArray[np.float64]:
+    """Return what a linear head reads of every lesion, ``(N, W)``, float64; its product with the weights is the logit.
+
+    Entries may be NaN or infinite where the network's constants are large.
+
+    Raises:
+        ValueError: the head is not one linear layer.
+    """
+    layer = network.linear_head
+    batches = [torch.empty(0, layer.in_features, dtype=torch.float64)]
+    with _evaluation_mode(network), torch.inference_mode():
+        # The trial that finds the number of rows passes through the layer too.
+        num_rows = _rows_per_pass(network, lesions)
+        handle = layer.register_forward_pre_hook(lambda _layer, inputs: batches.append(inputs[0].double()))
+        try:
+            for start in range(0, len(lesions), num_rows):
+                _logits(network, lesions, slice(start, start + num_rows), num_rows)
+        finally:
+            handle.remove()
+    inputs: NDArray[np.float64] = torch.cat(batches)[: len(lesions)].numpy()
+    return inputs
 
 
 def _rows_per_pass(network: nn.Module, lesions: Lesions) -> int:

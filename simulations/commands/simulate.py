@@ -18,7 +18,7 @@ def simulate(overrides: Overrides = None) -> None:
       data.features=safe|descriptors|reader
       model.modality=image|clinical|fusion   model.fusion=early|mid|late
       privacy=patient|off   privacy.target_epsilon=8   training.num_rounds=20
-      strategy=fedavg|fedavgm|fedadam|fedprox   federation=local|ray
+      strategy=fedavg|fedavgm|fedadam|fedprox|one_shot   federation=local|ray
       seed=0   run.dir=PATH
     """  # noqa: D301, a backspace keeps typer from joining the lines
     import torch
