@@ -31,12 +31,13 @@ from shared_model.messages import (
     pack_train_reply,
     unpack_request,
 )
-from shared_model.messages.types import CLASSES, FEATURE_SUM, MEAN, SCORES
+from shared_model.messages.types import CLASSES, FEATURE_SUM, MEAN, MOMENT_SUM, MOMENTS, SCORES
 from shared_model.metrics.score_histogram import ScoreHistogram
 from shared_model.network.efficientnet import FEATURE_WIDTH
 from shared_model.privacy.accounting import epsilon
 from shared_model.privacy.noise_calibration import evaluation_noise
 from shared_model.privacy.patient_histogram import PatientHistogram
+from shared_model.privacy.patient_moments import SECOND_WEIGHT
 from shared_model.privacy.plan import PrivacyPlan
 from shared_model.vocabulary import FeaturePolicy, clinical_width
 from tests.first_release import PUBLIC_PATIENTS
@@ -49,6 +50,8 @@ DEPLOYED = (
     "evaluation.public=null",
 )
 """Overrides with which a run begins with a mean and ends with a histogram, and nobody is public."""
+ONE_SHOT = ("strategy=one_shot", "training.num_rounds=1", "evaluation.threshold_from=training")
+"""Overrides with which a run is one sum of moments and a histogram."""
 NODES = (11, 12, 13)
 SITES = ("MGH", "WFU", "ISMD")
 NUM_PATIENTS = {"MGH": 40, "WFU": 10, "ISMD": 30}
@@ -113,6 +116,30 @@ def site_sum(site: str) -> np.ndarray:
     total = np.zeros(FEATURE_WIDTH, np.float32)
     total[0], total[1 + SITES.index(site)] = NUM_PATIENTS[site], 0.1 * NUM_PATIENTS[site]
     return total
+
+
+def head_inputs_of(site: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a linear head reads of the site's lesions, ``(N, W)``, their labels, 1 or -1, and their patients."""
+    lesions = make_lesions(200 + SITES.index(site), 2 * NUM_PATIENTS[site], clinical_width(FeaturePolicy.DESCRIPTORS))
+    clinical = 0.5 * lesions.clinical.numpy().astype(np.float64)
+    inputs = np.hstack([clinical, np.full((len(clinical), 1), 0.1)])
+    return inputs, 2 * lesions.labels.numpy().astype(np.float64) - 1, lesions.patients.numpy()
+
+
+def site_moments(site: str) -> np.ndarray:
+    """The sum of the patients' moments, entry by entry, without noise."""
+    inputs, signs, patients = head_inputs_of(site)
+    total = 0.0
+    for patient in np.unique(patients):
+        vectors = []
+        for x, y in zip(inputs[patients == patient], signs[patients == patient], strict=True):
+            triangle = [
+                SECOND_WEIGHT * (1 if j == i else 2**0.5) * x[i] * x[j] for i in range(len(x)) for j in range(i, len(x))
+            ]
+            vectors.append(np.array([*triangle, *(y * x)]))
+        mean = sum(vectors) / len(vectors)
+        total = total + mean / max(1.0, np.linalg.norm(mean))
+    return total.astype(np.float32)
 
 
 def site_histogram(site: str, request: Request, *, bins: int | None = None) -> ScoreHistogram | PatientHistogram:
@@ -181,7 +208,7 @@ class SiteGrid(Grid):
         change_reply=lambda reply: reply,
     ):
         self.connected = list(connected)
-        self.refusals = {kind: set(refusals) for kind in (MessageType.TRAIN, MEAN, SCORES)}
+        self.refusals = {kind: set(refusals) for kind in (MessageType.TRAIN, MEAN, MOMENTS, SCORES)}
         self.refusals[MessageType.EVALUATE] = {*refusals, *evaluation_refusals}
         self.reason = reason
         self.change_update = change_update
@@ -228,11 +255,15 @@ class SiteGrid(Grid):
         self.requests.append((kind, site, request))
         if (request.server_round, node) in self.refusals[kind]:
             return Message(Error(1000, self.reason), reply_to=message)
-        reply = {MessageType.EVALUATE: self._evaluate, MEAN: self._sum, SCORES: self._count}.get(kind, self._train)
+        sums = {MEAN: self._sum, MOMENTS: self._moments, SCORES: self._count}
+        reply = {MessageType.EVALUATE: self._evaluate, **sums}.get(kind, self._train)
         return Message(reply(site, request), reply_to=message)
 
     def _sum(self, site, request):
         return self._reply(site, request, {FEATURE_SUM: site_sum(site)})
+
+    def _moments(self, site, request):
+        return self._reply(site, request, {MOMENT_SUM: site_moments(site)})
 
     def _count(self, site, request):
         counts = site_histogram(site, request, bins=request.config.histogram_bins)

@@ -1,34 +1,42 @@
 """A linear head in one exchange: the sum of all training patients' moments, and the ridge regression of it.
 
-A site may lie about its sum. As with the other sums (``server.federation.cohort_sums``) none weighs more than in
-training, and one that is longer than any honest one is refused. There is one round only, so that no agreement over
-rounds can be asked for: a liar of three can turn the head (docs/limits.md).
+A site may lie about its sum. One that is longer than any honest one is refused, and none weighs more than in training.
+With ``guarded`` and three sites or more none counts for more than the median length of both moments for each declared
+patient, so that of three one that sends its sum negated is outweighed. There is one round only, in which noise hides
+who disagrees: a site that knows the others' patients can still do harm (docs/limits.md).
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from flwr.serverapp import Grid
 
 from server.evaluation.ridge_head import as_logits, ridge_weights
 from server.federation import exchange
+from server.federation.aggregation import Aggregate
 from server.federation.cohort_sums import Check, site_factors
 from server.federation.exchange import Exchange
 from server.federation.honest_lengths import MOST_PER_DECLARED, longest_noise, plan_for
-from shared_model.config.choices import PrivacyMode
+from shared_model.config.choices import Aggregation, PrivacyMode
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import ProtocolError
 from shared_model.messages import Request, TrainReply
 from shared_model.messages.types import MOMENT_SUM, MOMENTS
-from shared_model.network.named_arrays import Float32Array
+from shared_model.metrics.counts import FloatArray
 from shared_model.privacy.patient_moments import Moments, num_moments
+
+_FEWEST_TO_JUDGE = 3
+"""Of two sites nobody can say which one lies."""
+_FAR = 3.0
+"""Times the length that signal and noise together usually have, a moment is far longer than those of the others."""
 
 
 def fitted_head(
     grid: Grid, request: Request, nodes: Sequence[int], *, check: Check
-) -> tuple[dict[str, Float32Array], Exchange[TrainReply]]:
-    """Return the parameters of the network whose head is fitted to the training patients of all sites.
+) -> tuple[Aggregate, Exchange[TrainReply]]:
+    """Return the update to the head that fits the training patients of all sites.
 
     Args:
         grid: reaches the sites.
@@ -53,21 +61,71 @@ def fitted_head(
 
     expected = {MOMENT_SUM: np.zeros(num_moments(width), np.float32)}
     found = exchange.sums(grid, request, nodes, message_type=MOMENTS, expected=expected, check=check_length)
-    sizes = [reply.num_patients_declared for reply in found.replies]
-    factors = site_factors(sizes, config.strategy)
+    sums = [
+        _SiteSum(
+            site=reply.site,
+            moments=reply.update[MOMENT_SUM].astype(np.float64),
+            num_patients=reply.num_patients_declared,
+            noise_std=_noise_std(config, reply.num_patients_declared),
+        )
+        for reply in found.replies
+    ]
+    factors = np.array(site_factors([site.num_patients for site in sums], config.strategy))
+    outliers: tuple[str, ...] = ()
+    if config.strategy.aggregation is Aggregation.GUARDED and len(sums) >= _FEWEST_TO_JUDGE:
+        scales, outliers = _median_scales(sums, width)
+        factors = factors * scales
+    weights = _fit(sums, factors, width)
+    return Aggregate(update={name: weights.astype(np.float32).reshape(before.shape) - before}, outliers=outliers), found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SiteSum:
+    """What one site sent, and what is known of it."""
+
+    site: str
+    moments: FloatArray
+    """``(M,)``."""
+    num_patients: int
+    """As declared."""
+    noise_std: float
+    """In each entry; 0 without privacy."""
+
+
+def _fit(sums: Sequence[_SiteSum], factors: FloatArray, width: int) -> FloatArray:
+    """Return the weights ``(W,)`` fitted to the sites' sums, each times its factor."""
     total = np.zeros(num_moments(width))
-    for factor, reply in zip(factors, found.replies, strict=True):
-        total += factor * reply.update[MOMENT_SUM].astype(np.float64)
+    for factor, site in zip(factors, sums, strict=True):
+        total += factor * site.moments
     moments = Moments.from_vector(total, width=width)
-    num_patients = float(np.dot(factors, sizes))
-    stds = [factor * _noise_std(config, size) for factor, size in zip(factors, sizes, strict=True)]
-    weights = ridge_weights(moments, noise_std=math.hypot(*stds), num_patients=num_patients)
-    logits = as_logits(weights, moments, num_patients=num_patients)
-    return {name: np.array(logits, dtype=np.float32).reshape(before.shape)}, found
+    num_patients = float(sum(factor * site.num_patients for factor, site in zip(factors, sums, strict=True)))
+    noise_std = math.hypot(*(factor * site.noise_std for factor, site in zip(factors, sums, strict=True)))
+    weights = ridge_weights(moments, noise_std=noise_std, num_patients=num_patients)
+    return as_logits(weights, moments, num_patients=num_patients)
+
+
+def _median_scales(sums: Sequence[_SiteSum], width: int) -> tuple[FloatArray, tuple[str, ...]]:
+    """Return what makes no site's moments longer, for each patient, than their median, and who was far longer.
+
+    Both moments of a site are scaled alike: it then weighs less in the regression, and stays one.
+    """
+    sizes, stds = (np.array(values) for values in zip(*((s.num_patients, s.noise_std) for s in sums), strict=True))
+    moments = np.stack([site.moments for site in sums])
+    scales, is_far = np.ones(len(sums)), np.zeros(len(sums), dtype=bool)
+    for part in (moments[:, :-width], moments[:, -width:]):
+        lengths, noise = np.linalg.norm(part, axis=1) / sizes, stds * np.sqrt(part.shape[1]) / sizes
+        median, signal = np.median(lengths), np.median(np.sqrt(np.maximum(lengths**2 - noise**2, 0.0)))
+        np.minimum(scales, np.divide(median, lengths, out=np.ones_like(lengths), where=lengths > median), out=scales)
+        is_far |= lengths > _FAR * np.sqrt(noise**2 + signal**2)
+    named = tuple(
+        f"{site.site} sent moments far longer than those of the others, which were shortened to their median"
+        for site, far in zip(sums, is_far, strict=True)
+        if far
+    )
+    return scales, named
 
 
 def _noise_std(config: ExperimentConfig, num_patients_declared: int) -> float:
-    """Return the standard deviation of the noise in each entry of a site's sum; 0 without privacy."""
     if config.privacy.mode is PrivacyMode.OFF:
         return 0.0
     return plan_for(config, num_patients_declared).noise_multiplier

@@ -12,7 +12,6 @@ from server.evaluation.global_model import GlobalMetrics, GlobalModel
 from server.evaluation.histogram_calibration import USUAL_SCALING, calibrate
 from server.evaluation.site_histograms import sum_histograms
 from server.federation import exchange
-from server.federation.aggregation import Aggregate
 from server.federation.aggregators import new_aggregator
 from server.federation.agreement import STRANGER, Agreement
 from server.federation.checkpoints import Checkpoint, SiteState, Underway, read_checkpoint, write_checkpoint
@@ -27,7 +26,7 @@ from shared_model.config.choices import EvaluationPrivacy
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import ConfigError, RoundError
 from shared_model.messages import EvaluateReply, Request, TrainReply
-from shared_model.network.named_arrays import Parameters, difference, is_finite
+from shared_model.network.named_arrays import Parameters, is_finite
 from shared_model.reference.reference_file import Reference
 
 
@@ -212,8 +211,7 @@ def _train(grid: Grid, config: ExperimentConfig, nodes: Sequence[int], checkpoin
     )
     claims = _Claims(request=request, sites=checkpoint.sites)
     if config.is_one_shot:
-        parameters, trained = fitted_head(grid, request, nodes, check=claims.check)
-        aggregate = Aggregate(update=difference(parameters, state.parameters))
+        aggregate, trained = fitted_head(grid, request, nodes, check=claims.check)
     else:
         aggregator = new_aggregator(request, {name: site.agreement for name, site in checkpoint.sites.items()})
         trained = exchange.train(grid, request, nodes, aggregator=aggregator, check=claims.check)

@@ -25,7 +25,8 @@ def require_one_shot(model: ModelConfig, training: TrainingConfig, strategy: Str
     require(
         not model.reads_frozen_features or 1 <= model.image_components <= MAX_COMPONENTS,
         f"to be from 1 to {MAX_COMPONENTS} with strategy=one_shot, since noise hides the moments of more: set "
-        "model.image_components=16 and model.feature_constants=public with data.public_fraction=0.12, for example",
+        "model.image_components=16, and where the components come from, such as model.feature_constants=public "
+        "data.public_fraction=0.12",
         **{"model.image_components": model.image_components},
     )
     for name, value, only in (
@@ -37,8 +38,7 @@ def require_one_shot(model: ModelConfig, training: TrainingConfig, strategy: Str
         ("training.weight_decay", training.weight_decay, 0.0),
         ("strategy.server_learning_rate", strategy.server_learning_rate, 1.0),
     ):
-        expectation = f"== {only} with strategy=one_shot, which trains by one fit: leave it out"
-        require(value == only, expectation, **{name: value})
+        require(value == only, f"== {only} with strategy=one_shot, which trains by one fit", **{name: value})
     require(
         strategy.aggregation in {Aggregation.GUARDED, Aggregation.MEAN},
         "== guarded or mean with strategy=one_shot: moments are added up, so that no other rule applies",

@@ -9,12 +9,13 @@ import pytest
 from client.data.splits import Role
 from client.local_release import load_network
 from client.local_round import train_locally
-from client.local_sums import count_scores_locally, sum_features_locally
+from client.local_sums import count_scores_locally, sum_features_locally, sum_moments_locally
 from client.privacy.ledger_entries import Committed, Reserved, Unprotected
 from client.training.feature_sum import feature_sum
+from client.training.moment_sum import moment_sum
 from shared_model.errors import BudgetError, PolicyError, ProtocolError, TimeLimitError
 from shared_model.messages import train_reply_to_bytes
-from shared_model.messages.types import CLASSES, FEATURE_SUM
+from shared_model.messages.types import CLASSES, FEATURE_SUM, MOMENT_SUM
 from shared_model.network.scoring import predict
 from shared_model.privacy.accounting import epsilon
 from shared_model.privacy.patient_histogram import PatientHistogram
@@ -31,6 +32,14 @@ DEPLOYED = (
     "training.num_rounds=3",
 )
 LAST = 3
+ONE_SHOT = (
+    "strategy=one_shot",
+    "training.num_rounds=1",
+    "model.modality=clinical",
+    "model.image_components=0",
+    "evaluation.threshold_from=training",
+    "data.validation_fraction=0",
+)
 
 
 @pytest.fixture
@@ -171,3 +180,81 @@ def test_out_of_time_the_same_request_goes_on_at_no_new_cost(deployed, home):
         sum_features_locally(request_of(deployed, 0), late)
     sum_features_locally(request_of(deployed, 0), home)
     assert len(contents_of(home, Reserved)) == 1
+
+
+class TestMoments:
+    @pytest.fixture
+    def one_shot(self, make_config):
+        return make_config(*ONE_SHOT)
+
+    @pytest.fixture
+    def site(self, open_home, one_shot):
+        return open_home(one_shot)
+
+    def test_with_the_histogram_they_cost_the_target(self, one_shot, site):
+        first = sum_moments_locally(request_of(one_shot), site)
+        last = count_scores_locally(request_of(one_shot, 2), site)
+        assert first.privacy.epsilon < 7.95 < last.privacy.epsilon <= 8
+        plan = PrivacyPlan.calibrate(one_shot, NUM_DECLARED)
+        assert first.privacy.epsilon == epsilon([plan.mechanism(1)], plan.delta)
+
+    def test_the_ledger_holds_one_release_of_sensitivity_1_with_the_noise_of_the_plan(self, one_shot, site):
+        sum_moments_locally(request_of(one_shot), site)
+        (release,) = releases_of(site)
+        assert (release.purpose, release.server_round, release.max_grad_norm) == ("training", 1, 1)
+        mechanism = release.mechanism
+        assert mechanism.noise_multiplier == PrivacyPlan.calibrate(one_shot, NUM_DECLARED).noise_multiplier
+        assert (mechanism.sampling_rate, mechanism.num_steps) == (1, 1)
+
+    def test_other_constants_or_parameters_get_no_second_sum(self, one_shot, site):
+        sum_moments_locally(request_of(one_shot), site)
+        count_scores_locally(request_of(one_shot, 2), site)
+        request = request_of(one_shot)
+        other = dataclasses.replace(request, parameters={n: a + 1 for n, a in request.parameters.items()})
+        with pytest.raises(BudgetError, match="to keep its promise of epsilon 8"):
+            sum_moments_locally(other, site)
+
+    def test_a_repeated_request_gets_the_same_bytes(self, one_shot, site):
+        first, second = (sum_moments_locally(request_of(one_shot), site) for _ in range(2))
+        assert train_reply_to_bytes(first) == train_reply_to_bytes(second)
+        assert len(contents_of(site, Reserved)) == 1
+
+    def test_the_reply_is_the_sum_and_noise_of_the_plan(self, one_shot, site):
+        request = request_of(one_shot)
+        exact = moment_sum(load_network(request, site), site.data.lesions(Role.TRAIN)).numpy()
+        sent = sum_moments_locally(request, site).update[MOMENT_SUM]
+        assert (sent.dtype, sent.shape) == (np.float32, exact.shape)
+        std = PrivacyPlan.calibrate(one_shot, NUM_DECLARED).noise_multiplier
+        assert 0.8 < np.std(sent - exact) / std < 1.2
+
+    def test_without_privacy_the_sum_is_exact_and_the_ledger_says_so(self, make_config, open_home):
+        config = make_config(*ONE_SHOT, "privacy=off", "evaluation.num_bins=50")
+        site, request = open_home(config), request_of(config)
+        exact = moment_sum(load_network(request, site), site.data.lesions(Role.TRAIN))
+        np.testing.assert_array_equal(sum_moments_locally(request, site).update[MOMENT_SUM], exact.float().numpy())
+        assert [type(release) for release in releases_of(site)] == [Unprotected]
+
+    def test_too_little_noise_for_the_policy(self, one_shot, open_home):
+        least = PrivacyPlan.calibrate(one_shot, NUM_DECLARED).noise_multiplier
+        strict = open_home(one_shot, min_noise_multiplier=least + 0.01)
+        with pytest.raises(PolicyError, match="Expected noise_multiplier="):
+            sum_moments_locally(request_of(one_shot), strict)
+        assert not releases_of(strict)
+
+    @pytest.mark.parametrize("server_round", [0, 2])
+    def test_in_another_round(self, one_shot, site, server_round):
+        with pytest.raises(ProtocolError, match="Expected a sum of moments to be asked for in round 1"):
+            sum_moments_locally(request_of(one_shot, server_round), site)
+        assert not releases_of(site)
+
+    def test_a_run_has_either_updates_or_moments(self, one_shot, deployed, site, home):
+        with pytest.raises(ProtocolError, match="Expected no request for an update with strategy=one_shot"):
+            train_locally(request_of(one_shot), site)
+        with pytest.raises(ProtocolError, match="a sum of moments, which is no part of this run's plan"):
+            sum_moments_locally(request_of(deployed), home)
+        assert not releases_of(site)
+        assert not releases_of(home)
+
+    def test_a_policy_may_forbid_it(self, one_shot, open_home):
+        with pytest.raises(PolicyError, match=r"Expected strategy\.name=one_shot to be one of \['fedavgm'\]"):
+            open_home(one_shot, fields={"strategy.name": ["fedavgm"]})

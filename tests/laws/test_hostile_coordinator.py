@@ -21,7 +21,7 @@ from client.training.dp_sgd import train_round
 from shared_model.config import ExperimentConfig, compose
 from shared_model.errors import ConfigError
 from shared_model.messages import Request
-from shared_model.messages.types import MEAN, SCORES
+from shared_model.messages.types import MEAN, MOMENTS, SCORES
 from shared_model.network import build_network, constants_state, trainable_state
 from shared_model.network.scoring import predict
 from shared_model.vocabulary import clinical_width
@@ -79,7 +79,7 @@ CHOICES = {
     "privacy.mean_share": (1e-9, 0.1, 0.4),
     "privacy.histogram_share": (1e-9, 0.05, 0.4),
     "privacy.cohort_rounding": (1, 10, 37, 38, 39, 40, 1000),
-    "strategy": ("fedavgm", "fedprox"),
+    "strategy": ("fedavgm", "fedprox", "one_shot"),
     "evaluation.privacy": ("dp", "exact", "none"),
     "evaluation.target_epsilon": (0.05, 2.0, 1000.0),
     "evaluation.delta": (1e-4, 0.09),
@@ -95,6 +95,7 @@ STARTS = (
     (("model.hidden_width", 4), ("training.positive_weight", 10.0)),
     # and constants that overflow reach everybody's.
     (("model.hidden_width", 4), ("model.modality", "image")),
+    (("strategy", "one_shot"),),
 )
 """Overrides to which further ones are drawn."""
 PARAMETERS = (
@@ -130,7 +131,8 @@ ASKED = (
     *[("train", number) for number in (*[1] * 12, 2, 2, 3, 500, 0)],
     *[("evaluate", number) for number in (1, 1, 2, 3)],
     *[(MEAN, number) for number in (0, 0, 1)],
-    *[(SCORES, number) for number in (21, 21, 4, 1)],
+    *[(MOMENTS, number) for number in (1, 1, 1, 2)],
+    *[(SCORES, number) for number in (21, 21, 4, 2, 1)],
 )
 """What, and in which round; all but a few are asked for in a round where they may be."""
 OVERFLOWING = [

@@ -1,8 +1,8 @@
 """One patient moves what noise is added to by one clipping norm, or one count, at most: measured inside the real app.
 
 Two hospitals with images answer the same hostile request. Taken at the last moment before noise are the clipped sum of
-the first step and the counts of both roles; what is observable outside must be equal too. Nobody is kept for
-validation, so that both hospitals deal their patients alike.
+the first step, the sums of features and of moments, and the counts of both roles; what is observable outside must be
+equal too. Nobody is kept for validation, so that both hospitals deal their patients alike.
 """
 
 import os
@@ -14,11 +14,11 @@ import torch
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from client.training import feature_sum
+from client.training import feature_sum, moment_sum
 from client.training.dp_sgd import PatientOptimizer
 from shared_model.errors import ConfigError
 from shared_model.messages import Request
-from shared_model.messages.types import MEAN, SCORES
+from shared_model.messages.types import MEAN, MOMENTS, SCORES
 from shared_model.network import build_network, trainable_state
 from shared_model.privacy.patient_histogram import PatientHistogram
 from shared_model.vocabulary import clinical_width
@@ -99,12 +99,28 @@ def rows_with_images(hospitals):
     return rows
 
 
+ONE_SHOT = {
+    "strategy": "one_shot",
+    "model.fusion": "early",
+    "model.hidden_width": 0,
+    "model.image_components": 5,
+    "model.feature_constants": "public",
+    "training.num_rounds": 1,
+    "training.local_steps": 1,
+    "training.loss": "cross_entropy",
+    "training.positive_weight": 1.0,
+}
+
+
 @st.composite
 def questions(draw):
     keys = draw(st.lists(st.sampled_from(sorted(CHOICES)), max_size=8, unique=True))
     overrides = {key: draw(st.sampled_from(CHOICES[key])) for key in keys}
+    kind = draw(st.sampled_from(["train", "train", "evaluate", MEAN, MOMENTS, SCORES]))
+    if kind == MOMENTS:
+        overrides |= ONE_SHOT
     return (
-        draw(st.sampled_from(["train", "train", "evaluate", MEAN, SCORES])),
+        kind,
         {
             "model.modality": "fusion",
             "model.image_components": 0,
@@ -147,7 +163,7 @@ def before_noise(monkeypatch):
     """What noise is added to, in order: flat sums of the first steps, and counts."""
     seen = []
     release, with_noise = PatientOptimizer.release, PatientHistogram.with_noise
-    whole_sum = feature_sum.feature_sum
+    whole_sum, all_moments = feature_sum.feature_sum, moment_sum.moment_sum
 
     def watched_release(optimizer, clipped_sum):
         seen.append((torch.cat([values.flatten() for values in clipped_sum]).numpy(), optimizer.max_grad_norm))
@@ -162,7 +178,13 @@ def before_noise(monkeypatch):
         seen.append((total.numpy(), 1.0))
         return total
 
+    def watched_moments(network, lesions):
+        total = all_moments(network, lesions)
+        seen.append((total.numpy(), 1.0))
+        return total
+
     monkeypatch.setattr(feature_sum, "feature_sum", watched_sum)
+    monkeypatch.setattr(moment_sum, "moment_sum", watched_moments)
     monkeypatch.setattr(PatientOptimizer, "release", watched_release)
     monkeypatch.setattr(PatientHistogram, "with_noise", watched_counts)
     return seen
@@ -223,4 +245,4 @@ def test_one_patient_moves_what_noise_is_added_to_by_one_at_most(
 @pytest.mark.slow
 def test_some_patients_moved_it_as_far_as_they_may():
     assert sum(moved > 0.99 for moved in MOVED) > len(MOVED) / 20
-    assert {"train", "evaluate", MEAN, SCORES} == KINDS
+    assert {"train", "evaluate", MEAN, MOMENTS, SCORES} == KINDS

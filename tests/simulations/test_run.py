@@ -241,6 +241,30 @@ class TestChoices:
 
 
 @pytest.mark.usefixtures("blank_pictures")
+class TestOneShot:
+    OVERRIDES = ("strategy=one_shot", "training.num_rounds=1", "evaluation.threshold_from=training")
+
+    def test_one_exchange_trains_and_one_calibrates(self, run_smoke):
+        # With more noise the phantom's few patients would have no threshold.
+        folder = run_smoke(*self.OVERRIDES, "privacy.target_epsilon=100", "privacy.noise=seeded")
+        results = read_results(folder / "results.json")
+        assert [(entry.round, entry.num_sites) for entry in results.rounds] == [(1, 3)]
+        assert 0.5 < results.final.auroc <= 1
+        assert 0 < results.final.threshold < 1
+        for site in results.sites:
+            assert 99 < site.epsilon <= 100
+            entries = [entry.content for entry in read_history(folder / "ledgers" / f"{site.site}.sqlite").entries]
+            releases = [entry for entry in entries if isinstance(entry, Reserved) and entry.purpose is Purpose.TRAINING]
+            assert [(release.server_round, release.max_grad_norm) for release in releases] == [(1, 1.0), (2, 1.0)]
+
+    def test_without_noise_it_ranks_as_many_rounds_do(self, run_smoke):
+        one, many = (
+            read_results(run_smoke(*overrides, "privacy=off", "evaluation.privacy=none") / "results.json").final.auroc
+            for overrides in (self.OVERRIDES, ("training.num_rounds=20",))
+        )
+        assert one > many - 0.1
+
+
 class TestEvaluationBySites:
     """The server's own test scores are the truth that the sites' histograms are held against."""
 

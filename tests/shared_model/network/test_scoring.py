@@ -8,11 +8,14 @@ import pytest
 import torch
 from torch import nn
 
+from shared_model.config.composition import compose
 from shared_model.data.lesions import Lesions
 from shared_model.errors import RoundError
 from shared_model.metrics.score_histogram import ScoreHistogram
 from shared_model.network import scoring
-from shared_model.network.scoring import predict
+from shared_model.network.fusion import build_network
+from shared_model.network.scoring import head_inputs, predict
+from shared_model.network.state import load_constants, load_trainable, trainable_state
 
 
 class LinearNetwork(nn.Module):
@@ -169,3 +172,37 @@ def test_histograms_of_sites_add_up_to_that_of_all_lesions(network):
     total, expected = parts[0] + parts[1] + parts[2], score_histogram(network, lesions, 50)
     np.testing.assert_array_equal(total.negatives, expected.negatives)
     np.testing.assert_array_equal(total.positives, expected.positives)
+
+
+class TestHeadInputs:
+    @staticmethod
+    def network(*overrides):
+        network = build_network(compose(["preset=smoke", *overrides]).model, 2, seed=0)
+        generator = np.random.default_rng(0)
+        if network.image_standardisation is not None:
+            shapes = network.image_standardisation.shapes.items()
+            constants = {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes}
+            load_constants(network, {f"image_standardisation.{name}": array for name, array in constants.items()})
+        arrays = {name: generator.normal(size=array.shape) for name, array in trainable_state(network).items()}
+        load_trainable(network, {name: array.astype(np.float32) for name, array in arrays.items()})
+        return network
+
+    @pytest.mark.parametrize("modality", ["fusion", "image", "clinical"])
+    @pytest.mark.parametrize("num_lesions", [1, 255, 256, 600])
+    def test_their_product_with_the_weights_is_the_logit(self, modality, num_lesions):
+        network, lesions = self.network(f"model.modality={modality}"), lesions_of(num_lesions, shape=(320,))
+        inputs = head_inputs(network, lesions)
+        (weights,) = trainable_state(network).values()
+        assert inputs.shape == (num_lesions, weights.size)
+        logits = inputs @ weights.ravel().astype(np.float64)
+        np.testing.assert_allclose(1 / (1 + np.exp(-logits)), predict(network, lesions), atol=1e-6)
+
+    def test_nobody_has_no_rows_and_leaves_no_hook(self):
+        network = self.network()
+        assert head_inputs(network, lesions_of(0, shape=(320,))).shape == (0, 4 + 2 + 1)
+        assert not network.linear_head._forward_pre_hooks
+
+    @pytest.mark.parametrize("override", ["model.fusion=mid", "model.fusion=late", "model.hidden_width=3"])
+    def test_a_head_that_is_not_linear_is_refused(self, override):
+        with pytest.raises(ValueError, match=r"Expected a linear head: one modality or model\.fusion=early"):
+            head_inputs(self.network(override), lesions_of(3, shape=(320,)))

@@ -343,6 +343,14 @@ def test_a_network_of_images_alone_needs_them(run_smoke, manifests, evaluate, ca
     assert "to name images in column image_path" in refused(capsys, run, "--manifest", table, "--out", "unused")
 
 
+def test_a_head_of_one_exchange_scores_its_own_test_lesions_as_the_run_did(run_smoke, manifests, evaluate):
+    run = run_smoke("strategy=one_shot", "training.num_rounds=1", "evaluation.threshold_from=training")
+    rows = rows_of_test_patients(manifests)
+    out = evaluate("--manifest", manifests.write("one-shot.csv", rows), of=run)
+    own, found = (np.sort(Predictions.from_csv(folder / PREDICTIONS_FILE).scores) for folder in (run, out))
+    np.testing.assert_array_equal(own, found)
+
+
 def test_a_private_mean_and_other_lesion_types(run_smoke, manifests, evaluate, capsys):
     run = run_smoke(
         *("model.feature_constants=private_mean", "model.image_components=0", "data.lesion_types=[mass]"),

@@ -147,10 +147,15 @@ def test_processes_compute_what_the_simulation_computes_to_the_last_bit(whole, r
     assert first.sites == second.sites
 
 
+PRIVATE_MEAN = ("model.image_components=0", "model.feature_constants=private_mean")
+ONE_SHOT = ("strategy=one_shot", "training.num_rounds=1")
+
+
 @pytest.mark.usefixtures("blank_pictures")
-def test_the_deployed_recipe_gives_the_simulations_figures_and_threshold_over_tls(stage, run_smoke):
-    recipe = ("model.image_components=0", "model.feature_constants=private_mean", "evaluation.threshold_from=training")
-    run_dir = stage.folder / "deployed"
+@pytest.mark.parametrize(("name", "training"), [("deployed", PRIVATE_MEAN), ("one_shot", ONE_SHOT)])
+def test_the_deployed_recipe_gives_the_simulations_figures_and_threshold_over_tls(stage, run_smoke, name, training):
+    recipe = (*training, "evaluation.threshold_from=training")
+    run_dir = stage.folder / name
     results = stage.finish(stage.submit(run_dir, *recipe), run_dir)
     simulated = run_smoke("privacy.noise=seeded", f"federation.round_timeout_seconds={SECONDS}", *recipe)
     assert (run_dir / "model.safetensors").read_bytes() == (simulated / "model.safetensors").read_bytes()
