@@ -1,6 +1,6 @@
 """What ``strategy=one_shot`` asks of the rest of the configuration; anything else is refused where it is composed."""
 
-from shared_model.config.choices import Aggregation, Loss
+from shared_model.config.choices import Aggregation, InitialHead, Loss
 from shared_model.config.server_sections import StrategyConfig
 from shared_model.config.site_sections import ModelConfig, TrainingConfig
 from shared_model.system.checked import require
@@ -30,6 +30,7 @@ def require_one_shot(model: ModelConfig, training: TrainingConfig, strategy: Str
         **{"model.image_components": model.image_components},
     )
     for name, value, only in (
+        ("model.initial_head", model.initial_head, InitialHead.ZERO),
         ("training.num_rounds", training.num_rounds, 1),
         ("training.local_steps", training.local_steps, 1),
         ("training.sampling_rate", training.sampling_rate, 1.0),
