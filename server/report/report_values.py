@@ -81,17 +81,18 @@ def template_values(run: StoredRun) -> dict[str, object]:
 
 
 def network_inputs(configuration: Mapping[str, object]) -> dict[str, object]:
-    """Return what the network reads, from the whole configuration of a run.
+    """Return what the network reads and how it was trained, from the whole configuration of a run.
 
     Raises:
-        TypeError: ``model`` or ``data`` is no mapping.
+        TypeError: ``model``, ``data`` or ``strategy`` is no mapping.
         KeyError: a key is missing.
     """
-    model, data = configuration["model"], configuration["data"]
-    if not isinstance(model, Mapping) or not isinstance(data, Mapping):
-        raise TypeError("Expected the configuration's model and data to be mappings.")
+    model, data, strategy = (configuration[name] for name in ("model", "data", "strategy"))
+    if not isinstance(model, Mapping) or not isinstance(data, Mapping) or not isinstance(strategy, Mapping):
+        raise TypeError("Expected the configuration's model, data and strategy to be mappings.")
     of_model = {name: model[name] for name in ("modality", "fusion", "backbone")}
-    return {**of_model, "features": data["features"], "types": data["lesion_types"], "views": data.get("views")}
+    of_data = {"features": data["features"], "types": data["lesion_types"], "views": data.get("views")}
+    return {**of_model, **of_data, "strategy": strategy["name"]}
 
 
 def estimate_rows(evidence: Evidence | None) -> list[tuple[str, str, list[str]]]:

@@ -198,7 +198,7 @@ def _privacy_result(config: ExperimentConfig) -> PrivacyResult:
     return PrivacyResult(
         unit=PrivacyUnit.PATIENT,
         adjacency="add or remove one patient with all lesions",
-        mechanism="Gaussian mechanism on clipped per-patient gradients"
+        mechanism=f"Gaussian mechanism on clipped per-patient {'moments' if config.is_one_shot else 'gradients'}"
         + ("" if config.training.sampling_rate == 1 else ", Poisson-sampled patients"),
         target_epsilon=privacy.target_epsilon,
         noise_source=privacy.noise,

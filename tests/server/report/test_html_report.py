@@ -343,6 +343,16 @@ class TestWords:
         assert images[-1]["src"] == "data:image/png;base64,cGljdHVyZQ=="
 
 
+def test_the_strategy_stands_in_report_and_card(finished_run, tmp_path):
+    folder = shutil.copytree(finished_run, tmp_path / "run")
+    configuration = yaml.safe_load((folder / CONFIG_FILE).read_text())
+    configuration["strategy"]["name"] = "one_shot"
+    (folder / CONFIG_FILE).write_text(yaml.safe_dump(configuration))
+    run = StoredRun.load(folder)
+    assert "one exchange (strategy one_shot)" in "".join(Page(to_html(run)).text)
+    assert "trained by federated learning (strategy `one_shot`)" in to_model_card(run)
+
+
 class TestBesideAReader:
     @pytest.fixture
     def folder(self, finished_run, tmp_path):

@@ -21,6 +21,7 @@ from server.results.evidence import Level
 CONFIGURATION = {
     "model": {"modality": "fusion", "fusion": "mid", "backbone": "small_cnn", "hidden_width": 4},
     "data": {"features": "safe", "lesion_types": ["mass"], "views": "all"},
+    "strategy": {"name": "one_shot", "momentum": 0.0},
 }
 
 
@@ -105,6 +106,7 @@ class TestNetworkInputs:
             "features": "safe",
             "types": ["mass"],
             "views": "all",
+            "strategy": "one_shot",
         }
 
     def test_older_runs_say_nothing_of_views(self):
@@ -114,8 +116,8 @@ class TestNetworkInputs:
     def test_a_configuration_without_its_parts_is_an_error(self):
         with pytest.raises(KeyError, match="data"):
             network_inputs({"model": {}})
-        with pytest.raises(TypeError, match="model and data to be mappings"):
-            network_inputs({"model": [], "data": {}})
+        with pytest.raises(TypeError, match="model, data and strategy to be mappings"):
+            network_inputs({"model": [], "data": {}, "strategy": {}})
 
 
 class TestTemplates:
