@@ -71,7 +71,8 @@ def to_csv(report: PrivacyReport) -> str:
 def print_report(report: PrivacyReport, console: Console) -> None:
     """Print the table of a verified report and what a person must not overlook."""
     delta = "" if report.delta is None else f" at delta {report.delta:g}"
-    _print(console, f"Covers the updates, noisy sums and noisy histograms in this ledger. Not covered: {NOT_COVERED}.", "")
+    covered = "the updates, noisy sums and noisy histograms in this ledger"
+    _print(console, f"Covers {covered}. Not covered: {NOT_COVERED}.", "")
     table = Table(
         title=f"Privacy spent{delta}; {report.num_entries} chained entries verified",
         caption="this run: epsilon of the run alone. all runs: the most that a patient has spent in all. "
