@@ -161,25 +161,37 @@ def _to_image(scorer: LesionScorer, maps: Tensor, size: int) -> FloatArray:
 def column_attributions(
     scorer: LesionScorer, pixels: Tensor, columns: tuple[ClinicalColumn, ...]
 ) -> Mapping[str, float]:
+    """Return what each clinical column of a lesion adds to its logit; see ``attributions_of_columns``."""
+    with torch.no_grad():
+        image = scorer.image_input(scorer.orientations(pixels))
+    return attributions_of_columns(scorer.network, image, scorer.clinical, columns)
+
+
+def attributions_of_columns(
+    network: FusionNet, image: Tensor, clinical: Tensor, columns: tuple[ClinicalColumn, ...]
+) -> Mapping[str, float]:
     """Return what each clinical column adds to the logit, against a record without clinical data.
 
     Integrated gradients (Sundararajan et al. 2017) with the image held fixed; the entries of a column are added.
 
+    Args:
+        network: the trained network.
+        image: what it reads of the image, ``(1, D)`` or ``(1, 1, S, S)``.
+        clinical: ``(1, C)``.
+        columns: in the order of their entries.
+
     Returns:
         Column to logits; empty for a network without clinical branch.
     """
-    if not scorer.network.reads_clinical:
+    if not network.reads_clinical:
         return {}
-    with torch.no_grad():
-        image = scorer.image_input(scorer.orientations(pixels))
 
-    def logit(clinical: Tensor) -> Tensor:
-        rows = len(clinical)
-        images = image.expand(rows, *image.shape[1:])
-        logits: Tensor = scorer.network(images, torch.ones(rows, dtype=torch.bool), clinical)
+    def logit(rows: Tensor) -> Tensor:
+        images = image.expand(len(rows), *image.shape[1:])
+        logits: Tensor = network(images, torch.ones(len(rows), dtype=torch.bool), rows)
         return logits
 
-    entries = IntegratedGradients(logit).attribute(scorer.clinical, n_steps=_IG_STEPS)[0].detach().tolist()
+    entries = IntegratedGradients(logit).attribute(clinical, n_steps=_IG_STEPS)[0].detach().tolist()
     attributions: dict[str, float] = {}
     for column in columns:
         attributions[column.name], entries = float(sum(entries[: column.width])), entries[column.width :]
@@ -187,13 +199,25 @@ def column_attributions(
 
 
 def modality_share(scorer: LesionScorer, pixels: Tensor) -> ModalityShare:
-    """Return how the logit splits over the two modalities; the network can be asked with each of them missing."""
+    """Return how the logit of a lesion splits over the two modalities; see ``share_of_modalities``."""
     with torch.no_grad():
         image = scorer.image_input(scorer.orientations(pixels))
-        nothing = torch.zeros_like(scorer.clinical)
+    return share_of_modalities(scorer.network, image, scorer.clinical)
+
+
+def share_of_modalities(network: FusionNet, image: Tensor, clinical: Tensor) -> ModalityShare:
+    """Return how the logit splits over the two modalities; the network can be asked with each of them missing.
+
+    Args:
+        network: the trained network.
+        image: what it reads of the image, ``(1, D)`` or ``(1, 1, S, S)``.
+        clinical: ``(1, C)``.
+    """
+    with torch.no_grad():
+        nothing = torch.zeros_like(clinical)
         logits = {
             (has_image, has_clinical): float(
-                scorer.network(image, torch.tensor([has_image]), scorer.clinical if has_clinical else nothing)
+                network(image, torch.tensor([has_image]), clinical if has_clinical else nothing)
             )
             for has_image in (False, True)
             for has_clinical in (False, True)
