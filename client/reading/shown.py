@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from client.reading.reader import LesionMap
+from client.reading.answering import LesionMap
 from client.reading.result import Answer, Outcome, Reading
 
 _HINT = "Grad-CAM: a hint where the network looked, no evidence of where a lesion is"
