@@ -13,7 +13,7 @@ from safetensors.numpy import load
 from client.deployment.site_file import SiteFile
 from client.reading.result import ReleaseRead
 from shared_model.errors import ReleaseError
-from shared_model.network.efficientnet import VARIANTS
+from shared_model.network.efficientnet import FEATURE_WIDTH, VARIANTS
 from shared_model.network.fusion import FusionNet, build_network
 from shared_model.network.named_arrays import Float32Array, is_finite
 from shared_model.network.state import load_constants, load_trainable, trainable_state
@@ -192,9 +192,12 @@ def _reference(content: bytes | None) -> FeatureReference | None:
     if content is None:
         return None
     try:
-        return FeatureReference(**_arrays(content, REFERENCE_FILE))
+        reference = FeatureReference(**_arrays(content, REFERENCE_FILE))
     except (TypeError, ValueError) as error:
         raise ReleaseError(f"Expected {REFERENCE_FILE} to hold mean and whitening: {error}") from error
+    if len(reference.mean) != FEATURE_WIDTH:
+        raise ReleaseError(f"Expected {REFERENCE_FILE} of {FEATURE_WIDTH} features, got {len(reference.mean)}.")
+    return reference
 
 
 def _arrays(content: bytes, name: str) -> Mapping[str, Float32Array]:

@@ -13,6 +13,7 @@ from server.evaluation.training_histogram import TRAINING_HISTOGRAM_FILE, read_t
 from server.release.model_card import to_model_card
 from server.release.public_calibration import PublicCalibration, PublicLesions, calibrate_on_public
 from server.release.uncertainty import NUM_DRAWS, Uncertainty, from_histogram, from_public_patients
+from server.report.run_folder import PUBLIC_FILE
 from server.results.document import AurocSource, Results
 from shared_model.config.choices import Modality, NoiseSource, PrivacyMode
 from shared_model.config.experiment import ExperimentConfig
@@ -78,7 +79,7 @@ def assemble(run: RunToRelease, choices: Choices, public: PublicLesions | None) 
         DataError: a file of the run cannot be read.
     """
     config, network = run.config, run.network
-    own = _own_public(config)
+    own = _own_public(run.folder)
     threshold = _threshold(run)
     uncertainty, source = _uncertainty(run, own, threshold)
     calibration = _calibration(run, public or _as_public(own), choices)
@@ -128,8 +129,8 @@ def _threshold(run: RunToRelease) -> float:
     return threshold
 
 
-def _own_public(config: ExperimentConfig) -> Lesions | None:
-    return None if config.evaluation.public is None else Lesions.load(Path(config.evaluation.public))
+def _own_public(folder: Path) -> Lesions | None:
+    return Lesions.load(folder / PUBLIC_FILE) if (folder / PUBLIC_FILE).exists() else None
 
 
 def _as_public(lesions: Lesions | None) -> PublicLesions | None:
