@@ -10,6 +10,7 @@ from client.data.preprocessing import Float32Array
 from client.reading.preparation import DOUBTFUL, Cells, PreparedLesion, columns_read
 from client.reading.release import OpenedRelease
 from client.reading.result import Answer, Band, ColumnRead, Contributions, Reason, Why
+from shared_model.explanations.contributions import attributions_of_columns, share_of_modalities
 from shared_model.network.efficientnet import load_efficientnet_lite
 from shared_model.network.scoring import predict
 from shared_model.release.conformal import conformal_set
@@ -87,12 +88,6 @@ def _label(probability: float, document: Release) -> str | Why | None:
 
 
 def _contributions(prepared: PreparedLesion, release: OpenedRelease) -> Contributions:
-    # Captum takes a while to import, which refusals need not wait for.
-    from shared_model.explanations.saliency import (  # noqa: PLC0415
-        attributions_of_columns,
-        share_of_modalities,
-    )
-
     image, clinical = prepared.lesions.images[:1], prepared.lesions.clinical[:1]
     share = share_of_modalities(release.network, image, clinical)
     columns = columns_read(release.document.contract)
@@ -115,7 +110,7 @@ def _joined(cells: Sequence[Cells], name: str) -> str | None:
 
 def lesion_maps(prepared: PreparedLesion, release: OpenedRelease) -> tuple[LesionMap, ...]:
     """Return where the network looked on every picture, CC first."""
-    from shared_model.explanations.saliency import LesionScorer, grad_cam  # noqa: PLC0415, as above
+    from shared_model.explanations.saliency import LesionScorer, grad_cam  # noqa: PLC0415, Captum takes a while
 
     backbone = release.document.contract.model.backbone
     encoder = load_efficientnet_lite(backbone) if backbone.is_frozen else None

@@ -195,7 +195,7 @@ class TestFinish:
         with RunFolder.open(config) as folder:
             training = train(config, SiteGrid())
             results = folder.finish(training)
-        assert names_in(folder.path) == {*WRITTEN, HISTOGRAM_FILE} - {PREDICTIONS_FILE}
+        assert names_in(folder.path) == {*WRITTEN, HISTOGRAM_FILE} - {PREDICTIONS_FILE, PUBLIC_FILE}
         counts, test = counts_from_csv(folder.path / HISTOGRAM_FILE), training.last.metrics.site_test
         assert counts.positives.sum() == test.positives.sum()
         assert results.final.num_lesions == counts.negatives.sum() + counts.positives.sum()
