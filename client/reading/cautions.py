@@ -2,12 +2,18 @@
 
 from collections.abc import Iterator
 
+from client.data.grey_findings import GreyFault, grey_findings
+from client.data.grey_levels import grey_levels
 from client.reading.gates import MAX_VIEWS
 from client.reading.preparation import PreparedLesion, columns_read
 from client.reading.release import OpenedRelease
 from client.reading.result import Answer
 from shared_model.config.choices import Views
+from shared_model.reference.grey_levels import load_grey_references
 from shared_model.release.document import NOT_CALIBRATED
+
+_JUDGED_BY_GATES = (GreyFault.NEGATIVE, GreyFault.SOME_NEGATIVE)
+"""They look at features too."""
 
 
 def of_lesion(prepared: PreparedLesion, release: OpenedRelease) -> Iterator[str]:
@@ -19,6 +25,10 @@ def of_lesion(prepared: PreparedLesion, release: OpenedRelease) -> Iterator[str]
         yield "A file says neither view nor side: nobody has checked that it is the picture that was meant."
     if any(each.view is None for each in opened):
         yield "The view of a picture is not known."
+    levels = [grey_levels(pixels[0].numpy(), contract.image.mode) for pixels in prepared.pixels]
+    for finding in grey_findings(levels, load_grey_references().fitting(contract.image)):
+        if finding.fault not in _JUDGED_BY_GATES:
+            yield f"Grey levels of the pictures: {finding.text}."
     if prepared.negative_share:
         yield "One look at a picture takes it for a negative; the others do not."
     wanted = [column.name for column in columns_read(contract) if not column.optional]

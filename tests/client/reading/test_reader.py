@@ -109,6 +109,15 @@ class TestDoubts:
         assert any("One view of two" in text for text in reading.when_not_to_trust)
         assert any("breast_density" in text for text in reading.when_not_to_trust)
 
+    def test_pure_white_tissue_is_read_and_marked(self, views, tmp_path):
+        reader = Reader.open(release_in(tmp_path / "bare").folder)
+        grey = cv2.imread(str(views.cc), cv2.IMREAD_GRAYSCALE)
+        assert not any("pure white" in text for text in reader.read(views.request()).when_not_to_trust)
+        cv2.imwrite(str(tmp_path / "burnt.png"), np.clip(grey.astype(float) * 1.5, 0, 255).astype(np.uint8))
+        reading = reader.read(dataclasses.replace(views, cc=tmp_path / "burnt.png").request())
+        assert reading.outcome is Outcome.READ, reading.why
+        assert any("pure white" in text for text in reading.when_not_to_trust)
+
     def test_a_picture_unlike_the_public_ones_is_abstained_from(self, reader, tmp_path):
         generator, paths = np.random.default_rng(0), []
         middle = 80 * (np.hypot(*np.mgrid[-1:1:64j, -1:1:64j]) < 0.5)

@@ -30,4 +30,4 @@ def test_columns_are_those_of_captum_and_all_adds_up(fusion):
     expected = [float(part.sum()) for part in entries.split([column.width for column in clinical_columns(policy)])]
     assert list(found.values()) == pytest.approx(expected, abs=1e-4)
     share = share_of_modalities(network, image, clinical)
-    assert share.base + share.image + share.clinical == pytest.approx(float(logit(clinical)), abs=1e-4)
+    assert share.base + share.image + share.clinical == pytest.approx(float(logit(clinical).detach()), abs=1e-4)
