@@ -11,6 +11,7 @@
     │   ├── PolicyError        the site's policy does not allow what was asked
     │   ├── BudgetError        the site's patients have no budget left for it
     │   └── LedgerError        the site's ledger was changed, is damaged or cannot be written
+    ├── ReleaseError           a release is damaged, was changed, or nobody here trusts it
     ├── TimeLimitError         a request took longer than the site's policy allows
     ├── ProtocolError          a message is malformed, stale or from other code
     └── RoundError             too few valid replies, or a non-finite aggregate
@@ -83,6 +84,10 @@ class LedgerError(PrivacyError):
 
     # Whether it can be written is a matter of the disk, and so of what else lies there.
     public_reason: ClassVar[str] = FederatedMammographyError.public_reason
+
+
+class ReleaseError(FederatedMammographyError):
+    """A release is damaged, was changed after it was signed, or is not trusted here."""
 
 
 class TimeLimitError(FederatedMammographyError):

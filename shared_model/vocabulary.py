@@ -92,6 +92,11 @@ class ClinicalColumn:
         """Number of entries in the encoded vector."""
         return 1 if self.encoding is Encoding.ORDINAL else len(self.values)
 
+    @property
+    def is_multiple(self) -> bool:
+        """Whether a cell may hold several values."""
+        return self.encoding is Encoding.MULTI_HOT
+
 
 def _ages() -> tuple[str, ...]:
     return tuple(str(age) for age in range(18, 101))

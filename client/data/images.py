@@ -62,6 +62,15 @@ def load_lesion(files: LesionFiles, image: ImageConfig) -> Float32Array:
         path, grey = _crop(files.lesion_paths)
     else:
         path, grey = _film(files)
+    return prepare_lesion(path, grey, files, image)
+
+
+def prepare_lesion(path: Path, grey: GreyImage, files: LesionFiles, image: ImageConfig) -> Float32Array:
+    """Preprocess a picture that was read already: crop or film, as ``image.mode`` asks; otherwise as ``load_lesion``.
+
+    Raises:
+        DicomError: the lesion does not lie on the film, or a file and the table name different breasts or views.
+    """
     box = _box(files, grey) if image.mode is ImageMode.ROI else None
     laterality = _agreed_laterality(files.laterality, grey, path)
     _require_view(files.view, grey, path)

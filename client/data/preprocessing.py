@@ -39,6 +39,8 @@ class GreyImage:
     chest_wall_left: bool | None = None
     """Whether the chest wall is at the left edge, as in a left breast; ``None`` where the file does not say."""
     series_description: str = ""
+    pixel_spacing: tuple[float, float] | None = None
+    """Rows and columns, in mm at the detector; ``None`` where the file does not say, as scanned films do not."""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2 or self.pixels.size == 0 or self.pixels.dtype != np.float32:

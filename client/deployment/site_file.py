@@ -12,6 +12,7 @@ from shared_model.system.documents import load_yaml
 from shared_model.vocabulary import LesionType
 
 _APPROVED, _AUTHORITY, _KEY = "approved_bundles.txt", "ca.pem", "node.key"
+_RELEASES = "approved_releases.txt"
 
 
 @checked()
@@ -51,6 +52,8 @@ class SiteFile:
     """The private key by which the coordinator knows this hospital."""
     approved_bundles: Path
     """One SHA-256 a line: the application bundles whose requests are answered."""
+    approved_releases: Path
+    """One SHA-256 a line: the releases that this hospital reads its own patients with. No file approves none."""
     lesion_types: tuple[LesionType, ...] | None = None
     """Whose tables the hospital has; None where the file does not say. The policy, not this, is what requests are
     held to, so that where this is given both must be equal."""
@@ -78,6 +81,7 @@ class SiteFile:
             authority=folder / _AUTHORITY,
             key=folder / _KEY,
             approved_bundles=folder / _APPROVED,
+            approved_releases=folder / _RELEASES,
             lesion_types=values.lesion_types,
         )
 
@@ -120,12 +124,26 @@ class SiteFile:
         Raises:
             ConfigError: the file cannot be read, or a line is no digest.
         """
-        try:
-            lines = self.approved_bundles.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"Expected approved bundles in {self.approved_bundles}: {error}") from error
-        digests = {line.split("#")[0].strip() for line in lines} - {""}
-        for digest in digests:
-            if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-                raise ConfigError(f"Expected a SHA-256 digest a line in {self.approved_bundles}, got {digest[:80]!r}.")
-        return frozenset(digests)
+        return _digests(self.approved_bundles, "approved bundles")
+
+    def releases(self) -> frozenset[str]:
+        """Read the approved releases' SHA-256 digests, hexadecimal; none where there is no such file.
+
+        Raises:
+            ConfigError: the file cannot be read, or a line is no digest.
+        """
+        if not self.approved_releases.exists():
+            return frozenset()
+        return _digests(self.approved_releases, "approved releases")
+
+
+def _digests(path: Path, what: str) -> frozenset[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Expected {what} in {path}: {error}") from error
+    digests = {line.split("#")[0].strip() for line in lines} - {""}
+    for digest in digests:
+        if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+            raise ConfigError(f"Expected a SHA-256 digest a line in {path}, got {digest[:80]!r}.")
+    return frozenset(digests)

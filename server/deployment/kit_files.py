@@ -35,6 +35,9 @@ _SITE_HEADER = (
     "# Paths are relative to this file's folder. data_root: the folder of this hospital's mammograms and tables.\n"
 )
 _BUNDLES_HEADER = "# SHA-256 of every application bundle that this site answers to, one a line; others are refused.\n"
+_RELEASES_HEADER = (
+    "# SHA-256 of every release with which this site reads its own patients, one a line: fedmammo server release.\n"
+)
 
 
 def private_key_of(site: str) -> str:
@@ -74,6 +77,7 @@ def site_settings(
         "site.yaml": _SITE_HEADER.encode() + yaml.safe_dump(values, sort_keys=False).encode(),
         "policy.yaml": _POLICY.read_bytes(),
         "approved_bundles.txt": (_BUNDLES_HEADER + "".join(f"{each}\n" for each in approved_bundles)).encode(),
+        "approved_releases.txt": _RELEASES_HEADER.encode(),
         "README.md": _SITE_README.format(site=site, address=settings.address).encode(),
     }
     return {f"sites/{site}/{name}": content for name, content in files.items()}

@@ -23,7 +23,7 @@ from shared_model.privacy.patient_histogram import PatientHistogram
 USUAL_SCALING = PlattScaling(scale=0.4, offset=0.0)
 """What private training needs about: its logits are too sure. Sites count scores after it, so that bins are filled
 evenly, and strong noise draws what ``fit_scaling`` finds towards no further change."""
-_SLOPES, _OFFSETS = np.geomspace(0.3, 2.5, 86), np.linspace(-2.5, 2.5, 201)
+SLOPES, OFFSETS = np.geomspace(0.3, 2.5, 86), np.linspace(-2.5, 2.5, 201)
 """The scaling is searched for among these: with strong noise the likelihood alone would run to any slope."""
 _SLOPE_SPREAD = 0.5
 """Of the logarithm of the slope, by the prior."""
@@ -63,8 +63,9 @@ def calibrate(histogram: PatientHistogram, target_sensitivity: float) -> Calibra
     # Of both classes together, where metrics ask it of each.
     if not (histogram.negatives + histogram.positives).sum() > MIN_TOTAL_TO_NOISE * total_std:
         return Calibration(scaling=scaling, threshold=None)
-    aim = 1 - (1 - target_sensitivity) * (1 - _MARGIN)
-    return Calibration(scaling=scaling, threshold=_threshold(histogram, scaling, aim))
+    edge = threshold_edge(histogram, scaling, aimed_share(target_sensitivity))
+    threshold = None if edge is None else float(scaling.probabilities(logit(edge)))
+    return Calibration(scaling=scaling, threshold=threshold)
 
 
 def fit_scaling(histogram: PatientHistogram) -> PlattScaling:
@@ -73,23 +74,23 @@ def fit_scaling(histogram: PatientHistogram) -> PlattScaling:
     The likelihood is linear in the counts, so that noise does not move it on average; for this, counts below 0 stay as
     they are. The prior is log-normal for the slope and normal for the offset, the sharper the more noise there is.
     """
-    scaled = _SLOPES[:, None, None] * _middle_logits(histogram) + _OFFSETS[None, :, None]
+    scaled = SLOPES[:, None, None] * middle_logits(histogram) + OFFSETS[None, :, None]
     loss = np.logaddexp(0, -scaled) @ histogram.positives + np.logaddexp(0, scaled) @ histogram.negatives
     slope_weight = _SLOPE_WEIGHT + _SLOPE_WEIGHT_OF_NOISE * histogram.noise_std
     offset_weight = _OFFSET_WEIGHT + _OFFSET_WEIGHT_OF_NOISE * histogram.noise_std
-    loss += slope_weight * (np.log(_SLOPES)[:, None] / _SLOPE_SPREAD) ** 2 + offset_weight * _OFFSETS[None, :] ** 2
+    loss += slope_weight * (np.log(SLOPES)[:, None] / _SLOPE_SPREAD) ** 2 + offset_weight * OFFSETS[None, :] ** 2
     row, column = np.unravel_index(int(loss.argmin()), loss.shape)
-    return PlattScaling(scale=float(_SLOPES[row]), offset=float(_OFFSETS[column]))
+    return PlattScaling(scale=float(SLOPES[row]), offset=float(OFFSETS[column]))
 
 
-def _threshold(histogram: PatientHistogram, scaling: PlattScaling, aim: float) -> float | None:
-    """Return the highest scaled score in [0, 1] from which on a share ``aim`` of the malignant patients is expected.
+def threshold_edge(histogram: PatientHistogram, scaling: PlattScaling, aim: float) -> float | None:
+    """Return the highest score in [0, 1], not scaled, from which on a share ``aim`` of the malignant is expected.
 
     None where noise leaves none of them to be expected. The share above every bin edge is made to fall with the edge
     (isotonic regression) and followed along a line inside a bin.
     """
     num_bins = histogram.num_bins
-    probabilities = scaling.probabilities(_middle_logits(histogram))
+    probabilities = scaling.probabilities(middle_logits(histogram))
     expected = probabilities * (histogram.negatives + histogram.positives)
     if not expected.sum() > 0:
         return None
@@ -98,10 +99,15 @@ def _threshold(histogram: PatientHistogram, scaling: PlattScaling, aim: float) -
     last = int(np.flatnonzero(shares >= aim).max(initial=0))
     step = shares[last] - shares[min(last + 1, num_bins)]
     inside = (shares[last] - aim) / step if step > 0 else 0.0
-    edge = (last + min(max(inside, 0.0), 1.0)) / num_bins
-    return float(scaling.probabilities(logit(edge)))
+    return float((last + min(max(inside, 0.0), 1.0)) / num_bins)
 
 
-def _middle_logits(histogram: PatientHistogram) -> FloatArray:
+def aimed_share(target_sensitivity: float) -> float:
+    """Return the share of the malignant patients that the threshold aims at: the target, and a margin."""
+    return 1 - (1 - target_sensitivity) * (1 - _MARGIN)
+
+
+def middle_logits(histogram: PatientHistogram) -> FloatArray:
+    """Return the logits ``(B,)`` of the middles of the bins."""
     logits: FloatArray = logit((np.arange(histogram.num_bins) + 0.5) / histogram.num_bins)
     return logits

@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 from server.evaluation.global_model import GlobalMetrics, GlobalModel
 from server.evaluation.histogram_calibration import USUAL_SCALING, calibrate
 from server.evaluation.site_histograms import sum_histograms
+from server.evaluation.training_histogram import write_training_histogram
 from server.federation import exchange
 from server.federation.aggregators import new_aggregator
 from server.federation.agreement import STRANGER, Agreement
@@ -248,6 +249,7 @@ def _finish(grid: Grid, nodes: Sequence[int], model: GlobalModel, checkpoint: Ch
     request = Request(config=config, server_round=server_round, parameters=parameters, constants=model.constants)
     claims = _Claims(request=request, sites=checkpoint.sites)
     histogram, found = training_histogram(grid, request, nodes, check=claims.check)
+    write_training_histogram(Path(config.run.dir), histogram)
     calibration = calibrate(histogram, config.evaluation.target_sensitivity)
     final = dataclasses.replace(
         checkpoint,

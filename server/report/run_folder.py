@@ -43,6 +43,8 @@ CONFIG_FILE = "config.yaml"
 """The composed configuration."""
 MODEL_FILE = "model.safetensors"
 """Trained parameters and constants of the final network."""
+PUBLIC_FILE = "public.safetensors"
+"""The public patients' lesions, if there were any, so that a release of the run can be calibrated on them."""
 ROC_FILE, ROUNDS_FILE = "roc.png", "rounds.png"
 FAILURE_FILE = "failure.txt"
 """Why the run ended without results; removed when it is resumed."""
@@ -111,6 +113,8 @@ class RunFolder:
             training, self.config, predictions=predictions, provenance=self._provenance(datetime.now(UTC))
         )
         write_atomically(self.path / MODEL_FILE, to_safetensors({**training.parameters, **training.constants}))
+        if self.config.evaluation.public is not None:
+            write_atomically(self.path / PUBLIC_FILE, Path(self.config.evaluation.public).read_bytes())
         if predictions is not None:
             write_atomically(self.path / PREDICTIONS_FILE, predictions.to_csv())
         elif counts is not None:

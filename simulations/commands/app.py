@@ -9,6 +9,7 @@ from click.exceptions import NoArgsIsHelpError, UsageError
 
 from client.commands import app as site
 from client.commands import manifest
+from client.commands.read import read
 from server.commands import app as server
 from shared_model.errors import FederatedMammographyError
 from simulations.commands import attack, benchmark, reference, study
@@ -16,6 +17,7 @@ from simulations.commands.evaluate import evaluate
 from simulations.commands.explain import explain
 from simulations.commands.phantom import phantom
 from simulations.commands.rehearse import rehearse
+from simulations.commands.release import release
 from simulations.commands.simulate import simulate
 
 app = typer.Typer(
@@ -34,8 +36,10 @@ app.command()(evaluate)
 app.command()(explain)
 app.command()(rehearse)
 app.command()(phantom)
+app.command()(read)
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(site.app, name="site")
+server.app.command()(release)
 app.add_typer(server.app, name="server")
 
 _NAME = "fedmammo"

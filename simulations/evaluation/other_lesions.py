@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from client.data.dataset import load_all_lesions, set_aside
-from client.data.network_inputs import Progress
+from client.data.images import LesionFiles
+from client.data.network_inputs import Progress, lesion_files
 from client.data.tables.cbis_ddsm import TYPE_COLUMNS
 from client.data.tables.cells import BOX_COLUMNS
 from client.data.tables.lesion_table import LesionTable
@@ -65,6 +66,8 @@ class OtherLesions:
     lesion_ids: tuple[str, ...]
     attributes: Mapping[str, tuple[str, ...]]
     """As of ``Predictions``."""
+    files: tuple[LesionFiles, ...]
+    """The pictures of each."""
     num_rows: int
     """Of the table, or of the part of it that was asked for."""
     rejects: tuple[tuple[str, ...], ...]
@@ -108,6 +111,7 @@ def read_other_lesions(source: Source, config: ExperimentConfig, report: Progres
         patient_ids=tuple(map(str, table.frame["patient_id"])),
         lesion_ids=tuple(map(str, table.frame["lesion_id"])),
         attributes=dict(_attributes(table, homes, has_outcomes=has_outcomes)),
+        files=tuple(lesion_files(table.frame, config)),
         num_rows=num_rows,
         rejects=tuple((*cells, _without_path(reason, config)) for *cells, reason in rejects),
         notes=tuple(notes),

@@ -24,11 +24,11 @@ from server.report.explanations import (
 from server.report.html_report import write_report
 from server.report.plot_style import save_png
 from shared_model.errors import ConfigError, DicomError
+from shared_model.explanations.saliency import LesionScorer, column_attributions, modality_share
 from shared_model.system.seeding import derive_seed, numpy_generator
 from shared_model.vocabulary import clinical_columns
 from simulations.explanations.finished_run import FinishedRun, RandomisedNetwork
 from simulations.explanations.map_checks import METHODS, Figures, LesionMaps, check_maps, summarise_checks
-from simulations.explanations.saliency import LesionScorer, column_attributions, modality_share
 
 
 def explain_run(run: FinishedRun, count: int, console: Console) -> Explanations:

@@ -16,13 +16,13 @@ from shared_model.config.choices import Modality, Views
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError
+from shared_model.explanations.saliency import LesionScorer
 from shared_model.network.efficientnet import EfficientNetLite, load_efficientnet_lite
 from shared_model.network.fusion import FusionNet
 from shared_model.system.seeding import numpy_generator
 from shared_model.vocabulary import Split
 from simulations.evaluation.finished_model import FinishedModel
 from simulations.explanations.faithfulness import randomised
-from simulations.explanations.saliency import LesionScorer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from server.report.explanations import SaliencyCheck
+from shared_model.explanations.saliency import LesionScorer, grad_cam, grad_cam_plus_plus
 from simulations.explanations.faithfulness import deletion, energy_inside, insertion, points_inside, similarity
-from simulations.explanations.saliency import LesionScorer, grad_cam, grad_cam_plus_plus
 
 FloatArray = NDArray[np.float32]
 METHODS: Mapping[str, Callable[[LesionScorer, Tensor], FloatArray]] = {

@@ -22,6 +22,7 @@ _MAMMOGRAM_CLASSES = frozenset(
 _FOR_PROCESSING = "FOR PROCESSING"
 _VIEW_CODES = {"R-10242": View.CC, "399162004": View.CC, "R-10226": View.MLO, "399368009": View.MLO}
 """PS3.16 CID 4014, in SNOMED-RT and SNOMED CT."""
+_MAX_SPACING_MM = 10.0
 
 
 def require_mammogram(dataset: Dataset) -> None:
@@ -83,3 +84,19 @@ def chest_wall_left(dataset: Dataset) -> bool | None:
     value = dataset.get("PatientOrientation")
     rows = str(value[0]) if isinstance(value, MultiValue) and len(value) == 2 else ""
     return {"A": True, "P": False}.get(rows[:1])
+
+
+def pixel_spacing(dataset: Dataset) -> tuple[float, float] | None:
+    """Return the distance of rows and of columns in mm, or ``None`` where the file does not say it in earnest.
+
+    A projection's ImagerPixelSpacing is at the detector (PS3.3 C.8.7.3.1.1); others may write PixelSpacing alone.
+    Nothing that is read depends on it, so a value that is none counts as not said.
+    """
+    for keyword in ("ImagerPixelSpacing", "PixelSpacing"):
+        try:
+            rows, columns = (float(value) for value in dataset.get(keyword) or ())
+        except (TypeError, ValueError):
+            continue
+        if 0 < rows < _MAX_SPACING_MM and 0 < columns < _MAX_SPACING_MM:
+            return rows, columns
+    return None

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
-from client.data.dicom.acquisition import chest_wall_left, laterality, require_mammogram, view
+from client.data.dicom.acquisition import chest_wall_left, laterality, pixel_spacing, require_mammogram, view
 from client.data.dicom.decoding import read_pixel_format, stored_values
 from client.data.dicom.files import read_dataset
 from client.data.dicom.grey_values import grey_table, padding_mask
@@ -72,6 +72,7 @@ def read_dicom(path: Path) -> GreyImage:
             view=view(dataset),
             chest_wall_left=chest_wall_left(dataset),
             series_description=str(dataset.get("SeriesDescription") or ""),
+            pixel_spacing=pixel_spacing(dataset),
         )
 
 

@@ -1,6 +1,6 @@
 """Clinical columns -> numbers: ordinal columns to [-1, 1], columns of several values to a 0 or 1 for each value."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,19 @@ def encode_clinical(frame: pd.DataFrame, policy: FeaturePolicy) -> npt.NDArray[n
         cells = frame[column.name].to_list() if column.name in frame else [None] * len(frame)
         blocks.append(_encode_column(column, cells))
     return np.concatenate(blocks, axis=1)
+
+
+def encode_record(cells: Mapping[str, str | None], policy: FeaturePolicy) -> npt.NDArray[np.float32]:
+    """Encode one lesion view, whose cells were parsed already, exactly as ``encode_clinical`` encodes its row.
+
+    Args:
+        cells: by column its canonical value; None, or no entry, where nothing was recorded.
+        policy: which columns enter.
+
+    Returns:
+        ``(clinical_width(policy),)``, float32.
+    """
+    return np.concatenate([_code(column, cells.get(column.name)) for column in clinical_columns(policy)])
 
 
 def _encode_column(column: ClinicalColumn, cells: Sequence[object]) -> npt.NDArray[np.float32]:

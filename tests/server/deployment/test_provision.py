@@ -49,6 +49,7 @@ SITE_KIT = {
     "node.key",
     "node.pub",
     "approved_bundles.txt",
+    "approved_releases.txt",
     "policy.yaml",
     "site.yaml",
     "README.md",

@@ -25,6 +25,7 @@ from server.report.run_folder import (
     FAILURE_FILE,
     LOCK_FILE,
     MODEL_FILE,
+    PUBLIC_FILE,
     ROC_FILE,
     ROUNDS_FILE,
     RunFolder,
@@ -37,7 +38,7 @@ from shared_model.errors import ConfigError
 from shared_model.messages import TrainReply
 from tests.scripted_federation import SiteGrid
 
-WRITTEN = [CONFIG_FILE, MODEL_FILE, PREDICTIONS_FILE, RESULTS_FILE, ROUNDS_FILE, ROC_FILE]
+WRITTEN = [CONFIG_FILE, MODEL_FILE, PUBLIC_FILE, PREDICTIONS_FILE, RESULTS_FILE, ROUNDS_FILE, ROC_FILE]
 """In the order in which they must come."""
 
 
@@ -194,7 +195,7 @@ class TestFinish:
         with RunFolder.open(config) as folder:
             training = train(config, SiteGrid())
             results = folder.finish(training)
-        assert names_in(folder.path) == {*WRITTEN, HISTOGRAM_FILE} - {PREDICTIONS_FILE}
+        assert names_in(folder.path) == {*WRITTEN, HISTOGRAM_FILE} - {PREDICTIONS_FILE, PUBLIC_FILE}
         counts, test = counts_from_csv(folder.path / HISTOGRAM_FILE), training.last.metrics.site_test
         assert counts.positives.sum() == test.positives.sum()
         assert results.final.num_lesions == counts.negatives.sum() + counts.positives.sum()
@@ -259,7 +260,7 @@ class TestPictures:
         config = federation.config()
         with pytest.raises(KeyboardInterrupt, match="power cut"):
             finish(config, SiteGrid())
-        assert names_in(config.run.dir) == {CONFIG_FILE, MODEL_FILE, PREDICTIONS_FILE, RESULTS_FILE}
+        assert names_in(config.run.dir) == {CONFIG_FILE, MODEL_FILE, PUBLIC_FILE, PREDICTIONS_FILE, RESULTS_FILE}
         write_report(Path(config.run.dir))
 
 

@@ -11,17 +11,17 @@ from torch.nn import functional
 
 from shared_model.config.choices import Backbone, Fusion, Modality
 from shared_model.config.composition import compose
-from shared_model.network.backbone import dihedral_orbit, frozen_features
-from shared_model.network.efficientnet import load_efficientnet_lite
-from shared_model.network.fusion import build_network
-from shared_model.vocabulary import clinical_columns, clinical_width
-from simulations.explanations.saliency import (
+from shared_model.explanations.saliency import (
     LesionScorer,
     column_attributions,
     grad_cam,
     grad_cam_plus_plus,
     modality_share,
 )
+from shared_model.network.backbone import dihedral_orbit, frozen_features
+from shared_model.network.efficientnet import load_efficientnet_lite
+from shared_model.network.fusion import build_network
+from shared_model.vocabulary import clinical_columns, clinical_width
 
 SIZE = 64
 CONFIG = compose(["preset=smoke", "run.dir=unused", "data.root=unused"])

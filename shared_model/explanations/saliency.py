@@ -6,15 +6,15 @@ gradients and activations.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from captum.attr import IntegratedGradients, LayerActivation, LayerGradCam, LayerGradientXActivation
+from captum.attr import LayerActivation, LayerGradCam, LayerGradientXActivation
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shared_model.explanations.contributions import ModalityShare, attributions_of_columns, share_of_modalities
 from shared_model.network.backbone import SmallCNN, dihedral_orbit
 from shared_model.network.efficientnet import EfficientNetLite
 from shared_model.network.fusion import FusionNet
@@ -24,23 +24,6 @@ FloatArray = NDArray[np.float32]
 
 _STAGE_AT_STRIDE_16 = 4
 """The fifth of an EfficientNet-Lite's seven stages; the sixth halves the map again."""
-_IG_STEPS = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModalityShare:
-    """The logit as the sum of a base and what each modality adds (Shapley values of the modalities)."""
-
-    base: float
-    """Logit with both missing."""
-    image: float
-    clinical: float
-
-    @property
-    def image_share(self) -> float | None:
-        """Share of the image in what both moved, in [0, 1]; None where neither moved anything."""
-        total = abs(self.image) + abs(self.clinical)
-        return abs(self.image) / total if total else None
 
 
 class LesionScorer(nn.Module):
@@ -161,47 +144,14 @@ def _to_image(scorer: LesionScorer, maps: Tensor, size: int) -> FloatArray:
 def column_attributions(
     scorer: LesionScorer, pixels: Tensor, columns: tuple[ClinicalColumn, ...]
 ) -> Mapping[str, float]:
-    """Return what each clinical column adds to the logit, against a record without clinical data.
-
-    Integrated gradients (Sundararajan et al. 2017) with the image held fixed; the entries of a column are added.
-
-    Returns:
-        Column to logits; empty for a network without clinical branch.
-    """
-    if not scorer.network.reads_clinical:
-        return {}
+    """Return what each clinical column of a lesion adds to its logit; see ``attributions_of_columns``."""
     with torch.no_grad():
         image = scorer.image_input(scorer.orientations(pixels))
-
-    def logit(clinical: Tensor) -> Tensor:
-        rows = len(clinical)
-        images = image.expand(rows, *image.shape[1:])
-        logits: Tensor = scorer.network(images, torch.ones(rows, dtype=torch.bool), clinical)
-        return logits
-
-    entries = IntegratedGradients(logit).attribute(scorer.clinical, n_steps=_IG_STEPS)[0].detach().tolist()
-    attributions: dict[str, float] = {}
-    for column in columns:
-        attributions[column.name], entries = float(sum(entries[: column.width])), entries[column.width :]
-    return attributions
+    return attributions_of_columns(scorer.network, image, scorer.clinical, columns)
 
 
 def modality_share(scorer: LesionScorer, pixels: Tensor) -> ModalityShare:
-    """Return how the logit splits over the two modalities; the network can be asked with each of them missing."""
+    """Return how the logit of a lesion splits over the two modalities; see ``share_of_modalities``."""
     with torch.no_grad():
         image = scorer.image_input(scorer.orientations(pixels))
-        nothing = torch.zeros_like(scorer.clinical)
-        logits = {
-            (has_image, has_clinical): float(
-                scorer.network(image, torch.tensor([has_image]), scorer.clinical if has_clinical else nothing)
-            )
-            for has_image in (False, True)
-            for has_clinical in (False, True)
-        }
-    base, both = logits[False, False], logits[True, True]
-    alone_image, alone_clinical = logits[True, False], logits[False, True]
-    return ModalityShare(
-        base=base,
-        image=((alone_image - base) + (both - alone_clinical)) / 2,
-        clinical=((alone_clinical - base) + (both - alone_image)) / 2,
-    )
+    return share_of_modalities(scorer.network, image, scorer.clinical)

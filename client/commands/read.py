@@ -1,0 +1,108 @@
+"""``fedmammo read``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from client.data.preprocessing import Box
+    from client.reading.request import LesionRequest, Picture
+
+ABSTAINED, REFUSED = 2, 3
+"""Exit status: of the first there is a result, of wrong usage, which ends with 2 too, there is none."""
+
+
+def _box(text: object) -> "Box":
+    from client.data.preprocessing import Box
+
+    numbers = str(text).split(",")
+    try:
+        x, y, width, height = map(int, numbers)
+        return Box(x=x, y=y, width=width, height=height)
+    except ValueError:
+        raise typer.BadParameter(f"expected {str(text)[:80]!r} to be x,y,width,height in whole pixels") from None
+
+
+_BoxOption = Annotated[object, typer.Option(parser=_box, metavar="X,Y,W,H", help="The lesion on the film, in pixels.")]
+
+
+def read(
+    folder: Annotated[Path | None, typer.Argument(metavar="[FOLDER]")] = None,
+    *,
+    release: Annotated[Path, typer.Option(metavar="FOLDER", help="As fedmammo server release made it.")],
+    cc: Annotated[Path | None, typer.Option(metavar="FILE", help="The CC view: DICOM, PNG or JPEG.")] = None,
+    mlo: Annotated[Path | None, typer.Option(metavar="FILE", help="The MLO view.")] = None,
+    box_cc: _BoxOption = None,
+    box_mlo: _BoxOption = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="FILE|KEY=VALUE,...", help="What is known of the lesion.")
+    ] = None,
+    site: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="site.yaml: its approved releases and its audit log.")
+    ] = None,
+    accept_unsigned: Annotated[
+        bool, typer.Option("--accept-unsigned", help="Read with a release that nobody signed.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The result, JSON.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PNG: the pictures, and where the network looked (a hint).")
+    ] = None,
+) -> None:
+    """Read one lesion of this hospital with a release; nothing is sent.
+
+    FOLDER holds the pictures of the lesion, CC and MLO, which say themselves which view they are; or name them with
+    --cc and --mlo. Exit status 0: read; 2: abstained; 3: refused, since the lesion does not fit the release.
+    """
+    if (folder is None) == (cc is None and mlo is None):
+        raise typer.BadParameter("expected either a FOLDER or --cc FILE and --mlo FILE")
+    import torch
+
+    from client.data.dicom.decoder_pool import stop_decoders
+    from client.deployment.site_file import SiteFile
+    from client.reading.reader import Reader
+    from client.reading.result import Outcome, write_result
+    from client.reading.shown import print_reading, write_picture
+    from shared_model.system.terminal import log_to_stderr
+
+    log_to_stderr()
+    torch.set_num_threads(1)
+    pictures = _pictures(folder, cc, mlo, boxes=(box_cc, box_mlo))
+    reader = Reader.open(release, site=None if site is None else SiteFile.load(site), accept_unsigned=accept_unsigned)
+    try:
+        reading, maps = reader.read_with_maps(_request(pictures, columns), has_maps=picture is not None)
+    finally:
+        stop_decoders()
+    if out is not None:
+        write_result(reading, out)
+    if picture is not None and maps:
+        write_picture(reading, maps, picture)
+    print_reading(reading)
+    status = {Outcome.READ: 0, Outcome.ABSTAINED: ABSTAINED, Outcome.REFUSED: REFUSED}[reading.outcome]
+    if status:
+        raise typer.Exit(status)
+
+
+def _request(pictures: "tuple[Picture, ...]", columns: str | None) -> "LesionRequest":
+    from client.reading.request import LesionRequest, columns_from
+
+    return LesionRequest(pictures=pictures, columns={} if columns is None else columns_from(columns))
+
+
+def _pictures(
+    folder: Path | None, cc: Path | None, mlo: Path | None, *, boxes: tuple[object, object]
+) -> "tuple[Picture, ...]":
+    from client.data.preprocessing import Box
+    from client.reading.request import Picture, pictures_in
+    from shared_model.vocabulary import View
+
+    views = {View.CC: (cc, boxes[0]), View.MLO: (mlo, boxes[1])}
+    found = {view: box if isinstance(box, Box) else None for view, (_, box) in views.items()}
+    if folder is not None:
+        return pictures_in(folder, found)
+    for view, (path, box) in views.items():
+        if path is None and box is not None:
+            raise typer.BadParameter(f"expected --{view.lower()} FILE with --box-{view.lower()}")
+    return tuple(
+        Picture(path=path, view=view, box=found[view]) for view, (path, _) in views.items() if path is not None
+    )

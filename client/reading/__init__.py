@@ -1,0 +1,1 @@
+"""The reader: one lesion of this hospital, read with a release, or refused with the reason."""

@@ -1,0 +1,128 @@
+"""What the network says of a lesion that passed the gates: an answer or the reason for none, and where it looked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from scipy.special import logit
+
+from client.data.preprocessing import Float32Array
+from client.reading.preparation import DOUBTFUL, Cells, PreparedLesion, columns_read
+from client.reading.release import OpenedRelease
+from client.reading.result import Answer, Band, ColumnRead, Contributions, Reason, Why
+from shared_model.explanations.contributions import attributions_of_columns, share_of_modalities
+from shared_model.network.efficientnet import load_efficientnet_lite
+from shared_model.network.scoring import predict
+from shared_model.release.conformal import conformal_set
+from shared_model.release.document import Release
+from shared_model.release.scaling import probability_interval
+from shared_model.vocabulary import View
+
+_LEAST_PROBABILITY = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LesionMap:
+    """Where the network looked on one picture: a hint, and no evidence of where a lesion is."""
+
+    view: View | None
+    picture: Float32Array
+    """``(S, S)`` in [0, 1], as the network sees it."""
+    saliency: Float32Array
+    """``(S, S)`` in [0, 1]: Grad-CAM."""
+
+
+def answer(prepared: PreparedLesion, release: OpenedRelease) -> Answer | Why:
+    """Return the answer, or why the reader abstains."""
+    if prepared.negative_share > DOUBTFUL:
+        return Why(code=Reason.NEGATIVE, text="It cannot be told whether a picture is a negative.")
+    distance = _novelty_distance(prepared, release)
+    if distance is not None and distance > 1:
+        text = f"The lesion looks unlike those of the training and the public ones: {distance:.2f} times the limit."
+        return Why(code=Reason.NOVELTY, text=text)
+    document = release.document
+    probability = float(predict(release.network, prepared.lesions)[0])
+    label = _label(probability, document)
+    if isinstance(label, Why):
+        return label
+    abstention = None if document.public is None else document.public.abstention
+    return Answer(
+        probability=probability,
+        interval=probability_interval(
+            float(logit(min(max(probability, _LEAST_PROBABILITY), 1 - _LEAST_PROBABILITY))), document.scaling
+        ),
+        threshold=document.threshold.value,
+        threshold_interval=document.threshold.interval,
+        is_above_threshold=probability >= document.threshold.value,
+        band=Band.of(probability),
+        contributions=_contributions(prepared, release),
+        novelty_distance=distance,
+        conformal_level=None if abstention is None else abstention.level,
+        conformal_label=label,
+    )
+
+
+def _novelty_distance(prepared: PreparedLesion, release: OpenedRelease) -> float | None:
+    """Return the distance from the public lesions in units of the limit; None where it was not calibrated."""
+    public = release.document.public
+    if public is None or public.novelty is None or release.reference is None:
+        return None
+    return float(release.reference.distances(prepared.lesions.images[:1].numpy())[0]) / public.novelty.limit
+
+
+def _label(probability: float, document: Release) -> str | Why | None:
+    """Return the one label left at the release's level, or why there is none; None where it was not calibrated."""
+    abstention = None if document.public is None else document.public.abstention
+    if abstention is None:
+        return None
+    found = conformal_set(
+        probability,
+        benign_scores=abstention.benign_scores,
+        malignant_scores=abstention.malignant_scores,
+        level=abstention.level,
+    )
+    if found.is_single:
+        return "benign" if found.has_benign else "malignant"
+    which = "benign and malignant are both possible" if found.has_benign else "neither label is usual for its score"
+    return Why(code=Reason.UNDECIDED, text=f"The network cannot tell: {which} at level {abstention.level:g}.")
+
+
+def _contributions(prepared: PreparedLesion, release: OpenedRelease) -> Contributions:
+    image, clinical = prepared.lesions.images[:1], prepared.lesions.clinical[:1]
+    share = share_of_modalities(release.network, image, clinical)
+    columns = columns_read(release.document.contract)
+    return Contributions(
+        base=share.base,
+        image=share.image,
+        columns=share.clinical,
+        image_share=share.image_share,
+        by_column=tuple(
+            ColumnRead(name=name, value=_joined(prepared.cells, name), logits=logits)
+            for name, logits in attributions_of_columns(release.network, image, clinical, columns).items()
+        ),
+    )
+
+
+def _joined(cells: Sequence[Cells], name: str) -> str | None:
+    values = dict.fromkeys(value for row in cells if (value := row.get(name)) is not None)
+    return ", ".join(values) or None
+
+
+def lesion_maps(prepared: PreparedLesion, release: OpenedRelease) -> tuple[LesionMap, ...]:
+    """Return where the network looked on every picture, CC first."""
+    from shared_model.explanations.saliency import LesionScorer, grad_cam  # noqa: PLC0415, Captum takes a while
+
+    backbone = release.document.contract.model.backbone
+    encoder = load_efficientnet_lite(backbone) if backbone.is_frozen else None
+    maps = []
+    for number, (pixels, opened) in enumerate(zip(prepared.pixels, prepared.opened, strict=True)):
+        others = torch.cat((prepared.images[:number], prepared.images[number + 1 :]))
+        scorer = LesionScorer(
+            release.network,
+            prepared.lesions.clinical[0],
+            frozen_encoder=encoder,
+            other_views=others if len(others) else None,
+        )
+        saliency = grad_cam(scorer, pixels)
+        maps.append(LesionMap(view=opened.view, picture=pixels[0].numpy(), saliency=saliency))
+    return tuple(maps)

@@ -1,0 +1,218 @@
+"""What a reading says: the one type that page, PACS and hospital system are given, and its JSON.
+
+A reading is read, abstained or refused. Only one that is read has a probability: an answer that should not be used is
+not there to be used. Nothing here leaves the hospital by itself.
+"""
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from shared_model.config.bounds import Fraction, NotNegative
+from shared_model.errors import ConfigError
+from shared_model.metrics.intervals import ConfidenceInterval
+from shared_model.release.document import Digest, Level
+from shared_model.system.checked import NOT_EMPTY, AsList, build, checked, require, rule
+from shared_model.system.documents import from_json, to_json
+from shared_model.system.files import write_atomically
+from shared_model.vocabulary import Laterality, View
+
+SCHEMA_VERSION = 1
+"""Raised whenever a key is added, removed or changes its meaning."""
+_BAND_EDGES = (0.1, 0.5)
+Text = Annotated[str, NOT_EMPTY]
+UnitInterval = Annotated[
+    ConfidenceInterval, AsList(), rule(lambda interval: interval.low >= 0 and interval.high <= 1, "in [0, 1]")
+]
+
+
+class Outcome(StrEnum):
+    """What became of a request."""
+
+    READ = "read"
+    ABSTAINED = "abstained"
+    """The lesion fits the release, and the release cannot tell."""
+    REFUSED = "refused"
+    """The lesion does not fit the release."""
+
+
+class Reason(StrEnum):
+    """Why a lesion was not read; the words may change, these do not."""
+
+    FILE = "file"
+    """Unreadable, or no mammogram for presentation: modality, SOP class, raw values, photometric interpretation."""
+    MODE = "mode"
+    """A film where crops are read, or the other way round."""
+    VIEWS = "views"
+    """None, too many, or the same picture twice."""
+    VIEW = "view"
+    """The file names another view than was declared."""
+    LATERALITY = "laterality"
+    """Files, or file and table, name different breasts."""
+    SPACING = "spacing"
+    """Pixels are not square, or two views have different ones."""
+    RANGE = "range"
+    """Hardly any of the grey levels are used."""
+    NEGATIVE = "negative"
+    """Tissue is darker than what surrounds it."""
+    GREY_LEVELS = "grey_levels"
+    """Unlike those of the public lesions."""
+    BOX = "box"
+    """Missing, not on the film, or not on the breast."""
+    COLUMNS = "columns"
+    """A column or value outside the contract."""
+    NOVELTY = "novelty"
+    """The features are unlike those of the public lesions."""
+    UNDECIDED = "undecided"
+    """Benign and malignant are both possible, or neither is, at the release's level."""
+
+
+class Band(StrEnum):
+    """Of the probability; no BI-RADS category, which stands for more than a number."""
+
+    LOW = "below 10 per cent"
+    MIDDLE = "10 to 50 per cent"
+    HIGH = "above 50 per cent"
+
+    @classmethod
+    def of(cls, probability: float) -> "Band":
+        """Return the band of a probability."""
+        low, high = _BAND_EDGES
+        return cls.LOW if probability < low else cls.MIDDLE if probability <= high else cls.HIGH
+
+
+@checked(key="why", error=ValueError)
+class Why:
+    """One reason against a reading."""
+
+    code: Reason
+    text: Text
+    """One line for a person."""
+
+
+@checked(key="views", error=ValueError)
+class ViewRead:
+    """One picture that was looked at."""
+
+    view: View | None
+    """As declared, or as the file says; null where nobody says."""
+    laterality: Laterality | None
+    box: tuple[int, ...] | None
+    """x, y, width, height in pixels of the film; null for a crop."""
+    sha256: Digest
+    """Of the file, so that whoever has it can tell which one this was."""
+
+
+@checked(key="columns", error=ValueError)
+class ColumnRead:
+    """One clinical column, and what it added to the logit."""
+
+    name: Text
+    value: str | None
+    """Null where it was not recorded; of several views with different values, those joined by commas."""
+    logits: float
+
+
+@checked(key="contributions", error=ValueError)
+class Contributions:
+    """How the logit adds up: base, image and columns (Shapley values of the two); an account, and no cause."""
+
+    base: float
+    image: float
+    columns: float
+    image_share: Fraction | None
+    """Share of the image in what both moved; null where neither moved anything."""
+    by_column: tuple[ColumnRead, ...]
+
+
+@checked(key="answer", error=ValueError)
+class Answer:
+    """What a lesion that is read is given."""
+
+    probability: Fraction
+    """Of malignancy, among lesions like those of the training."""
+    interval: UnitInterval
+    """95 %, of the scaling alone."""
+    threshold: Fraction
+    threshold_interval: UnitInterval
+    is_above_threshold: bool
+    """The call, frozen with the release: from the threshold on a lesion is called malignant."""
+    band: Band
+    contributions: Contributions
+    novelty_distance: NotNegative | None
+    """In units of the limit, at most 1; null where novelty was not calibrated."""
+    conformal_level: Level | None
+    """Null where abstention was not calibrated."""
+    conformal_label: str | None
+    """``benign`` or ``malignant``, the one label left at the level; null with it. It need not agree with the call."""
+
+    def __post_init__(self) -> None:
+        expectation = f"to say whether probability={self.probability} >= threshold={self.threshold}"
+        is_above = self.probability >= self.threshold
+        require(self.is_above_threshold == is_above, expectation, is_above_threshold=self.is_above_threshold)
+        is_inside = self.interval.low <= self.probability <= self.interval.high
+        require(is_inside, f"to hold probability={self.probability}", interval=self.interval)
+        require(self.band is Band.of(self.probability), f"that of {self.probability}", band=self.band)
+
+
+@checked(key="release", error=ValueError)
+class ReleaseRead:
+    """Which release answered, and what is known of it."""
+
+    name: Text
+    digest: Digest
+    is_signed: bool
+    is_signer_known: bool
+    """Whether the signer's certificate is one of the site's federation."""
+    is_approved: bool
+    """Whether the site's own list has the digest."""
+
+
+@checked(key="reading", error=ValueError)
+class Reading:
+    """One request and what came of it."""
+
+    schema_version: int = SCHEMA_VERSION
+    reading_id: Annotated[str, rule(re.compile(r"[0-9a-f]{32}").fullmatch, "to be 32 hexadecimal digits")]
+    """Drawn at random; in the site's audit log it stands for the reading."""
+    outcome: Outcome
+    why: tuple[Why, ...]
+    """Why it was not read; empty where it was."""
+    answer: Answer | None
+    """Null unless it was read."""
+    views: tuple[ViewRead, ...]
+    """Those that could be opened, CC first."""
+    when_not_to_trust: Annotated[tuple[Text, ...], NOT_EMPTY]
+    """Of this reading first, then of the release whatever the lesion."""
+    release: ReleaseRead
+    code: Digest
+    """Fingerprint of the source code that read it."""
+
+    def __post_init__(self) -> None:
+        require(self.schema_version == SCHEMA_VERSION, f"= {SCHEMA_VERSION}", schema_version=self.schema_version)
+        is_read = self.outcome is Outcome.READ
+        require(is_read == (self.answer is not None), "given exactly where it was read", answer=self.answer is not None)
+        require(is_read == (not self.why), "empty exactly where it was read", why=len(self.why))
+
+
+def to_result(reading: Reading) -> str:
+    """Return the reading as JSON, which ``read_result`` reads again."""
+    return to_json(reading)
+
+
+def write_result(reading: Reading, path: Path) -> None:
+    """Write the reading as JSON, whole or not at all, for its owner alone to read."""
+    write_atomically(path, to_result(reading).encode())
+
+
+def read_result(path: Path) -> Reading:
+    """Read what ``write_result`` wrote.
+
+    Raises:
+        ConfigError: the file is not there, or is no reading of this schema version.
+    """
+    try:
+        return build(Reading, from_json(path.read_text(encoding="utf-8")), path="reading")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Expected a reading of schema version {SCHEMA_VERSION} in {path}: {error}") from error
