@@ -17,8 +17,16 @@ function say(element, text, isBad = false) {
   element.textContent = text;
 }
 
+// A reading that is no longer of what stands beside it must say so.
+function stale() {
+  const note = document.getElementById("stale");
+  if (!note?.hidden) return;
+  note.hidden = false;
+  say(status, note.textContent);
+}
+
 function changed(light) {
-  if (!light) return;
+  if (!light) return stale();
   level.value = Math.round(Math.max(0, Math.min(1, light.level)) * 1000);
   contrast.value = Math.round(Math.max(0, Math.min(1, light.contrast)) * 1000);
   relight();
@@ -156,4 +164,5 @@ document.getElementById("reset").addEventListener("click", () => {
   for (const film of films) if (film.columns) film.fit();
 });
 document.getElementById("lesion").addEventListener("submit", ask);
+document.getElementById("lesion").addEventListener("change", stale);
 earlier.addEventListener("submit", keepPathology);

@@ -214,6 +214,20 @@ def test_a_box_beside_the_breast_is_refused_on_the_page(opened):
     require_accessible(page)
 
 
+def test_a_reading_says_when_it_is_of_another_mark(opened, room):
+    page = opened()
+    open_study(page)
+    mark_by_numbers(page, room.boxes)
+    read_lesion(page)
+    assert not page.locator("#stale").is_visible()
+    page.locator("[data-view=CC] canvas").press("ArrowLeft")
+    assert page.locator("#stale").is_visible()
+    read_lesion(page)
+    page.locator("#stale").wait_for(state="hidden")
+    page.get_by_label("Breast density").select_option("3")
+    assert page.locator("#stale").is_visible()
+
+
 def test_window_and_zoom_change_what_is_seen(opened):
     page = opened()
     open_study(page)
