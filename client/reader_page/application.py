@@ -43,6 +43,7 @@ def reader_page(desk: Desk, access: Access) -> Gate:
         Route("/studies/{study}/readings", endpoints.earlier),
         Route("/opinions", endpoints.opinion, methods=["POST"]),
         Route("/pathologies", endpoints.pathology, methods=["POST"]),
+        Route("/since", endpoints.since_release),
         Route("/readings.csv", endpoints.export),
         Route("/assets/{name}", _asset),
     ]
@@ -118,6 +119,10 @@ class _Endpoints:
         given = parsed(GivenPathology, await _body(request))
         await run_in_threadpool(self._desk.keep_pathology, given, user=request.state.user)
         return PlainTextResponse("Kept at this site.")
+
+    async def since_release(self, request: Request) -> Response:
+        found = await run_in_threadpool(self._desk.since_release)
+        return HTMLResponse(pages.since_release(self._desk, found, user=request.state.user))
 
     async def export(self, request: Request) -> Response:
         content = await run_in_threadpool(self._desk.export, user=request.state.user)

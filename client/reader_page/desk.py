@@ -12,6 +12,7 @@ from client.deployment.site_file import SiteFile
 from client.reader_page.asked import AskedReading, GivenOpinion, GivenPathology
 from client.reader_page.kept import KeptReading, KeptReadings
 from client.reader_page.shown_films import ShownFilm, ShownFilms
+from client.reader_page.since_release import SinceRelease, since_release
 from client.reader_page.work_list import Film, Study, WorkList
 from client.reading.answering import LesionMap
 from client.reading.reader import Reader
@@ -22,6 +23,8 @@ from shared_model.system.audit_log import AuditLog
 
 _NUM_MAPS = 16
 """Readings whose maps stay; they are in no file."""
+_NUM_COUNTED = 10_000
+"""Readings that are added up; some seconds."""
 _HEAT = 190
 """Opacity of a map where it is strongest, of 255."""
 
@@ -159,6 +162,11 @@ class Desk:
         self._audit.record("pathology", reading=given.reading, user=user)
         self.kept.add_pathology(given.reading, given.pathology, user=user)
         return self.reading(given.reading)
+
+    def since_release(self) -> SinceRelease:
+        """Return what the readings with this release add up to; of very many, the newest."""
+        release = self._reader.release
+        return since_release(self.kept.newest(_NUM_COUNTED), release.facts.digest, release.document.public)
 
     def export(self, *, user: str) -> bytes:
         """Return what is kept as CSV."""

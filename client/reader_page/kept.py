@@ -126,6 +126,10 @@ class KeptReadings:
         """Return the readings of a patient, newest first."""
         return self._select("patient = ?", (patient,))
 
+    def newest(self, most: int) -> tuple[KeptReading, ...]:
+        """Return the newest ``most`` readings, newest first."""
+        return self._select("1", (), most=most)
+
     def counts(self) -> dict[str, int]:
         """Return how often each study was read."""
         with self._connected() as connection:
@@ -135,10 +139,10 @@ class KeptReadings:
         """Return everything but the doctors' earlier opinions as CSV, oldest first, harmless to spreadsheets."""
         return harmless_csv(_HEADER, [_row(kept) for kept in reversed(self._select("1", ()))])
 
-    def _select(self, condition: str, values: Sequence[str]) -> tuple[KeptReading, ...]:
-        query = f"SELECT * FROM readings WHERE {condition} ORDER BY time DESC, rowid DESC"  # noqa: S608, our own words
+    def _select(self, condition: str, values: Sequence[str], *, most: int = -1) -> tuple[KeptReading, ...]:
+        query = f"SELECT * FROM readings WHERE {condition} ORDER BY rowid DESC LIMIT ?"  # noqa: S608, our own words
         with self._connected() as connection:
-            return tuple(_kept(connection, row) for row in connection.execute(query, values).fetchall())
+            return tuple(_kept(connection, row) for row in connection.execute(query, (*values, most)).fetchall())
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:

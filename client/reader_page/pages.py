@@ -9,6 +9,7 @@ from jinja2 import Environment
 from client.reader_page.asked import MAX_WHY
 from client.reader_page.desk import Desk, ShownMap
 from client.reader_page.kept import KeptReading, Known, Verdict
+from client.reader_page.since_release import SinceRelease
 from client.reader_page.work_list import Film, Listed, Study
 from client.reading.result import Answer
 from shared_model.release.document import ColumnContract, InputContract
@@ -68,6 +69,11 @@ def reading(kept: KeptReading, maps: Sequence[ShownMap]) -> str:
 def earlier(readings: Sequence[KeptReading], found: Study) -> str:
     """Return the readings of a patient."""
     return _render("earlier.html", readings=readings, study=found)
+
+
+def since_release(desk: Desk, found: SinceRelease, *, user: str) -> str:
+    """Return what this site's readings add up to."""
+    return _render("since_release.html", found=found, site=desk.site, release=desk.release_name, user=user, root="")
 
 
 def problem(text: str) -> str:

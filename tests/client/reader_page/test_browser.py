@@ -244,6 +244,15 @@ def test_window_and_zoom_change_what_is_seen(opened):
     page.wait_for_function(f"before => {shown} === before", arg=before)
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_site_since_the_release(opened, width):
+    page = opened(width=width)
+    page.get_by_role("link", name="This site since the release").click()
+    page.get_by_role("heading", name="Scores").wait_for()
+    require_accessible(page)
+    require_no_sideways_scrolling(page)
+
+
 def test_the_list_is_searched_by_patient(opened):
     page = opened()
     page.get_by_label("Patient").fill("0002")
