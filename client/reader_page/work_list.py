@@ -152,7 +152,7 @@ class WorkList:
         return found, num_left_out
 
     def _publish(self, *, num_unread: int, num_left_out: int) -> None:
-        films: dict[tuple[str, str], list[Film]] = {}
+        films: dict[tuple[str, str, str], list[Film]] = {}
         problems = []
         for path, known in self._known.items():
             if known.header is None:
@@ -162,8 +162,9 @@ class WorkList:
                 film_id=self._digest("film", str(path)), path=path, header=known.header, modified=known.state[0]
             )
             # Without identifier of its study a film is one by itself, rather than one of a stranger's.
-            films.setdefault((known.header.patient_id, known.header.study or str(path)), []).append(film)
-        studies = [self._study(patient, study, found) for (patient, study), found in films.items()]
+            header = known.header
+            films.setdefault((header.patient_id, header.issuer, header.study or str(path)), []).append(film)
+        studies = [self._study(*whose, found) for whose, found in films.items()]
         studies.sort(key=lambda study: (-study.modified, study.study_id))
         self._studies = {study.study_id: study for study in studies}
         self._films = {film.film_id: film for study in studies for film in study.films}
@@ -174,12 +175,12 @@ class WorkList:
             num_left_out=num_left_out,
         )
 
-    def _study(self, patient_id: str, study: str, films: list[Film]) -> Study:
-        study_id = self._digest("study", patient_id, study)
+    def _study(self, patient_id: str, issuer: str, study: str, films: list[Film]) -> Study:
+        study_id = self._digest("study", patient_id, issuer, study)
         return Study(
             study_id=study_id,
             # Whoever has no identifier is nobody's earlier patient.
-            patient_key=self._digest("patient", patient_id) if patient_id else study_id,
+            patient_key=self._digest("patient", patient_id, issuer) if patient_id else study_id,
             patient_id=patient_id,
             date=max(film.header.study_date for film in films),
             films=tuple(sorted(films, key=lambda film: (film.name, film.film_id))),

@@ -23,6 +23,8 @@ class FilmHeader:
     """One film; texts are printable lines of at most 80 characters, and empty where the file says nothing."""
 
     patient_id: str
+    issuer: str
+    """Whose identifier it is; two hospitals may give the same to two patients."""
     study: str
     """Study Instance UID."""
     study_date: str
@@ -55,6 +57,7 @@ def read_film_header(path: Path) -> FilmHeader:
             problem = str(error)
         return FilmHeader(
             patient_id=_text(dataset, "PatientID"),
+            issuer=_text(dataset, "IssuerOfPatientID"),
             study=_text(dataset, "StudyInstanceUID"),
             study_date=_DATE.sub(r"\1-\2-\3", _text(dataset, "StudyDate")),
             description=_text(dataset, "SeriesDescription"),

@@ -93,7 +93,7 @@ def patient(path: Path) -> tuple[str, str]:
     Raises:
         DicomError: the file cannot be read, or is of another kind.
     """
-    with _errors_naming(path), open_image(path) as file:
+    with errors_naming(path), open_image(path) as file:
         dataset = read_dataset(file, with_pixels=False)
         return str(dataset.get("PatientID") or ""), str(dataset.get("IssuerOfPatientID") or "")
 

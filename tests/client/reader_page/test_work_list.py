@@ -59,6 +59,13 @@ def test_studies_are_grouped_by_patient_and_study(tmp_path):
     assert len({study.patient_key for study in studies}) == 4
 
 
+def test_one_identifier_of_two_hospitals_is_two_patients(tmp_path):
+    write_film(tmp_path / "1", IssuerOfPatientID="HERE")
+    write_film(tmp_path / "2", IssuerOfPatientID="THERE", seed=2)
+    studies = WorkList(tmp_path, KEY).look().studies
+    assert len({study.study_id for study in studies}) == len({study.patient_key for study in studies}) == 2
+
+
 def test_identifiers_say_nothing_and_belong_to_the_key(tmp_path, film):
     (tmp_path / "film.dcm").write_bytes(film)
     first, second = (WorkList(tmp_path, key).look().studies[0] for key in (KEY, b"other"))
