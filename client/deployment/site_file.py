@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
+from client.deployment.reader_section import ReaderSection
 from shared_model.config.choices import DataSource
 from shared_model.errors import ConfigError
 from shared_model.system.checked import DISTINCT, NOT_EMPTY, checked
@@ -17,7 +18,7 @@ _RELEASES = "approved_releases.txt"
 
 @checked()
 class _Values:
-    """The keys of the file; all but the last must be there."""
+    """The keys of the file; those with a default may be missing."""
 
     site: str
     server: str
@@ -28,6 +29,7 @@ class _Values:
     policy: str
     state_dir: str
     lesion_types: Annotated[tuple[LesionType, ...], NOT_EMPTY, DISTINCT] | None = None
+    reader: ReaderSection | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,8 @@ class SiteFile:
     lesion_types: tuple[LesionType, ...] | None = None
     """Whose tables the hospital has; None where the file does not say. The policy, not this, is what requests are
     held to, so that where this is given both must be equal."""
+    reader: ReaderSection | None = None
+    """The page on which this hospital reads its own patients; None where the file does not say."""
 
     @classmethod
     def load(cls, path: Path) -> "SiteFile":
@@ -83,6 +87,7 @@ class SiteFile:
             approved_bundles=folder / _APPROVED,
             approved_releases=folder / _RELEASES,
             lesion_types=values.lesion_types,
+            reader=None if values.reader is None else values.reader.placed(folder),
         )
 
     @property
@@ -117,6 +122,21 @@ class SiteFile:
     def ledger_identity(self) -> Path:
         """The name of the ledger that this site began; see ``client.deployment.ledger_identity``."""
         return self.state_dir / "ledger_identity"
+
+    def require_reader(self) -> ReaderSection:
+        """Return the section ``reader``.
+
+        Raises:
+            ConfigError: the file has none.
+        """
+        if self.reader is None:
+            raise ConfigError("Expected a section reader in site.yaml with studies, the folder of the films to read.")
+        return self.reader
+
+    @property
+    def opinions(self) -> Path:
+        """What the page keeps of readings and of what doctors thought of them."""
+        return self.ledger.parent / "readings.sqlite"
 
     def approved(self) -> frozenset[str]:
         """Read the approved bundles' SHA-256 digests, hexadecimal.

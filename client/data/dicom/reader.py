@@ -57,7 +57,7 @@ def read_dicom(path: Path) -> GreyImage:
     Raises:
         DicomError: the file is no such image, is no mammogram for presentation, is damaged, or contradicts itself.
     """
-    with _errors_naming(path):
+    with errors_naming(path):
         with open_image(path) as file:
             dataset = read_dataset(file)
         require_mammogram(dataset)
@@ -82,7 +82,7 @@ def num_pixels(path: Path) -> int:
     Raises:
         DicomError: the file cannot be read.
     """
-    with _errors_naming(path), open_image(path) as file:
+    with errors_naming(path), open_image(path) as file:
         dataset = read_dataset(file, with_pixels=False)
         return int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0)
 
@@ -93,13 +93,14 @@ def patient(path: Path) -> tuple[str, str]:
     Raises:
         DicomError: the file cannot be read, or is of another kind.
     """
-    with _errors_naming(path), open_image(path) as file:
+    with errors_naming(path), open_image(path) as file:
         dataset = read_dataset(file, with_pixels=False)
         return str(dataset.get("PatientID") or ""), str(dataset.get("IssuerOfPatientID") or "")
 
 
 @contextmanager
-def _errors_naming(path: Path) -> Iterator[None]:
+def errors_naming(path: Path) -> Iterator[None]:
+    """Turn whatever reading the file raises inside the block into a ``DicomError`` of one line that names it."""
     try:
         with warnings.catch_warnings(), np.errstate(over="raise", invalid="raise", divide="raise"):
             warnings.simplefilter("ignore")

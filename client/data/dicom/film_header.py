@@ -1,0 +1,73 @@
+"""What a work list needs of a film: read from its header alone, whatever the pixels are."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset
+
+from client.data.dicom.acquisition import laterality, require_mammogram, view
+from client.data.dicom.files import read_dataset
+from client.data.dicom.reader import errors_naming
+from client.data.image_files import open_image
+from shared_model.errors import DicomError
+from shared_model.system.peer_text import peer_text
+from shared_model.vocabulary import Laterality, View
+
+_DATE = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})")
+_LONGEST = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmHeader:
+    """One film; texts are printable lines of at most 80 characters, and empty where the file says nothing."""
+
+    patient_id: str
+    issuer: str
+    """Whose identifier it is; two hospitals may give the same to two patients."""
+    study: str
+    """Study Instance UID."""
+    study_date: str
+    """``YYYY-MM-DD``."""
+    description: str
+    laterality: Laterality | None
+    view: View | None
+    rows: int
+    columns: int
+    problem: str | None
+    """Why it is none that can be read, for example FOR PROCESSING; None where the header says nothing against it."""
+
+
+def read_film_header(path: Path) -> FilmHeader:
+    """Read the header of a DICOM file.
+
+    Raises:
+        DicomError: it is no DICOM file of an image, or is damaged.
+    """
+    with errors_naming(path):
+        with open_image(path) as file:
+            dataset = read_dataset(file, with_pixels=False)
+        if not dataset.get("Rows") or not dataset.get("Columns"):
+            raise DicomError("Expected a film, got a DICOM object without picture.")
+        problem, side, projection = None, None, None
+        try:
+            require_mammogram(dataset)
+            side, projection = laterality(dataset), view(dataset)
+        except DicomError as error:
+            problem = str(error)
+        return FilmHeader(
+            patient_id=_text(dataset, "PatientID"),
+            issuer=_text(dataset, "IssuerOfPatientID"),
+            study=_text(dataset, "StudyInstanceUID"),
+            study_date=_DATE.sub(r"\1-\2-\3", _text(dataset, "StudyDate")),
+            description=_text(dataset, "SeriesDescription"),
+            laterality=side,
+            view=projection,
+            rows=int(dataset.Rows),
+            columns=int(dataset.Columns),
+            problem=problem,
+        )
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    return peer_text(str(dataset.get(keyword) or ""), _LONGEST)

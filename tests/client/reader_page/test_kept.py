@@ -1,0 +1,53 @@
+"""What the page keeps: readings with what came after them, for the owner alone, in one file that survives a restart."""
+
+import pytest
+
+from client.reader_page.kept import KeptReadings, Known, Verdict
+from client.reading.request import LesionRequest
+from shared_model.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def reading(room):
+    return room.reader.read(LesionRequest(pictures=()))
+
+
+def test_a_restart_finds_key_and_readings(tmp_path, reading):
+    first = KeptReadings(tmp_path / "kept.sqlite")
+    first.add(reading, study="s", patient="p", user="ada")
+    first.add_opinion(reading.reading_id, Verdict.AGREE, "first", user="ada")
+    first.add_opinion(reading.reading_id, Verdict.DISAGREE, "second", user="grace")
+    first.add_pathology(reading.reading_id, Known.BENIGN, user="ada")
+    first.add_pathology(reading.reading_id, Known.MALIGNANT, user="grace")
+    second = KeptReadings(tmp_path / "kept.sqlite")
+    kept = second.get(reading.reading_id)
+    assert second.key == first.key
+    assert (kept.reading, kept.study, kept.patient, kept.user) == (reading, "s", "p", "ada")
+    assert [(each.user, each.verdict, each.why) for each in kept.opinions] == [
+        ("ada", "agree", "first"),
+        ("grace", "disagree", "second"),
+    ]
+    assert (kept.pathology, kept.pathology_user) == (Known.MALIGNANT, "grace")
+    assert second.counts() == {"s": 1}
+    assert second.of_patient("p") == (kept,)
+    assert second.of_patient("q") == ()
+
+
+def test_the_table_has_the_last_opinion_of_every_reading(tmp_path, reading):
+    kept = KeptReadings(tmp_path / "kept.sqlite")
+    kept.add(reading, study="s", patient="p", user="@ada")
+    kept.add_opinion(reading.reading_id, Verdict.AGREE, "+1", user="ada")
+    header, line = kept.to_csv().decode().splitlines()
+    cells = dict(zip(header.split(","), line.split(","), strict=True))
+    assert (cells["outcome"], cells["probability"], cells["why"], cells["user"]) == ("refused", "", "+1", "'@ada")
+
+
+def test_an_opinion_of_no_reading_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="Expected the kept readings in"):
+        KeptReadings(tmp_path / "kept.sqlite").add_opinion("0" * 32, Verdict.AGREE, "", user="ada")
+
+
+def test_a_file_that_is_none(tmp_path):
+    (tmp_path / "kept.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(ConfigError, match=r"Expected the kept readings in .*kept\.sqlite"):
+        KeptReadings(tmp_path / "kept.sqlite")
