@@ -150,7 +150,10 @@ def _ratios(labels: Calls, calls: Mapping[ReadingRule, Calls]) -> dict[str, tupl
 def _shares(
     ratios: Mapping[str, tuple[FloatArray, FloatArray]], patients: NDArray[np.int64], num_resamples: int, seed: int
 ) -> dict[str, Share]:
-    """Return the shares with percentile intervals when patients are drawn again, all lesions of a patient together."""
+    """Return the shares with percentile intervals when patients are drawn again, all lesions of a patient together.
+
+    A share of none or of all is the same in every resample: its interval is the exact one, each patient counted once.
+    """
     above, below = (np.stack(rows) for rows in zip(*ratios.values(), strict=True))
     number_of_patient = np.unique(patients, return_inverse=True)[1]
     num_patients = int(number_of_patient.max()) + 1
@@ -161,10 +164,25 @@ def _shares(
         sums = below @ weights[number_of_patient]
         np.divide(above @ weights[number_of_patient], sums, out=row, where=sums > 0)
     values = above.sum(axis=1) / below.sum(axis=1)
-    return {
+    shares = {
         name: Share(value=float(value), interval=_interval(column))
         for name, value, column in zip(ratios, values, drawn.T, strict=True)
     }
+    for name, (whole, share) in zip(shares, zip(below, shares.values(), strict=True), strict=True):
+        if share.value in (0, 1) and not name.endswith("_gain"):
+            exact = exact_interval(round(share.value), len(np.unique(number_of_patient[whole > 0])))
+            shares[name] = Share(value=share.value, interval=exact)
+    return shares
+
+
+def exact_interval(all_of_them: int, num_patients: int) -> ConfidenceInterval:
+    """Return the 95 % interval (Clopper and Pearson 1934) of a share that none (0) or all (1) of the patients have.
+
+    >>> round(exact_interval(1, 100).low, 3)
+    0.964
+    """
+    farthest = ((1 - CONFIDENCE_LEVEL) / 2) ** (1 / num_patients)
+    return ConfidenceInterval(low=farthest, high=1.0) if all_of_them else ConfidenceInterval(low=0.0, high=1 - farthest)
 
 
 def _interval(values: FloatArray) -> ConfidenceInterval | None:

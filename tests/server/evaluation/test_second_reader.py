@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import beta
 
 from server.evaluation.predictions import UNKNOWN, Predictions
 from server.evaluation.second_reader import ReadingRule, second_reader
@@ -90,6 +91,18 @@ def test_either_finds_most_and_both_alarms_least_whatever_the_lesions(rows):
     for entry in found.rules:
         malignant = [row for row in assessed if row[1]]
         assert entry.sensitivity.value == pytest.approx(1 - entry.missed / len(malignant))
+
+
+def test_a_share_of_all_is_not_sure_for_all():
+    rows = [(patient, patient % 2, 0.9 if patient % 2 else 0.1, "4" if patient % 2 else "2") for patient in range(40)]
+    # Every lesion twice: as sure as with 20 patients, not as with 40 lesions.
+    found = second_reader(predictions(rows * 2), 0.5, num_resamples=50, seed=0)
+    for entry in found.rules:
+        assert entry.sensitivity.value == 1
+        assert entry.sensitivity.interval.low == pytest.approx(beta.ppf(0.025, 20, 1))
+        assert entry.sensitivity.interval.high == 1
+    assert found.disagreement.interval.low == 0
+    assert found.disagreement.interval.high == pytest.approx(beta.ppf(0.975, 1, 40))
 
 
 def test_intervals_draw_patients_and_not_lesions():
