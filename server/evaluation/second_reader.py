@@ -11,10 +11,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from server.evaluation.patient_shares import Ratio, Share, patient_shares
 from server.evaluation.predictions import UNKNOWN, Predictions
-from shared_model.metrics.bootstrap import MIN_DEFINED
-from shared_model.metrics.counts import FloatArray
-from shared_model.metrics.intervals import CONFIDENCE_LEVEL, ConfidenceInterval
 from shared_model.system.seeding import numpy_generator
 
 ASSESSMENT = "assessment"
@@ -46,16 +44,6 @@ class ReadingRule(StrEnum):
             ReadingRule.BOTH: "malignant if both say so",
             ReadingRule.ARBITRATION: "disagreements decided by a third reader who is never wrong",
         }[self]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """A share of lesions, or a difference of two, and how far other patients would move it."""
-
-    value: float
-    """In [0, 1], of a difference in [-1, 1]."""
-    interval: ConfidenceInterval | None
-    """95 % over patients; None where too many resamples have no such lesion."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +94,8 @@ def second_reader(predictions: Predictions, threshold: float, *, num_resamples: 
     if labels.all() or not labels.any():
         return None
     calls = _calls(labels, np.isin(stated[is_assessed], _SUSPICIOUS), assessed.scores >= threshold)
-    shares = _shares(_ratios(labels, calls), assessed.patients, num_resamples, seed)
+    generator = numpy_generator(seed, "bootstrap", "second reader")
+    shares = patient_shares(_ratios(labels, calls), assessed.patients, num_resamples, generator)
     return SecondReader(
         num_lesions=len(labels),
         num_malignant=int(labels.sum()),
@@ -134,60 +123,14 @@ def _calls(labels: Calls, reader: Calls, network: Calls) -> Mapping[ReadingRule,
     }
 
 
-def _ratios(labels: Calls, calls: Mapping[ReadingRule, Calls]) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """Return every share as what each lesion adds above and below the line, ``(N,)`` each."""
+def _ratios(labels: Calls, calls: Mapping[ReadingRule, Calls]) -> dict[str, Ratio]:
     malignant, benign = labels.astype(float), (~labels).astype(float)
     reader = calls[ReadingRule.READER].astype(float)
-    found = {_DISAGREEMENT: (np.abs(reader - calls[ReadingRule.NETWORK]), np.ones(len(labels)))}
+    disagreed = np.abs(reader - calls[ReadingRule.NETWORK])
+    found = {_DISAGREEMENT: Ratio(above=disagreed, below=np.ones(len(labels)))}
     for rule, made in calls.items():
         called = made.astype(float)
         shares = (called, 1 - called, called - reader, reader - called)
         for name, above, below in zip(_RULE_SHARES, shares, (malignant, benign) * 2, strict=True):
-            found[f"{rule} {name}"] = (above * below, below)
+            found[f"{rule} {name}"] = Ratio(above=above * below, below=below, is_difference=name.endswith("_gain"))
     return found
-
-
-def _shares(
-    ratios: Mapping[str, tuple[FloatArray, FloatArray]], patients: NDArray[np.int64], num_resamples: int, seed: int
-) -> dict[str, Share]:
-    """Return the shares with percentile intervals when patients are drawn again, all lesions of a patient together.
-
-    A share of none or of all is the same in every resample: its interval is the exact one, each patient counted once.
-    """
-    above, below = (np.stack(rows) for rows in zip(*ratios.values(), strict=True))
-    number_of_patient = np.unique(patients, return_inverse=True)[1]
-    num_patients = int(number_of_patient.max()) + 1
-    generator = numpy_generator(seed, "bootstrap", "second reader")
-    drawn = np.full((num_resamples, len(ratios)), np.nan)
-    for row in drawn:
-        weights = np.bincount(generator.integers(num_patients, size=num_patients), minlength=num_patients)
-        sums = below @ weights[number_of_patient]
-        np.divide(above @ weights[number_of_patient], sums, out=row, where=sums > 0)
-    values = above.sum(axis=1) / below.sum(axis=1)
-    shares = {
-        name: Share(value=float(value), interval=_interval(column))
-        for name, value, column in zip(ratios, values, drawn.T, strict=True)
-    }
-    for name, (whole, share) in zip(shares, zip(below, shares.values(), strict=True), strict=True):
-        if share.value in (0, 1) and not name.endswith("_gain"):
-            exact = exact_interval(round(share.value), len(np.unique(number_of_patient[whole > 0])))
-            shares[name] = Share(value=share.value, interval=exact)
-    return shares
-
-
-def exact_interval(all_of_them: int, num_patients: int) -> ConfidenceInterval:
-    """Return the 95 % interval (Clopper and Pearson 1934) of a share that none (0) or all (1) of the patients have.
-
-    >>> round(exact_interval(1, 100).low, 3)
-    0.964
-    """
-    farthest = ((1 - CONFIDENCE_LEVEL) / 2) ** (1 / num_patients)
-    return ConfidenceInterval(low=farthest, high=1.0) if all_of_them else ConfidenceInterval(low=0.0, high=1 - farthest)
-
-
-def _interval(values: FloatArray) -> ConfidenceInterval | None:
-    defined = values[~np.isnan(values)]
-    if len(defined) < MIN_DEFINED * len(values):
-        return None
-    low, high = np.quantile(defined, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2])
-    return ConfidenceInterval(low=float(low), high=float(high))

@@ -7,8 +7,8 @@ import yaml
 from jinja2 import Environment
 
 from server.evaluation.estimates import ESTIMATE_LABELS, SMALL_GROUP_PATIENTS
+from server.evaluation.patient_shares import Share
 from server.evaluation.predictions import Predictions
-from server.evaluation.second_reader import Share
 from server.report.printed_numbers import MISSING, format_interval, format_number, in_words
 from server.report.stored_run import StoredRun
 from server.results.estimate import shown
@@ -71,6 +71,7 @@ def template_values(run: StoredRun) -> dict[str, object]:
         "radiologists": {"sensitivity": RADIOLOGIST_SENSITIVITY, "specificity": RADIOLOGIST_SPECIFICITY},
         "worst_errors": worst_errors(run.predictions, results.final.threshold),
         "second_reader": run.second_reader,
+        "rule_out": run.rule_out,
         "explanations": run.explanations,
         "pictures": run.pictures,
         "rejects": run.rejects,

@@ -11,7 +11,9 @@ import yaml
 
 from server.evaluation.estimates import roc_band
 from server.evaluation.predictions import HISTOGRAM_FILE, PREDICTIONS_FILE, Predictions, counts_from_csv
+from server.evaluation.rule_out import RuleOut, rule_out
 from server.evaluation.second_reader import SecondReader, second_reader
+from server.evaluation.training_histogram import read_training_histogram
 from server.report.epsilon_study import EpsilonStudy, read_epsilon_study
 from server.report.explanations import EXPLANATIONS_FOLDER, Explanations, read_explanations
 from server.report.run_folder import CONFIG_FILE
@@ -43,6 +45,8 @@ class StoredRun:
     """Rows that could not be used, by simulated site and reason; empty where sites keep that to themselves."""
     patients: Mapping[str, Mapping[str, tuple[int, int]]]
     """Patients and lesions in use, by simulated site and role (train, test, ...); empty likewise."""
+    rule_out: tuple[RuleOut, ...]
+    """Empty without test lesions, or where no histogram of training patients chose the threshold."""
     explanations: Explanations | None
     """None until the run has been explained."""
     pictures: Mapping[str, str]
@@ -70,6 +74,7 @@ class StoredRun:
                 roc_band=None if predictions is None else roc_band(predictions, num_resamples, results.seed),
                 predictions=predictions,
                 second_reader=_second_reader(results, configuration, predictions),
+                rule_out=_rule_out(folder, results, num_resamples, predictions),
                 rejects=_read_rejects(folder),
                 patients=_read_patients(folder),
                 explanations=explanations,
@@ -89,6 +94,15 @@ def _second_reader(
         return None
     num_resamples = int(str(configuration["evaluation"]["bootstrap_resamples"]))
     return second_reader(predictions, threshold, num_resamples=num_resamples, seed=results.seed)
+
+
+def _rule_out(
+    folder: Path, results: Results, num_resamples: int, predictions: Predictions | None
+) -> tuple[RuleOut, ...]:
+    histogram = read_training_histogram(folder)
+    if predictions is None or histogram is None:
+        return ()
+    return rule_out(predictions, histogram, num_resamples=num_resamples, seed=results.seed)
 
 
 def _read_scores(folder: Path) -> tuple[Predictions | None, ClassCounts | None]:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from server.evaluation.predictions import HISTOGRAM_FILE, PREDICTIONS_FILE, counts_to_csv
+from server.evaluation.training_histogram import write_training_histogram
 from server.report import html_report
 from server.report.explanations import (
     EXPLANATIONS_FOLDER,
@@ -25,6 +26,7 @@ from server.report.stored_run import PATIENTS_FILE, REJECTS_FILE, StoredRun
 from server.results.document import RESULTS_FILE, read_results, write_results
 from shared_model.errors import ConfigError
 from shared_model.metrics.score_histogram import ScoreHistogram
+from shared_model.privacy.patient_histogram import PatientHistogram
 from simulations.commands.app import main
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -390,3 +392,13 @@ class TestBesideAReader:
             dataclasses.replace(results, final=dataclasses.replace(results.final, **gone)), folder / RESULTS_FILE
         )
         assert StoredRun.load(folder).second_reader is None
+
+
+def test_rule_out_stands_in_the_report_of_a_run_whose_training_patients_chose_the_threshold(finished_run, tmp_path):
+    folder = shutil.copytree(finished_run, tmp_path / "run")
+    assert "ruled out" not in "".join(Page(to_html(StoredRun.load(folder))).text)
+    counts = np.array([120.0, 80, 60, 30, 15, 5])
+    write_training_histogram(folder, PatientHistogram(negatives=counts, positives=counts[::-1], noise_std=1.0))
+    text = "".join(Page(to_html(StoredRun.load(folder))).text)
+    assert "If low scores were ruled out" in text
+    assert all(f"{row.threshold:.3f}" in text for row in StoredRun.load(folder).rule_out)
