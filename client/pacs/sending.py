@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     Comprehensive3DSRStorage,
     ExplicitVRLittleEndian,
@@ -131,7 +132,7 @@ def _read_result(path: Path) -> Result:
             raise DicomError(f"{path}: Expected at most {MAX_FILE_BYTES} bytes.")
         header = dcmread(path, stop_before_pixels=True)
         found = [str(header.get(name) or "") for name in ("SOPClassUID", "StudyInstanceUID", "SOPInstanceUID")]
-    except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+    except (AttributeError, InvalidDicomError, LookupError, OSError, TypeError, ValueError) as error:
         raise DicomError(f"{path}: Expected a DICOM file, got {type(error).__name__}.") from error
     sop_class, study, instance = found
     if sop_class not in RESULT_CLASSES or not (is_uid(study) and is_uid(instance)):

@@ -8,7 +8,7 @@ from pydicom import Dataset
 
 from client.pacs.results.film_header import read_header, require_one_study
 from client.pacs.results.identity import encoded
-from client.pacs.results.lesion_reading import LesionReading
+from client.pacs.results.lesion_reading import LesionReading, MarkedFilm
 from client.pacs.results.picture import picture
 from client.pacs.results.presentation_state import presentation_state
 from client.pacs.results.structured_report import structured_report
@@ -24,10 +24,12 @@ def result_objects(reading: LesionReading) -> dict[str, Dataset]:
     The same reading gives the same bytes.
 
     Raises:
-        DicomError: a film cannot be read, or the films are of several patients or studies.
+        DicomError: a film cannot be read, a box lies beyond its film, or the films are of several patients or studies.
     """
     headers = [read_header(film.path) for film in reading.films]
     require_one_study(headers)
+    for film, header in zip(reading.films, headers, strict=True):
+        _require_on_film(film, header)
     try:
         with warnings.catch_warnings():
             # highdicom's own show names of patients.
@@ -53,3 +55,10 @@ def write_results(reading: LesionReading, folder: Path) -> tuple[Path, ...]:
     for name, content in contents.items():
         write_atomically(folder / name, content)
     return tuple(folder / name for name in contents)
+
+
+def _require_on_film(film: MarkedFilm, header: Dataset) -> None:
+    rows, columns = (int(header.get(name) or 0) for name in ("Rows", "Columns"))
+    box = film.box
+    if box is not None and (box.x + box.width > columns or box.y + box.height > rows):
+        raise DicomError(f"{film.path}: Expected {box} on a film of {columns} x {rows} pixels.")

@@ -15,8 +15,8 @@ from client.pacs.results.lesion_reading import LesionReading
 PLACEHOLDER = "2.25.1"
 """Stands for an instance's identifier until its content is complete."""
 _NAMESPACE = uuid.UUID("6f4f6f4c-8f0c-5d3e-9a51-7d5b7c0e2f11")
-_DATES = ("InstanceCreationDate", "ContentDate", "PresentationCreationDate", "SeriesDate")
-_TIMES = ("InstanceCreationTime", "ContentTime", "PresentationCreationTime", "SeriesTime")
+_DATES = ("InstanceCreationDate", "ContentDate", "PresentationCreationDate", "SeriesDate", "DateOfSecondaryCapture")
+_TIMES = ("InstanceCreationTime", "ContentTime", "PresentationCreationTime", "SeriesTime", "TimeOfSecondaryCapture")
 
 
 def uuid_of(*parts: str) -> uuid.UUID:

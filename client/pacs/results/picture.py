@@ -13,7 +13,6 @@ from client.pacs.results.film_header import finish
 from client.pacs.results.identity import PLACEHOLDER, identified, series_uid
 from client.pacs.results.lesion_reading import LesionReading, MarkedFilm
 from client.pacs.results.wording import HINT, MAKER, PROGRAM, WARNING, headline
-from shared_model.errors import DicomError
 
 Picture = NDArray[np.uint8]
 """``(H, W, 3)``, red, green, blue."""
@@ -34,7 +33,7 @@ def picture(reading: LesionReading, film: MarkedFilm, header: Dataset) -> Datase
         header: of the film, as ``read_header`` returns it.
 
     Raises:
-        DicomError: the film cannot be read, or the box lies beyond it.
+        DicomError: the film cannot be read.
     """
     study = str(header.StudyInstanceUID)
     image = SCImage(
@@ -77,11 +76,7 @@ def picture(reading: LesionReading, film: MarkedFilm, header: Dataset) -> Datase
 
 
 def drawn(reading: LesionReading, film: MarkedFilm, image: GreyImage) -> Picture:
-    """Return the film, reduced to ``_LONGEST_SIDE``, with the map, then the box, then text in bands above and below.
-
-    Raises:
-        DicomError: the box lies beyond the film.
-    """
+    """Return the film, reduced to ``_LONGEST_SIDE``, with the map, then the box, then text in bands above and below."""
     rows, columns = image.pixels.shape
     scale = min(1.0, _LONGEST_SIDE / max(rows, columns))
     low, high = image.value_range
@@ -89,8 +84,6 @@ def drawn(reading: LesionReading, film: MarkedFilm, image: GreyImage) -> Picture
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
     canvas = np.repeat(cv2.resize(grey, size, interpolation=cv2.INTER_AREA)[:, :, None], 3, axis=2)
     if film.box is not None:
-        if film.box.x + film.box.width > columns or film.box.y + film.box.height > rows:
-            raise DicomError(f"{film.path}: Expected {film.box} on a film of {columns} x {rows} pixels.")
         _draw(canvas, film.box, film.saliency, scale)
     lines = [headline(reading)] if film.saliency is None else [headline(reading), HINT]
     return np.concatenate([_band([WARNING.upper()], size[0]), canvas, _band(lines, size[0])])

@@ -115,7 +115,7 @@ def _bounded(response: httpx.Response, max_bytes: int, url: str) -> bytes:
     if response.headers.get("content-encoding", "identity") != "identity":
         raise PacsError(f"Expected {url} to answer uncompressed, as asked.")
     parts, size = [], 0
-    for part in response.iter_raw():
+    for part in response.iter_bytes():
         parts.append(part)
         size += len(part)
         if size > max_bytes:
