@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
+from client.deployment.pacs_section import PacsSettings, read_section
 from client.deployment.reader_section import ReaderSection
-from client.pacs.settings import PacsSettings, read_section
 from shared_model.config.choices import DataSource
 from shared_model.errors import ConfigError
 from shared_model.system.checked import DISTINCT, NOT_EMPTY, checked

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.deployment.pacs_section import PacsSettings
 from client.pacs.incoming import Incoming
-from client.pacs.settings import PacsSettings
 from client.pacs.web.dicom_web import fetch_films
 from client.pacs.web.service import web_service
 from shared_model.errors import FederatedMammographyError

@@ -1,8 +1,8 @@
 """Studies of the PACS, by either of its doors."""
 
+from client.deployment.pacs_section import PacsSettings
 from client.pacs.network import association
 from client.pacs.queries import Matches, StudyQuery
-from client.pacs.settings import PacsSettings
 from client.pacs.web import dicom_web
 from client.pacs.web.service import web_service
 

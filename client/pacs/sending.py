@@ -19,9 +19,9 @@ from pydicom.uid import (
 )
 
 from client.data.image_files import MAX_FILE_BYTES
+from client.deployment.pacs_section import PacsSettings
 from client.pacs.incoming import is_uid
 from client.pacs.network.association import associated
-from client.pacs.settings import PacsSettings
 from client.pacs.web.dicom_web import store
 from client.pacs.web.service import web_service
 from shared_model.errors import DicomError, PacsError

@@ -11,9 +11,9 @@ from pydicom.uid import UID
 from pynetdicom import AE
 from pynetdicom.association import Association
 
+from client.deployment.pacs_section import PacsSettings
 from client.pacs.network.bounds import VERIFICATION, bounding
 from client.pacs.queries import MAX_MATCHES, FoundStudy, Matches, StudyQuery, WorklistEntry, believed
-from client.pacs.settings import PacsSettings
 from shared_model.errors import PacsError
 from shared_model.system.peer_text import peer_text
 

@@ -13,9 +13,9 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 
 from client.data.image_files import MAX_FILE_BYTES
+from client.deployment.pacs_section import PacsSettings
 from client.pacs.incoming import FILM_CLASSES, FILM_SYNTAXES, Incoming, NoRoomError, OtherFilmError, film_of
 from client.pacs.network.bounds import VERIFICATION, bounding
-from client.pacs.settings import PacsSettings
 from shared_model.errors import ConfigError, DicomError
 from shared_model.system.audit_log import AuditLog
 

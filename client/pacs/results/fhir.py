@@ -7,6 +7,7 @@ posted twice is stored once. The patient is named by the hospital's identifier a
 import json
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from fhir.resources.bundle import Bundle
@@ -14,10 +15,12 @@ from fhir.resources.R4B.bundle import Bundle as BundleR4B
 from pydicom.sr.coding import Code
 
 from client.pacs.results import codes as used
+from client.pacs.results.film_header import read_header
 from client.pacs.results.identity import device_uid, uuid_of
 from client.pacs.results.lesion_reading import LesionReading, Outcome, Score
 from client.pacs.results.wording import MAKER, PROGRAM, WARNING, ascii_text, headline, remarks
-from shared_model.errors import ConfigError
+from shared_model.errors import ConfigError, DicomError
+from shared_model.system.files import write_atomically
 
 Resource = dict[str, Any]
 """A resource as plain values of JSON."""
@@ -77,6 +80,25 @@ def transaction(
     text = json.dumps(bundle, indent=1, sort_keys=True) + "\n"
     (BundleR4B if version is FhirVersion.R4B else Bundle).model_validate_json(text)
     return text
+
+
+def write_transactions(reading: LesionReading, folder: Path, *, patient_system: str) -> tuple[Path, ...]:
+    """Write the transaction in each version of FHIR; the patient is the one of the films.
+
+    Raises:
+        DicomError: a film cannot be read, or names no patient.
+        OSError: a file cannot be written.
+    """
+    header = read_header(reading.films[0].path)
+    if not header.PatientID:
+        raise DicomError("Expected PatientID in the film: FHIR resources need to know whose they are.")
+    patient = PatientIdentifier(system=patient_system, value=str(header.PatientID))
+    study, paths = str(header.StudyInstanceUID), []
+    for version in FhirVersion:
+        paths.append(folder / f"fhir-{version.lower()}.json")
+        content = transaction(reading, patient=patient, study=study, version=version)
+        write_atomically(paths[-1], content.encode())
+    return tuple(paths)
 
 
 @dataclass(frozen=True, kw_only=True)

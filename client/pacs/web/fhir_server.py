@@ -1,6 +1,6 @@
 """A transaction posted to the hospital's FHIR server, and its answer checked entry by entry."""
 
-from client.pacs.settings import PacsSettings
+from client.deployment.pacs_section import PacsSettings
 from client.pacs.web.service import Answer, fhir_service
 from shared_model.errors import PacsError
 from shared_model.system.audit_log import AuditLog

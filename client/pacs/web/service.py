@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from client.pacs.settings import PacsSettings
+from client.deployment.pacs_section import PacsSettings
 from shared_model.errors import ConfigError, PacsError
 from shared_model.system.peer_text import peer_text
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from client.pacs.settings import read_section
+from client.deployment.pacs_section import read_section
 from simulations.phantom.write import write_phantom
 from tests.pacs_films import write_films
 

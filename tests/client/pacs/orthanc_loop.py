@@ -18,6 +18,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom import AE
 
+from client.deployment.pacs_section import read_section
 from client.pacs.fetching import fetch
 from client.pacs.network.association import echo, find_studies, worklist
 from client.pacs.network.receiver import receiving
@@ -25,7 +26,6 @@ from client.pacs.queries import StudyQuery
 from client.pacs.results.files import write_results
 from client.pacs.searching import search
 from client.pacs.sending import Way, read_results, send
-from client.pacs.settings import read_section
 from shared_model.errors import FederatedMammographyError
 from shared_model.system.audit_log import AuditLog, read
 from shared_model.vocabulary import View

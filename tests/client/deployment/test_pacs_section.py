@@ -1,9 +1,15 @@
 import pytest
 import yaml
 
+from client.deployment.pacs_section import read_section
 from client.deployment.site_file import SiteFile
 from server.deployment.provision import provision
 from shared_model.errors import ConfigError
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return lambda **values: read_section(values, tmp_path)
 
 
 def test_a_short_section_is_enough_and_nobody_outside_is_listened_to(settings, tmp_path):
