@@ -12,6 +12,7 @@
     │   ├── BudgetError        the site's patients have no budget left for it
     │   └── LedgerError        the site's ledger was changed, is damaged or cannot be written
     ├── ReleaseError           a release is damaged, was changed, or nobody here trusts it
+    ├── PacsError              a PACS or hospital system does not answer, refuses, or answers what was not asked
     ├── TimeLimitError         a request took longer than the site's policy allows
     ├── ProtocolError          a message is malformed, stale or from other code
     └── RoundError             too few valid replies, or a non-finite aggregate
@@ -88,6 +89,12 @@ class LedgerError(PrivacyError):
 
 class ReleaseError(FederatedMammographyError):
     """A release is damaged, was changed after it was signed, or is not trusted here."""
+
+    public_reason: ClassVar[str] = "the site does not use the release"
+
+
+class PacsError(FederatedMammographyError):
+    """A PACS or another system of the hospital does not answer, refuses, or answers what was not asked."""
 
 
 class TimeLimitError(FederatedMammographyError):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
+from client.deployment.pacs_section import PacsSettings, read_section
 from client.deployment.reader_section import ReaderSection
 from shared_model.config.choices import DataSource
 from shared_model.errors import ConfigError
@@ -30,6 +31,7 @@ class _Values:
     state_dir: str
     lesion_types: Annotated[tuple[LesionType, ...], NOT_EMPTY, DISTINCT] | None = None
     reader: ReaderSection | None = None
+    pacs: Mapping[str, object] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,8 @@ class SiteFile:
     held to, so that where this is given both must be equal."""
     reader: ReaderSection | None = None
     """The page on which this hospital reads its own patients; None where the file does not say."""
+    pacs: PacsSettings | None = None
+    """The site's PACS; None where the file does not say."""
 
     @classmethod
     def load(cls, path: Path) -> "SiteFile":
@@ -88,6 +92,7 @@ class SiteFile:
             approved_releases=folder / _RELEASES,
             lesion_types=values.lesion_types,
             reader=None if values.reader is None else values.reader.placed(folder),
+            pacs=None if values.pacs is None else read_section(values.pacs, folder),
         )
 
     @property
@@ -132,6 +137,16 @@ class SiteFile:
         if self.reader is None:
             raise ConfigError("Expected a section reader in site.yaml with studies, the folder of the films to read.")
         return self.reader
+
+    def require_pacs(self) -> PacsSettings:
+        """Return the section ``pacs``.
+
+        Raises:
+            ConfigError: the file has none.
+        """
+        if self.pacs is None:
+            raise ConfigError("Expected a section pacs in site.yaml; see docs/pacs.md.")
+        return self.pacs
 
     @property
     def opinions(self) -> Path:

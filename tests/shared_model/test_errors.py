@@ -6,7 +6,7 @@ import re
 import pytest
 
 from shared_model import errors
-from shared_model.errors import DataError, FederatedMammographyError, LedgerError, TimeLimitError
+from shared_model.errors import DataError, FederatedMammographyError, LedgerError, PacsError, TimeLimitError
 
 CLASSES = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, Exception)]
 
@@ -38,7 +38,7 @@ def test_each_has_a_public_reason_that_is_fixed(error):
 
 def test_public_reasons_tell_the_classes_apart_but_those_that_may_depend_on_data():
     """Which part of a site's data failed is a fact about its patients; so may be how full its disk is, and the time."""
-    of_data = [error for error in CLASSES if issubclass(error, DataError | LedgerError | TimeLimitError)]
+    of_data = [error for error in CLASSES if issubclass(error, DataError | LedgerError | PacsError | TimeLimitError)]
     others = [error for error in CLASSES if error not in of_data]
     assert {error.public_reason for error in of_data} == {FederatedMammographyError.public_reason}
     assert len({error.public_reason for error in others}) == len(others)

@@ -1,0 +1,1 @@
+"""``fedmammo site pacs``: films from the PACS, results to it."""

@@ -1,0 +1,1 @@
+"""DIMSE: the associations that ask a PACS, send to it, and let it send films here."""

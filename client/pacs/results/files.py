@@ -1,0 +1,64 @@
+"""The DICOM files of a reading, written for the film's own study."""
+
+import logging
+import warnings
+from pathlib import Path
+
+from pydicom import Dataset
+
+from client.pacs.results.film_header import read_header, require_one_study
+from client.pacs.results.identity import encoded
+from client.pacs.results.lesion_reading import LesionReading, MarkedFilm
+from client.pacs.results.picture import picture
+from client.pacs.results.presentation_state import presentation_state
+from client.pacs.results.structured_report import structured_report
+from shared_model.errors import DicomError
+from shared_model.system.files import write_atomically
+
+logging.getLogger("highdicom").setLevel(logging.CRITICAL)
+
+
+def result_objects(reading: LesionReading) -> dict[str, Dataset]:
+    """Return report, presentation states and pictures of a reading, by the name of their file.
+
+    The same reading gives the same bytes.
+
+    Raises:
+        DicomError: a film cannot be read, a box lies beyond its film, or the films are of several patients or studies.
+    """
+    headers = [read_header(film.path) for film in reading.films]
+    require_one_study(headers)
+    for film, header in zip(reading.films, headers, strict=True):
+        _require_on_film(film, header)
+    try:
+        with warnings.catch_warnings():
+            # highdicom's own show names of patients.
+            warnings.simplefilter("ignore")
+            made = {"report.dcm": structured_report(reading, headers)}
+            for film, header in zip(reading.films, headers, strict=True):
+                name = film.view.lower()
+                made[f"state-{name}.dcm"] = presentation_state(reading, film, header)
+                made[f"picture-{name}.dcm"] = picture(reading, film, header)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DicomError(f"Expected films whose headers a result can copy: {' '.join(str(error).split())}") from error
+    return made
+
+
+def write_results(reading: LesionReading, folder: Path) -> tuple[Path, ...]:
+    """Write the DICOM files of a reading into ``folder`` and return their paths.
+
+    Raises:
+        DicomError: as ``result_objects``.
+        OSError: they cannot be written.
+    """
+    contents = {name: encoded(dataset) for name, dataset in result_objects(reading).items()}
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    return tuple(folder / name for name in contents)
+
+
+def _require_on_film(film: MarkedFilm, header: Dataset) -> None:
+    rows, columns = (int(header.get(name) or 0) for name in ("Rows", "Columns"))
+    box = film.box
+    if box is not None and (box.x + box.width > columns or box.y + box.height > rows):
+        raise DicomError(f"{film.path}: Expected {box} on a film of {columns} x {rows} pixels.")

@@ -1,0 +1,111 @@
+"""What an output copies from its film: patient, study and grey scale; values that break the standard stay behind.
+
+An output in the film's own study must carry the film's patient and study as the film has them (PS3.3 C.7.1, C.7.2).
+"PS3.x" is the DICOM standard, part x.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydicom import Dataset
+from pydicom.errors import BytesLengthException
+from pydicom.multival import MultiValue
+
+from client.data.dicom.acquisition import require_mammogram
+from client.data.dicom.files import read_dataset
+from client.data.image_files import open_image
+from client.pacs.incoming import is_uid
+from shared_model.errors import DicomError
+from shared_model.vocabulary import Laterality
+
+_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_TEXTS = ("PatientID", "PatientName", "AccessionNumber", "StudyID", "ReferringPhysicianName")
+_FORMATS = {
+    "PatientBirthDate": r"(\d{8})?",
+    "PatientSex": r"[MFO]?",
+    "StudyDate": r"(\d{8})?",
+    "StudyTime": r"(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?",
+}
+_GREY_SCALE = (
+    *("SamplesPerPixel", "Rows", "Columns", "PhotometricInterpretation", "BitsStored", "PixelRepresentation"),
+    *("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
+    *("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction", "VOILUTSequence"),
+)
+_ORIENTATION = r"[LRAPHF]{1,3}\\[LRAPHF]{1,3}"
+_CHARACTER_SET = "SpecificCharacterSet"
+_DAMAGE = (AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError, TypeError, ValueError)
+
+
+def read_header(path: Path) -> Dataset:
+    """Return the attributes that outputs copy, without pixels.
+
+    Raises:
+        DicomError: the file cannot be read, is no mammogram, or lacks an identifier.
+    """
+    try:
+        with open_image(path) as file:
+            film = read_dataset(file, with_pixels=False)
+        require_mammogram(film)
+        return _copied(film)
+    except OSError as error:
+        raise DicomError(f"{path}: Expected a readable file: {error.strerror}.") from error
+    except DicomError as error:
+        raise DicomError(f"{path}: {error}") from error
+    except _DAMAGE as error:
+        raise DicomError(f"{path}: Expected a readable header, got {type(error).__name__}.") from error
+
+
+def require_one_study(headers: Sequence[Dataset]) -> str:
+    """Return the study of all films.
+
+    Raises:
+        DicomError: they are of several studies, or of several patients.
+    """
+    found = {(str(header.StudyInstanceUID), str(header.PatientID)) for header in headers}
+    if len(found) != 1:
+        raise DicomError(f"Expected films of one patient and one study, got {len(found)}; read them one by one.")
+    return found.pop()[0]
+
+
+def finish(dataset: Dataset, film: Dataset, laterality: Laterality | None) -> None:
+    """Add in place what highdicom does not copy: the film's character set, and the side of a paired organ.
+
+    Args:
+        dataset: an output.
+        film: as ``read_header`` returns it.
+        laterality: for objects whose series have one (PS3.3 C.7.3.1), else None.
+    """
+    if film.get(_CHARACTER_SET):
+        dataset.SpecificCharacterSet = film.SpecificCharacterSet
+    if laterality is not None:
+        dataset.Laterality = laterality[0]
+
+
+def _copied(film: Dataset) -> Dataset:
+    header = Dataset()
+    for name in _UIDS:
+        value = str(film.get(name) or "")
+        if not is_uid(value):
+            raise DicomError(f"Expected {name} to be a UID, got none: this film can have no result in a PACS.")
+        setattr(header, name, value)
+    for name in _TEXTS:
+        value = film.get(name) or ""
+        if not str(value).isprintable():
+            raise DicomError(f"Expected {name} without control characters.")
+        setattr(header, name, value)
+    for name, pattern in _FORMATS.items():
+        value = str(film.get(name) or "")
+        setattr(header, name, value if re.fullmatch(pattern, value) else "")
+    for name in filter(film.__contains__, (_CHARACTER_SET, *_GREY_SCALE)):
+        header[name] = film[name]
+    header.PatientOrientation = _orientation(film)
+    header.Modality = "MG"
+    return header
+
+
+def _orientation(film: Dataset) -> list[str] | str:
+    """Return PatientOrientation; empty where it is none, as in CBIS-DDSM, which has the view there."""
+    value = film.get("PatientOrientation")
+    is_valid = isinstance(value, MultiValue) and re.fullmatch(_ORIENTATION, "\\".join(map(str, value))) is not None
+    return [str(part) for part in value] if is_valid and value is not None else ""

@@ -1,0 +1,1 @@
+"""HTTP: DICOMweb and FHIR, with bounded answers."""

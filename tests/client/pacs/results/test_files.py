@@ -1,0 +1,157 @@
+"""The DICOM files of a reading: valid by another's program, in the film's study, the same for the same reading."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from client.data.preprocessing import Box
+from client.pacs.results.files import result_objects, write_results
+from client.pacs.results.identity import encoded
+from client.pacs.results.lesion_reading import MarkedFilm
+from shared_model.errors import DicomError
+from shared_model.vocabulary import View
+from tests.pacs_films import PATIENT, STUDY, abstained, header_of, reading_of, write_films
+
+NEEDS_VALIDATOR = pytest.mark.skipif(
+    shutil.which("dciodvfy") is None, reason="dciodvfy is not installed: apt-get install dicom3tools"
+)
+READINGS = pytest.mark.parametrize("make", [reading_of, abstained])
+
+
+@pytest.mark.pacs
+@NEEDS_VALIDATOR
+@READINGS
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_another_program_finds_no_error(films, tmp_path, make, photometric):
+    for path in films.values():
+        film = dcmread(path)
+        film.PhotometricInterpretation = photometric
+        film.save_as(path)
+    for path in write_results(make(films), tmp_path / "out"):
+        done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)  # noqa: S603, S607
+        assert "Error" not in done.stderr + done.stdout, (path.name, done.stderr)
+        assert done.returncode == 0
+
+
+def test_results_have_the_films_patient_and_study(films):
+    made = result_objects(reading_of(films))
+    assert sorted(made) == ["picture-cc.dcm", "picture-mlo.dcm", "report.dcm", "state-cc.dcm", "state-mlo.dcm"]
+    for each in made.values():
+        assert (each.StudyInstanceUID, each.PatientID, each.AccessionNumber) == (STUDY, PATIENT, "ACC1")
+        assert str(each.PatientName) == "Phantom^One"
+    series = {name.partition("-")[0]: each.SeriesInstanceUID for name, each in made.items()}
+    films_series = {header_of(path).SeriesInstanceUID for path in films.values()}
+    assert len({*series.values(), *films_series}) == 3 + len(films_series)
+
+
+@READINGS
+def test_the_same_reading_gives_the_same_bytes_and_another_another_identifier(films, make):
+    first, second = (result_objects(make(films)) for _ in range(2))
+    assert {name: encoded(each) for name, each in first.items()} == {
+        name: encoded(each) for name, each in second.items()
+    }
+    other = result_objects(make(films, cautions=("something else",)))
+    assert other["report.dcm"].SOPInstanceUID != first["report.dcm"].SOPInstanceUID
+    assert other["report.dcm"].SeriesInstanceUID == first["report.dcm"].SeriesInstanceUID
+    assert len({each.SOPInstanceUID for each in first.values()}) == 5
+
+
+def numbers(item):
+    """Return the numbers of a report by their meaning."""
+    found = {}
+    for child in item.get("ContentSequence") or ():
+        if child.ValueType == "NUM":
+            name = child.ConceptNameCodeSequence[0].CodeMeaning
+            found[name] = float(child.MeasuredValueSequence[0].NumericValue)
+        found |= numbers(child)
+    return found
+
+
+def texts(item):
+    return [
+        text
+        for child in item.get("ContentSequence") or ()
+        for text in ([child.TextValue] if child.ValueType == "TEXT" else texts(child))
+    ]
+
+
+def test_the_report_says_what_the_reading_says(films):
+    report = result_objects(reading_of(films))["report.dcm"]
+    assert numbers(report) == {
+        "Probability of cancer": 81.0,
+        "Lower bound of 95 % interval": 70.0,
+        "Upper bound of 95 % interval": 90.0,
+        "Operating threshold": 30.0,
+    }
+    said = " ".join(texts(report))
+    assert "Not for diagnosis: research software" in said
+    assert "one reader, one decade" in said
+    assert (report.VerificationFlag, report.PreliminaryFlag) == ("UNVERIFIED", "PRELIMINARY")
+
+
+def test_a_reading_without_an_answer_has_no_number_anywhere(films):
+    made = result_objects(abstained(films))
+    assert numbers(made["report.dcm"]) == {}
+    assert "Abstained: both labels are possible" in texts(made["report.dcm"])
+    assert all(b"Probability of malignancy" not in encoded(each) for each in made.values())
+
+
+def test_the_state_draws_the_box_and_keeps_the_films_grey_scale(films):
+    film = dcmread(films[View.CC])
+    film.PhotometricInterpretation = "MONOCHROME1"
+    film.save_as(films[View.CC])
+    states = result_objects(reading_of(films))
+    state = states["state-cc.dcm"]
+    (annotation,) = state.GraphicAnnotationSequence
+    assert annotation.GraphicObjectSequence[0].GraphicData == [100, 120, 160, 120, 160, 170, 100, 170, 100, 120]
+    assert state.PresentationLUTShape == "INVERSE"
+    assert state.ReferencedSeriesSequence[0].ReferencedImageSequence[0].ReferencedSOPInstanceUID == film.SOPInstanceUID
+
+
+def test_the_picture_has_box_and_map_and_leaves_the_rest_of_the_film(films):
+    marked = reading_of(films)
+    plain = reading_of(films, films=tuple(MarkedFilm(path=path, view=view, box=None) for view, path in films.items()))
+    with_box, without = (result_objects(each)["picture-cc.dcm"].pixel_array for each in (marked, plain))
+    band = (with_box.shape[0] - 512) // 3
+    differs = (with_box[band : band + 512] != without[band : band + 512]).any(axis=2)
+    rows, columns = np.nonzero(differs)
+    assert (rows.min(), columns.min()) >= (118, 98)
+    assert rows.max() <= 172
+    assert columns.max() <= 162
+    assert (with_box[:band] > 0).any(), "the warning is above the film"
+
+
+def test_a_box_beyond_the_film_is_refused(films):
+    away = tuple(
+        MarkedFilm(path=path, view=view, box=Box(x=380, y=1, width=60, height=9)) for view, path in films.items()
+    )
+    with pytest.raises(DicomError, match="on a film of 384 x 512 pixels"):
+        result_objects(reading_of(films, films=away))
+
+
+def test_films_of_two_patients_or_studies_are_refused(films, phantom_films, tmp_path):
+    for changes in ({"patient": "SOMEBODY-ELSE"}, {"study": "1.2.9"}):
+        other = write_films(phantom_films, tmp_path / "other", **changes)
+        with pytest.raises(DicomError, match="one patient and one study, got 2"):
+            result_objects(reading_of({View.CC: films[View.CC], View.MLO: other[View.MLO]}))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_hostile_headers_are_refused_or_left_behind(films):
+    film = dcmread(films[View.CC])
+    film.PatientSex, film.PatientBirthDate, film.PatientOrientation = "X", "yesterday", "CC"
+    film.save_as(films[View.CC])
+    report = result_objects(reading_of({View.CC: films[View.CC]}))["report.dcm"]
+    assert (report.PatientSex, report.PatientBirthDate) == ("", "")
+    film.AccessionNumber = "A\x1b[31m"
+    film.save_as(films[View.CC])
+    with pytest.raises(DicomError, match="AccessionNumber without control characters"):
+        result_objects(reading_of({View.CC: films[View.CC]}))
+
+
+def test_text_of_a_release_cannot_leave_ascii(films):
+    made = result_objects(reading_of(films, release="\u202emäß\x1b", cautions=("schön\n\n# x",)))
+    assert all(text.isascii() and text.isprintable() for text in texts(made["report.dcm"]))
