@@ -45,8 +45,10 @@ class GreyImage:
     padding: BoolArray
     """``(H, W)``, bool: pixels that are no part of the image."""
     laterality: Laterality | None = None
-    view: View | OtherView | None = None
-    """Projection that the file names; ``None`` where it is one of rarer kinds or not said."""
+    view: View | None = None
+    """Projection that the file names; ``None`` where it is another or not said."""
+    other_view: OtherView | None = None
+    """The other projection that it names."""
     chest_wall_left: bool | None = None
     """Whether the chest wall is at the left edge, as in a left breast; ``None`` where the file does not say."""
     series_description: str = ""

@@ -77,12 +77,23 @@ def laterality(dataset: Dataset) -> Laterality | None:
     return named.pop() if named else None
 
 
-def view(dataset: Dataset) -> View | OtherView | None:
-    """Return the projection, or ``None`` where it is not said; CBIS-DDSM has it in PatientOrientation.
+def view(dataset: Dataset) -> View | None:
+    """Return the projection, or ``None`` where it is another or not said; CBIS-DDSM has it in PatientOrientation.
 
     Raises:
         DicomError: two attributes name different ones.
     """
+    named = _projection(dataset)
+    return named if isinstance(named, View) else None
+
+
+def other_view(dataset: Dataset) -> OtherView | None:
+    """Return the projection where it is another, as ``view``."""
+    named = _projection(dataset)
+    return named if isinstance(named, OtherView) else None
+
+
+def _projection(dataset: Dataset) -> View | OtherView | None:
     names = (str(dataset.get(keyword) or "").strip().upper() for keyword in ("ViewPosition", "PatientOrientation"))
     named: set[View | OtherView] = {_VIEWS[name] for name in names if name in _VIEWS}
     codes = {item.get("CodeValue") for item in dataset.get("ViewCodeSequence") or ()}

@@ -6,7 +6,7 @@ from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
 from pydicom.tag import Tag
 
-from client.data.dicom.acquisition import chest_wall_left, laterality, require_mammogram, view
+from client.data.dicom.acquisition import chest_wall_left, laterality, other_view, require_mammogram, view
 from client.data.preprocessing import OtherView
 from shared_model.errors import DicomError
 from shared_model.vocabulary import View
@@ -94,7 +94,9 @@ class TestView:
         ids=str,
     )
     def test_named(self, attributes, expected):
-        assert view(dataset_of(**attributes)) is expected
+        dataset = dataset_of(**attributes)
+        assert (view(dataset) or other_view(dataset)) is expected
+        assert other_view(dataset) is (expected if isinstance(expected, OtherView) else None)
 
     @pytest.mark.parametrize("other", [{"PatientOrientation": "CC"}, {"ViewCodeSequence": coded("R-10242")}], ids=str)
     def test_contradiction(self, other):

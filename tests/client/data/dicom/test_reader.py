@@ -409,8 +409,10 @@ class TestFacts:
         assert read(tmp_path, PatientOrientation=orientation).chest_wall_left is expected
 
     def test_other_view(self, tmp_path):
-        assert read(tmp_path, PatientOrientation=["A", "R"], ViewPosition="ML").view is OtherView.ML
-        assert read(tmp_path, PatientOrientation=["A", "R"], ViewPosition="XCCL").view is None
+        assert read(tmp_path, PatientOrientation=["A", "R"], ViewPosition="ML").other_view is OtherView.ML
+        assert read(tmp_path, PatientOrientation=["A", "R"], ViewPosition="CC").other_view is None
+        for name in ("ML", "XCCL"):
+            assert read(tmp_path, PatientOrientation=["A", "R"], ViewPosition=name).view is None
 
     def test_series_description(self, tmp_path):
         assert read(tmp_path, SeriesDescription="cropped images").series_description == "cropped images"
