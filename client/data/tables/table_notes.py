@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import pandas as pd
 
@@ -51,8 +52,8 @@ def _identifier_notes(table: LesionTable) -> Iterator[str]:
     if alike:
         groups = "; ".join(some_names(group) for group in alike[:_MAX_KINDS]) + ("; ..." if alike[_MAX_KINDS:] else "")
         yield (
-            f"{len(alike)} groups of identifiers differ in punctuation alone ({groups}): if one is one patient, spell "
-            "her in one way, since she would have two budgets"
+            f"{len(alike)} groups of identifiers differ in punctuation or encoding alone ({groups}): if one is one "
+            "patient, spell her in one way, since she would have two budgets"
         )
     if table.respelt:
         yield f"{len(table.respelt)} patients are spelt in several ways, each taken as one: {some_names(table.respelt)}"
@@ -69,12 +70,14 @@ def _rounded(patients: Iterable[str]) -> list[str]:
 
 
 def _alike(patients: Iterable[str]) -> list[list[str]]:
-    """Return the identifiers that are equal but for what stands round and between their letters and numbers."""
+    """Return the identifiers that are equal but for what stands round and between letters and numbers, or encoding."""
     groups: dict[str, list[str]] = {}
     for patient in patients:
-        text = patient_key(patient)
-        number = text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
-        groups.setdefault(_PUNCTUATION.sub("-", number).strip("-"), []).append(patient)
+        text = patient.replace(",", "") if _THOUSANDS.fullmatch(patient) else patient
+        with suppress(UnicodeError):
+            # UTF-8 that a program took for Windows-1252.
+            text = text.encode("cp1252").decode()
+        groups.setdefault(_PUNCTUATION.sub("-", patient_key(text)).strip("-"), []).append(patient)
     return [group for group in groups.values() if len(group) > 1]
 
 

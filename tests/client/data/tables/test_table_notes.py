@@ -24,6 +24,9 @@ def test_long_numbers_that_a_spreadsheet_has_rounded(row, last, is_said):
     [
         (("P_12", "P-12"), True),
         (("1,234", "1234"), True),
+        (("1,001", "1001"), True),
+        (("M\u00c3\u00bcller 1", "M\u00fcller 1"), True),
+        (("M\u00fcller 1", "Muller 1"), False),
         (("+12", "12"), True),
         (("P.12", "p 12"), False),
         (("P12", "P-12"), False),
