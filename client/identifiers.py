@@ -25,6 +25,8 @@ _SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d+)?e[+-]?\d+")
 """What a spreadsheet makes of a long number: its last digits are lost, so that many patients look like one."""
 _WHOLE_NUMBER = re.compile(r"([+-]?\d+)[.,]0+")
 _LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
+_MINUS = "\N{MINUS SIGN}"
+_QUOTED = ('="', '"', "'")
 _MAX_LENGTH = 256
 """Characters; DICOM's Patient ID has 64 at most (PS3.5, 6.2, LO)."""
 
@@ -34,7 +36,8 @@ def fold_identifier(text: str) -> str:
 
     Compatibility forms are unified (Unicode NFKC), letters folded (``ß`` like ``ss``), spaces and invisible characters
     dropped, the ``.0`` of a number that a table stored as a fraction removed, and the leading zeros of every run of
-    digits. Folding a folded identifier changes nothing.
+    digits. Every dash is a hyphen, every script's digits are those of ASCII, and quotes that a program puts round an
+    identifier to keep it text (``="00012"``, ``'00012``) are none of it. Folding a folded identifier changes nothing.
 
     Raises:
         ValueError: it names nobody: empty, a placeholder such as ``unknown``, a number in scientific notation, or too
@@ -42,7 +45,7 @@ def fold_identifier(text: str) -> str:
     """
     if len(text) > _MAX_LENGTH:
         raise ValueError(f"Expected an identifier of length={len(text)} <= {_MAX_LENGTH} characters.")
-    folded = _folded(text)
+    folded = _unquoted(_folded(text))
     if _SCIENTIFIC.fullmatch(folded):
         raise ValueError(
             "Expected an identifier as it was given, got a number in scientific notation, whose last digits a "
@@ -72,10 +75,23 @@ def _folded(text: str) -> str:
         return text.lower().replace(" ", "")
     while True:
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-        folded = "".join(character for character in folded if not _is_invisible(character))
+        folded = "".join(_plain(character) for character in folded if not _is_invisible(character))
         if folded == text:
             return folded
         text = folded
+
+
+def _plain(character: str) -> str:
+    """Return a hyphen for every dash and a digit of ASCII for every digit; any other character as it is."""
+    if unicodedata.category(character) == "Pd" or character == _MINUS:
+        return "-"
+    return str(unicodedata.decimal(character)) if character.isdecimal() else character
+
+
+def _unquoted(text: str) -> str:
+    while text.startswith(_QUOTED):
+        text = text.removeprefix("=").strip("\"'")
+    return text
 
 
 def _is_invisible(character: str) -> bool:

@@ -200,8 +200,9 @@ def _agreed_laterality(expected: Laterality | None, grey: GreyImage, path: Path)
 
 
 def _require_view(expected: View | None, grey: GreyImage, path: Path) -> None:
-    if expected is not None and grey.view not in (None, expected):
-        raise DicomError(f"{path}: Expected view={grey.view} == {expected} of the table.")
+    found = grey.view or grey.other_view
+    if expected is not None and found not in (None, expected):
+        raise DicomError(f"{path}: Expected view={found} == {expected} of the table.")
 
 
 def _names(paths: Sequence[Path]) -> str:

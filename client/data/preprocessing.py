@@ -6,6 +6,7 @@ Images are ``(H, W)`` float32; a normalised image lies in [0, 1], and 0 is the b
 import dataclasses
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeVar
 
 import cv2
@@ -23,6 +24,16 @@ Pixel = TypeVar("Pixel", bound=np.generic)
 _PERCENTILES = (1, 99)
 
 
+class OtherView(StrEnum):
+    """Projections that are neither craniocaudal nor mediolateral oblique, as in DICOM's View Position."""
+
+    ML = "ML"
+    LM = "LM"
+    LMO = "LMO"
+    FB = "FB"
+    SIO = "SIO"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GreyImage:
     """One grey-scale image as its file describes it; more tissue is brighter."""
@@ -36,6 +47,8 @@ class GreyImage:
     laterality: Laterality | None = None
     view: View | None = None
     """Projection that the file names; ``None`` where it is another or not said."""
+    other_view: OtherView | None = None
+    """The other projection that it names."""
     chest_wall_left: bool | None = None
     """Whether the chest wall is at the left edge, as in a left breast; ``None`` where the file does not say."""
     series_description: str = ""

@@ -4,7 +4,7 @@ import dataclasses
 import email.utils
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -55,49 +55,55 @@ _SPELLING = (
 )
 
 
+_Named = tuple[str, Callable[[SiteFile], str], str]
+"""Name of a check, the check, and what to do where it fails."""
+_IMAGE_CHECKS: tuple[_Named, ...] = (
+    ("data", check_tables, _DATA),
+    ("images", check_images, _IMAGES),
+    ("patients of files", check_file_patients, _FILE_PATIENTS),
+    ("grey levels", check_grey_levels, _GREY_LEVELS),
+)
+_LEDGER_CHECKS: tuple[_Named, ...] = (
+    (_LEDGER, check_ledger, "find out who changed or moved it; a copy of an earlier day grants too much"),
+    ("ledger identity", check_identity, "correct the path of the ledger in site.yaml"),
+    ("rollback", check_rollback, _ROLLBACK),
+)
+_PATIENT_CHECKS: tuple[_Named, ...] = (
+    ("identifiers", check_identifiers, _SPELLING),
+    ("training patients", check_training_patients, "do not take part with so few; or set the policy's limit"),
+    ("declared size", check_declared_size, "set declared_patients of the policy, together with a new run"),
+)
+
+
 def preflight(site: SiteFile) -> list[Check]:
     """Return every check; a site whose checks include a failed one must not start."""
     with tables_read_once():
-        checks = [
-            guarded(name, check, site, remedy)
-            for name, check, remedy in (
-                ("data", check_tables, _DATA),
-                ("images", check_images, _IMAGES),
-                ("patients of files", check_file_patients, _FILE_PATIENTS),
-                ("grey levels", check_grey_levels, _GREY_LEVELS),
-                (_LEDGER, check_ledger, "find out who changed or moved it; a copy of an earlier day grants too much"),
-                ("ledger identity", check_identity, "correct the path of the ledger in site.yaml"),
-                ("rollback", check_rollback, _ROLLBACK),
-                ("identifiers", check_identifiers, _SPELLING),
-                (
-                    "training patients",
-                    check_training_patients,
-                    "do not take part with so few; or set the policy's limit",
-                ),
-                ("declared size", check_declared_size, "set declared_patients of the policy, together with a new run"),
-                ("arithmetic", check_arithmetic, "nothing; another version of torch or of the processor may be faster"),
-                ("policy", _policy, "correct the policy file; configs/site_policy/hospital.yaml is one to copy"),
-                ("bundles", _bundles, "add the digest that the coordinator publishes, once you have approved the code"),
-                (
-                    "private key",
-                    _key,
-                    "take node.key from your kit, and let only the user of this process read it: chmod 600",
-                ),
-                ("audit log", _audit_log, _AUDIT_LOG),
-                ("disk", _disk, "free some space where state_dir and ledger lie"),
-                (
-                    "file system",
-                    check_file_system,
-                    "move ledger (fedmammo site ledger move) and state_dir to a local disk",
-                ),
-                (
-                    "other process",
-                    check_other_process,
-                    "one process for a site: stop that one before you start another",
-                ),
-            )
-        ]
+        checks = _guarded(_IMAGE_CHECKS + _LEDGER_CHECKS + _PATIENT_CHECKS + _host_checks(), site)
     return [*_without_echoes(checks), *_server(site), _versions()]
+
+
+def check_own_table(site: SiteFile) -> list[Check]:
+    """Return those of the checks whose time and memory grow with the site's table."""
+    with tables_read_once():
+        return _guarded(_IMAGE_CHECKS + _PATIENT_CHECKS, site)
+
+
+def _guarded(checks: Sequence[_Named], site: SiteFile) -> list[Check]:
+    return [guarded(name, check, site, remedy) for name, check, remedy in checks]
+
+
+def _host_checks() -> tuple[_Named, ...]:
+    """Return the checks of settings, files and machine."""
+    return (
+        ("arithmetic", check_arithmetic, "nothing; another version of torch or of the processor may be faster"),
+        ("policy", _policy, "correct the policy file; configs/site_policy/hospital.yaml is one to copy"),
+        ("bundles", _bundles, "add the digest that the coordinator publishes, once you have approved the code"),
+        ("private key", _key, "take node.key from your kit, and let only the user of this process read it: chmod 600"),
+        ("audit log", _audit_log, _AUDIT_LOG),
+        ("disk", _disk, "free some space where state_dir and ledger lie"),
+        ("file system", check_file_system, "move ledger (fedmammo site ledger move) and state_dir to a local disk"),
+        ("other process", check_other_process, "one process for a site: stop that one before you start another"),
+    )
 
 
 def _without_echoes(checks: Sequence[Check]) -> Iterator[Check]:

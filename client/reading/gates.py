@@ -72,7 +72,7 @@ def check_request(pictures: Sequence[Picture], contract: InputContract) -> Itera
 def check_metadata(opened: Sequence[OpenedPicture], laterality: Laterality | None) -> Iterator[Why]:
     """Yield what the files say against one another, against what was declared, and against the table's side."""
     for each in opened:
-        declared, found = each.picture.view, each.grey.view
+        declared, found = each.picture.view, each.grey.view or each.grey.other_view
         if declared is not None and found not in (None, declared):
             yield Why(code=Reason.VIEW, text=f"Expected a {declared} view, the file says {found}.")
         if laterality is not None and each.grey.laterality not in (None, laterality):

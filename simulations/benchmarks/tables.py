@@ -1,6 +1,7 @@
 """What a person reads of a benchmark: tables on the screen, and the figures as JSON."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from shared_model.system.files import write_atomically
 from simulations.benchmarks.grey_references import Detection
 from simulations.benchmarks.many_sites import HEAD, RoundCost
 from simulations.benchmarks.private_steps import PrivacyBenchmark
+from simulations.benchmarks.table_costs import TableCost, exponent
 
 
 def print_privacy(benchmark: PrivacyBenchmark, console: Console) -> None:
@@ -111,6 +113,47 @@ def print_detection(rows: Sequence[Detection], console: Console) -> None:
             rates = [[row.single_rate for row in same], [row.sample_rate for row in same]]
             table.add_row(name, *(" / ".join(f"{100 * rate:.0f}" for rate in each) for each in rates))
         console.print(table)
+
+
+def print_table_costs(rows: Sequence[TableCost], console: Console, *, load: float) -> None:
+    """Print one row per step and table; growth is from the line above of the same step.
+
+    Args:
+        rows: in the order in which they were measured.
+        console: to print on.
+        load: of the machine when the measurement began: processes that ran or waited for a core.
+    """
+    table = Table(
+        title="A hospital's own table",
+        caption=f"{os.cpu_count()} cores, on which {load:.1f} processes ran or waited before. Growth: exponent of the "
+        "rows, from the line above; 1 is linear. Memory includes the libraries, its growth does not.",
+    )
+    table.add_column("step")
+    for name in ("rows", "images", "elapsed [s]", "processor [s]", "growth", "memory [GiB]", "growth"):
+        table.add_column(name, justify="right")
+    for step in dict.fromkeys(row.step for row in rows):
+        before: TableCost | None = None
+        for row in (row for row in rows if row.step == step):
+            growth = ("-", "-") if before is None else _growth(before, row)
+            table.add_row(
+                step,
+                f"{row.num_rows:,}",
+                f"{row.num_images:,}",
+                f"{row.elapsed_seconds:.1f}",
+                f"{row.processor_seconds:.1f}",
+                growth[0],
+                f"{row.peak_bytes / 2**30:.2f}",
+                growth[1],
+            )
+            before = row
+    console.print(table)
+
+
+def _growth(before: TableCost, row: TableCost) -> tuple[str, str]:
+    """Return the exponents of processor time, and of memory beyond the libraries."""
+    sizes = (before.num_rows, row.num_rows)
+    time = exponent(sizes, (before.processor_seconds, row.processor_seconds))
+    return f"{time:.2f}", f"{exponent(sizes, (before.table_bytes, row.table_bytes)):.2f}"
 
 
 def write_figures(path: Path, figures: object) -> None:

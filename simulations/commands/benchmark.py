@@ -21,6 +21,7 @@ app = typer.Typer(help="Figures that a reader can measure again on any machine."
 
 Json = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures to this JSON file too.")]
 _SIZES, _FIVE = Numbers((10, 100, 1000)), Numbers(range(5))
+_TABLE_SIZES = Numbers((10_000, 100_000, 1_000_000))
 _STOPPED = "interrupted; the same command goes on where this one stopped"
 
 
@@ -78,6 +79,32 @@ def scale(
             write_scale(path, rows)
         else:
             write_figures(path, [dataclasses.asdict(row) for row in rows])
+
+
+@app.command()
+def tables(
+    num_rows: Annotated[
+        Numbers, typer.Option(parser=each_at_least(400), metavar="NUMBER,...", help="Sizes of the tables.")
+    ] = _TABLE_SIZES,
+    out: Json = None,
+) -> None:
+    """Measure what a large table costs a hospital: reading it, and the checks of preflight that need it.
+
+    The default takes some minutes, 3 GiB of memory and 1 GB in the system's folder for temporary files.
+    """
+    import os
+
+    from rich.console import Console
+
+    from simulations.benchmarks.table_costs import measure_tables
+    from simulations.benchmarks.tables import print_table_costs, write_figures
+
+    console, load = Console(), os.getloadavg()[0]
+    with console.status("") as status:
+        rows = list(measure_tables(sorted(num_rows), progress=status.update))
+    print_table_costs(rows, console, load=load)
+    if out is not None:
+        write_figures(out, [dataclasses.asdict(row) for row in rows])
 
 
 @app.command("grey-levels", epilog=ABOUT_OVERRIDES)

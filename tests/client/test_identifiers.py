@@ -31,6 +31,13 @@ IDENTIFIERS = st.from_regex(r"[A-Za-z_]{1,4}[0-9]{1,8}", fullmatch=True)
         ("P12", "P12\ufe0f"),
         ("P12", "P1\u00ad2"),
         ("1-02-3", "01-2-003"),
+        ("P-12", "P\u201112"),
+        ("P-12", "P\u201312"),
+        ("-12", "\u221212"),
+        ("12", "\u0661\u0662"),
+        ("12", '="00012"'),
+        ("12", "'00012"),
+        ("12", '"12.0"'),
     ],
 )
 def test_spellings_of_one_identifier(one, other):
@@ -48,6 +55,9 @@ def test_spellings_of_one_identifier(one, other):
         ("P-1", "P1"),
         ("A1", "B1"),
         ("0", "1"),
+        ("P1'", "P1"),
+        ("=1", "1"),
+        ("P_1", "P-1"),
     ],
 )
 def test_different_identifiers(one, other):
@@ -72,6 +82,9 @@ def test_different_identifiers(one, other):
         "#N/A",
         "***",
         "anonymous",
+        '=""',
+        "'",
+        "\u2014",
     ],
 )
 def test_placeholders_name_nobody(text):

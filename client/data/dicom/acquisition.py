@@ -1,9 +1,13 @@
 """What a DICOM file says of its picture: a mammogram for presentation, of which breast and view, drawn which way."""
 
+import re
+from collections.abc import Mapping
+
 from pydicom import Dataset, uid
 from pydicom.multival import MultiValue
 
 from client.data.dicom.attributes import expect
+from client.data.preprocessing import OtherView
 from shared_model.vocabulary import Laterality, View
 
 _MODALITY = "MG"
@@ -20,9 +24,23 @@ _MAMMOGRAM_CLASSES = frozenset(
 )
 """SOP classes as which single mammograms are found; the digitised films of CBIS-DDSM are Secondary Captures."""
 _FOR_PROCESSING = "FOR PROCESSING"
-_VIEW_CODES = {"R-10242": View.CC, "399162004": View.CC, "R-10226": View.MLO, "399368009": View.MLO}
+_VIEW_CODES: Mapping[str, View | OtherView] = {
+    "R-10242": View.CC,
+    "399162004": View.CC,
+    "R-10226": View.MLO,
+    "399368009": View.MLO,
+    "R-10224": OtherView.ML,
+    "399260004": OtherView.ML,
+    "R-10228": OtherView.LM,
+    "399352003": OtherView.LM,
+    "R-10230": OtherView.LMO,
+    "399099002": OtherView.LMO,
+}
 """PS3.16 CID 4014, in SNOMED-RT and SNOMED CT."""
 _MAX_SPACING_MM = 10.0
+_VIEWS: Mapping[str, View | OtherView] = {str(view): view for kind in (View, OtherView) for view in kind}
+_CHEST_WALL_LEFT = {"A": True, "P": False}
+"""First letter of the direction of rows -> whether they begin at the chest wall."""
 
 
 def require_mammogram(dataset: Dataset) -> None:
@@ -40,7 +58,8 @@ def require_mammogram(dataset: Dataset) -> None:
     is_other = sop_class.type != "" and sop_class not in _MAMMOGRAM_CLASSES
     expect(not is_other, dataset, "SOPClassUID", f"to be that of a mammogram, not {sop_class.name}")
     remedy = "to be FOR PRESENTATION: these are raw values of the detector; export the processed image"
-    expect(dataset.get("PresentationIntentType") != _FOR_PROCESSING, dataset, "PresentationIntentType", remedy)
+    intent = re.sub(r"[\W_]+", " ", str(dataset.get("PresentationIntentType") or "").upper()).strip()
+    expect(intent != _FOR_PROCESSING, dataset, "PresentationIntentType", remedy)
     is_raw = sop_class == uid.DigitalMammographyXRayImageStorageForProcessing
     expect(not is_raw, dataset, "SOPClassUID", remedy)
 
@@ -64,10 +83,19 @@ def view(dataset: Dataset) -> View | None:
     Raises:
         DicomError: two attributes name different ones.
     """
-    views = tuple(View)
-    named = {
-        View(value) for keyword in ("ViewPosition", "PatientOrientation") if (value := dataset.get(keyword)) in views
-    }
+    named = _projection(dataset)
+    return named if isinstance(named, View) else None
+
+
+def other_view(dataset: Dataset) -> OtherView | None:
+    """Return the projection where it is another, as ``view``."""
+    named = _projection(dataset)
+    return named if isinstance(named, OtherView) else None
+
+
+def _projection(dataset: Dataset) -> View | OtherView | None:
+    names = (str(dataset.get(keyword) or "").strip().upper() for keyword in ("ViewPosition", "PatientOrientation"))
+    named: set[View | OtherView] = {_VIEWS[name] for name in names if name in _VIEWS}
     codes = {item.get("CodeValue") for item in dataset.get("ViewCodeSequence") or ()}
     named |= {_VIEW_CODES[code] for code in codes if code in _VIEW_CODES}
     keyword = "ViewPosition" if "ViewPosition" in dataset else "ViewCodeSequence"
@@ -80,10 +108,16 @@ def chest_wall_left(dataset: Dataset) -> bool | None:
 
     PatientOrientation begins with where its rows run to (PS3.3 C.7.6.1.1.1): A, anterior, away from the chest wall, or
     P, posterior, towards it. A left breast has A and a right one P, unless somebody has mirrored the picture.
+
+    Raises:
+        DicomError: the columns run there, so that the picture lies on its side.
     """
     value = dataset.get("PatientOrientation")
-    rows = str(value[0]) if isinstance(value, MultiValue) and len(value) == 2 else ""
-    return {"A": True, "P": False}.get(rows[:1])
+    is_pair = isinstance(value, MultiValue) and len(value) == 2
+    rows, columns = (str(part).strip().upper()[:1] for part in value) if is_pair else ("", "")
+    is_turned = columns in _CHEST_WALL_LEFT and rows not in _CHEST_WALL_LEFT
+    expect(not is_turned, dataset, "PatientOrientation", "to begin with A or P: the picture lies on its side; turn it")
+    return _CHEST_WALL_LEFT.get(rows)
 
 
 def pixel_spacing(dataset: Dataset) -> tuple[float, float] | None:

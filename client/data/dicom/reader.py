@@ -14,7 +14,14 @@ from pathlib import Path
 import numpy as np
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
-from client.data.dicom.acquisition import chest_wall_left, laterality, pixel_spacing, require_mammogram, view
+from client.data.dicom.acquisition import (
+    chest_wall_left,
+    laterality,
+    other_view,
+    pixel_spacing,
+    require_mammogram,
+    view,
+)
 from client.data.dicom.decoding import read_pixel_format, stored_values
 from client.data.dicom.files import read_dataset
 from client.data.dicom.grey_values import grey_table, padding_mask
@@ -70,6 +77,7 @@ def read_dicom(path: Path) -> GreyImage:
             padding=padding_mask(dataset, stored, pixel_format),
             laterality=laterality(dataset),
             view=view(dataset),
+            other_view=other_view(dataset),
             chest_wall_left=chest_wall_left(dataset),
             series_description=str(dataset.get("SeriesDescription") or ""),
             pixel_spacing=pixel_spacing(dataset),

@@ -21,7 +21,9 @@ from client.data.tables.image_modes import BOX_NEEDS_ROI, ROI_NEEDS_BOX, shows_f
 from client.data.tables.lesion_rows import LesionRows
 from client.data.tables.lesion_table import LesionTable, build_lesion_table
 from client.data.tables.spellings import VALIDATION_SPLITS
+from client.data.tables.text_encoding import decode
 from client.data.tables.text_table import TextTable, folded, is_missing
+from client.identifiers import folded_or_none
 from shared_model.config.choices import ImageMode
 from shared_model.errors import TableError
 from shared_model.system.peer_text import peer_text
@@ -86,7 +88,7 @@ def read_manifest(path: Path, *, image_mode: ImageMode | None, filled: Mapping[s
             box=box,
             film_path=found if is_film else [None] * num_rows,
             lesion_paths=[(image,) if image and not is_film else () for image in found],
-            finding_id=[cell or None for cell in _stripped(table.cells.get("finding_id", empty))],
+            finding_id=list(parse_distinct(table.cells.get("finding_id", empty), _finding).values),
             problem=first_problem(ragged, images.problems, _box_problems(box, found, image_mode)).tolist(),
             is_ragged=[problem is not None for problem in ragged],
         )
@@ -96,6 +98,11 @@ def read_manifest(path: Path, *, image_mode: ImageMode | None, filled: Mapping[s
 def _stripped(cells: Sequence[str]) -> list[str]:
     """Return every cell without surrounding space, and an empty one where nothing was recorded."""
     return list(parse_distinct(cells, lambda cell: "" if is_missing(cell) else cell.strip()).values)
+
+
+def _finding(cell: str) -> str | None:
+    """Return a finding's number in the one spelling of ``1``, ``01`` and ``1.0``; None where there is none."""
+    return None if is_missing(cell) else folded_or_none(cell) or cell.strip()
 
 
 def _box_problems(
@@ -118,9 +125,15 @@ def _read_parquet(path: Path) -> TextTable:
         detail = " ".join(str(error).split())
         raise TableError(f"Expected a readable Parquet file {path.name}: {detail}.") from error
     columns = [
-        ["" if pd.api.types.is_scalar(cell) and pd.isna(cell) else str(cell) for cell in frame[name]] for name in frame
+        ["" if pd.api.types.is_scalar(cell) and pd.isna(cell) else _text(cell) for cell in frame[name]]
+        for name in frame
     ]
     return TextTable.from_cells(path.name, [str(name) for name in frame.columns], list(zip(*columns, strict=True)))
+
+
+def _text(cell: object) -> str:
+    """Return a cell as text; other programs than pandas write text as bytes."""
+    return decode(cell) if isinstance(cell, bytes) else str(cell)
 
 
 def load_manifest(path: Path) -> TextTable:
@@ -150,7 +163,9 @@ def _warn_of_columns(table: TextTable) -> None:
 
 def _hint(name: str, present: Sequence[str]) -> str:
     """Return what a column that is not used was probably meant to be called."""
-    near = nearest(name, [known for known in OPTIONAL_COLUMNS if known not in present])
+    known = [column for column in OPTIONAL_COLUMNS if column not in present]
+    # "image" is nearer to "age" than to "image_path" by its letters.
+    near = next((column for column in known if name in column.split("_")), None) or nearest(name, known)
     return f" (is it {near}?)" if near else ""
 
 

@@ -53,16 +53,25 @@ def decode(content: bytes) -> str:
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return _decoded(content[len(mark) :], encoding)
-    # Every second byte of the header's first letters is 0 where a program left the mark out.
-    if content[1:4:2] == b"\0\0" and content[0:4:2].isascii():
-        return _decoded(content, "utf-16-le")
-    if content[0:3:2] == b"\0\0" and content[1:4:2].isascii():
-        return _decoded(content, "utf-16-be")
-    return _decoded(content, "utf-8")
+    return _decoded(content, _unmarked(content[:4]))
+
+
+def _unmarked(start: bytes) -> str:
+    """Return the encoding of a text without a mark: a letter of the header has three or one bytes of 0."""
+    if len(start) == 4:
+        if start[1:] == b"\0\0\0" or start[:3] == b"\0\0\0":
+            return "utf-32-le" if start[0] else "utf-32-be"
+        if start[1::2] == b"\0\0" and start[::2].isascii():
+            return "utf-16-le"
+        if start[::2] == b"\0\0" and start[1::2].isascii():
+            return "utf-16-be"
+    return "utf-8"
 
 
 def _decoded(content: bytes, encoding: str) -> str:
     try:
-        return content.decode(encoding, errors=_WINDOWS if encoding == "utf-8" else "strict")
+        text = content.decode(encoding, errors=_WINDOWS if encoding == "utf-8" else "strict")
     except UnicodeDecodeError as error:
         raise TableError(f"{error.reason} at byte {error.start}; save it again as CSV UTF-8") from error
+    # A second mark comes of joining files; NUL and Ctrl-Z end the texts of some programs.
+    return text.lstrip("\ufeff").rstrip("\0\x1a")

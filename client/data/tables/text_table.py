@@ -15,9 +15,13 @@ from pathlib import Path
 from client.data.tables.dialect import separator, without_declaration
 from client.data.tables.text_encoding import decode
 from shared_model.errors import TableError
+from shared_model.system.peer_text import peer_text
 from shared_model.system.sentences import nearest
 
 _MAX_CELL = 2**30
+_MAX_SHOWN = 5
+_AS_TEXT = re.compile(r'="([^"]*)"')
+"""How programs keep a spreadsheet from taking ``00012`` for a number: ``="00012"``."""
 _MISSING_CELLS = frozenset({"", "NA", "N/A", "NAN", "<NA>", "NULL"})
 
 
@@ -37,6 +41,11 @@ def folded(text: str) -> str:
     'ILL_DEFINED'
     """
     return re.sub(r"[\s_\-]+", "_", text.strip()).upper()
+
+
+def _as_text(cell: str) -> str:
+    found = _AS_TEXT.fullmatch(cell)
+    return cell if found is None else found[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +82,8 @@ class TextTable:
         Raises:
             TableError: two columns have the same name.
         """
-        names = [folded(name).lower() for name in header]
+        # A header without a visible difference is the one that is meant.
+        names = [folded("".join(c for c in name if c.isprintable() or c.isspace())).lower() for name in header]
         while names and not names[-1]:
             names.pop()
         if repeated := [name for name, count in Counter(names).items() if count > 1 and name]:
@@ -109,6 +119,8 @@ class TextTable:
             lines = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=declared or separator(text))
             # Most cells are repeated many times, and then stand in memory once.
             rows = [list(map(sys.intern, cells)) for cells in lines]
+            if '="' in text:
+                rows = [list(map(_as_text, cells)) for cells in rows]
         except (OSError, csv.Error, TableError) as error:
             raise TableError(f"Expected a readable CSV file {path.name}: {error}.") from error
         start = next((number for number, cells in enumerate(rows) if any(map(str.strip, cells))), None)
@@ -145,8 +157,16 @@ class TextTable:
         Raises:
             TableError: one is not; the message names a column that is spelt alike.
         """
-        if absent := [name for name in columns if name not in self.cells]:
-            raise TableError(f"Expected {self.source} to have column {', '.join(absent)}{self._hint(absent)}.")
+        wanted = list(columns)
+        if absent := [name for name in wanted if name not in self.cells]:
+            found = self._first_row() if len(absent) == len(wanted) else ""
+            raise TableError(f"Expected {self.source} to have column {', '.join(absent)}{self._hint(absent)}{found}.")
+
+    def _first_row(self) -> str:
+        """Return what stands where the names of the columns were looked for."""
+        shown = ", ".join(peer_text(name) for name in self.columns[:_MAX_SHOWN]) or "nothing"
+        more = ", ..." if len(self.columns) > _MAX_SHOWN else ""
+        return f"; the first row must name the columns, between commas, semicolons, tabs or bars, and has {shown}{more}"
 
     def _hint(self, absent: Iterable[str]) -> str:
         found = {name: nearest(name, self.cells) for name in absent}

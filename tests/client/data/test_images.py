@@ -376,8 +376,9 @@ class TestView:
         )
         assert load_lesion(files, config(mode)).shape == (32, 32)
 
-    def test_another_one_is_refused(self, tmp_path):
-        path = write_dicom(tmp_path / "a.dcm", CROP, ViewPosition="MLO")
+    @pytest.mark.parametrize("said", ["MLO", "ML", "FB"])
+    def test_another_one_is_refused(self, tmp_path, said):
+        path = write_dicom(tmp_path / "a.dcm", CROP, ViewPosition=said)
         files = LesionFiles(lesion_paths=(path,), film_path=None, box=None, laterality=None, view=View.CC)
-        with pytest.raises(DicomError, match=r"a\.dcm: Expected view=MLO == CC of the table\.$"):
+        with pytest.raises(DicomError, match=rf"a\.dcm: Expected view={said} == CC of the table\.$"):
             load_lesion(files, config(ImageMode.CROP))

@@ -5,6 +5,7 @@ import shutil
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
 
 from client.data.network_inputs import lesion_files
@@ -38,6 +39,32 @@ def test_a_copy_under_another_patient(config, change):
         r"\(patient .*-patient-3, test\); correct image or patient_id",
     ):
         require_own_images(site_table(config, "HOME"), config)
+
+
+@pytest.mark.parametrize("size", [24, 700])
+def test_a_copy_with_another_header(config, size):
+    """As of two exports, or of two programs that took the names out."""
+    picture = np.random.default_rng(0).integers(0, 256, (size, size), dtype=np.uint8)
+    for row, name in ((0, "A"), (7, "Somebody else, exported later")):
+        write_dicom(path_of(config, row), picture, name)
+    with pytest.raises(DataError, match=r"same one in row 1 of manifest\.csv .* and in row 8"):
+        require_own_images(site_table(config, "HOME"), config)
+    picture[0, 0] ^= 1
+    write_dicom(path_of(config, 7), picture, "B")
+    require_own_images(site_table(config, "HOME"), config)
+
+
+def write_dicom(path, pixels, name):
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = pydicom.uid.SecondaryCaptureImageStorage, f"1.2.{len(name)}"
+    dataset.Modality, dataset.PatientID, dataset.StudyDescription = "MG", name, 2 * name
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelData = pixels.tobytes()
+    dataset.save_as(path, enforce_file_format=True)
 
 
 def test_a_copy_of_the_same_patient_is_her_own(config):

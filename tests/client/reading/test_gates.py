@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from client.data.preprocessing import Box, GreyImage
+from client.data.preprocessing import Box, GreyImage, OtherView
 from client.reading.gates import (
     OpenedPicture,
     check_box_on_breast,
@@ -107,9 +107,10 @@ class TestMetadata:
         assert codes(check_metadata(pictures, laterality)) == expected
 
     def test_a_file_of_another_view_than_declared(self):
-        picture = opened(view=View.CC)
-        picture = dataclasses.replace(picture, grey=dataclasses.replace(picture.grey, view=View.MLO))
-        assert codes(check_metadata([picture], None)) == [Reason.VIEW]
+        for found in ({"view": View.MLO}, {"other_view": OtherView.ML}):
+            picture = opened(view=View.CC)
+            picture = dataclasses.replace(picture, grey=dataclasses.replace(picture.grey, **found))
+            assert codes(check_metadata([picture], None)) == [Reason.VIEW]
 
     def test_the_same_pixels_in_another_file(self):
         assert codes(check_metadata([opened(view=View.CC), opened(view=View.MLO, number=1)], None)) == [Reason.VIEWS]

@@ -12,7 +12,8 @@ from simulations.benchmarks.many_sites import RoundCost
 from simulations.benchmarks.plan_times import PlanTimes
 from simulations.benchmarks.private_steps import PrivacyBenchmark
 from simulations.benchmarks.step_times import Throughput
-from simulations.benchmarks.tables import print_privacy, print_scale, write_figures
+from simulations.benchmarks.table_costs import CHECKS, READ, TableCost
+from simulations.benchmarks.tables import print_privacy, print_scale, print_table_costs, write_figures
 
 
 def printed(show, *arguments):
@@ -94,3 +95,34 @@ def test_scale_table(network, seconds, target):
 def test_figures_are_written_as_json(tmp_path):
     write_figures(tmp_path / "folder" / "figures.json", [{"network": "head", "seconds": 0.5}])
     assert json.loads((tmp_path / "folder" / "figures.json").read_text()) == [{"network": "head", "seconds": 0.5}]
+
+
+def test_growth_is_from_the_line_above_of_the_same_step():
+    def cost(step, num_rows, seconds, table_bytes):
+        return TableCost(
+            step=step,
+            num_rows=num_rows,
+            num_images=num_rows // 10,
+            elapsed_seconds=2 * seconds,
+            processor_seconds=seconds,
+            peak_bytes=2**30 + table_bytes,
+            table_bytes=table_bytes,
+        )
+
+    def show(rows, console):
+        print_table_costs(rows, console, load=1.25)
+
+    rows = [
+        cost(READ, 1000, 0.5, 2**20),
+        cost(CHECKS, 1000, 1, 2**20),
+        cost(READ, 10_000, 5, 2**20),
+        cost(CHECKS, 10_000, 100, 10 * 2**20),
+    ]
+    text, cells = printed(show, rows)
+    assert cells == [
+        ["read", "1,000", "100", "1.0", "0.5", "-", "1.00", "-"],
+        ["read", "10,000", "1,000", "10.0", "5.0", "1.00", "1.00", "0.00"],
+        ["checks", "1,000", "100", "2.0", "1.0", "-", "1.00", "-"],
+        ["checks", "10,000", "1,000", "200.0", "100.0", "2.00", "1.01", "1.00"],
+    ]
+    assert "on which 1.2 processes" in text

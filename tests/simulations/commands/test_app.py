@@ -67,6 +67,7 @@ def test_the_tree_is_the_one_that_is_documented():
             "benchmark scale",
             "benchmark utility",
             "benchmark grey-levels",
+            "benchmark tables",
             "reference grey-levels",
             "attack liar",
             "attack membership",

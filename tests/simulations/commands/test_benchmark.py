@@ -64,6 +64,20 @@ def test_scale_benchmark_writes_what_it_measured(tmp_path, capsys):
     assert "One round without training" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_tables_benchmark_writes_what_it_measured(tmp_path, capsys):
+    out = tmp_path / "tables.json"
+    assert main(["benchmark", "tables", "--num-rows", "500,400", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert [(row["num_rows"], row["step"]) for row in found] == [
+        (400, "read"),
+        (400, "checks"),
+        (500, "read"),
+        (500, "checks"),
+    ]
+    assert "A hospital's own table" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -71,6 +85,7 @@ def test_scale_benchmark_writes_what_it_measured(tmp_path, capsys):
         (["privacy", "--num-patients", "9"], "expected 9 >= 10"),
         (["privacy", "--image-size", "31"], "expected 31 >= 32"),
         (["scale", "--num-sites", "10,0"], "expected 0 >= 1"),
+        (["tables", "--num-rows", "399"], "expected 399 >= 400"),
         (["scale", "--out", "scale.jpg"], "expected scale.jpg to end in .json or .png"),
     ],
 )

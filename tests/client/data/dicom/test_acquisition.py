@@ -1,17 +1,26 @@
 """What a file says of its picture: mammogram or not, which view, drawn which way."""
 
 import pytest
-from pydicom import Dataset, uid
+from pydicom import DataElement, Dataset, uid
+from pydicom.config import IGNORE
+from pydicom.datadict import dictionary_VR
+from pydicom.tag import Tag
 
-from client.data.dicom.acquisition import chest_wall_left, laterality, require_mammogram, view
+from client.data.dicom.acquisition import chest_wall_left, laterality, other_view, require_mammogram, view
+from client.data.preprocessing import OtherView
 from shared_model.errors import DicomError
 from shared_model.vocabulary import View
 
 
 def dataset_of(**attributes):
+    """Return a data set with values that no program should have written, too."""
     dataset = Dataset()
     for keyword, value in attributes.items():
-        setattr(dataset, keyword, value)
+        tag = Tag(keyword)
+        if isinstance(value, list) and value and isinstance(value[0], Dataset):
+            setattr(dataset, keyword, value)
+        else:
+            dataset.add(DataElement(tag, dictionary_VR(tag), value, validation_mode=IGNORE))
     return dataset
 
 
@@ -55,6 +64,8 @@ class TestMammogram:
         ("attributes", "keyword"),
         [
             ({"PresentationIntentType": "FOR PROCESSING"}, "PresentationIntentType"),
+            ({"PresentationIntentType": "for processing"}, "PresentationIntentType"),
+            ({"PresentationIntentType": "FOR_PROCESSING "}, "PresentationIntentType"),
             ({"SOPClassUID": uid.DigitalMammographyXRayImageStorageForProcessing}, "SOPClassUID"),
         ],
     )
@@ -72,7 +83,10 @@ class TestView:
             ({"ViewPosition": "XCCL"}, None),
             ({"ViewCodeSequence": coded("R-10226")}, View.MLO),
             ({"ViewCodeSequence": coded("399162004")}, View.CC),
-            ({"ViewCodeSequence": coded("R-10224")}, None),
+            ({"ViewCodeSequence": coded("R-10224")}, OtherView.ML),
+            ({"ViewCodeSequence": coded("399099002")}, OtherView.LMO),
+            ({"ViewPosition": "mlo "}, View.MLO),
+            ({"ViewPosition": "FB"}, OtherView.FB),
             ({"ViewPosition": "MLO", "ViewCodeSequence": coded("399368009")}, View.MLO),
             ({"ViewPosition": "CC", "PatientOrientation": ["A", "R"]}, View.CC),
             ({"PatientOrientation": "MLO"}, View.MLO),
@@ -80,7 +94,9 @@ class TestView:
         ids=str,
     )
     def test_named(self, attributes, expected):
-        assert view(dataset_of(**attributes)) is expected
+        dataset = dataset_of(**attributes)
+        assert (view(dataset) or other_view(dataset)) is expected
+        assert other_view(dataset) is (expected if isinstance(expected, OtherView) else None)
 
     @pytest.mark.parametrize("other", [{"PatientOrientation": "CC"}, {"ViewCodeSequence": coded("R-10242")}], ids=str)
     def test_contradiction(self, other):
@@ -96,7 +112,8 @@ class TestChestWall:
             (["A", "FR"], True),
             (["P", "L"], False),
             (["P", "FL"], False),
-            (["L", "P"], None),
+            (["p", "l"], False),
+            (["L", "F"], None),
             (["", ""], None),
             ("CC", None),
             ("A", None),
@@ -105,6 +122,11 @@ class TestChestWall:
     )
     def test_is_where_the_rows_begin(self, orientation, expected):
         assert chest_wall_left(dataset_of(PatientOrientation=orientation)) is expected
+
+    @pytest.mark.parametrize("orientation", [["F", "A"], ["H", "P"], ["L", "P"]])
+    def test_a_picture_on_its_side(self, orientation):
+        with pytest.raises(DicomError, match=r"PatientOrientation \(0020,0020\)=.* lies on its side; turn it"):
+            chest_wall_left(dataset_of(PatientOrientation=orientation))
 
     def test_absent(self):
         assert chest_wall_left(dataset_of()) is None

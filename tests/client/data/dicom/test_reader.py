@@ -18,7 +18,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from client.data import image_files
 from client.data.dicom.reader import read_dicom
-from client.data.preprocessing import GreyImage
+from client.data.preprocessing import GreyImage, OtherView
 from shared_model.errors import DicomError
 from shared_model.vocabulary import Laterality, View
 
@@ -408,8 +408,11 @@ class TestFacts:
     def test_chest_wall(self, tmp_path, orientation, expected):
         assert read(tmp_path, PatientOrientation=orientation).chest_wall_left is expected
 
-    def test_other_orientation(self, tmp_path):
-        assert read(tmp_path, PatientOrientation=["A", "R"], ViewPosition="ML").view is None
+    def test_other_view(self, tmp_path):
+        assert read(tmp_path, PatientOrientation=["A", "R"], ViewPosition="ML").other_view is OtherView.ML
+        assert read(tmp_path, PatientOrientation=["A", "R"], ViewPosition="CC").other_view is None
+        for name in ("ML", "XCCL"):
+            assert read(tmp_path, PatientOrientation=["A", "R"], ViewPosition=name).view is None
 
     def test_series_description(self, tmp_path):
         assert read(tmp_path, SeriesDescription="cropped images").series_description == "cropped images"

@@ -58,6 +58,13 @@ def test_whole_number_identifiers_survive_missing_cells_in_parquet(tmp_path):
     assert table.rejects["reason"].tolist() == ["Expected a patient_id, got an empty cell."]
 
 
+def test_text_that_stands_as_bytes_in_parquet(tmp_path):
+    rows = {"patient_id": [b"0012", "M\u00fcller".encode()], "label": [1, 0], "split": [b"train", b"test"]}
+    pd.DataFrame(rows).to_parquet(tmp_path / "m.parquet")
+    table = read_manifest(tmp_path / "m.parquet", image_mode=None)
+    assert table.frame["patient_id"].tolist() == ["0012", "M\u00fcller"]
+
+
 @pytest.mark.parametrize(
     ("label", "expected"),
     [("1", 1), ("0.0", 0), ("malignant", 1), ("BENIGN", 0), ("BENIGN_WITHOUT_CALLBACK", 0)],
@@ -203,6 +210,13 @@ class TestFindings:
         assert findings[::2] == findings[1::2]
         assert len(set(findings)) == len(kinds)
 
+    @pytest.mark.parametrize(("one", "other"), [("1", "1.0"), ("1", "01"), ("Mass 1", "MASS1"), ("1", '="1"')])
+    def test_spellings_of_one_number(self, tmp_path, one, other):
+        rows = [lesion("A", finding_id=number, view=view) for number, view in ((one, "CC"), (other, "MLO"))]
+        findings = read_manifest(write(tmp_path, [*rows, lesion("A", finding_id="2")]), image_mode=None).frame
+        first, second, third = findings["finding_id"]
+        assert first == second != third
+
     def test_one_with_two_outcomes_is_nobodys_to_decide(self, tmp_path):
         rows = [lesion("A", finding_id="1", label=label, view=view) for label, view in (("1", "CC"), ("0", "MLO"))]
         table = read_manifest(
@@ -224,6 +238,11 @@ class TestIdentifiers:
         assert table.frame["split"].tolist() == ["train"] * 4 + ["test"]
         assert table.respelt == {"00012", "P 7"}
         assert table.excluded["row"].tolist() == [5]
+
+    def test_an_identifier_kept_as_text_is_that_of_a_table_without(self, tmp_path):
+        rows = [lesion(name, lesion_id=str(number)) for number, name in enumerate(['="0012"', "'0012", "12"])]
+        table = read_manifest(write(tmp_path, rows), image_mode=None)
+        assert table.frame["patient_id"].nunique() == 1
 
     def test_a_number_that_lost_its_digits_is_nobody(self, tmp_path):
         table = read_manifest(write(tmp_path, [lesion("1E+05"), lesion("1,23E+11"), lesion("B")]), image_mode=None)
@@ -283,3 +302,10 @@ def test_unused_and_absent_columns_are_logged(tmp_path, caplog):
         read_manifest(write(tmp_path, [row]), image_mode=ImageMode.CROP)
     assert "columns not used: brest_density (is it breast_density?)" in caplog.text
     assert "missing in every row: breast_density" in caplog.text
+
+
+def test_half_a_name_is_recognised(tmp_path, caplog):
+    row = {name: cell for name, cell in lesion().items() if name != "image_path"}
+    with caplog.at_level(logging.WARNING):
+        read_manifest(write(tmp_path, [{**row, "image": "a.dcm"}]), image_mode=None)
+    assert "columns not used: image (is it image_path?)" in caplog.text

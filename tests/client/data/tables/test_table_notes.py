@@ -19,6 +19,28 @@ def test_long_numbers_that_a_spreadsheet_has_rounded(row, last, is_said):
     assert any("6 identifiers of more than 15 digits all end in zeros" in note for note in found) == is_said
 
 
+@pytest.mark.parametrize(
+    ("names", "is_said"),
+    [
+        (("P_12", "P-12"), True),
+        (("1,234", "1234"), True),
+        (("1,001", "1001"), True),
+        (("M\u00c3\u00bcller 1", "M\u00fcller 1"), True),
+        (("M\u00fcller 1", "Muller 1"), False),
+        (("+12", "12"), True),
+        (("P.12", "p 12"), False),
+        (("P12", "P-12"), False),
+        (("1-23", "12-3"), False),
+        (("1,5", "15"), False),
+    ],
+)
+def test_identifiers_that_differ_in_punctuation_alone(row, names, is_said):
+    rows = [row(number, patient_id=name) for number, name in enumerate((*names, "X9"), start=1)]
+    found = [note for note in notes(build_lesion_table(rows)) if "punctuation" in note]
+    assert len(found) == is_said
+    assert all(note.startswith("1 groups of identifiers differ") and names[1] in note for note in found)
+
+
 def test_the_fewest_kinds_are_summed_up(row):
     outcomes = ["a", "b", "c", "d", "d"]
     rows = [row(i, outcome_column=name, clinical={name: "?"}) for i, name in enumerate(outcomes, start=1)]

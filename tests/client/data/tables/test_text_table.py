@@ -81,13 +81,65 @@ class TestDialects:
         assert {name: list(cells) for name, cells in TextTable.load(tmp_path / "t.csv").cells.items()} == TABLE
 
     @pytest.mark.parametrize(
-        "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "cp1252"]
+        "encoding",
+        [
+            "utf-8",
+            "utf-8-sig",
+            "utf-16",
+            "utf-16-le",
+            "utf-16-be",
+            "utf-32",
+            "utf-32-le",
+            "utf-32-be",
+            "latin-1",
+            "cp1252",
+        ],
     )
     @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
     def test_encodings(self, tmp_path, encoding, line_end):
         (tmp_path / "t.csv").write_bytes(TEXT.replace("\n", line_end).encode(encoding))
         cells = TextTable.load(tmp_path / "t.csv").cells
         assert list(cells["patient_id"]) == TABLE["patient_id"]
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "\ufeff\ufeff" + TEXT,
+            "sep=,\n\ufeff" + TEXT,
+            TEXT + "\x1a",
+            TEXT + "\0" * 512,
+            TEXT.replace("Patient", "Pa\u200btient\u00a0"),
+            r"sep=\t" + "\n" + TEXT.replace("ID,Mass", "ID\tMass").replace("1,", "1\t").replace('",', '"\t'),
+        ],
+        ids=["two marks", "mark after sep", "Ctrl-Z", "NUL at the end", "invisible in a name", "sep in words"],
+    )
+    def test_what_nobody_sees(self, tmp_path, content):
+        (tmp_path / "t.csv").write_text(content, encoding="utf-8")
+        table = TextTable.load(tmp_path / "t.csv")
+        assert {name: list(cells) for name, cells in table.cells.items()} == TABLE
+        assert not table.problems
+
+    def test_a_number_that_was_kept_as_text_for_a_spreadsheet(self, tmp_path):
+        (tmp_path / "t.csv").write_text('patient_id,b,c\n="00012",="",=1+1\n"=""0013""",x="1",a\n')
+        assert [tuple(row.values()) for row in TextTable.load(tmp_path / "t.csv").rows] == [
+            ("00012", "", "=1+1"),
+            ("0013", 'x="1"', "a"),
+        ]
+
+    def test_the_separator_is_the_one_that_cuts_the_patients_out(self, tmp_path):
+        (tmp_path / "t.csv").write_text("patient_id;margins, as read, by, anybody\n1;a, b\n")
+        assert list(TextTable.load(tmp_path / "t.csv").cells["patient_id"]) == ["1"]
+
+    @pytest.mark.parametrize(
+        ("first", "shown"),
+        [("Export of 2024\n\n", r"export_of_2024\.$"), ("", r"patient:id:x\.$"), ("<html>\n", r"<html>\.$")],
+    )
+    def test_a_first_row_that_names_no_column(self, tmp_path, first, shown):
+        (tmp_path / "t.csv").write_text(f"{first}patient:id:x\n1:2:3\n")
+        with pytest.raises(
+            TableError, match="to have column patient_id, label.*; the first row must .* and has " + shown
+        ):
+            TextTable.load(tmp_path / "t.csv").require(["patient_id", "label"])
 
     def test_a_byte_of_one_row_changes_no_other(self, tmp_path):
         """Else whether a patient is there would show in the names of others."""
