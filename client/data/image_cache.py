@@ -26,7 +26,7 @@ from shared_model.errors import DataError
 from shared_model.system.files import remove_abandoned, write_atomically, write_parts_atomically
 
 logger = logging.getLogger(__name__)
-_VERSION = 2
+_VERSION = 3
 """Part of what names a folder: 1 kept shards; since 2 a picture that was mirrored already is not mirrored again."""
 _SETTINGS, _ENTRIES = "settings.json", "entries"
 _HEADER_BYTES, _RECORD_BYTES = 128, 36
