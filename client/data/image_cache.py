@@ -27,7 +27,8 @@ from shared_model.system.files import remove_abandoned, write_atomically, write_
 
 logger = logging.getLogger(__name__)
 _VERSION = 3
-"""Part of what names a folder: 1 kept shards; since 2 a picture that was mirrored already is not mirrored again."""
+"""Part of what names a folder: 1 kept shards; since 2 a picture that was mirrored already is not mirrored again, and
+since 3 there are no pictures of files that are refused by now."""
 _SETTINGS, _ENTRIES = "settings.json", "entries"
 _HEADER_BYTES, _RECORD_BYTES = 128, 36
 """What a file takes beside the values: its header, and digest and checksum of each record."""
