@@ -105,7 +105,7 @@ class TestFinishedRun:
     def test_leaves_a_complete_run_folder(self, smoke):
         names = {path.name for path in smoke.first.iterdir()}
         files = {"config.yaml", "model.safetensors", "results.json", "roc.png", "rounds.png"}
-        files |= {"predictions.csv", "report.html", "model_card.md"}
+        files |= {"predictions.csv", "report.html", "model_card.md", "public.safetensors"}
         assert names == files | {"ledgers", "privacy", "sites"}
 
     def test_the_model_file_gives_the_scores_of_the_predictions(self, smoke):
