@@ -16,6 +16,10 @@ LOGIT_SIZE = 3.5
 """Root mean square of the logits on the training patients, such that what makes the scores of other strategies
 probabilities does so here (``server.evaluation.histogram_calibration``). In cross-validation on training patients of
 CBIS-DDSM masses 5 and 7 gave a worse Brier score at epsilon 8, and too low a sensitivity."""
+LEAST_MEAN_SQUARE = 1e-4
+"""Of the logits, for weights of length 1, below which moments do not say how large logits are: the bias alone has 0.01.
+So weights are scaled to a length of ``LOGIT_SIZE`` / 0.01 at most, and no site's moments make them larger than sites
+take."""
 
 
 def ridge_weights(moments: Moments, *, noise_std: float, num_patients: float) -> FloatArray:
@@ -37,11 +41,11 @@ def ridge_weights(moments: Moments, *, noise_std: float, num_patients: float) ->
 def as_logits(weights: FloatArray, moments: Moments, *, num_patients: float) -> FloatArray:
     """Return ``weights`` scaled so that the logits of the training patients are about ``LOGIT_SIZE`` large.
 
-    Weights that give everybody about the same score are returned as they are.
+    Weights that give everybody about the same score, by ``LEAST_MEAN_SQUARE``, are returned as they are.
     """
     values, vectors = np.linalg.eigh(moments.second)
     mean_square = float(np.maximum(values, 0.0) @ (vectors.T @ weights) ** 2) / num_patients
-    if not mean_square > np.finfo(np.float32).tiny:
+    if not mean_square > LEAST_MEAN_SQUARE * float(weights @ weights):
         return weights
     scaled: FloatArray = weights * (LOGIT_SIZE / np.sqrt(mean_square))
     return scaled

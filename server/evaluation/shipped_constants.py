@@ -1,5 +1,6 @@
 """Numbers of public lesions in the network of a run: feature constants, and the head that it begins with."""
 
+import unicodedata
 from pathlib import Path
 
 from shared_model.config.choices import ConstantsFrom, DataSource, InitialHead
@@ -44,12 +45,20 @@ def _require_other_patients(reference: Reference, config: ExperimentConfig) -> N
     Identifiers are compared where there are any: in a simulation, before it trains.
     """
     facts = reference.facts
-    if config.data.source is not DataSource.CBIS_DDSM or facts.data_set != CBIS_DDSM:
+    if config.data.source is not DataSource.CBIS_DDSM or _folded(facts.data_set) != _folded(CBIS_DDSM):
         return
-    named = {site.casefold() for site in facts.sites}
-    if not named or named & {site.casefold() for site in config.federation.sites}:
+    named = set(map(_folded, facts.sites))
+    if not named or named & set(map(_folded, config.federation.sites)):
         raise ConfigError(
             f"Expected constants of other patients than those of data.source=cbis_ddsm, got those of {facts.origin}: "
             "make them with fedmammo reference constants --sites of hospitals that are not in federation.sites, or set "
             "data.source=manifest where the sites have patients of their own."
         )
+
+
+def _folded(name: str) -> str:
+    """Return letters and digits of a name alone, without regard to case: rosters are compared without regard to space.
+
+    It takes some names for equal that are not; a run is then refused, and no patient counted twice.
+    """
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", name).casefold()))

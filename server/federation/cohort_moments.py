@@ -1,6 +1,7 @@
 """A linear head in one exchange: the sum of all training patients' moments, and the ridge regression of it.
 
-A site may lie about its sum. One that is longer than any honest one is refused, and none weighs more than in training.
+A site may lie about its sum. One that is longer than any honest one, or no moments of anybody, is refused, and none
+weighs more than in training.
 With ``guarded`` and three sites or more none counts for more than the median length of both moments for each declared
 patient, so that of three one that sends its sum negated is outweighed. There is one round only, in which noise hides
 who disagrees: a site that knows the others' patients can still do harm (docs/limits.md).
@@ -18,17 +19,19 @@ from server.federation import exchange
 from server.federation.aggregation import Aggregate
 from server.federation.cohort_sums import Check, site_factors
 from server.federation.exchange import Exchange
-from server.federation.honest_lengths import MOST_PER_DECLARED, longest_noise, plan_for
+from server.federation.honest_lengths import FAILURE_PROBABILITY, MOST_PER_DECLARED, longest_noise, plan_for
 from shared_model.config.choices import Aggregation, PrivacyMode
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import ProtocolError
 from shared_model.messages import Request, TrainReply
 from shared_model.messages.types import MOMENT_SUM, MOMENTS
 from shared_model.metrics.counts import FloatArray
-from shared_model.privacy.patient_moments import Moments, num_moments
+from shared_model.privacy.patient_moments import SECOND_WEIGHT, Moments, noise_edge, num_moments
 
 _FEWEST_TO_JUDGE = 3
 """Of two sites nobody can say which one lies."""
+_ROUNDING = 1e-3
+"""More than float32 takes from an eigenvalue, for each patient."""
 _FAR = 3.0
 """Times the length that signal and noise together usually have, a moment is far longer than those of the others."""
 
@@ -51,16 +54,19 @@ def fitted_head(
     ((name, before),) = request.parameters.items()
     width = before.size
 
-    def check_length(reply: TrainReply) -> None:
+    def check_sum(reply: TrainReply) -> None:
         """Refuse what no patients of this number can add up to."""
         check(reply)
-        longest = _longest_sum(config, reply.num_patients_declared, width)
-        length = float(np.linalg.norm(reply.update[MOMENT_SUM].astype(np.float64)))
+        vector, num_patients = reply.update[MOMENT_SUM].astype(np.float64), reply.num_patients_declared
+        longest = _longest_sum(config, num_patients, width)
+        length = float(np.linalg.norm(vector))
+        # Written so that NaN fails.
         if not length <= longest:
             raise ProtocolError(f"Expected a sum of moments no longer than {longest:.4g}, got {length:.4g}.")
+        _require_possible(Moments.from_vector(vector, width=width), num_patients, _noise_std(config, num_patients))
 
     expected = {MOMENT_SUM: np.zeros(num_moments(width), np.float32)}
-    found = exchange.sums(grid, request, nodes, message_type=MOMENTS, expected=expected, check=check_length)
+    found = exchange.sums(grid, request, nodes, message_type=MOMENTS, expected=expected, check=check_sum)
     sums = [
         _SiteSum(
             site=reply.site,
@@ -139,3 +145,28 @@ def _longest_sum(config: ExperimentConfig, num_patients_declared: int, width: in
     noise = _noise_std(config, num_patients_declared) * longest_noise(num_moments(width))
     # More than rounding and the sites' margin on the noise add.
     return 1.001 * (MOST_PER_DECLARED * num_patients_declared + noise)
+
+
+def _require_possible(moments: Moments, num_patients_declared: int, noise_std: float) -> None:
+    """Check that noise can have made the moments of those that so many patients can have.
+
+    With labels y of 1 and -1 the second moments S and the cross moments c are parts of ((S, c), (c^T, m)), a sum of
+    squares of vectors (x, y), where m <= 2 n for ``n`` patients declared. So that matrix has no negative eigenvalue,
+    and neither has it with 2 n in the place of m. Noise of deviation s in the moments is part of a Gaussian orthogonal
+    ensemble of one row more, as ``SECOND_WEIGHT`` is below sqrt(1/2). Its largest eigenvalue is ``noise_edge`` at most
+    on average (Davidson and Szarek 2001, Theorem II.11), and moves by s / ``SECOND_WEIGHT`` at most where the noise
+    moves by s: so it exceeds the average by t with probability exp(-(t ``SECOND_WEIGHT`` / s)^2 / 2) at most.
+
+    Raises:
+        ProtocolError: it cannot, which happens to an honest site with probability ``FAILURE_PROBABILITY`` at most.
+    """
+    width, most = len(moments.cross), float(MOST_PER_DECLARED * num_patients_declared)
+    whole = np.block([[moments.second, moments.cross[:, None]], [moments.cross[None], np.full((1, 1), most)]])
+    doubts = math.sqrt(-2 * math.log(FAILURE_PROBABILITY))
+    noise = noise_edge(noise_std, width + 1) + doubts * noise_std / SECOND_WEIGHT
+    least, lowest = float(np.linalg.eigvalsh(whole)[0]), -1.001 * noise - _ROUNDING * most
+    if not least >= lowest:
+        raise ProtocolError(
+            f"Expected moments that are squares of {num_patients_declared} declared patients, with eigenvalues of at "
+            f"least {lowest:.4g} (noise alone), got {least:.4g}."
+        )

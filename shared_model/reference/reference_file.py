@@ -78,7 +78,7 @@ class ReferenceFacts:
     lesion_types: Annotated[tuple[LesionType, ...], NOT_EMPTY, DISTINCT]
     views: Views
     image: ImageConfig
-    columns: Mapping[str, tuple[str, ...]]
+    columns: Mapping[str, tuple[Text, ...]]
     """Clinical columns of every head, by its name."""
     content_sha256: str
     """Of arrays and all other facts."""

@@ -1,6 +1,7 @@
 """Prepares the data of a simulated federation: phantom, partition, image cache, checks, and the server's own files."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -38,6 +39,8 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
 Roster = Mapping[str, str]
 """The site of every patient."""
+_CBIS_SUBJECT = re.compile(r"(?:mass|calc)-(?:training|test)_(p_\d+)(?:_.*)?")
+"""Folded, such as ``Mass-Training_P_00001_LEFT_CC``: the Patient ID (0010,0020) of its files, one for each film."""
 _MAX_PARTITIONS = 100
 """Partitions that are drawn before one that leaves a site unable to train is an error."""
 
@@ -174,14 +177,21 @@ def _check_other_patients(config: ExperimentConfig, table: LesionTable) -> None:
     reference = load_shipped(config)
     if reference is None:
         return
-    known = set(map(patient_key, reference.facts.patients))
-    shared = {key for key in table.frame["patient_id"].map(patient_key) if key in known}
+    known = set(map(_public_key, reference.facts.patients))
+    shared = known & set(table.frame["patient_id"].map(_public_key))
     if shared:
         raise ConfigError(
             f"Expected constants of other patients than the run's, {len(shared)} are among those of the file of "
             f"model.feature_constants=shipped, {reference.facts.origin}; make one with fedmammo reference constants "
             "--sites of hospitals that are not in federation.sites."
         )
+
+
+def _public_key(patient: str) -> str:
+    """Return the folded identifier; of a subject of CBIS-DDSM, as its DICOM files name one, that of the tables."""
+    key = patient_key(patient)
+    subject = _CBIS_SUBJECT.fullmatch(key)
+    return key if subject is None else subject[1]
 
 
 def _without_public_patients(config: ExperimentConfig, roster: Roster | None, frame: pd.DataFrame) -> ExperimentConfig:

@@ -57,7 +57,7 @@ CITATION = (
     "Data 4:170177"
 )
 _PATHS = ("data.root", "data.roster", "data.cache_dir", "run.dir", "federation.ledger_dir")
-"""Keys whose values are this machine's own."""
+"""Keys whose values are this machine's own, also where they are no more than a name."""
 
 
 def reference_constants(overrides: Sequence[str], *, sites: Sequence[str] = ()) -> bytes:
@@ -171,7 +171,7 @@ def _trained_head(config: ExperimentConfig, table: LesionTable, constants: Featu
 def _facts(
     config: ExperimentConfig, table: LesionTable, num_lesions: int, sites: Sequence[str], overrides: Sequence[str]
 ) -> ReferenceFacts:
-    shown = [override for override in overrides if override.split("=")[0].lstrip("+") not in _PATHS]
+    shown = [override for override in overrides if _is_shown(*override.partition("=")[::2])]
     named = [f"--sites {','.join(sites)}"] if sites else []
     return ReferenceFacts(
         format_version=FORMAT_VERSION,
@@ -191,3 +191,8 @@ def _facts(
         columns={name: column_names(name) for name in HEADS},
         content_sha256="",
     )
+
+
+def _is_shown(key: str, value: str) -> bool:
+    """Return whether an override is no path, of a key of ``_PATHS`` or of any other."""
+    return key.lstrip("+") not in _PATHS and not set(value) & set("/\\")

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
-from server.evaluation.ridge_head import LEAST_RIDGE, LOGIT_SIZE, as_logits, ridge_weights
+from server.evaluation.ridge_head import LEAST_MEAN_SQUARE, LEAST_RIDGE, LOGIT_SIZE, as_logits, ridge_weights
 from shared_model.privacy.patient_moments import Moments, noise_edge, num_moments, patient_moments
 
 WIDTH, NUM_PATIENTS = 6, 200
@@ -59,3 +61,22 @@ def test_weights_of_zero_stay():
     moments = Moments(second=np.zeros((WIDTH, WIDTH)), cross=np.zeros(WIDTH))
     weights = ridge_weights(moments, noise_std=0.0, num_patients=NUM_PATIENTS)
     assert not as_logits(weights, moments, num_patients=NUM_PATIENTS).any()
+
+
+@given(
+    st.lists(
+        st.sampled_from([-400.0, -1.0, 0.0, 1e-30, 1e-12, 1e-6, 1e-3, 0.1, 400.0]), min_size=WIDTH, max_size=WIDTH
+    ),
+    st.lists(st.floats(-400, 400), min_size=WIDTH, max_size=WIDTH),
+    st.sampled_from([0.0, 3.0]),
+    st.integers(0, 9),
+)
+def test_whatever_sites_add_up_to_the_weights_are_as_small_as_sites_take_them(values, cross, noise_std, seed):
+    """One site may send second moments that nearly cancel those of the others, and cross moments where they do not."""
+    directions, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(WIDTH, WIDTH)))
+    moments = Moments(second=(directions * values) @ directions.T, cross=np.array(cross))
+    weights = ridge_weights(moments, noise_std=noise_std, num_patients=NUM_PATIENTS)
+    logits = as_logits(weights, moments, num_patients=NUM_PATIENTS)
+    longest = max(LOGIT_SIZE / np.sqrt(LEAST_MEAN_SQUARE), np.linalg.norm(cross) / (LEAST_RIDGE * NUM_PATIENTS))
+    assert np.linalg.norm(logits) <= longest * (1 + 1e-9) < 1e4
+    np.testing.assert_allclose(logits * np.linalg.norm(weights), weights * np.linalg.norm(logits), atol=1e-6)

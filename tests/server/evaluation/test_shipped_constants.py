@@ -63,6 +63,18 @@ class TestOtherPatients:
         with pytest.raises(ConfigError, match=r"got those of CBIS-DDSM \(WFU\): make them with"):
             load_shipped(compose([*OVERRIDES, *AT_CBIS, *named]))
 
+    @pytest.mark.parametrize("data_set", ["cbis-ddsm", "CBIS_DDSM", "CBIS-DDSM ", "CBIS\N{NON-BREAKING HYPHEN}DDSM"])
+    def test_however_the_file_spells_the_data_set(self, tmp_path, data_set):
+        named = f"model.constants_file={of_sites(tmp_path, data_set=data_set)}"
+        with pytest.raises(ConfigError, match="Expected constants of other patients than those of"):
+            load_shipped(compose([*OVERRIDES, *AT_CBIS, named]))
+
+    @pytest.mark.parametrize("site", ["WFU ", "W FU", "\N{FULLWIDTH LATIN CAPITAL LETTER W}FU"])
+    def test_and_however_it_spells_a_hospital(self, tmp_path, site):
+        named = (f"model.constants_file={of_sites(tmp_path, site)}", "federation.sites=[MGH,WFU]")
+        with pytest.raises(ConfigError, match="Expected constants of other patients than those of"):
+            load_shipped(compose([*OVERRIDES, *AT_CBIS, *named]))
+
     def test_other_hospitals_may(self, tmp_path):
         named = (f"model.constants_file={of_sites(tmp_path, 'WFU')}", "federation.sites=[MGH,ISMD]")
         assert load_shipped(compose([*OVERRIDES, *AT_CBIS, *named])) is not None

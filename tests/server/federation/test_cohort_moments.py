@@ -5,16 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 from flwr.app import MessageType
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from server.evaluation.ridge_head import LEAST_RIDGE
-from server.federation.cohort_moments import _fit, _median_scales, _SiteSum
+from server.federation.cohort_moments import _fit, _median_scales, _require_possible, _SiteSum
 from server.federation.cohort_sums import site_factors
-from shared_model.errors import RoundError
+from shared_model.errors import ProtocolError, RoundError
 from shared_model.messages.types import MEAN, MOMENT_SUM, MOMENTS, SCORES
 from shared_model.metrics.roc import auroc
 from shared_model.privacy.accounting import epsilon
-from shared_model.privacy.patient_moments import SECOND_WEIGHT, noise_edge, patient_moments
+from shared_model.privacy.patient_moments import SECOND_WEIGHT, Moments, noise_edge, num_moments, patient_moments
 from shared_model.privacy.plan import PrivacyPlan
 from tests.scripted_federation import (
     NODES,
@@ -213,13 +215,39 @@ class TestLiars:
         assert guarded > 0.6
         assert [sentence.split()[0] for sentence in named] == [SITES[liar]]
 
+    @pytest.mark.parametrize(
+        "lie",
+        [
+            lambda total: -total,
+            lambda total: np.concatenate([-total[:-WIDTH], total[-WIDTH:]]),
+            lambda total: negated_outcomes_alone(total) * np.float32(1.9 * 30 / np.linalg.norm(total)),
+        ],
+    )
+    def test_moments_that_are_no_squares_are_refused(self, federation, lie, caplog):
+        caplog.set_level("WARNING", "server.federation.exchange")
+        _, rounds = train(federation.config(*ONE_SHOT, "privacy=off"), lying("ISMD", lie))
+        assert "Expected moments that are squares of 30 declared patients" in caplog.text
+        assert rounds[-1].num_sites == 2
+
+    def test_the_longest_lie_in_outcomes_alone_does_not_hide_in_the_noise(self, federation, caplog):
+        caplog.set_level("WARNING", "server.federation.exchange")
+        config = federation.config(*ONE_SHOT, "privacy.target_epsilon=20")
+
+        def longest(total):
+            lie = negated_outcomes_alone(total)
+            return lie * np.float32(1.9 * NUM_PATIENTS["MGH"] / np.linalg.norm(lie))
+
+        _, rounds = train(config, lying("MGH", longest))
+        assert "Expected moments that are squares of 40 declared patients" in caplog.text
+        assert rounds[-1].num_sites == 2
+
     def test_moments_far_longer_than_those_of_the_others_are_shortened_and_named(self, federation):
         config = federation.config(*ONE_SHOT, "privacy=off")
         most = np.float32(1.9 * NUM_PATIENTS["ISMD"])
 
         def longest(total):
-            lie = negated_outcomes_alone(total)
-            return lie * most / np.linalg.norm(lie)
+            second = total[:-WIDTH]
+            return np.concatenate([second * most / np.linalg.norm(second), -total[-WIDTH:]])
 
         _, rounds = train(config, lying("ISMD", longest))
         assert rounds[-1].outliers == (
@@ -248,6 +276,46 @@ class TestLiars:
         grid = SiteGrid(change_update=lambda _, __, update: {name: array * 0 for name, array in update.items()})
         training, _ = train(config, grid)
         assert not weight_of(training)[:-1].any()
+
+
+class TestPossible:
+    @staticmethod
+    def rows(kind, num_patients, width, generator):
+        """Inputs and labels, a lesion a patient: ordinary ones, ones that the labels follow, or all alike."""
+        inputs = generator.normal(size=(num_patients, width))
+        if kind == "alike":
+            inputs[:] = inputs[0]
+        labels = (inputs[:, 0] > 0 if kind == "separable" else generator.random(num_patients) < 0.4).astype(np.float64)
+        return inputs / np.sqrt(width) * generator.choice([0.1, 1.0, 30.0]), labels
+
+    @settings(max_examples=150, deadline=None)
+    @given(
+        st.sampled_from(["ordinary", "separable", "alike"]),
+        st.integers(1, 60),
+        st.integers(1, 20),
+        st.sampled_from([0.0, 0.3, 3.0, 100.0]),
+        st.integers(0, 2**32),
+    )
+    def test_no_honest_sum_is_refused(self, kind, num_patients, width, noise_std, seed):
+        generator = np.random.default_rng(seed)
+        inputs, labels = self.rows(kind, num_patients, width, generator)
+        total = sum(patient_moments(inputs[[row]], labels[[row]]) for row in range(num_patients))
+        sent = (total + noise_std * generator.normal(size=total.shape)).astype(np.float32).astype(np.float64)
+        # Sizes are declared rounded down: more than half is told.
+        _require_possible(Moments.from_vector(sent, width=width), num_patients // 2 + 1, noise_std)
+
+    @pytest.mark.parametrize("factor", [1.0, 2.0])
+    @pytest.mark.parametrize("width", [60, 120])
+    def test_the_bound_is_that_of_noise_of_this_deviation(self, width, factor):
+        """Of nobody's moments with the noise of the plan none of 300 is refused; with twice as much many are."""
+        generator, num_refused = np.random.default_rng(0), 0
+        for _ in range(300):
+            sent = 50.0 * factor * generator.normal(size=num_moments(width))
+            try:
+                _require_possible(Moments.from_vector(sent, width=width), 1, 50.0)
+            except ProtocolError:
+                num_refused += 1
+        assert num_refused == 0 if factor == 1.0 else num_refused > 100
 
 
 def test_every_node_is_asked_once(config):

@@ -103,6 +103,7 @@ class TestHostile:
             (with_facts(lambda facts: facts.update(citation="x" * 501)), "to be a printable line"),
             (with_facts(lambda facts: facts.update(backbone="resnet18")), "to be frozen"),
             (with_facts(lambda facts: facts["columns"].update(secret=[])), "to be named image, safe"),
+            (with_facts(lambda facts: facts["columns"].update(safe=["\x1b[2Jx\n"])), "to be a printable line"),
             (with_arrays(mean=np.ones(FEATURE_WIDTH, np.float32)), "it was changed or damaged"),
             (with_arrays(mean=not_finite((FEATURE_WIDTH,))), "expected finite values"),
             (with_arrays(mean=np.full(FEATURE_WIDTH, 1e5, np.float32)), "expected finite values within 10000"),

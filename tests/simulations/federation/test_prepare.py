@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from server.evaluation.predictions import read_attributes
 from shared_model.config.composition import compose
 from shared_model.data.lesions import Lesions
 from shared_model.errors import CohortError, ConfigError, DataError, PrivacyError, RejectLimitError
+from shared_model.reference.reference_file import SHIPPED_FILE, read_reference
 from simulations.federation import prepare as module
 from simulations.federation.prepare import prepare
 
@@ -205,3 +207,30 @@ class TestAPartitionThatLeavesASiteUnableToTrain:
         with pytest.raises(CohortError, match=r"Site WFU: Expected number of train patients=0 > 0"):
             run("federation.partition=iid")
         assert len(partitions) == 100
+
+
+class TestPatientsOfShippedConstants:
+    CONFIG = ("preset=few_patients", "data.root=.", "run.dir=unused", "data.source=manifest")
+
+    @pytest.mark.parametrize(
+        "spelling",
+        [
+            "{}",
+            " {} ",
+            "p_{:d}",
+            "Mass-Training_{}",
+            "Mass-Training_{}_LEFT_CC",
+            "mass-training_{}_left_cc_1",
+            "Calc-Test_{}_RIGHT_MLO",
+        ],
+    )
+    def test_a_manifest_over_them_is_refused_however_it_spells_them(self, spelling):
+        name = read_reference(SHIPPED_FILE).facts.patients[0]
+        patient = spelling.format(int(name.removeprefix("P_")) if ":d" in spelling else name)
+        table = SimpleNamespace(frame=pd.DataFrame({"patient_id": [patient, "somebody"]}))
+        with pytest.raises(ConfigError, match="other patients than the run's, 1 are among those of the file"):
+            module._check_other_patients(compose([*self.CONFIG]), table)
+
+    def test_others_are_not(self):
+        table = SimpleNamespace(frame=pd.DataFrame({"patient_id": ["P_99999", "Mass-Training_P_99999_LEFT_CC", "1"]}))
+        module._check_other_patients(compose([*self.CONFIG]), table)

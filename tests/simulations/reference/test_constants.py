@@ -62,6 +62,13 @@ def test_the_command_gives_the_same_bytes_again(smoke, of_wfu, tmp_path, capsys)
     assert f"{again.stat().st_size} bytes in {again}, SHA-256 " in capsys.readouterr().out
 
 
+def test_no_path_of_this_machine_is_in_the_file(smoke, of_wfu, tmp_path):
+    again = tmp_path / "again.safetensors"
+    paths = (f"evaluation.holdout={tmp_path}/test.csv", "evaluation.public=public/a.csv", "federation.site_policy=a/b")
+    assert make(smoke, again, "--sites", "WFU", *paths) == 0
+    assert again.read_bytes() == of_wfu.read_bytes()
+
+
 def test_they_are_of_the_training_patients_of_the_named_hospital(of_wfu, table):
     facts, (frame, roster) = read_reference(of_wfu).facts, table
     expected = {patient for patient in frame["patient_id"][frame["split"] == Split.TRAIN] if roster[patient] == "WFU"}
