@@ -6,11 +6,12 @@ knows nothing against it.
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import cv2
 import numpy as np
 
+from client.data.dicom.examination import Examination
 from client.data.grey_levels import grey_levels, is_faint
 from client.data.preprocessing import Box, Float32Array, GreyImage, is_mask, preprocess
 from client.reading.request import Picture
@@ -38,6 +39,8 @@ class OpenedPicture:
     picture: Picture
     grey: GreyImage
     sha256: str
+    examination: Examination = field(default_factory=Examination)
+    """What the file says of patient and day; nothing, if it is no DICOM file."""
 
     @property
     def view(self) -> View | None:
@@ -90,6 +93,10 @@ def _check_pair(first: OpenedPicture, second: OpenedPicture) -> Iterator[Why]:
         yield Why(code=Reason.VIEWS, text="Expected two pictures, got the same one twice.")
     if first.view is not None and first.view is second.view:
         yield Why(code=Reason.VIEWS, text=f"Expected pictures of different views, both are {first.view}.")
+    if (attribute := first.examination.contradiction(second.examination)) is not None:
+        # Not the values: a result is copied to where a patient's name is nobody's business.
+        text = f"Expected two views of one patient and one day, the files have different ones: {attribute}."
+        yield Why(code=Reason.PATIENT, text=text)
     sides = first.grey.laterality, second.grey.laterality
     if None not in sides and sides[0] is not sides[1]:
         yield _sides(*sides)
