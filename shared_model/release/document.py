@@ -129,6 +129,10 @@ class Threshold:
     source: Text
     target_sensitivity: Fraction
 
+    def __post_init__(self) -> None:
+        is_inside = 0 <= self.interval.low <= self.value <= self.interval.high <= 1
+        require(is_inside, f"in [0, 1] to hold value={self.value}", interval=self.interval)
+
 
 @checked(key="measured", error=ReleaseError)
 class MeasuredCoverage:

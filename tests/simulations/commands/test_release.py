@@ -1,6 +1,7 @@
 """From a run to a release to a reading by the commands alone; and that a release tells nothing of a patient."""
 
 import csv
+import dataclasses
 import json
 
 import pytest
@@ -8,7 +9,10 @@ from safetensors.numpy import load_file
 
 from client.reading.result import Outcome, read_result
 from server.deployment.provision import provision
+from server.release.assembly import Choices, RunToRelease, assemble
+from shared_model.config.choices import ConstantsFrom
 from simulations.commands.app import main
+from simulations.evaluation.finished_model import FinishedModel
 from tests.releases import mass, negative, release_in
 
 
@@ -58,6 +62,18 @@ class TestRelease:
         assert integers <= {1, 64, 4, 0}
         assert counts.isdisjoint(integers - {1, 64, 4, 0})
         assert set(load_file(released / "model.safetensors")) == set(load_file(smoke.first / "model.safetensors"))
+
+    def test_tells_no_path_of_the_coordinators_constants(self, smoke):
+        run = FinishedModel.open(smoke.first)
+        model = dataclasses.replace(
+            run.config.model, feature_constants=ConstantsFrom.SHIPPED, image_components=4,
+            constants_file="/home/someone/constants.safetensors",
+        )  # fmt: skip
+        config = dataclasses.replace(run.config, model=model)
+        finished = RunToRelease(folder=smoke.first, config=config, results=run.results, network=run.network)
+        choices = Choices(name="x", is_signed=False, level=0.9, is_holdout_public=False)
+        document, files = assemble(finished, choices, None)
+        assert b"someone" not in b"".join((document, *files.values()))
 
     def test_figures_are_told_only_of_public_test_lesions(self, smoke, tmp_path, released):
         assert json.loads((released / "release.json").read_text())["figures"] is None
