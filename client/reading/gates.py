@@ -30,6 +30,11 @@ _UNEQUAL = 1.02
 _SMALL = 256
 """Pixels a side at which a film is looked at as a whole."""
 _LEAST_ON_BREAST = 0.5
+_BOX_SIDES = (0.005, 0.6)
+"""Shortest and longest side of a box as a share of the film's longer side: beyond it is a slip of the hand, and no
+lesion. Those of the masses of CBIS-DDSM lie well within."""
+_MOST_ELONGATED = 8.0
+"""Longer side of a box by its shorter one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,6 +135,15 @@ def check_shape(opened: OpenedPicture, contract: InputContract) -> Iterator[Why]
     if box is not None and (box.x + box.width > width or box.y + box.height > height):
         text = f"Expected the box ({_shown(box)}) on the film of {width} x {height} pixels."
         yield Why(code=Reason.BOX, text=text)
+    elif box is not None and not _may_be_lesion(box, max(height, width)):
+        text = f"Expected the box of a lesion, got ({_shown(box)}): it is too small, too large or too narrow for one."
+        yield Why(code=Reason.BOX, text=text)
+
+
+def _may_be_lesion(box: Box, longer_side: int) -> bool:
+    short, long = sorted((box.width, box.height))
+    lowest, highest = _BOX_SIDES
+    return short >= lowest * longer_side and long <= highest * longer_side and long <= _MOST_ELONGATED * short
 
 
 def check_box_on_breast(opened: OpenedPicture) -> Iterator[Why]:
