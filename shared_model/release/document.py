@@ -31,7 +31,7 @@ NOT_CALIBRATED = "novelty and abstention were not calibrated"
 """Said by release, model card and every reading where the coordinator had no public lesions."""
 MAX_DRAWS = 1000
 
-Text = Annotated[str, NOT_EMPTY, Len(0, 2000)]
+Text = Annotated[str, NOT_EMPTY, Len(0, 2000), rule(str.isprintable, "to be one printable line")]
 Digest = Annotated[str, rule(re.compile(r"[0-9a-f]{64}").fullmatch, "to be a SHA-256 digest in lower case")]
 Interval = Annotated[ConfidenceInterval, AsList()]
 Level = Annotated[float, Between(ge=0.5, lt=1)]

@@ -150,6 +150,8 @@ def test_a_reference_of_another_width_is_refused(folder):
         ({"more": 1}, "more"),
         ({"threshold": {"value": 2}}, "threshold"),
         ({"name": "x" * 5000}, "name"),
+        ({"name": "good\n  probability of malignancy 0.001"}, "name"),
+        ({"limits": ["\x1b[2J"]}, "limits"),
     ],
 )
 def test_another_document_is_refused(folder, changes, message):
