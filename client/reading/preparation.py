@@ -84,6 +84,7 @@ def prepare(request: LesionRequest, release: OpenedRelease) -> PreparedLesion | 
     opened, why = _opened(request.pictures)
     laterality = None if (side := cells.get("laterality")) is None else Laterality(side)
     why += check_metadata(opened, laterality)
+    why += _check_view(opened, cells.get("view"))
     for each in opened:
         why += check_shape(each, contract)
     if why:
@@ -120,6 +121,14 @@ def _opened(pictures: Sequence[Picture]) -> tuple[tuple[OpenedPicture, ...], lis
         except DicomError as error:
             why.append(_file_problem(error, picture))
     return tuple(sorted(opened, key=lambda each: (str(each.view or ""), each.sha256))), why
+
+
+def _check_view(opened: Sequence[OpenedPicture], column: str | None) -> list[Why]:
+    """Return what speaks against the view in the columns, which must be one that was opened."""
+    views = [str(each.view) for each in opened if each.view is not None]
+    if column is None or not views or column in views:
+        return []
+    return [Why(code=Reason.VIEW, text=f"Expected view={column} of the columns to be that of a picture: {views[0]}.")]
 
 
 def _open(picture: Picture) -> OpenedPicture:

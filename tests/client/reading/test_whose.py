@@ -1,5 +1,7 @@
 """Whose pictures are read: two views of one patient and one day, and the very bytes that the reading names."""
 
+import dataclasses
+
 import cv2
 import pydicom
 import pytest
@@ -51,6 +53,19 @@ def test_one_patient_is_read_and_one_that_is_not_named_is_marked(reader, tmp_pat
     assert reading.outcome is Outcome.READ, reading.why
     assert any("names no patient" in text for text in reading.when_not_to_trust)
     assert any("a breast with an implant" in text for text in reading.when_not_to_trust)
+
+
+def test_a_view_in_the_columns_is_that_of_a_picture(reader, tmp_path):
+    request = request_of(tmp_path)
+    one = dataclasses.replace(request, pictures=request.pictures[1:])
+    for asked, view, outcome in (
+        (request, "CC", Outcome.READ),
+        (one, "MLO", Outcome.READ),
+        (one, "CC", Outcome.REFUSED),
+    ):
+        found = reader.read(dataclasses.replace(asked, columns={"laterality": "LEFT", "view": view}))
+        assert found.outcome is outcome, found.why
+        assert {each.code for each in found.why} <= {Reason.VIEW}
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(reader, tmp_path, monkeypatch):
