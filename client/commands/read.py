@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from client.data.preprocessing import Box
     from client.reading.request import LesionRequest, Picture
 
@@ -68,6 +70,7 @@ def read(
     log_to_stderr()
     torch.set_num_threads(1)
     pictures = _pictures(folder, cc, mlo, boxes=(box_cc, box_mlo))
+    _require_not_read((out, picture), [each.path for each in pictures])
     reader = Reader.open(release, site=None if site is None else SiteFile.load(site), accept_unsigned=accept_unsigned)
     try:
         reading, maps = reader.read_with_maps(_request(pictures, columns), has_maps=picture is not None)
@@ -81,6 +84,13 @@ def read(
     status = {Outcome.READ: 0, Outcome.ABSTAINED: ABSTAINED, Outcome.REFUSED: REFUSED}[reading.outcome]
     if status:
         raise typer.Exit(status)
+
+
+def _require_not_read(written: "Sequence[Path | None]", read: "Sequence[Path]") -> None:
+    """Check that no output takes the place of a film, nor one output that of another."""
+    paths = [path.resolve() for path in written if path is not None]
+    if len(set(paths)) < len(paths) or not {path.resolve() for path in read}.isdisjoint(paths):
+        raise typer.BadParameter("expected --out and --picture to name two files of their own, not one that is read")
 
 
 def _request(pictures: "tuple[Picture, ...]", columns: str | None) -> "LesionRequest":

@@ -174,7 +174,7 @@ class SiteFile:
 
 def _digests(path: Path, what: str) -> frozenset[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Expected {what} in {path}: {error}") from error
     digests = {line.split("#")[0].strip() for line in lines} - {""}

@@ -93,18 +93,21 @@ class Desk:
         """Return a film for the screen.
 
         Raises:
-            UnknownError: there is no such film.
+            UnknownError: there is no such film, or its file has changed since it was listed.
             DicomError: it cannot be decoded.
         """
         film = self._listed(film_id)
-        return self._films.get(film.path, self.work_list.state(film.path))
+        _require_unchanged(film)
+        shown = self._films.get(film.path, film.state)
+        _require_unchanged(film)
+        return shown
 
     def read(self, asked: AskedReading, *, user: str) -> KeptReading:
         """Read one lesion, and keep the reading.
 
         Raises:
             BusyError: another one is being read.
-            UnknownError: study or film is not on the list.
+            UnknownError: study or film is not on the list, or its file is not the one that was listed.
             ValueError: a box has no area, or a film is of another study.
             ConfigError, OSError: audit log or kept readings cannot be written; then there is no reading.
         """
@@ -112,11 +115,14 @@ class Desk:
         own = {film.film_id: film for film in study.films}
         if unknown := [each.film for each in asked.films if each.film not in own]:
             raise UnknownError(f"Expected films of this study, got {unknown[0]}.")
+        films = [own[each.film] for each in asked.films]
         pictures = tuple(Picture(path=own[each.film].path, view=each.view, box=each.as_box()) for each in asked.films)
         if not self._reading.acquire(blocking=False):
             raise BusyError("Another lesion is being read; try again in a moment.")
         try:
+            _require_unchanged(*films)
             reading, maps = self._reader.read_with_maps(LesionRequest(pictures=pictures, columns=asked.columns))
+            _require_unchanged(*films)
             self._audit.record("reading_shown", reading=reading.reading_id, user=user)
             self.kept.add(reading, study=study.study_id, patient=study.patient_key, user=user)
             self._maps[reading.reading_id] = tuple(map(_shown_map, maps))
@@ -178,6 +184,11 @@ class Desk:
         if film is None:
             raise UnknownError("Expected a film of the work list; it may have gone. Open the work list again.")
         return film
+
+
+def _require_unchanged(*films: Film) -> None:
+    if not all(film.is_unchanged for film in films):
+        raise UnknownError("Expected the film that was listed; its file has changed. Open the work list again.")
 
 
 def _shown_map(found: LesionMap) -> ShownMap:

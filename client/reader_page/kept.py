@@ -6,6 +6,7 @@ alone, as the ledger is.
 
 import secrets
 import sqlite3
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -85,9 +86,10 @@ class KeptReadings:
         """Open the file, made if it is not there.
 
         Raises:
-            ConfigError: it cannot be used, or is no such file.
+            ConfigError: it cannot be used, is no such file, is a link, or others may read it.
         """
         self._path = path
+        _require_own(path)
         with self._connected() as connection:
             for statement in _SCHEMA:
                 connection.execute(statement)
@@ -155,6 +157,18 @@ class KeptReadings:
                 yield connection
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"Expected the kept readings in {self._path}: {error}") from error
+
+
+def _require_own(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        # Not there yet, or for SQLite to complain about.
+        return
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"Expected a file of its own in {path}, and no link.")
+    if mode & 0o077:
+        raise ConfigError(f"Expected {path} to be readable by its owner only; run chmod 600.")
 
 
 def _kept(connection: sqlite3.Connection, row: Sequence[str]) -> KeptReading:

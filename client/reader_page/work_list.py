@@ -13,6 +13,7 @@ from pathlib import Path
 
 from client.data.dicom.film_header import FilmHeader, read_film_header
 from shared_model.errors import DicomError
+from shared_model.system.peer_text import peer_text
 from shared_model.vocabulary import Laterality
 
 MAX_FILES = 50_000
@@ -21,7 +22,8 @@ MAX_DEPTH = 6
 """Of folders below it."""
 HEADERS_AT_ONCE = 100
 """Read in one look; some 0.2 s."""
-_State = tuple[int, int, int]
+_State = tuple[int, int, int, int]
+"""Of a file: when it was written, size, inode, and when anything of it changed, which nobody can set back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +33,21 @@ class Film:
     film_id: str
     path: Path
     header: FilmHeader
-    modified: int
-    """Nanoseconds since 1970, of the file."""
+    state: _State
+    """Of the file when its header was read."""
+
+    @property
+    def modified(self) -> int:
+        """Nanoseconds since 1970, of the file."""
+        return self.state[0]
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the file is still the one that was listed."""
+        try:
+            return _state_of(self.path.lstat()) == self.state
+        except OSError:
+            return False
 
     @property
     def name(self) -> str:
@@ -146,7 +161,7 @@ class WorkList:
         num_left_out = 0
         for path, status in _files(self._folder, MAX_DEPTH):
             if len(found) < MAX_FILES:
-                found[path] = (status.st_mtime_ns, status.st_size, status.st_ino)
+                found[path] = _state_of(status)
             else:
                 num_left_out += 1
         return found, num_left_out
@@ -156,11 +171,12 @@ class WorkList:
         problems = []
         for path, known in self._known.items():
             if known.header is None:
-                problems.append((path.name, known.problem))
+                # A name may hold bytes that are no text.
+                problems.append((peer_text(path.name), peer_text(known.problem)))
                 continue
-            film = Film(
-                film_id=self._digest("film", str(path)), path=path, header=known.header, modified=known.state[0]
-            )
+            # With the state, so that what a browser asks for is the very file that it was shown.
+            film_id = self._digest("film", str(path), *map(str, known.state))
+            film = Film(film_id=film_id, path=path, header=known.header, state=known.state)
             # Without identifier of its study a film is one by itself, rather than one of a stranger's.
             header = known.header
             films.setdefault((header.patient_id, header.issuer, header.study or str(path)), []).append(film)
@@ -189,6 +205,10 @@ class WorkList:
     def _digest(self, *parts: str) -> str:
         content = "\0".join(parts).encode("utf-8", "surrogateescape")
         return hmac.digest(self._key, content, hashlib.sha256).hex()[:32]
+
+
+def _state_of(status: os.stat_result) -> _State:
+    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns
 
 
 def _differs(work_list: WorkList, path: Path, state: _State) -> bool:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy.special import logit
 
 from client.data.preprocessing import Float32Array
 from client.reading.preparation import DOUBTFUL, Cells, PreparedLesion, columns_read
@@ -17,8 +16,6 @@ from shared_model.release.conformal import conformal_set
 from shared_model.release.document import Release
 from shared_model.release.scaling import probability_interval
 from shared_model.vocabulary import View
-
-_LEAST_PROBABILITY = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,9 +45,7 @@ def answer(prepared: PreparedLesion, release: OpenedRelease) -> Answer | Why:
     abstention = None if document.public is None else document.public.abstention
     return Answer(
         probability=probability,
-        interval=probability_interval(
-            float(logit(min(max(probability, _LEAST_PROBABILITY), 1 - _LEAST_PROBABILITY))), document.scaling
-        ),
+        interval=probability_interval(probability, document.scaling),
         threshold=document.threshold.value,
         threshold_interval=document.threshold.interval,
         is_above_threshold=probability >= document.threshold.value,

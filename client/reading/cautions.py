@@ -1,7 +1,8 @@
 """When not to trust a reading: what of this lesion and this release makes it less sure than the figures say."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from client.data.dicom.examination import Examination
 from client.data.grey_findings import GreyFault, grey_findings
 from client.data.grey_levels import grey_levels
 from client.reading.gates import MAX_VIEWS
@@ -23,6 +24,7 @@ def of_lesion(prepared: PreparedLesion, release: OpenedRelease) -> Iterator[str]
         yield "One view of two: most lesions of the training were seen on both."
     if any(each.grey.laterality is None and each.grey.view is None for each in opened):
         yield "A file says neither view nor side: nobody has checked that it is the picture that was meant."
+    yield from _of_examinations([each.examination for each in opened])
     if any(each.view is None for each in opened):
         yield "The view of a picture is not known."
     levels = [grey_levels(pixels[0].numpy(), contract.image.mode) for pixels in prepared.pixels]
@@ -34,6 +36,13 @@ def of_lesion(prepared: PreparedLesion, release: OpenedRelease) -> Iterator[str]
     wanted = [column.name for column in columns_read(contract) if not column.optional]
     if missing := [name for name in wanted if all(row.get(name) is None for row in prepared.cells)]:
         yield f"Not recorded, and read as neither high nor low: {', '.join(missing)}."
+
+
+def _of_examinations(examinations: Sequence[Examination]) -> Iterator[str]:
+    if len(examinations) == MAX_VIEWS and not all(each.patient for each in examinations):
+        yield "A file names no patient: nobody has checked that both pictures are of one."
+    for unusual in dict.fromkeys(words for each in examinations for words in each.unusual):
+        yield f"A film says that it shows {unusual}; the training may have had none."
 
 
 def of_answer(answer: Answer) -> Iterator[str]:

@@ -6,11 +6,12 @@ knows nothing against it.
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import cv2
 import numpy as np
 
+from client.data.dicom.examination import Examination
 from client.data.grey_levels import grey_levels, is_faint
 from client.data.preprocessing import Box, Float32Array, GreyImage, is_mask, preprocess
 from client.reading.request import Picture
@@ -29,6 +30,11 @@ _UNEQUAL = 1.02
 _SMALL = 256
 """Pixels a side at which a film is looked at as a whole."""
 _LEAST_ON_BREAST = 0.5
+_BOX_SIDES = (0.005, 0.6)
+"""Shortest and longest side of a box as a share of the film's longer side: beyond it is a slip of the hand, and no
+lesion. Those of the masses of CBIS-DDSM lie well within."""
+_MOST_ELONGATED = 8.0
+"""Longer side of a box by its shorter one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,6 +44,8 @@ class OpenedPicture:
     picture: Picture
     grey: GreyImage
     sha256: str
+    examination: Examination = field(default_factory=Examination)
+    """What the file says of patient and day; nothing, if it is no DICOM file."""
 
     @property
     def view(self) -> View | None:
@@ -90,6 +98,10 @@ def _check_pair(first: OpenedPicture, second: OpenedPicture) -> Iterator[Why]:
         yield Why(code=Reason.VIEWS, text="Expected two pictures, got the same one twice.")
     if first.view is not None and first.view is second.view:
         yield Why(code=Reason.VIEWS, text=f"Expected pictures of different views, both are {first.view}.")
+    if (attribute := first.examination.contradiction(second.examination)) is not None:
+        # Not the values: a result is copied to where a patient's name is nobody's business.
+        text = f"Expected two views of one patient and one day, the files have different ones: {attribute}."
+        yield Why(code=Reason.PATIENT, text=text)
     sides = first.grey.laterality, second.grey.laterality
     if None not in sides and sides[0] is not sides[1]:
         yield _sides(*sides)
@@ -123,6 +135,15 @@ def check_shape(opened: OpenedPicture, contract: InputContract) -> Iterator[Why]
     if box is not None and (box.x + box.width > width or box.y + box.height > height):
         text = f"Expected the box ({_shown(box)}) on the film of {width} x {height} pixels."
         yield Why(code=Reason.BOX, text=text)
+    elif box is not None and not _may_be_lesion(box, max(height, width)):
+        text = f"Expected the box of a lesion, got ({_shown(box)}): it is too small, too large or too narrow for one."
+        yield Why(code=Reason.BOX, text=text)
+
+
+def _may_be_lesion(box: Box, longer_side: int) -> bool:
+    short, long = sorted((box.width, box.height))
+    lowest, highest = _BOX_SIDES
+    return short >= lowest * longer_side and long <= highest * longer_side and long <= _MOST_ELONGATED * short
 
 
 def check_box_on_breast(opened: OpenedPicture) -> Iterator[Why]:

@@ -3,12 +3,15 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from client.data.image_files import open_image
+from client.data import jpeg, png
+from client.data.dicom.examination import Examination, read_examination
+from client.data.image_files import open_image, unreadable
 from client.data.images import LesionFiles, prepare_lesion, read_image
 from client.data.preprocessing import Float32Array
 from client.data.tables.clinical_encoding import encode_record
@@ -81,6 +84,7 @@ def prepare(request: LesionRequest, release: OpenedRelease) -> PreparedLesion | 
     opened, why = _opened(request.pictures)
     laterality = None if (side := cells.get("laterality")) is None else Laterality(side)
     why += check_metadata(opened, laterality)
+    why += _check_view(opened, cells.get("view"))
     for each in opened:
         why += check_shape(each, contract)
     if why:
@@ -113,13 +117,42 @@ def _opened(pictures: Sequence[Picture]) -> tuple[tuple[OpenedPicture, ...], lis
     opened, why = list[OpenedPicture](), list[Why]()
     for picture in pictures:
         try:
-            grey = read_image(picture.path)
-            with open_image(picture.path) as file:
-                digest = hashlib.sha256(file.read()).hexdigest()
-            opened.append(OpenedPicture(picture=picture, grey=grey, sha256=digest))
-        except (DicomError, OSError) as error:
+            opened.append(_open(picture))
+        except DicomError as error:
             why.append(_file_problem(error, picture))
     return tuple(sorted(opened, key=lambda each: (str(each.view or ""), each.sha256))), why
+
+
+def _check_view(opened: Sequence[OpenedPicture], column: str | None) -> list[Why]:
+    """Return what speaks against the view in the columns, which must be one that was opened."""
+    views = [str(each.view) for each in opened if each.view is not None]
+    if column is None or not views or column in views:
+        return []
+    return [Why(code=Reason.VIEW, text=f"Expected view={column} of the columns to be that of a picture: {views[0]}.")]
+
+
+def _open(picture: Picture) -> OpenedPicture:
+    """Read a file several times, and know by its digest that it was the same one each time.
+
+    Raises:
+        DicomError: it cannot be read, or was changed meanwhile.
+    """
+    digest, is_dicom = _digest(picture.path)
+    grey = read_image(picture.path)
+    examination = read_examination(picture.path) if is_dicom else Examination()
+    if _digest(picture.path)[0] != digest:
+        raise DicomError("Expected a file that nobody changes while it is read; try again.")
+    return OpenedPicture(picture=picture, grey=grey, sha256=digest, examination=examination)
+
+
+def _digest(path: Path) -> tuple[str, bool]:
+    """Return the SHA-256 of a file, and whether it may be a DICOM file."""
+    try:
+        with open_image(path) as file:
+            content = file.read()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return hashlib.sha256(content).hexdigest(), not content.startswith((png.SIGNATURE, jpeg.SIGNATURE))
 
 
 def _file_problem(error: Exception, picture: Picture) -> Why:

@@ -4,12 +4,13 @@ import errno
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from client.data.grey_levels import GreyLevels
 from client.deployment.site_file import SiteFile
 from client.reading.result import ReleaseRead
 from shared_model.errors import ReleaseError
@@ -31,6 +32,7 @@ from shared_model.release.novelty import FeatureReference
 from shared_model.release.signature import digest_of, verify
 from shared_model.system.checked import build
 from shared_model.system.documents import from_json
+from shared_model.system.peer_text import peer_text
 from shared_model.vocabulary import clinical_width
 
 _MAX_BYTES = {
@@ -153,7 +155,11 @@ def _document(content: bytes) -> Release:
     version = values.get("format_version") if isinstance(values, dict) else None
     if version != FORMAT_VERSION:
         raise ReleaseError(f"Expected format_version={str(version)[:20]} = {FORMAT_VERSION} in {DOCUMENT_FILE}.")
-    return build(Release, values, path="release")
+    document = build(Release, values, path="release")
+    grey, known = document.contract.grey_reference, {field.name for field in fields(GreyLevels)}
+    if grey is not None and (unknown := sorted(set(grey.lowest) - known)):
+        raise ReleaseError(f"Expected grey_reference of {', '.join(sorted(known))}, got {peer_text(unknown[0], 40)!r}.")
+    return document
 
 
 def _contents(folder: Path, names: frozenset[str], document: Release) -> Mapping[str, bytes]:

@@ -48,6 +48,8 @@ class Reason(StrEnum):
     """None, too many, or the same picture twice."""
     VIEW = "view"
     """The file names another view than was declared."""
+    PATIENT = "patient"
+    """Two files are of different patients or days."""
     LATERALITY = "laterality"
     """Files, or file and table, name different breasts."""
     SPACING = "spacing"

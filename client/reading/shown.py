@@ -1,5 +1,6 @@
 """A reading for a person: as lines of text, and as a picture."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from rich.console import Console
 
 from client.reading.answering import LesionMap
 from client.reading.result import Answer, Outcome, Reading
+from shared_model.system.files import write_atomically
 
 _HINT = "Grad-CAM: a hint where the network looked, no evidence of where a lesion is"
 _HEAT = 0.45
@@ -44,7 +46,7 @@ def _answer_lines(answer: Answer) -> list[str]:
 
 
 def write_picture(reading: Reading, maps: Sequence[LesionMap], path: Path) -> None:
-    """Write the pictures as the network sees them, and beside each where it looked."""
+    """Write the pictures as the network sees them, and beside each where it looked; for its owner alone to read."""
     from matplotlib.figure import Figure  # noqa: PLC0415, takes a while that a reading without picture need not wait
 
     figure = Figure(figsize=(6, 3.2 * len(maps)), layout="constrained")
@@ -56,5 +58,6 @@ def write_picture(reading: Reading, maps: Sequence[LesionMap], path: Path) -> No
         row[0].set_title(str(shown.view or "view not known"))
         row[1].imshow(shown.saliency, cmap="inferno", vmin=0, vmax=1, alpha=_HEAT)
     figure.suptitle(f"{_HINT}\nreading {reading.reading_id}", fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    write_atomically(path, drawn.getvalue())

@@ -184,7 +184,8 @@ def _calibration(run: RunToRelease, public: PublicLesions | None, choices: Choic
 def _contract(config: ExperimentConfig, public: PublicLesions | None) -> InputContract:
     return InputContract(
         image=config.data.image,
-        model=config.model,
+        # A path of the coordinator's machine, which a network that is trained does not need.
+        model=dataclasses.replace(config.model, constants_file=None),
         features=config.data.features,
         views=config.data.views,
         lesion_types=config.data.lesion_types,

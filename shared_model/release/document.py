@@ -31,7 +31,7 @@ NOT_CALIBRATED = "novelty and abstention were not calibrated"
 """Said by release, model card and every reading where the coordinator had no public lesions."""
 MAX_DRAWS = 1000
 
-Text = Annotated[str, NOT_EMPTY, Len(0, 2000)]
+Text = Annotated[str, NOT_EMPTY, Len(0, 2000), rule(str.isprintable, "to be one printable line")]
 Digest = Annotated[str, rule(re.compile(r"[0-9a-f]{64}").fullmatch, "to be a SHA-256 digest in lower case")]
 Interval = Annotated[ConfidenceInterval, AsList()]
 Level = Annotated[float, Between(ge=0.5, lt=1)]
@@ -128,6 +128,10 @@ class Threshold:
     """95 % over what it was chosen by."""
     source: Text
     target_sensitivity: Fraction
+
+    def __post_init__(self) -> None:
+        is_inside = 0 <= self.interval.low <= self.value <= self.interval.high <= 1
+        require(is_inside, f"in [0, 1] to hold value={self.value}", interval=self.interval)
 
 
 @checked(key="measured", error=ReleaseError)

@@ -8,7 +8,7 @@ release stays what it was when it was signed, and a site's approval of its diges
 import hashlib
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -40,7 +40,10 @@ def verify(document: bytes, signature: bytes, *, certificate: bytes, authority: 
         ReleaseError: the signature is of something else or by somebody else, or a certificate is none.
     """
     signer = _certificate(certificate, "the release")
-    key = signer.public_key()
+    try:
+        key = signer.public_key()
+    except (UnsupportedAlgorithm, ValueError) as error:
+        raise ReleaseError("Expected the release's certificate to hold a key that this machine knows.") from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise ReleaseError("Expected the release's certificate to hold a key on an elliptic curve.")
     try:
@@ -52,7 +55,7 @@ def verify(document: bytes, signature: bytes, *, certificate: bytes, authority: 
     if authority is not None:
         try:
             signer.verify_directly_issued_by(_certificate(authority, "this site (ca.pem)"))
-        except (InvalidSignature, TypeError, ValueError) as error:
+        except (InvalidSignature, TypeError, UnsupportedAlgorithm, ValueError) as error:
             raise ReleaseError(
                 "Expected the release's certificate to be signed by the authority of this federation (ca.pem); it is "
                 "from somebody else."
@@ -63,5 +66,5 @@ def verify(document: bytes, signature: bytes, *, certificate: bytes, authority: 
 def _certificate(content: bytes, whose: str) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(content)
-    except ValueError as error:
+    except (x509.InvalidVersion, ValueError) as error:
         raise ReleaseError(f"Expected the certificate of {whose} as PEM, got something else.") from error

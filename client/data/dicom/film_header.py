@@ -16,6 +16,8 @@ from shared_model.vocabulary import Laterality, View
 
 _DATE = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})")
 _LONGEST = 80
+_LONGEST_IDENTIFIER = 64
+"""Characters (PS3.5 6.2, LO and UI)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ def read_film_header(path: Path) -> FilmHeader:
     """Read the header of a DICOM file.
 
     Raises:
-        DicomError: it is no DICOM file of an image, or is damaged.
+        DicomError: it is no DICOM file of an image, is damaged, or its identifiers are none.
     """
     with errors_naming(path):
         with open_image(path) as file:
@@ -55,6 +57,11 @@ def read_film_header(path: Path) -> FilmHeader:
             side, projection = laterality(dataset), view(dataset)
         except DicomError as error:
             problem = str(error)
+        for keyword in ("PatientID", "IssuerOfPatientID", "StudyInstanceUID"):
+            text = str(dataset.get(keyword) or "")
+            # Cut or cleaned for the page, two of them could look like one, and mix the films of two patients.
+            if len(text) > _LONGEST_IDENTIFIER or not text.isprintable():
+                raise DicomError(f"Expected {keyword} of at most {_LONGEST_IDENTIFIER} printable characters.")
         return FilmHeader(
             patient_id=_text(dataset, "PatientID"),
             issuer=_text(dataset, "IssuerOfPatientID"),

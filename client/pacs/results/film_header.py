@@ -20,12 +20,20 @@ from shared_model.errors import DicomError
 from shared_model.vocabulary import Laterality
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-_TEXTS = ("PatientID", "PatientName", "AccessionNumber", "StudyID", "ReferringPhysicianName")
+_LINE, _NAME = 64, 3 * 64 + 2
+"""Characters of a text of one line, and of a name in three ways of writing (PS3.5 6.2, LO and PN)."""
+_TEXTS = {
+    "PatientID": _LINE,
+    "PatientName": _NAME,
+    "AccessionNumber": _LINE,
+    "StudyID": _LINE,
+    "ReferringPhysicianName": _NAME,
+}
 _FORMATS = {
-    "PatientBirthDate": r"(\d{8})?",
+    "PatientBirthDate": r"([0-9]{8})?",
     "PatientSex": r"[MFO]?",
-    "StudyDate": r"(\d{8})?",
-    "StudyTime": r"(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?",
+    "StudyDate": r"([0-9]{8})?",
+    "StudyTime": r"([0-9]{2}([0-9]{2}([0-9]{2}(\.[0-9]{1,6})?)?)?)?",
 }
 _GREY_SCALE = (
     *("SamplesPerPixel", "Rows", "Columns", "PhotometricInterpretation", "BitsStored", "PixelRepresentation"),
@@ -89,8 +97,10 @@ def _copied(film: Dataset) -> Dataset:
         if not is_uid(value):
             raise DicomError(f"Expected {name} to be a UID, got none: this film can have no result in a PACS.")
         setattr(header, name, value)
-    for name in _TEXTS:
+    for name, longest in _TEXTS.items():
         value = film.get(name) or ""
+        if isinstance(value, MultiValue) or len(str(value)) > longest:
+            raise DicomError(f"Expected {name} of one value of at most {longest} characters.")
         if not str(value).isprintable():
             raise DicomError(f"Expected {name} without control characters.")
         setattr(header, name, value)

@@ -82,6 +82,15 @@ function lesion() {
   };
 }
 
+// While a lesion is read, its mark may be moved.
+function isStill(body) {
+  try {
+    return JSON.stringify(lesion()) === JSON.stringify(body);
+  } catch {
+    return false;
+  }
+}
+
 async function ask(event) {
   event.preventDefault();
   if (read.getAttribute("aria-disabled") === "true") return;
@@ -92,6 +101,7 @@ async function ask(event) {
     reading.innerHTML = await post("readings", body);
     document.getElementById("reading-title").focus();
     say(status, "Read.");
+    if (!isStill(body)) stale();
     for (const image of reading.querySelectorAll("img.heat")) {
       document.getElementById("heat").addEventListener("change", (change) => image.classList.toggle("away", !change.target.checked));
     }

@@ -79,6 +79,12 @@ def test_a_file_that_is_none(tmp_path, text):
         SiteFile.load(tmp_path / "site.yaml")
 
 
+def test_a_list_from_a_windows_editor_is_read(kit):
+    site = SiteFile.load(edited(kit, data_root="."))
+    site.approved_releases.write_bytes(f"\ufeff{DIGEST}\r\n".encode())
+    assert site.releases() == {DIGEST}
+
+
 @pytest.mark.parametrize("line", ["abc", DIGEST[:-1], DIGEST.upper(), f"{DIGEST} {DIGEST}"])
 def test_a_line_that_is_no_digest(kit, line):
     site = SiteFile.load(edited(kit, data_root="."))

@@ -42,6 +42,22 @@ def test_the_table_has_the_last_opinion_of_every_reading(tmp_path, reading):
     assert (cells["outcome"], cells["probability"], cells["why"], cells["user"]) == ("refused", "", "+1", "'@ada")
 
 
+def test_a_file_that_others_may_read_or_that_lies_elsewhere_is_not_used(tmp_path):
+    path, link = tmp_path / "kept.sqlite", tmp_path / "link.sqlite"
+    KeptReadings(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    link.symlink_to(path)
+    with pytest.raises(ConfigError, match="Expected a file of its own"):
+        KeptReadings(link)
+    path.chmod(0o640)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        KeptReadings(path)
+    link.unlink()
+    link.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="Expected a file of its own"):
+        KeptReadings(link)
+
+
 def test_an_opinion_of_no_reading_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="Expected the kept readings in"):
         KeptReadings(tmp_path / "kept.sqlite").add_opinion("0" * 32, Verdict.AGREE, "", user="ada")
@@ -49,5 +65,6 @@ def test_an_opinion_of_no_reading_is_refused(tmp_path):
 
 def test_a_file_that_is_none(tmp_path):
     (tmp_path / "kept.sqlite").write_bytes(b"no database" * 100)
+    (tmp_path / "kept.sqlite").chmod(0o600)
     with pytest.raises(ConfigError, match=r"Expected the kept readings in .*kept\.sqlite"):
         KeptReadings(tmp_path / "kept.sqlite")

@@ -66,6 +66,16 @@ def test_one_identifier_of_two_hospitals_is_two_patients(tmp_path):
     assert len({study.study_id for study in studies}) == len({study.patient_key for study in studies}) == 2
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("names", [("A" * 79 + "1", "A" * 79 + "2"), ("A\x01B", "A\x02B"), ("A\u202eB", "A\u202fB")])
+def test_identifiers_that_would_look_alike_make_no_study_of_two_patients(tmp_path, names):
+    for number, name in enumerate(names):
+        write_film(tmp_path / str(number), patient=name, seed=number, SpecificCharacterSet="ISO_IR 192")
+    listed = WorkList(tmp_path, KEY).look()
+    assert listed.studies == ()
+    assert [reason.startswith("Expected PatientID of at most 64") for _, reason in listed.problems] == [True, True]
+
+
 def test_identifiers_say_nothing_and_belong_to_the_key(tmp_path, film):
     (tmp_path / "film.dcm").write_bytes(film)
     first, second = (WorkList(tmp_path, key).look().studies[0] for key in (KEY, b"other"))

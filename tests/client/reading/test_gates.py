@@ -79,6 +79,16 @@ class TestFilms:
         found = check_shape(opened(box=Box(x=790, y=5, width=20, height=20)), contract("data.image.mode=roi"))
         assert codes(found) == [Reason.BOX]
 
+    @pytest.mark.parametrize("size", [(1, 1), (5, 5), (8, 100), (100, 8), (790, 790), (799, 600)])
+    def test_a_box_that_is_a_slip_of_the_hand(self, size):
+        picture = opened(box=Box(x=0, y=0, width=size[0], height=size[1]))
+        assert codes(check_shape(picture, contract("data.image.mode=roi"))) == [Reason.BOX]
+
+    @pytest.mark.parametrize("size", [(6, 6), (12, 90), (700, 600)])
+    def test_a_box_of_any_lesion(self, size):
+        picture = opened(box=Box(x=0, y=0, width=size[0], height=size[1]))
+        assert codes(check_shape(picture, contract("data.image.mode=roi"))) == []
+
     def test_a_film_without_a_box(self):
         assert codes(check_request([opened().picture], contract("data.image.mode=roi"))) == [Reason.BOX]
 

@@ -150,6 +150,8 @@ def test_a_reference_of_another_width_is_refused(folder):
         ({"more": 1}, "more"),
         ({"threshold": {"value": 2}}, "threshold"),
         ({"name": "x" * 5000}, "name"),
+        ({"name": "good\n  probability of malignancy 0.001"}, "name"),
+        ({"limits": ["\x1b[2J"]}, "limits"),
     ],
 )
 def test_another_document_is_refused(folder, changes, message):
@@ -157,6 +159,22 @@ def test_another_document_is_refused(folder, changes, message):
     with pytest.raises(ReleaseError, match=message) as refused:
         opened(folder, accept_unsigned=True)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("interval", [[-0.5, 0.5], [0.3, 1.5], [0.5, 0.6], [0.1, 0.2]])
+def test_a_threshold_beside_its_interval_is_refused_before_a_lesion_is_read(folder, interval):
+    values = json.loads((folder / "release.json").read_text())["threshold"]
+    rewrite(folder, is_signed=False, threshold=values | {"interval": interval})
+    with pytest.raises(ReleaseError, match=r"threshold\.interval"):
+        opened(folder, accept_unsigned=True)
+
+
+def test_a_grey_reference_of_other_numbers_is_refused_before_a_lesion_is_read(folder):
+    values = json.loads((folder / "release.json").read_text())["contract"]
+    reference = {"num_pictures": 9, "lowest": {"colour": 0.0}, "highest": {"colour": 1.0}}
+    rewrite(folder, is_signed=False, contract=values | {"grey_reference": reference})
+    with pytest.raises(ReleaseError, match="colour"):
+        opened(folder, accept_unsigned=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"name": 1, "name": 2}', b"NaN"])

@@ -1,6 +1,7 @@
 """Signatures: of this document, by this key, under this authority; anything else is refused."""
 
 import hashlib
+import ssl
 
 import pytest
 
@@ -34,6 +35,25 @@ def test_what_is_no_certificate_or_signature_is_refused(content):
         verify(b"x", sign(b"x", key), certificate=content, authority=authority)
     with pytest.raises(ReleaseError, match="changed, or signed"):
         verify(b"x", content, certificate=certificate, authority=authority)
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09"),
+        (bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d0277")),
+        (bytes.fromhex("06052b81040022"), bytes.fromhex("06052b81040077")),
+    ],
+    ids=["version", "kind of key", "curve"],
+)
+def test_a_certificate_that_this_machine_cannot_use_is_refused(here, there):
+    (key, certificate), authority = keys()
+    content = ssl.PEM_cert_to_DER_cert(certificate.decode())
+    assert here in content
+    changed = ssl.DER_cert_to_PEM_cert(content.replace(here, there)).encode()
+    for each in (authority, None):
+        with pytest.raises(ReleaseError, match="Expected"):
+            verify(b"x", sign(b"x", key), certificate=changed, authority=each)
 
 
 def test_the_digest_is_sha256():

@@ -1,14 +1,19 @@
 """From a run to a release to a reading by the commands alone; and that a release tells nothing of a patient."""
 
 import csv
+import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
 
 from client.reading.result import Outcome, read_result
 from server.deployment.provision import provision
+from server.release.assembly import Choices, RunToRelease, assemble
+from shared_model.config.choices import ConstantsFrom
 from simulations.commands.app import main
+from simulations.evaluation.finished_model import FinishedModel
 from tests.releases import mass, negative, release_in
 
 
@@ -58,6 +63,18 @@ class TestRelease:
         assert integers <= {1, 64, 4, 0}
         assert counts.isdisjoint(integers - {1, 64, 4, 0})
         assert set(load_file(released / "model.safetensors")) == set(load_file(smoke.first / "model.safetensors"))
+
+    def test_tells_no_path_of_the_coordinators_constants(self, smoke):
+        run = FinishedModel.open(smoke.first)
+        model = dataclasses.replace(
+            run.config.model, feature_constants=ConstantsFrom.SHIPPED, image_components=4,
+            constants_file="/home/someone/constants.safetensors",
+        )  # fmt: skip
+        config = dataclasses.replace(run.config, model=model)
+        finished = RunToRelease(folder=smoke.first, config=config, results=run.results, network=run.network)
+        choices = Choices(name="x", is_signed=False, level=0.9, is_holdout_public=False)
+        document, files = assemble(finished, choices, None)
+        assert b"someone" not in b"".join((document, *files.values()))
 
     def test_figures_are_told_only_of_public_test_lesions(self, smoke, tmp_path, released):
         assert json.loads((released / "release.json").read_text())["figures"] is None
@@ -130,6 +147,30 @@ class TestRead:
         assert main([*flags[:3], *out]) == 2
         assert main([*flags[:5], "--box-mlo", "1,2,3,4", *out]) == 2
         assert not (tmp_path / "result.json").exists()
+
+    @pytest.mark.parametrize("flag", ["--out", "--picture"])
+    def test_no_film_is_written_over(self, flags, capsys, flag):
+        film = Path(flags[4])
+        before = film.read_bytes()
+        for path in (film, film.parent / "." / film.name, film.parent / "link"):
+            if path.name == "link":
+                path.symlink_to(film)
+            assert main([*flags, flag, str(path)]) == 2
+            assert "that is read" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+            assert film.read_bytes() == before
+        assert main([*flags, "--out", str(film.parent / "x"), "--picture", str(film.parent / "x")]) == 2
+        assert not (film.parent / "x").exists()
+
+    def test_result_and_picture_are_for_their_owner_alone(self, flags, tmp_path):
+        out, picture = tmp_path / "result.json", tmp_path / "maps.png"
+        assert main([*flags, "--columns", "laterality=LEFT", "--out", str(out), "--picture", str(picture)]) == 0
+        assert [path.stat().st_mode & 0o777 for path in (out, picture)] == [0o600, 0o600]
+
+    @pytest.mark.parametrize("columns", ["laterality=\udcff", "\udcff=LEFT"])
+    def test_columns_that_are_no_text_are_refused(self, flags, tmp_path, columns, capsys):
+        assert main([*flags, "--columns", columns, "--out", str(tmp_path / "result.json")]) == 3
+        assert read_result(tmp_path / "result.json").outcome is Outcome.REFUSED
+        assert "columns" in capsys.readouterr().out
 
     def test_a_release_that_is_none_is_an_error(self, flags, tmp_path, capsys):
         flags[2] = str(tmp_path / "none")

@@ -155,3 +155,31 @@ def test_hostile_headers_are_refused_or_left_behind(films):
 def test_text_of_a_release_cannot_leave_ascii(films):
     made = result_objects(reading_of(films, release="\u202emäß\x1b", cautions=("schön\n\n# x",)))
     assert all(text.isascii() and text.isprintable() for text in texts(made["report.dcm"]))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PatientID", ["PHANTOM-1", "PHANTOM-2"]),
+        ("PatientID", "P" * 65),
+        ("PatientName", "N" * 5000),
+        ("AccessionNumber", "A" * 65),
+    ],
+)
+def test_texts_that_the_standard_does_not_know_are_in_no_result(films, name, value):
+    """A patient of two identifiers is nobody, and what is too long may be cut where it is kept: another patient's."""
+    film = dcmread(films[View.CC])
+    setattr(film, name, value)
+    film.save_as(films[View.CC])
+    with pytest.raises(DicomError, match=f"Expected {name} of one value"):
+        result_objects(reading_of({View.CC: films[View.CC]}))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_digits_of_other_scripts_are_no_date(films):
+    film = dcmread(films[View.CC])
+    film.SpecificCharacterSet = "ISO_IR 192"
+    film.add_new("StudyTime", "LO", "\u0661\u0662")
+    film.save_as(films[View.CC])
+    assert result_objects(reading_of({View.CC: films[View.CC]}))["report.dcm"].StudyTime == ""
