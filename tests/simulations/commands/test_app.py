@@ -79,7 +79,7 @@ def test_the_tree_is_the_one_that_is_documented():
         *("site init", "site preflight", "site start", "site forget", "site privacy-report", "site fingerprint"),
         *("site ledger verify", "site ledger backup", "site ledger move", "site ledger recover"),
         *("server provision", "server start", "server run", "server status", "server stop", "server resume"),
-        *("server follow", "server report", "server events", "server release", "site reader"),
+        *("server follow", "server report", "server events", "server release", "site reader", "read"),
         *(f"site pacs {name}" for name in ("echo", "find", "worklist", "fetch", "receive", "results", "send", "post")),
     }
 
