@@ -228,6 +228,25 @@ def test_a_reading_says_when_it_is_of_another_mark(opened, room):
     assert page.locator("#stale").is_visible()
 
 
+_HOLD_ANSWERS = """() => {
+  const ask = window.fetch;
+  const released = new Promise((release) => { window.release = release; });
+  window.fetch = async (...asked) => { const answer = await ask(...asked); await released; return answer; };
+}"""
+
+
+def test_a_mark_that_is_moved_while_it_is_read_makes_the_reading_stale(opened, room):
+    page = opened()
+    open_study(page)
+    mark_by_numbers(page, room.boxes)
+    page.evaluate(_HOLD_ANSWERS)
+    page.locator("#read").click()
+    page.locator("[data-view=CC] canvas").press("ArrowLeft")
+    page.evaluate("window.release()")
+    page.locator("#stale").wait_for()
+    assert page.locator("#stale").is_visible()
+
+
 def test_window_and_zoom_change_what_is_seen(opened):
     page = opened()
     open_study(page)
