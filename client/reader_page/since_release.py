@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
 
 from client.reader_page.kept import KeptReading, Known, Verdict
 from client.reading.result import Answer, Outcome
+from shared_model.metrics.exact_interval import exact_interval
 from shared_model.metrics.intervals import ConfidenceInterval
 from shared_model.release.document import PublicReference
 
@@ -17,7 +17,7 @@ NUM_BINS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """So many of so many, with the exact interval of Clopper and Pearson (1934) at 95 %."""
+    """So many of so many, with its exact interval."""
 
     count: int
     total: int
@@ -31,10 +31,7 @@ class Share:
     @property
     def interval(self) -> ConfidenceInterval:
         """It holds if every one of them is another patient."""
-        count, others = self.count, self.total - self.count
-        low = 0.0 if count == 0 else float(beta.ppf(0.025, count, others + 1))
-        high = 1.0 if others == 0 else float(beta.ppf(0.975, count + 1, others))
-        return ConfidenceInterval(low=low, high=high)
+        return exact_interval(self.count, self.total)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared_model.metrics.bootstrap import MIN_DEFINED
+from shared_model.metrics.bootstrap import MIN_DEFINED, percentile_interval
 from shared_model.metrics.counts import FloatArray
-from shared_model.metrics.intervals import CONFIDENCE_LEVEL, ConfidenceInterval
+from shared_model.metrics.exact_interval import exact_interval
+from shared_model.metrics.intervals import ConfidenceInterval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,24 +61,12 @@ def patient_shares(
         value = float(ratio.above.sum() / ratio.below.sum())
         interval = _percentiles(column)
         if value in (0, 1) and not ratio.is_difference:
-            interval = exact_interval(int(value), len(np.unique(number_of_patient[ratio.below > 0])))
+            num_concerned = len(np.unique(number_of_patient[ratio.below > 0]))
+            interval = exact_interval(int(value) * num_concerned, num_concerned)
         shares[name] = Share(value=value, interval=interval)
     return shares
 
 
-def exact_interval(share: int, num_patients: int) -> ConfidenceInterval:
-    """Return the 95 % interval (Clopper and Pearson 1934) of what none (0) or all (1) of the patients have.
-
-    >>> round(exact_interval(1, 100).low, 3)
-    0.964
-    """
-    farthest = ((1 - CONFIDENCE_LEVEL) / 2) ** (1 / num_patients)
-    return ConfidenceInterval(low=farthest, high=1.0) if share else ConfidenceInterval(low=0.0, high=1 - farthest)
-
-
 def _percentiles(values: FloatArray) -> ConfidenceInterval | None:
     defined = values[~np.isnan(values)]
-    if len(defined) < MIN_DEFINED * len(values):
-        return None
-    low, high = np.quantile(defined, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2])
-    return ConfidenceInterval(low=float(low), high=float(high))
+    return percentile_interval(defined) if len(defined) >= MIN_DEFINED * len(values) else None

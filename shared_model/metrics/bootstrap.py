@@ -74,7 +74,7 @@ def bootstrap_intervals(
             if value is not None:
                 values[name].append(value)
     num_needed = MIN_DEFINED * num_resamples
-    return {name: _percentile_interval(drawn) if len(drawn) >= num_needed else None for name, drawn in values.items()}
+    return {name: percentile_interval(drawn) if len(drawn) >= num_needed else None for name, drawn in values.items()}
 
 
 def bootstrap_mean_interval(
@@ -113,7 +113,7 @@ def bootstrap_mean_interval(
         ]
         for scores in score_sets
     ]
-    return _percentile_interval(list(np.mean(values, axis=0)))
+    return percentile_interval(list(np.mean(values, axis=0)))
 
 
 def bootstrap_roc_band(
@@ -138,8 +138,9 @@ def bootstrap_roc_band(
     return RocBand(false_positive_rate=rates, low=low, high=high)
 
 
-def _percentile_interval(values: list[float]) -> ConfidenceInterval:
-    low, high = np.quantile(np.array(values), _interval_levels())
+def percentile_interval(values: ArrayLike) -> ConfidenceInterval:
+    """Return the interval that holds the middle ``CONFIDENCE_LEVEL`` of at least one finite value."""
+    low, high = np.quantile(np.asarray(values, dtype=np.float64), _interval_levels())
     return ConfidenceInterval(low=float(low), high=float(high))
 
 
