@@ -20,6 +20,7 @@ from server.federation.aggregation import Aggregate
 from server.federation.cohort_sums import Check, site_factors
 from server.federation.exchange import Exchange
 from server.federation.honest_lengths import FAILURE_PROBABILITY, MOST_PER_DECLARED, longest_noise, plan_for
+from server.federation.median_length import FEWEST_TO_JUDGE, far_longer, name_far, shortening
 from shared_model.config.choices import Aggregation, PrivacyMode
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import ProtocolError
@@ -28,12 +29,8 @@ from shared_model.messages.types import MOMENT_SUM, MOMENTS
 from shared_model.metrics.counts import FloatArray
 from shared_model.privacy.patient_moments import SECOND_WEIGHT, Moments, noise_edge, num_moments
 
-_FEWEST_TO_JUDGE = 3
-"""Of two sites nobody can say which one lies."""
 _ROUNDING = 1e-3
 """More than float32 takes from an eigenvalue, for each patient."""
-_FAR = 3.0
-"""Times the length that signal and noise together usually have, a moment is far longer than those of the others."""
 
 
 def fitted_head(
@@ -78,7 +75,7 @@ def fitted_head(
     ]
     factors = np.array(site_factors([site.num_patients for site in sums], config.strategy))
     outliers: tuple[str, ...] = ()
-    if config.strategy.aggregation is Aggregation.GUARDED and len(sums) >= _FEWEST_TO_JUDGE:
+    if config.strategy.aggregation is Aggregation.GUARDED and len(sums) >= FEWEST_TO_JUDGE:
         scales, outliers = _median_scales(sums, width)
         factors = factors * scales
     weights = _fit(sums, factors, width)
@@ -120,15 +117,9 @@ def _median_scales(sums: Sequence[_SiteSum], width: int) -> tuple[FloatArray, tu
     scales, is_far = np.ones(len(sums)), np.zeros(len(sums), dtype=bool)
     for part in (moments[:, :-width], moments[:, -width:]):
         lengths, noise = np.linalg.norm(part, axis=1) / sizes, stds * np.sqrt(part.shape[1]) / sizes
-        median, signal = np.median(lengths), np.median(np.sqrt(np.maximum(lengths**2 - noise**2, 0.0)))
-        np.minimum(scales, np.divide(median, lengths, out=np.ones_like(lengths), where=lengths > median), out=scales)
-        is_far |= lengths > _FAR * np.sqrt(noise**2 + signal**2)
-    named = tuple(
-        f"{site.site} sent moments far longer than those of the others, which were shortened to their median"
-        for site, far in zip(sums, is_far, strict=True)
-        if far
-    )
-    return scales, named
+        np.minimum(scales, shortening(lengths), out=scales)
+        is_far |= far_longer(lengths, noise)
+    return scales, name_far([site.site for site in sums], is_far, "moments", "were")
 
 
 def _noise_std(config: ExperimentConfig, num_patients_declared: int) -> float:

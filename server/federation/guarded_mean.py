@@ -21,14 +21,11 @@ from numpy.typing import NDArray
 from server.federation.aggregation import Aggregate, LengthBound, site_weights
 from server.federation.agreement import DISAGREEMENT_TO_NAME, STRANGER, Agreement, after_round, angles, distances, trust
 from server.federation.honest_lengths import HonestLengths
+from server.federation.median_length import FEWEST_TO_JUDGE, far_longer, name_far, shortening
 from shared_model.config.choices import UpdateNorm
 from shared_model.config.server_sections import StrategyConfig
 from shared_model.errors import RoundError
 from shared_model.network.named_arrays import Float32Array, Parameters, l2_norm
-
-_FEWEST_TO_JUDGE = 3
-_FAR = 3.0
-"""An update is far longer than the others' if it is so many times as long as its noise and their median signal say."""
 
 
 class GuardedMean:
@@ -64,8 +61,8 @@ class GuardedMean:
         lengths = np.array([l2_norm(update) for update in updates])
         shares, agreements, outliers = [1.0] * len(sites), list[Agreement](), (*self._left_out, *self._bound.outliers)
         scales = np.ones(len(sites))
-        if len(sites) >= _FEWEST_TO_JUDGE:
-            scales = _scales(lengths)
+        if len(sites) >= FEWEST_TO_JUDGE:
+            scales = shortening(lengths)
             outliers += self._far_outliers(sites, sizes, lengths)
             if self._lengths.is_private:
                 agreements = self._updated_agreements(sites, updates)
@@ -87,13 +84,7 @@ class GuardedMean:
         self, sites: Sequence[str], sizes: Sequence[int], lengths: NDArray[np.float64]
     ) -> tuple[str, ...]:
         noise = np.array([self._lengths.noise(size) for size in sizes])
-        signal = np.median(np.sqrt(np.maximum(lengths**2 - noise**2, 0.0)))
-        is_far = lengths > _FAR * np.sqrt(noise**2 + signal**2)
-        return tuple(
-            f"{site} sent an update far longer than those of the others, which was shortened to their median"
-            for site, far in zip(sites, is_far, strict=True)
-            if far
-        )
+        return name_far(sites, far_longer(lengths, noise), "an update", "was")
 
 
 def _pointing_away(sites: Sequence[str], found: Sequence[float]) -> tuple[str, ...]:
@@ -102,11 +93,6 @@ def _pointing_away(sites: Sequence[str], found: Sequence[float]) -> tuple[str, .
         for site, distance in zip(sites, found, strict=True)
         if distance <= -DISAGREEMENT_TO_NAME
     )
-
-
-def _scales(lengths: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what makes updates of these lengths no longer than their median."""
-    return np.divide(np.median(lengths), lengths, out=np.ones_like(lengths), where=lengths > np.median(lengths))
 
 
 def _weights(sizes: Sequence[int], shares: Sequence[float], max_site_share: float) -> NDArray[np.float64]:
