@@ -71,6 +71,10 @@ def read(
     torch.set_num_threads(1)
     pictures = _pictures(folder, cc, mlo, boxes=(box_cc, box_mlo))
     _require_not_read((out, picture), [each.path for each in pictures])
+    for older in (out, picture):
+        if older is not None:
+            # Whatever this reading ends in, no answer to another question stands where its own is looked for.
+            older.unlink(missing_ok=True)
     reader = Reader.open(release, site=None if site is None else SiteFile.load(site), accept_unsigned=accept_unsigned)
     try:
         reading, maps = reader.read_with_maps(_request(pictures, columns), has_maps=picture is not None)

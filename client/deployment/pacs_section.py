@@ -74,6 +74,8 @@ class PacsSettings:
     fhir_token_file: str | None
     patient_system: Annotated[str, NOT_EMPTY] | None
     """URI of the hospital's patient numbers, for FHIR."""
+    patient_issuer: Annotated[str, NOT_EMPTY] | None
+    """IssuerOfPatientID of those numbers, where films have it."""
 
     def __post_init__(self) -> None:
         both = (self.web_user is None) == (self.web_password_file is None)

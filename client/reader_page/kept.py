@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from client.reading.result import Outcome, Reading, to_result
+from client.reading.result import SCHEMA_VERSION, Outcome, Reading, to_result
 from shared_model.errors import ConfigError
 from shared_model.system.checked import build
 from shared_model.system.documents import from_json
@@ -180,7 +180,7 @@ def _kept(connection: sqlite3.Connection, row: Sequence[str]) -> KeptReading:
         "SELECT time, user, pathology FROM outcomes WHERE reading_id = ? ORDER BY sequence DESC LIMIT 1", (reading_id,)
     ).fetchone()
     return KeptReading(
-        reading=build(Reading, from_json(content), path="reading"),
+        reading=_reading(content, time),
         study=study,
         patient=patient,
         time=time,
@@ -192,6 +192,14 @@ def _kept(connection: sqlite3.Connection, row: Sequence[str]) -> KeptReading:
         pathology_time="" if pathology is None else pathology[0],
         pathology_user="" if pathology is None else pathology[1],
     )
+
+
+def _reading(content: str, time: str) -> Reading:
+    values = from_json(content)
+    if isinstance(values, dict) and values.get("schema_version") == 1:
+        # It had no time of its own.
+        values |= {"schema_version": SCHEMA_VERSION, "read_at": time}
+    return build(Reading, values, path="reading")
 
 
 def _row(kept: KeptReading) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from client.deployment.site_file import SiteFile
@@ -91,6 +92,7 @@ class Reader:
         of_release = cautions.of_release(self.release, is_logged=self._audit is not None)
         return Reading(
             reading_id=secrets.token_hex(16),
+            read_at=datetime.now(UTC).isoformat(timespec="seconds"),
             outcome=outcome,
             why=why,
             answer=found,

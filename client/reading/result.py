@@ -5,6 +5,7 @@ not there to be used. Nothing here leaves the hospital by itself.
 """
 
 import re
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -18,10 +19,20 @@ from shared_model.system.documents import from_json, to_json
 from shared_model.system.files import write_atomically
 from shared_model.vocabulary import Laterality, View
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever a key is added, removed or changes its meaning."""
 _BAND_EDGES = (0.1, 0.5)
 Text = Annotated[str, NOT_EMPTY]
+
+
+def _is_utc_second(text: str) -> bool:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return moment.utcoffset() == timedelta() and text == moment.isoformat(timespec="seconds")
+
+
 UnitInterval = Annotated[
     ConfidenceInterval, AsList(), rule(lambda interval: interval.low >= 0 and interval.high <= 1, "in [0, 1]")
 ]
@@ -178,6 +189,7 @@ class Reading:
     schema_version: int = SCHEMA_VERSION
     reading_id: Annotated[str, rule(re.compile(r"[0-9a-f]{32}").fullmatch, "to be 32 hexadecimal digits")]
     """Drawn at random; in the site's audit log it stands for the reading."""
+    read_at: Annotated[str, rule(_is_utc_second, "to be a time in UTC to the second, ISO 8601")]
     outcome: Outcome
     why: tuple[Why, ...]
     """Why it was not read; empty where it was."""

@@ -1,51 +1,74 @@
 """``fedmammo site pacs results``."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from client.commands.flags import HERE, SitePath
 from shared_model.vocabulary import LesionType
 
+if TYPE_CHECKING:
+    from client.deployment.site_file import SiteFile
+    from client.reading.result import Reading
+
 
 def results(
-    reading: Annotated[Path, typer.Argument(metavar="RESULT", help="What fedmammo read --out wrote.")],
-    film: Annotated[list[Path], typer.Option(metavar="FILE", help="A film that was read; once for each.")],
+    reading: Annotated[
+        str,
+        typer.Argument(metavar="RESULT", help="What fedmammo read --out wrote, or a number of the page."),
+    ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the files go.")],
+    film: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A film that was read; once for each. Not for a number.")
+    ] = None,
     lesion_type: Annotated[LesionType, typer.Option(help="What the lesion is.")] = LesionType.MASS,
     lesion: Annotated[str, typer.Option(help="What the site calls it; no patient's name.")] = "lesion 1",
     site: SitePath = HERE,
 ) -> None:
     """Write a reading as DICOM files for its films' study, and as FHIR transactions where pacs.patient_system is set.
 
-    Times are those of RESULT, so that writing and sending again stores nothing twice.
+    RESULT is a file with --film FILE for each of its films, or the number that the page shows below a reading. Times
+    are those of the reading, so that writing and sending again stores nothing twice.
     """
-    from datetime import UTC, datetime
-
     from rich.console import Console
 
     from client.deployment.site_file import SiteFile
     from client.pacs.extra import require_extra
 
-    settings = SiteFile.load(site).require_pacs()
+    settings = SiteFile.load(site)
+    pacs = settings.require_pacs()
     require_extra()
 
     from client.data.dicom.decoder_pool import stop_decoders
     from client.pacs.results.fhir import write_transactions
     from client.pacs.results.files import write_results
     from client.pacs.results.of_reading import lesion_reading
-    from client.reading.result import read_result
 
-    found = read_result(reading)
-    read_at = datetime.fromtimestamp(reading.stat().st_mtime, UTC).replace(microsecond=0)
-    known = lesion_reading(found, film, lesion=lesion, lesion_type=lesion_type, read_at=read_at)
+    found, films = _found(settings, reading, film or ())
+    known = lesion_reading(found, films, lesion=lesion, lesion_type=lesion_type)
+    console = Console(highlight=False, soft_wrap=True)
     try:
         written = write_results(known, out)
     finally:
         stop_decoders()
-    if settings.patient_system is not None:
-        written += write_transactions(known, out, patient_system=settings.patient_system)
-    console = Console(highlight=False, soft_wrap=True)
     for path in written:
         console.print(str(path), markup=False)
+    if pacs.patient_system is not None:
+        system, issuer = pacs.patient_system, pacs.patient_issuer
+        for path in write_transactions(known, out, patient_system=system, patient_issuer=issuer):
+            console.print(str(path), markup=False)
+
+
+def _found(site: "SiteFile", result: str, films: Sequence[Path]) -> "tuple[Reading, Sequence[Path]]":
+    """Return the reading and its films: of a file and what was named, or of the page."""
+    from client.reader_page.kept_films import kept_with_films
+    from client.reading.result import read_result
+
+    if re.fullmatch(r"[0-9a-f]{32}", result) is None or Path(result).exists():
+        return read_result(Path(result)), films
+    if films:
+        raise typer.BadParameter("expected no --film with a number: the films of the page's reading are known")
+    return kept_with_films(site, result)

@@ -82,16 +82,31 @@ def transaction(
     return text
 
 
-def write_transactions(reading: LesionReading, folder: Path, *, patient_system: str) -> tuple[Path, ...]:
+def write_transactions(
+    reading: LesionReading, folder: Path, *, patient_system: str, patient_issuer: str | None = None
+) -> tuple[Path, ...]:
     """Write the transaction in each version of FHIR; the patient is the one of the films.
 
+    Args:
+        reading: of one lesion.
+        folder: where the files go.
+        patient_system: URI of the hospital's patient numbers.
+        patient_issuer: what films of the hospital's own patients have in IssuerOfPatientID, if they have it.
+
     Raises:
-        DicomError: a film cannot be read, or names no patient.
+        DicomError: a film cannot be read, names no patient, or has its number from another issuer.
         OSError: a file cannot be written.
     """
     header = read_header(reading.films[0].path)
     if not header.PatientID:
         raise DicomError("Expected PatientID in the film: FHIR resources need to know whose they are.")
+    issuer = str(header.IssuerOfPatientID).strip()
+    # The same number of another hospital is another patient's.
+    if issuer and issuer != patient_issuer:
+        raise DicomError(
+            f"Expected IssuerOfPatientID to be that of the hospital's own numbers ({patient_issuer}), got {issuer!r}: "
+            "no FHIR resources were written; name it as patient_issuer in the section pacs if it is."
+        )
     patient = PatientIdentifier(system=patient_system, value=str(header.PatientID))
     study, paths = str(header.StudyInstanceUID), []
     for version in FhirVersion:

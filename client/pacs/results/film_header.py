@@ -24,6 +24,7 @@ _LINE, _NAME = 64, 3 * 64 + 2
 """Characters of a text of one line, and of a name in three ways of writing (PS3.5 6.2, LO and PN)."""
 _TEXTS = {
     "PatientID": _LINE,
+    "IssuerOfPatientID": _LINE,
     "PatientName": _NAME,
     "AccessionNumber": _LINE,
     "StudyID": _LINE,
@@ -70,14 +71,15 @@ def require_one_study(headers: Sequence[Dataset]) -> str:
     Raises:
         DicomError: they are of several studies, or of several patients.
     """
-    found = {(str(header.StudyInstanceUID), str(header.PatientID)) for header in headers}
+    whose = ("StudyInstanceUID", "PatientID", "IssuerOfPatientID")
+    found = {tuple(str(header.get(name)) for name in whose) for header in headers}
     if len(found) != 1:
         raise DicomError(f"Expected films of one patient and one study, got {len(found)}; read them one by one.")
-    return found.pop()[0]
+    return str(headers[0].StudyInstanceUID)
 
 
 def finish(dataset: Dataset, film: Dataset, laterality: Laterality | None) -> None:
-    """Add in place what highdicom does not copy: the film's character set, and the side of a paired organ.
+    """Add in place what highdicom does not copy: character set, issuer of the patient's number, side of a paired organ.
 
     Args:
         dataset: an output.
@@ -86,6 +88,8 @@ def finish(dataset: Dataset, film: Dataset, laterality: Laterality | None) -> No
     """
     if film.get(_CHARACTER_SET):
         dataset.SpecificCharacterSet = film.SpecificCharacterSet
+    if film.get("IssuerOfPatientID"):
+        dataset.IssuerOfPatientID = film.IssuerOfPatientID
     if laterality is not None:
         dataset.Laterality = laterality[0]
 

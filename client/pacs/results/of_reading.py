@@ -19,9 +19,7 @@ from shared_model.vocabulary import LesionType
 _SHORT = 16
 
 
-def lesion_reading(
-    reading: Reading, films: Sequence[Path], *, lesion: str, lesion_type: LesionType, read_at: datetime
-) -> LesionReading:
+def lesion_reading(reading: Reading, films: Sequence[Path], *, lesion: str, lesion_type: LesionType) -> LesionReading:
     """Return the reading for outputs.
 
     Args:
@@ -29,12 +27,16 @@ def lesion_reading(
         films: the files that were read, in any order; a file that was not read is refused, whatever its name.
         lesion: what the site calls it; no patient's name.
         lesion_type: of the lesion.
-        read_at: with its time zone.
 
     Raises:
-        DicomError: the films are not those of the reading, or no side is known.
+        DicomError: no film could be opened, the films are not those of the reading, or no side is known.
     """
-    by_digest = {_digest(path): path for path in films}
+    if not reading.views:
+        raise DicomError(
+            "Expected a reading of films that could be opened; this one was refused before any was "
+            f"({'; '.join(str(why.code) for why in reading.why)}), so there is nothing to attach a result to."
+        )
+    by_digest = {film_digest(path): path for path in films}
     if set(by_digest) != {view.sha256 for view in reading.views} or len(by_digest) != len(films):
         raise DicomError("Expected the films of the reading, each once and unchanged; give exactly those.")
     sides = {view.laterality for view in reading.views if view.laterality is not None}
@@ -53,7 +55,7 @@ def lesion_reading(
         release_digest=reading.release.digest,
         network=f"of release {reading.release.digest[:_SHORT]}",
         software=f"source {reading.code[:_SHORT]}",
-        read_at=read_at,
+        read_at=datetime.fromisoformat(reading.read_at),
     )
 
 
@@ -77,7 +79,12 @@ def _score(answer: Answer) -> Score:
     )
 
 
-def _digest(path: Path) -> str:
+def film_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, by which a reading knows its films.
+
+    Raises:
+        DicomError: it cannot be read.
+    """
     try:
         with open_image(path) as file:
             return hashlib.sha256(file.read()).hexdigest()

@@ -1,5 +1,9 @@
 """What the page keeps: readings with what came after them, for the owner alone, in one file that survives a restart."""
 
+import json
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from client.reader_page.kept import KeptReadings, Known, Verdict
@@ -68,3 +72,17 @@ def test_a_file_that_is_none(tmp_path):
     (tmp_path / "kept.sqlite").chmod(0o600)
     with pytest.raises(ConfigError, match=r"Expected the kept readings in .*kept\.sqlite"):
         KeptReadings(tmp_path / "kept.sqlite")
+
+
+def test_a_reading_of_the_first_schema_version_has_the_time_at_which_it_was_kept(tmp_path, reading):
+    path = tmp_path / "kept.sqlite"
+    kept = KeptReadings(path)
+    kept.add(reading, study="s", patient="p", user="ada")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        values = json.loads(connection.execute("SELECT content FROM readings").fetchone()[0])
+        del values["read_at"]
+        content = json.dumps(values | {"schema_version": 1})
+        connection.execute("UPDATE readings SET content = ?, time = '2026-01-05T09:00:00+00:00'", (content,))
+    found = kept.get(reading.reading_id)
+    assert found.reading.read_at == found.time == "2026-01-05T09:00:00+00:00"
+    assert found.reading.reading_id == reading.reading_id

@@ -139,6 +139,20 @@ class TestRead:
         assert read_result(tmp_path / "result.json").outcome is Outcome.REFUSED
         assert "negative" in capsys.readouterr().out
 
+    def test_nothing_of_an_older_reading_stays(self, flags, tmp_path):
+        out, picture = tmp_path / "result.json", tmp_path / "maps.png"
+        outputs = ["--out", str(out), "--picture", str(picture)]
+        for path in (out, picture):
+            path.write_text("of another lesion")
+        assert main([*flags, "--columns", "breast_density=9", *outputs]) == 3
+        assert read_result(out).outcome is Outcome.REFUSED
+        assert not picture.exists()
+        flags[2] = str(tmp_path / "none")
+        picture.write_text("of another lesion")
+        assert main([*flags, *outputs]) == 1
+        assert not out.exists()
+        assert not picture.exists()
+
     def test_wrong_usage_gives_no_result(self, flags, tmp_path, capsys):
         out = ["--out", str(tmp_path / "result.json")]
         for more in (["--box-cc", "1,2,3"], ["--box-cc", "1,2,0,4"], ["--box-cc", "a,b,c,d"]):

@@ -1,5 +1,6 @@
 import datetime
 import hashlib
+import os
 
 import pytest
 import yaml
@@ -51,6 +52,7 @@ def reading_for(films, **changes):
     )
     values = {
         "reading_id": "0" * 32,
+        "read_at": NOW.isoformat(timespec="seconds"),
         "outcome": ReadOutcome.READ,
         "why": (),
         "answer": answer,
@@ -73,7 +75,7 @@ def reading_for(films, **changes):
 
 
 def joined(reading, paths):
-    return lesion_reading(reading, paths, lesion="lesion 1", lesion_type=LesionType.MASS, read_at=NOW)
+    return lesion_reading(reading, paths, lesion="lesion 1", lesion_type=LesionType.MASS)
 
 
 def test_everything_that_the_reading_says_is_carried_over(films):
@@ -104,19 +106,53 @@ def test_a_result_is_attached_to_no_other_film_than_the_one_that_was_read(films)
         joined(reading, paths)
 
 
-def test_the_command_writes_dicom_and_fhir_twice_alike(films, tmp_path):
+def test_a_reading_without_an_opened_film_has_no_result(films):
+    why = (Why(code=Reason.FILE, text="raw values"),)
+    refused = reading_for(films, outcome=ReadOutcome.REFUSED, why=why, answer=None, views=())
+    with pytest.raises(DicomError, match=r"refused before any was \(file\)"):
+        joined(refused, list(films.values()))
+
+
+@pytest.fixture
+def site(tmp_path):
     made = provision(
         out=tmp_path / "kits", sites=["mgh"], hosts=["localhost"], port=9092, valid_days=5, approved_bundles=["0" * 64]
     )
     site = made.sites["mgh"] / "site.yaml"
     values = yaml.safe_load(site.read_text()) | {"data_root": ".", "pacs": {"patient_system": "urn:oid:1.2.3"}}
     site.write_text(yaml.safe_dump(values))
+    return site
+
+
+def test_the_command_writes_dicom_and_fhir_twice_alike(films, tmp_path, site):
     write_result(reading_for(films), tmp_path / "result.json")
     contents = []
-    for out in ("one", "two"):
+    for number, out in enumerate(("one", "two")):
+        # A copied file has another time, and says the same.
+        os.utime(tmp_path / "result.json", (number, number))
         words = [word for path in films.values() for word in ("--film", str(path))]
         command = ["site", "pacs", "results", str(tmp_path / "result.json"), *words, "--out", str(tmp_path / out)]
         assert main([*command, "--site", str(site)]) == 0
         contents.append({path.name: path.read_bytes() for path in (tmp_path / out).iterdir()})
     assert contents[0] == contents[1]
     assert {"report.dcm", "fhir-r4b.json", "fhir-r5.json"} < set(contents[0])
+
+
+def test_a_number_of_another_issuer_is_not_the_hospitals_patient(films, tmp_path, site, capsys):
+    for path in films.values():
+        film = dcmread(path)
+        film.IssuerOfPatientID = "OTHER"
+        film.save_as(path)
+    write_result(reading_for(films), tmp_path / "result.json")
+    words = [word for path in films.values() for word in ("--film", str(path))]
+    command = ["site", "pacs", "results", str(tmp_path / "result.json"), *words, "--out", str(tmp_path / "out")]
+    assert main([*command, "--site", str(site)]) == 1
+    assert "IssuerOfPatientID" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("fhir*"))
+    # The results are of the film's own study, and say whose number it is.
+    assert {dcmread(path).IssuerOfPatientID for path in (tmp_path / "out").glob("*.dcm")} == {"OTHER"}
+    values = yaml.safe_load(site.read_text())
+    values["pacs"]["patient_issuer"] = "OTHER"
+    site.write_text(yaml.safe_dump(values))
+    assert main([*command, "--site", str(site)]) == 0
+    assert len(list((tmp_path / "out").glob("fhir*"))) == 2
