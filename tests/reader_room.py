@@ -3,11 +3,8 @@
 import dataclasses
 from pathlib import Path
 
-import cv2
 import numpy as np
 from pydicom import dcmwrite
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from client.deployment.site_file import SiteFile
 from client.reading.reader import Reader
@@ -32,12 +29,11 @@ from shared_model.release.document import (
 from shared_model.release.signature import digest_of
 from shared_model.system.documents import to_json
 from shared_model.vocabulary import Laterality, LesionType, Pathology, Split, View, clinical_width
-from simulations.phantom.films import draw_film
 from simulations.phantom.patients import Lesion
+from simulations.phantom.presentation import presentation_film
+from simulations.phantom.scanners import SCANNERS
 from tests.hospital_kits import kit_in
 
-SCALE = 3
-"""Films of the phantom are drawn smaller than the reader takes for films."""
 LIMIT = "This release was made for a test: its network has seen no lesion."
 
 
@@ -61,32 +57,15 @@ def lesion_of(laterality):
 def write_film(path, *, patient="PH-0001", study="2.25.1", laterality=Laterality.LEFT, view=View.CC, seed=0, **changes):
     """Write one film and return the lesion's box on it, ``(x, y, width, height)``."""
     rng = np.random.default_rng(seed)
-    film = draw_film([lesion_of(laterality)], density=2, view=view, laterality=laterality, rng=rng)
-    image = cv2.resize(film.image, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC)
-    noise = 0.004 * rng.standard_normal(image.shape)
-    stored = np.rint(np.clip((0.05 + image + noise) * (image > 0.01), 0, 1) * 4095).astype(np.uint16)
-    dataset = Dataset()
-    dataset.SOPClassUID = DigitalMammographyXRayImageStorageForPresentation
+    dataset, box = presentation_film(lesion_of(laterality), view=view, density=2, scanner=SCANNERS["WFU"], rng=rng)
     dataset.SOPInstanceUID = f"2.25.{1000 + seed}"
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, "2.25.77"
     dataset.PatientID = dataset.PatientName = patient
-    dataset.StudyDate, dataset.Modality = "20260105", "MG"
-    dataset.PresentationIntentType = "FOR PRESENTATION"
-    dataset.ViewPosition, dataset.ImageLaterality = str(view), laterality[0]
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.Rows, dataset.Columns = stored.shape
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
-    dataset.PixelData = stored.tobytes()
-    dataset["PixelData"].VR = "OW"
     for name, value in changes.items():
         setattr(dataset, name, value)
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     path.parent.mkdir(parents=True, exist_ok=True)
     dcmwrite(path, dataset, enforce_file_format=True)
-    rows, columns = np.nonzero(film.masks[0])
-    box = columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1
-    return tuple(int(SCALE * value) for value in box)
+    return box.x, box.y, box.width, box.height
 
 
 def write_test_release(folder):

@@ -38,6 +38,9 @@ from shared_model.vocabulary import ClinicalColumn, Laterality, View, clinical_c
 NEGATIVE, DOUBTFUL = 0.5, 0.25
 """A lesion is refused where more than half of the looks take a picture for a negative, and abstained from where more
 than a quarter do: two looks at a picture where there are public lesions to compare with, else one."""
+_LOOKS_NEGATIVE = Why(
+    code=Reason.NEGATIVE, text="Expected bright tissue on dark, got the reverse: it looks like a negative."
+)
 Cells = Mapping[str, str | None]
 
 
@@ -166,20 +169,28 @@ def _pictures(
     """Return what the network sees of every picture, made as in training, and what its pixels say against it."""
     pictures, why = list[Float32Array](), list[Why]()
     for each in opened:
-        path = each.picture.path
+        path, found = each.picture.path, list[Why]()
         if contract.image.mode is not ImageMode.CROP:
-            why += check_box_on_breast(each)
+            found += check_box_on_breast(each)
         files = LesionFiles(
             lesion_paths=(), film_path=path, box=each.picture.box, laterality=laterality, view=each.view
         )
         try:
             picture = prepare_lesion(path, each.grey, files, contract.image)
         except DicomError as error:
-            why.append(_file_problem(error, each.picture))
+            why += [*found, _file_problem(error, each.picture)]
             continue
-        why += check_grey_levels(picture, each.grey, contract.image, contract.grey_reference)
+        found += check_grey_levels(picture, each.grey, contract.image, contract.grey_reference)
+        if found and contract.image.mode is not ImageMode.CROP:
+            found = _negative_first(found, is_negative=has_dark_tissue(picture, each, contract.image, laterality))
+        why += found
         pictures.append(picture)
     return pictures, why
+
+
+def _negative_first(found: list[Why], *, is_negative: bool) -> list[Why]:
+    """Say first what a person can mend: on a negative film air is taken for the breast, and no grey level fits."""
+    return [_LOOKS_NEGATIVE, *found] if is_negative else found
 
 
 def _looked_at(
@@ -199,8 +210,7 @@ def _looked_at(
     looks += _nearer_as_negatives(pixels, images, release)
     negative_share = float(np.mean(looks)) if looks else 0.0
     if negative_share > NEGATIVE:
-        text = "Expected bright tissue on dark, got the reverse: it looks like a negative."
-        return Refusal(opened=opened, why=(Why(code=Reason.NEGATIVE, text=text),))
+        return Refusal(opened=opened, why=(_LOOKS_NEGATIVE,))
     rows = tuple(_row(cells, view, laterality, contract) for view in [each.view for each in opened] or [None])
     return PreparedLesion(
         opened=opened,

@@ -17,6 +17,7 @@ from simulations.commands.evaluate import evaluate
 from simulations.commands.explain import explain
 from simulations.commands.phantom import phantom
 from simulations.commands.rehearse import rehearse
+from simulations.commands.rehearse_day import rehearse_day
 from simulations.commands.release import release
 from simulations.commands.simulate import simulate
 
@@ -35,6 +36,7 @@ app.add_typer(reference.app, name="reference")
 app.command()(evaluate)
 app.command()(explain)
 app.command()(rehearse)
+app.command()(rehearse_day)
 app.command()(phantom)
 app.command()(read)
 app.add_typer(manifest.app, name="manifest")

@@ -5,12 +5,9 @@ Debian's Orthanc listens on every interface whatever it is told, so this refuses
 
 import json
 import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-import httpx
 from dicomweb_client.api import DICOMwebClient
 from dicomweb_client.session_utils import create_session_from_user_pass
 from pydicom import Dataset, dcmread
@@ -29,11 +26,8 @@ from client.pacs.sending import Way, read_results, send
 from shared_model.errors import FederatedMammographyError
 from shared_model.system.audit_log import AuditLog, read
 from shared_model.vocabulary import View
+from simulations.day import orthanc
 from tests.pacs_films import PATIENT, STUDY, reading_of
-
-ROOT = "http://127.0.0.1:18142"
-USER, PASSWORD = "reader", "local-only"
-PLUGINS = Path("/usr/share/orthanc/plugins")
 
 
 def say(name, value):
@@ -49,41 +43,7 @@ def refusal(call, *arguments, **named):
     return "no error"
 
 
-def start_orthanc(folder):
-    (folder / "db").mkdir()
-    (folder / "worklists").mkdir()
-    write_worklist(folder / "worklists")
-    configuration = {
-        "Name": "LAB",
-        "StorageDirectory": str(folder / "db"),
-        "IndexDirectory": str(folder / "db"),
-        "HttpPort": 18142,
-        "DicomPort": 14242,
-        "DicomAet": "LAB",
-        "DicomCheckCalledAet": True,
-        "AuthenticationEnabled": True,
-        "RegisteredUsers": {USER: PASSWORD},
-        "Plugins": [str(PLUGINS / "libOrthancDicomWeb.so"), str(PLUGINS / "libModalityWorklists.so")],
-        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-        "DicomModalities": {"FEDMAMMO": ["FEDMAMMO", "127.0.0.1", 11112], "OTHER": ["OTHER", "127.0.0.1", 11112]},
-        "DicomAlwaysAllowFindWorklist": True,
-        "Worklists": {"Enable": True, "Database": str(folder / "worklists")},
-    }
-    (folder / "orthanc.json").write_text(json.dumps(configuration))
-    with (folder / "orthanc.log").open("wb") as log:
-        process = subprocess.Popen(["/usr/sbin/Orthanc", str(folder / "orthanc.json")], stdout=log, stderr=log)  # noqa: S603, the PACS under test
-    while process.poll() is None:
-        try:
-            httpx.get(f"{ROOT}/system", auth=(USER, PASSWORD), trust_env=False)
-        except httpx.TransportError:
-            time.sleep(0.2)
-        else:
-            return process
-    raise SystemExit("Orthanc ended: " + (folder / "orthanc.log").read_text()[-500:])
-
-
 def write_worklist(folder):
-    (folder / "lockfile").touch()
     entry, step = Dataset(), Dataset()
     entry.file_meta = FileMetaDataset()
     entry.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -130,21 +90,17 @@ def with_control(film):
 
 
 def main(folder, films):
-    if [name for _, name in socket.if_nameindex() if name != "lo"]:
-        raise SystemExit("expected loopback only: start me with unshare -n")
-    (folder / "password").write_text(PASSWORD)
-    (folder / "password").chmod(0o600)
-    reach = {"called": "LAB", "host": "127.0.0.1", "port": 14242, "calling": ["LAB", "MG1"]}
-    web = {"web_url": f"{ROOT}/dicom-web", "web_user": USER, "web_password_file": "password"}
-    pacs, audit = read_section(reach | web, folder), AuditLog(folder / "audit.jsonl")
+    section = orthanc.section(folder, calling=("LAB", "MG1"))
+    pacs, audit = read_section(section, folder), AuditLog(folder / "audit.jsonl")
     say("down", [refusal(echo, pacs), refusal(search, pacs, StudyQuery(patient=PATIENT), by_web=True)])
-    orthanc = start_orthanc(folder)
-    try:
+    (folder / "worklists").mkdir()
+    write_worklist(folder / "worklists")
+    with orthanc.running(folder):
         echo(pacs)
-        say("wrong title", refusal(echo, read_section({**reach, "called": "NOBODY"}, folder)))
+        say("wrong title", refusal(echo, read_section({**section, "called": "NOBODY"}, folder)))
         (folder / "wrong").write_text("wrong")
         (folder / "wrong").chmod(0o600)
-        strangers = read_section(reach | {**web, "web_password_file": "wrong"}, folder)
+        strangers = read_section({**section, "web_password_file": "wrong"}, folder)
         say("wrong password", refusal(search, strangers, StudyQuery(patient=PATIENT), by_web=True))
         say("stored", [store_as("MG1", "LAB", 14242, path) for path in films.values()])
         query = StudyQuery(patient=PATIENT)
@@ -171,14 +127,13 @@ def main(folder, films):
             "sent",
             [[each.failure for each in send(pacs, audit, results, way=way)] for way in (Way.STOW, Way.STOW, Way.DIMSE)],
         )
-        session = create_session_from_user_pass(username=USER, password=PASSWORD)
+        session = create_session_from_user_pass(username=orthanc.USER, password=orthanc.PASSWORD)
         session.trust_env = False
-        found = DICOMwebClient(f"{ROOT}/dicom-web", session=session).search_for_instances(study_instance_uid=STUDY)
+        found = DICOMwebClient(f"{orthanc.ROOT}/dicom-web", session=session).search_for_instances(
+            study_instance_uid=STUDY
+        )
         say("in the study", sorted(UID(item["00080016"]["Value"][0]).name for item in found))
         receive(pacs, audit, folder, films, session)
-    finally:
-        orthanc.terminate()
-        orthanc.wait(60)
     say("down again", refusal(send, pacs, audit, results, way=Way.STOW))
     lines = read(folder / "audit.jsonl")
     say("audit", [line.event for line in lines])
@@ -188,13 +143,15 @@ def main(folder, films):
 def receive(pacs, audit, folder, films, session):
     fresh = read_section({"calling": ["LAB", "MG1"], "incoming": "received", "max_films": 3}, folder)
     with receiving(fresh, audit):
-        known = session.get(f"{ROOT}/instances", timeout=60).json()
-        kinds = {each: session.get(f"{ROOT}/instances/{each}/simplified-tags", timeout=60).json() for each in known}
+        known = session.get(f"{orthanc.ROOT}/instances", timeout=60).json()
+        kinds = {
+            each: session.get(f"{orthanc.ROOT}/instances/{each}/simplified-tags", timeout=60).json() for each in known
+        }
         mammograms = [each for each, tags in kinds.items() if tags["Modality"] == "MG"]
-        answer = session.post(f"{ROOT}/modalities/FEDMAMMO/store", json=mammograms, timeout=60).json()
+        answer = session.post(f"{orthanc.ROOT}/modalities/FEDMAMMO/store", json=mammograms, timeout=60).json()
         say("pushed", [answer["InstancesCount"], answer["FailedInstancesCount"]])
         reports = [each for each, tags in kinds.items() if tags["Modality"] == "SR"]
-        say("report", session.post(f"{ROOT}/modalities/FEDMAMMO/store", json=reports, timeout=60).status_code)
+        say("report", session.post(f"{orthanc.ROOT}/modalities/FEDMAMMO/store", json=reports, timeout=60).status_code)
         path = films[View.CC]
         say("again", store_as("MG1", "FEDMAMMO", 11112, path))
         say("stranger", [store_as("STRANGER", "FEDMAMMO", 11112, path), store_as("MG1", "WRONG", 11112, path)])

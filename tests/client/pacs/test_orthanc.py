@@ -2,31 +2,20 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from simulations.day import loopback, orthanc
 from tests.pacs_films import PATIENT, STUDY, write_films
 
 ROOT = Path(__file__).parents[3]
 LOOP = Path(__file__).with_name("orthanc_loop.py")
-NAMESPACE = ("unshare", "-n")
-PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+MISSING = loopback.missing() or orthanc.missing()
 
-
-def missing():
-    """Return what this machine lacks for the loop; empty if nothing."""
-    if not Path("/usr/sbin/Orthanc").exists() or not PLUGIN.exists():
-        return "Orthanc with its DICOMweb plugin is not installed: apt-get install orthanc orthanc-dicomweb"
-    tried = subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False)  # noqa: S603, our own words
-    allowed = tried.returncode == 0
-    return "" if allowed and shutil.which("ip") else "no network namespace may be made here: unshare -n, as root"
-
-
-pytestmark = [pytest.mark.pacs, pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "nothing")]
+pytestmark = [pytest.mark.pacs, pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=MISSING or "nothing")]
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +24,8 @@ def day(phantom_films, tmp_path_factory):
     folder = tmp_path_factory.mktemp("orthanc")
     films = write_films(phantom_films, folder / "films")
     words = [f"{view}={path}" for view, path in films.items()]
-    script = 'ip link set lo up && exec "$@"'
     done = subprocess.run(  # noqa: S603, our own script
-        [*NAMESPACE, "sh", "-c", script, "sh", sys.executable, "-P", str(LOOP), str(folder), *words],
+        loopback.alone([sys.executable, "-P", str(LOOP), str(folder), *words]),
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import socket
 import threading
 
@@ -14,8 +13,9 @@ from playwright.sync_api import sync_playwright
 from client.reader_page.application import reader_page
 from client.reader_page.desk import Desk
 from client.reader_page.serving import Listening, access_to, address_of
+from simulations.day.browser import chromium
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM = chromium()
 SECONDS = 60
 """A page that is not there by then never comes: the machine may be busy."""
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pydicom import dcmread
 
 from client.data.dataset import load_all_lesions
 from client.data.preprocessing import Box
@@ -21,6 +22,7 @@ from shared_model.system import audit_log
 from shared_model.vocabulary import View
 from tests.client.conftest import CANARY, write_dicom
 from tests.hospital_kits import kit_in
+from tests.reader_room import write_film, write_test_release
 from tests.releases import mass, negative, release_in
 
 
@@ -164,6 +166,19 @@ class TestRefuses:
         cc, mlo = negative(views.cc, tmp_path / "n.png"), negative(views.mlo, tmp_path / "m.png")
         views = dataclasses.replace(views, cc=cc, mlo=mlo)
         assert codes(read_lesion(made.folder, views.request())) == {Reason.NEGATIVE}
+
+    def test_a_negative_film_is_called_one_whatever_else_does_not_fit(self, tmp_path):
+        """To the other gates the air beside the breast is the breast, and they tell of a box that is well placed."""
+        write_test_release(tmp_path / "release")
+        path = tmp_path / "film.dcm"
+        x, y, width, height = write_film(path)
+        film = dcmread(path)
+        film.PixelData = (4095 - film.pixel_array).tobytes()
+        film.save_as(path)
+        box = Box(x=x, y=y, width=width, height=height)
+        request = LesionRequest(pictures=(Picture(path=path, view=View.CC, box=box),))
+        reading = read_lesion(tmp_path / "release", request, accept_unsigned=True)
+        assert [each.code for each in reading.why] == [Reason.NEGATIVE, Reason.BOX]
 
     @pytest.mark.parametrize(
         ("columns", "code"),
