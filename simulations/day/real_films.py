@@ -25,7 +25,7 @@ CONTEXT = 1.5
 """Side of the cut over that of the box: ``data.image.context``."""
 _SIDE = 128
 """Of a patch, in pixels."""
-_IN_PATCH = Box(x=22, y=22, width=85, height=85)
+IN_PATCH = Box(x=22, y=22, width=85, height=85)
 """1.5 times its side is the whole patch."""
 _BOXES, _ROSTER, _TABLE = "mass_roi_boxes.csv", "sites.csv", "lesions.csv"
 _SMALLEST, _LARGEST = 1.2, 1.65
@@ -144,10 +144,10 @@ def _rows(root: Path, films: Path, split: Split) -> Iterator[dict[str, object]]:
                 "view": view,
                 "abnormality_type": "mass",
                 "breast_density": row["breast_density"],
-                "roi_x": _IN_PATCH.x,
-                "roi_y": _IN_PATCH.y,
-                "roi_w": _IN_PATCH.width,
-                "roi_h": _IN_PATCH.height,
+                "roi_x": IN_PATCH.x,
+                "roi_y": IN_PATCH.y,
+                "roi_w": IN_PATCH.width,
+                "roi_h": IN_PATCH.height,
             }
 
 
