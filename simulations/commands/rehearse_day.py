@@ -20,8 +20,6 @@ def rehearse_day(
     protocol.md in FOLDER says what was done, expected and seen. Played again in the same FOLDER, the day goes on with
     what is there.
     """
-    import sys
-
     from rich.console import Console
 
     from client.pacs.extra import require_extra
@@ -31,13 +29,12 @@ def rehearse_day(
     from simulations.federation.rehearsal import FEDMAMMO
 
     folder, root = out.resolve(), None if films is None else films.resolve()
+    require_extra()
+    if lacks := missing(root):
+        raise ConfigError(f"Expected a machine that can play a day: {lacks}.")
     if not loopback.is_alone():
-        require_extra()
-        if lacks := missing(root):
-            raise ConfigError(f"Expected a machine that can play a day: {lacks}.")
-        sys.stdout.flush()
         more = () if root is None else ("--films", str(root))
-        loopback.go_alone((*FEDMAMMO, "rehearse-day", "--out", str(folder), *more))
+        raise typer.Exit(loopback.run_alone((*FEDMAMMO, "rehearse-day", "--out", str(folder), *more)))
     is_good = play(folder, Console(soft_wrap=True), root=root)
     typer.echo(f"Protocol in {folder / PROTOCOL}")
     if not is_good:

@@ -116,7 +116,8 @@ class Radiologist:
         return kept.inner_text()
 
     def picture(self, path: Path) -> None:
-        """Keep a picture of what is shown."""
+        """Keep a picture of a reading beside its films."""
+        self.page.evaluate("scrollTo(0, 0)")
         self.page.screenshot(path=path)
 
 

@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Sequence
-from typing import NoReturn
 
 _LOOPBACK_UP = 'ip link set lo up && exec "$@"'
 
@@ -21,23 +20,24 @@ def is_alone() -> bool:
 
 def missing() -> str:
     """Return what this machine lacks for such a network, in one line; empty if nothing."""
-    if shutil.which("unshare") is None or shutil.which("ip") is None:
-        return "unshare and ip are not installed: apt-get install util-linux iproute2"
+    lacks = [program for program in ("setpriv", "unshare", "ip") if shutil.which(program) is None]
+    if lacks:
+        return f"{', '.join(lacks)} not installed: apt-get install util-linux iproute2"
     tried = subprocess.run([*_namespace(), "true"], capture_output=True, check=False)  # noqa: S603, our own words
     return "" if tried.returncode == 0 else "no network namespace may be made here: unshare --net"
 
 
 def alone(command: Sequence[str]) -> list[str]:
-    """Return the command line that runs ``command`` alone: it ends with the first process, and so does all below it."""
+    """Return the command line that runs ``command`` alone; whatever ends its parent ends it, and all below it."""
     return [*_namespace(), "sh", "-c", _LOOPBACK_UP, "sh", *command]
 
 
-def go_alone(command: Sequence[str]) -> NoReturn:
-    """Become ``command`` in such a network; nothing after this call runs."""
-    words = alone(command)
-    os.execvp(words[0], words)  # noqa: S606, our own command
+def run_alone(command: Sequence[str]) -> int:
+    """Run ``command`` in such a network to its end, and return its exit status; nothing of it outlives this process."""
+    return subprocess.run(alone(command), check=False).returncode  # noqa: S603, our own command
 
 
 def _namespace() -> list[str]:
-    words = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    # unshare holds back what asks it to end, and dies with its parent only if that cannot be held back.
+    words = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
     return words if os.geteuid() == 0 else [*words, "--map-root-user"]

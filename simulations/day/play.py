@@ -68,14 +68,20 @@ def play(folder: Path, console: Console, *, root: Path | None = None) -> bool:
         root: CBIS-DDSM, whose four films are then used; None takes the phantom.
 
     Raises:
-        ConfigError: others than this machine would reach the PACS.
+        ConfigError: others than this machine would reach the PACS, or the folder is in use by something else.
         OSError: the folder cannot be written.
     """
     if not loopback.is_alone():
         raise ConfigError("Expected a network with loopback alone: fedmammo rehearse-day makes one.")
-    folder.mkdir(parents=True, exist_ok=True)
-    protocol = Protocol(path=folder / PROTOCOL, console=console)
     title = "A day with the phantom" if root is None else "A day with four real films of CBIS-DDSM"
+    protocol = Protocol(path=folder / PROTOCOL, console=console)
+    if folder.exists() and any(folder.iterdir()) and not protocol.is_of(title):
+        # Half a run that was killed is removed, which somebody else's folder of that name must not be; and a release
+        # for other films than those of the day must not be taken for theirs.
+        raise ConfigError(
+            f"Expected {folder} to be new, empty, or of an earlier day of this kind; choose another --out."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
     protocol.begin(title, *(_PHANTOM_NOTES if root is None else _REAL_NOTES))
     try:
         _play(folder, protocol, root)
@@ -162,8 +168,8 @@ def _read_all(
         if examination not in raw:
             readings[examination.patient] = _read(person, protocol, examination)
             if examination.kind is Kind.PLAIN and readings[examination.patient].title == _READ:
-                kept = person.agree("A rehearsal.")
                 person.picture(picture)
+                kept = person.agree("A rehearsal.")
                 protocol.step("She agrees", expected="kept at the site", seen=kept, is_met=kept == "Kept at this site.")
     outcomes = [readings[each.patient].title for each in examinations if each.kind is Kind.PLAIN]
     protocol.step(

@@ -16,6 +16,13 @@ class Protocol:
     wrong: list[str] = field(default_factory=list, init=False)
     """Steps that did not go as expected."""
 
+    def is_of(self, title: str) -> bool:
+        """Return whether an earlier day of this title began to write the page."""
+        try:
+            return self.path.read_text(encoding="utf-8").startswith(f"# {title}\n")
+        except (OSError, UnicodeDecodeError):
+            return False
+
     def begin(self, title: str, *notes: str) -> None:
         """Begin the page anew: of an earlier day there is none in it."""
         self.path.write_text("\n\n".join((f"# {title}", *notes)) + "\n\n", encoding="utf-8")

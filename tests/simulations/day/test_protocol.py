@@ -58,3 +58,14 @@ def test_nobody_plays_where_others_would_reach_the_pacs(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="loopback alone"):
         day.play(tmp_path / "day", Console(file=io.StringIO()))
     assert not (tmp_path / "day").exists()
+
+
+@pytest.mark.parametrize("name", ["notes.txt", day.PROTOCOL])
+def test_a_folder_of_something_else_is_left_alone(tmp_path, monkeypatch, name):
+    """A run that was killed is removed before it is trained again, and a day of other films has another release."""
+    monkeypatch.setattr(day.loopback, "is_alone", lambda: True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / name).write_text("# A day with four real films of CBIS-DDSM\n")
+    with pytest.raises(ConfigError, match="new, empty, or of an earlier day"):
+        day.play(tmp_path, Console(file=io.StringIO()))
+    assert {path.name for path in tmp_path.iterdir()} == {"run", name}
