@@ -1,8 +1,8 @@
 """Real numbers as whole steps modulo 2^32, and why rounding shares of Gaussian noise costs no privacy.
 
 Site ``i`` of ``N`` adds its share ``g_i`` of noise, N(0, s^2), to its value ``x_i`` and rounds once, all in steps:
-``k_i = rint(x_i + g_i)``. The probability of ``k_i = k`` is the density at ``k`` of ``x_i + g_i + u_i``, ``u_i`` uniform
-on (-1/2, 1/2). ``K`` is the sum of the ``k_i``; ``X`` of the ``x_i``; ``G`` of the ``g_i``; ``V`` of ``N - 1``
+``k_i = rint(x_i + g_i)``. The probability of ``k_i = k`` is the density at ``k`` of ``x_i + g_i + u_i``, with ``u_i``
+uniform on (-1/2, 1/2). ``K`` is the sum of the ``k_i``; ``X`` of the ``x_i``; ``G`` of the ``g_i``; ``V`` of ``N - 1``
 independent uniforms; and ``Q = rint(X + G + V)``. ``Q`` is post-processing of the plain Gaussian mechanism N(X, N s^2),
 so it has that mechanism's price. ``aliasing_bound`` bounds the total variation between ``K`` and ``Q``.
 
@@ -39,8 +39,8 @@ import numpy.typing as npt
 FEWEST_STEPS = 16
 """Standard deviation of a share of noise, in steps, at the least: the bound is then below 10^-1000."""
 _MODULUS = 2.0**32
-_LARGEST_SUM = 2.0**30
-"""Steps; signed 32 bits hold 2^31 of them, and one bit is kept for rounding and noise."""
+_SUM_BITS = 30
+"""Signed 32 bits hold sums of 2^31 steps; one bit is kept for what rounding and noise add."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +67,8 @@ class Grid:
         """
         if not 0 < largest < math.inf:
             raise ValueError(f"Expected largest={largest} > 0 and finite.")
-        fraction, exponent = math.frexp(largest / _LARGEST_SUM)
-        return cls(step=math.ldexp(1.0, exponent - 1 if fraction == 0.5 else exponent))
+        fraction, exponent = math.frexp(largest)
+        return cls(step=math.ldexp(1.0, exponent - _SUM_BITS - (fraction == 0.5)))
 
     def to_grid(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint32]:
         """Return ``values`` ``(D,)`` in steps modulo 2^32, rounded to the nearest, ties to even.
@@ -90,7 +90,7 @@ class Grid:
         """
         if steps.ndim != 1 or steps.dtype != np.uint32:
             raise ValueError(f"Expected a vector of uint32, got shape={steps.shape}, dtype={steps.dtype}.")
-        return steps.astype(np.int32).astype(np.float64) * self.step
+        return steps.view(np.int32).astype(np.float64) * self.step
 
 
 def require_fine(step: float, share_std: float) -> None:
