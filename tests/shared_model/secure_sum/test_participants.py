@@ -37,14 +37,22 @@ def test_participants_are_the_same_in_whatever_order_offers_come():
     assert ALL.mask_key("site-3") == OFFERS[2].mask_key
 
 
+def signed_offer(site, mask_key, *, roster=ROSTER, server_round=0):
+    content = statement("offer", roster.digest, server_round, site.name, mask_key)
+    return Offer(site=site.name, mask_key=mask_key, signature=site.identity.sign(content))
+
+
 def test_the_digest_names_roster_round_sites_and_keys():
     again = Site(1)
     again.join(ROSTER, needed=3)
     replaced = Participants.checked(ROSTER, 0, [again.offer, *OFFERS[1:]], fewest=2)
-    later = joined(4, server_round=1)
-    other_round = Participants.checked(later[0].roster, 1, [site.offer for site in later], fewest=2)
-    assert later[0].roster == ROSTER
-    assert len({each.digest for each in (ALL, THREE, replaced, other_round)}) == 4
+    # The same keys in another round or run: no honest site offers them.
+    later = [signed_offer(site, site.offer.mask_key, server_round=1) for site in SITES]
+    other_round = Participants.checked(ROSTER, 1, later, fewest=2)
+    roster = roster_of([Site(number, run="run 2") for number in (1, 2, 3, 4)], "run 2")
+    elsewhere = [signed_offer(site, site.offer.mask_key, roster=roster) for site in SITES]
+    other_run = Participants.checked(roster, 0, elsewhere, fewest=2)
+    assert len({each.digest for each in (ALL, THREE, replaced, other_round, other_run)}) == 5
 
 
 def test_too_few_or_too_many_participants_are_refused():
@@ -70,11 +78,6 @@ def test_an_offer_of_another_round_run_or_site_is_refused():
     for offer in (stale, other_run, forged):
         with pytest.raises(ProtocolError, match="Expected a statement signed"):
             Participants.checked(ROSTER, 0, [OFFERS[0], offer], fewest=2)
-
-
-def signed_offer(site, mask_key):
-    content = statement("offer", ROSTER.digest, 0, site.name, mask_key)
-    return Offer(site=site.name, mask_key=mask_key, signature=site.identity.sign(content))
 
 
 def test_a_colluding_site_offers_no_key_of_low_order_and_no_key_of_another():
