@@ -27,6 +27,9 @@ variation in one coordinate is at most ``(R + 1/2) S + p``, and in ``D`` coordin
 
 Compare Kairouz et al. 2021, Theorem 1, for sums of discrete Gaussians: a term of the same kind. There values are
 rounded before noise is added, which enlarges the l2 sensitivity; here the one rounding comes last, and it stays.
+
+All this is of real numbers. In float64 the edge between two whole numbers lies off by 2^-53 of its distance from zero
+at most, so a probability by a factor of 1 + 2^-22 where a value takes 2^30 steps, and of 1 + 2^-32 where it takes 2^20.
 """
 
 import math
@@ -35,6 +38,8 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+
+from shared_model.errors import ProtocolError
 
 FEWEST_STEPS = 16
 """Standard deviation of a share of noise, in steps, at the least: the bound is then below 10^-1000."""
@@ -91,6 +96,24 @@ class Grid:
         if steps.ndim != 1 or steps.dtype != np.uint32:
             raise ValueError(f"Expected a vector of uint32, got shape={steps.shape}, dtype={steps.dtype}.")
         return steps.view(np.int32).astype(np.float64) * self.step
+
+
+def require_sum(steps: npt.NDArray[np.uint32]) -> None:
+    """Check that ``steps`` ``(D,)`` look like a sum on a grid that covers it: within 3/4 of the range.
+
+    Half of the range is what ``Grid.covering`` takes; a quarter is for noise and rounding. What a wrong share of a seed
+    leaves behind is uniform, and passes with a probability of 0.75^D.
+
+    Raises:
+        ProtocolError: they do not.
+    """
+    centred = steps.view(np.int32).astype(np.int64)
+    num_beyond = int(np.count_nonzero(np.abs(centred) > 3 * 2 ** (_SUM_BITS - 1)))
+    if num_beyond:
+        raise ProtocolError(
+            f"Expected a sum that its grid covers, got {num_beyond} of {steps.size} numbers beyond: a site sent a "
+            "wrong vector or a wrong share of a seed; leave this round out."
+        )
 
 
 def require_fine(step: float, share_std: float) -> None:

@@ -62,7 +62,7 @@ def unmask(
         total: sum modulo 2^32 of the survivors' masked vectors, uint32.
         participants: of the round.
         survivors: whose vectors are in ``total``.
-        own_seeds: of every survivor. A wrong one cannot be told, and gives a sum that is uniform.
+        own_seeds: of every survivor. A wrong one gives a sum that is uniform: see ``grid.require_sum``.
         mask_seeds: of every participant that is no survivor.
 
     Raises:

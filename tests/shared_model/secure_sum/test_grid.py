@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from scipy.special import ndtr
 
-from shared_model.secure_sum.grid import Grid, aliasing_bound, log10_aliasing, require_fine
+from shared_model.errors import ProtocolError
+from shared_model.secure_sum.grid import Grid, aliasing_bound, log10_aliasing, require_fine, require_sum
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 STEPS = st.integers(-1022, 1023).map(lambda exponent: 2.0**exponent)
@@ -133,6 +134,16 @@ def test_a_share_of_noise_spans_sixteen_steps():
     for std in (7.999, 0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match="add more noise or take a finer grid"):
             require_fine(0.5, std)
+
+
+def test_a_sum_that_a_grid_covers_is_told_from_what_a_wrong_seed_leaves():
+    grid = Grid.covering(16.0)
+    require_sum(grid.to_grid(np.array([-16.0, 16.0, 0.0, 23.9, -23.9])))
+    for far in (24.1, -24.1, 32.0):
+        with pytest.raises(ProtocolError, match="Expected a sum that its grid covers, got 1 of 2 numbers beyond"):
+            require_sum(grid.to_grid(np.array([0.0, far])))
+    with pytest.raises(ProtocolError, match="a site sent a wrong vector or a wrong share of a seed"):
+        require_sum(np.random.default_rng(0).integers(0, 2**32, 200, dtype=np.uint32))
 
 
 @pytest.mark.parametrize("std", STDS)
