@@ -152,6 +152,16 @@ def test_the_bound_holds_for_exact_distributions(values, std):
     assert total_variation(values, std) <= aliasing_bound(std, len(values), 1) + 1e-12
 
 
+@pytest.mark.parametrize(("std", "num_shares", "num_values"), [(0.5, 2, 1), (0.4, 5, 3), (1.5, 30, 1000), (3.0, 3, 7)])
+def test_the_bound_is_what_the_derivation_says(std, num_shares, num_values):
+    p, r = math.exp(-((math.pi * std) ** 2)), math.exp(-2 * (math.pi * std) ** 2)
+    others = (1 + 2 * r / (1 - r)) ** (num_shares - 2)
+    largest = (num_shares - 1) * others * p / ((1 - p) * math.sqrt(math.pi) * std)
+    radius = num_shares / 2 + math.pi * std**2 * math.sqrt(2 * num_shares)
+    expected = num_values * ((radius + 0.5) * largest + p)
+    assert 10 ** log10_aliasing(std, num_shares, num_values) == pytest.approx(expected, rel=1e-9)
+
+
 def test_the_bound_is_not_idle():
     # With shares this narrow aliasing is there to be seen, and the bound is within a factor of it.
     for std in (0.7, 1.0):

@@ -1,11 +1,12 @@
 """Rosters: what a coordinator may try to pass off as the list of a run, and how many sites open a sum."""
 
 import dataclasses
+import hashlib
 
 import pytest
 
 from shared_model.errors import ProtocolError
-from shared_model.secure_sum.identity import Identity
+from shared_model.secure_sum.identity import Identity, statement
 from shared_model.secure_sum.roster import MOST_SITES, Advert, Roster, advertise, run_private_key, threshold
 from tests.secure_sites import RUN, Site, roster_of
 
@@ -37,6 +38,12 @@ def test_an_advert_is_the_same_whenever_it_is_asked_for_and_its_key_another_in_e
     assert Site(1, run="run 2").advert().run_key != SITES[0].advert().run_key
     own = run_private_key(SITES[0].secret, RUN)
     assert own.public_key().public_bytes_raw() == SITES[0].advert().run_key
+
+
+def test_the_digest_is_of_the_run_and_every_field():
+    roster = checked(*ADVERTS)
+    fields = [field for each in ADVERTS for field in (each.site, each.identity, each.num_patients, each.run_key)]
+    assert roster.digest == hashlib.sha256(statement("roster", RUN, *fields)).digest()
 
 
 def test_the_digest_names_run_sites_and_every_field():

@@ -3,8 +3,12 @@
 import dataclasses
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from shared_model.errors import ProtocolError
+from shared_model.secure_sum.identity import statement
+from shared_model.secure_sum.key_agreement import derive, private_key, shared_secret
+from shared_model.secure_sum.roster import run_private_key
 from shared_model.secure_sum.round_keys import (
     SEALED_BYTES,
     Offer,
@@ -15,7 +19,7 @@ from shared_model.secure_sum.round_keys import (
     require_offer,
 )
 from shared_model.secure_sum.shamir import combine
-from tests.secure_sites import Site, joined, roster_of
+from tests.secure_sites import RUN, Site, joined, roster_of
 
 SITES = joined(4, max_colluding=1)
 ROSTER = SITES[0].roster
@@ -55,6 +59,27 @@ def test_the_shares_that_partners_open_give_both_seeds(sender):
     assert set(sender.sealed) == set(ROSTER.sites)
     assert combine({position: each.mask for position, each in shares.items()}, 3) == sender.seeds.mask
     assert combine({position: each.own for position, each in shares.items()}, 3) == sender.seeds.own
+
+
+def test_keys_and_seals_are_bound_to_all_that_they_are_for():
+    sender, recipient = SITES[0], SITES[1]
+    info = statement("shares", ROSTER.digest, 0, "site-1", sender.offer.mask_key, "site-2")
+    secret = shared_secret(run_private_key(recipient.secret, RUN), sender.advert().run_key)
+    sealed = sender.sealed["site-2"]
+    shares = opened(recipient, sender)
+    assert AESGCM(derive(secret, info)).decrypt(sealed[:12], sealed[12:], info) == shares.mask + shares.own
+    private = private_key(sender.seeds.mask, statement("mask key", ROSTER.digest, 0, "site-1"))
+    assert private.public_key().public_bytes_raw() == sender.offer.mask_key
+
+
+def test_a_colluding_partner_does_not_return_a_site_its_own_shares():
+    # Site 2 claims the mask key of site 1, and sends back what site 1 had sealed for it.
+    mask_key = SITES[0].offer.mask_key
+    signature = SITES[1].identity.sign(statement("offer", ROSTER.digest, 0, "site-2", mask_key))
+    offer = Offer(site="site-2", mask_key=mask_key, signature=signature)
+    require_offer(ROSTER, 0, offer)
+    with pytest.raises(ProtocolError, match="changed or exchanged on the way"):
+        opened(SITES[0], SITES[1], offer=offer, sealed=SITES[0].sealed["site-2"])
 
 
 def test_an_offer_shows_the_key_of_its_seed_and_is_signed():
