@@ -95,6 +95,7 @@ def training_release(request: Request, plan: PrivacyPlan, mechanism: Mechanism, 
         target_epsilon=plan.target_epsilon,
         max_grad_norm=max_grad_norm,
         noise=noise_source(request.config),
+        own_share=plan.own_share(mechanism),
     )
 
 
