@@ -41,7 +41,7 @@ REQUESTS = st.tuples(
     st.sampled_from([1, 1, 2, 3]),
     st.booleans(),
 )
-"""Kind, purpose, request, run, cohort, noise multiplier, shares of it, and whether the site crashes before its reply."""
+"""Kind, purpose, request, run, cohort, noise multiplier, its shares, and whether the site crashes before its reply."""
 
 
 def gaussian_epsilon(noise_multipliers):
