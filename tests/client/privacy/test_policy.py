@@ -252,8 +252,10 @@ def test_without_a_limit_of_their_own_shares_must_keep_the_first():
     kits = SitePolicy.load(HOSPITAL)
     strict = dataclasses.replace(kits, max_epsilon_alone=None)
     assert (kits.limits.granted_alone, strict.limits.granted_alone) == (16.5, 8.0)
-    with pytest.raises(PolicyError, match=r"Expected epsilon 12\.4\d+ <= 8 at delta"):
-        strict.require_alone(plan_of(SECURE))
+    # The figures in the file's comment.
+    for num_sites, price in ((2, r"12\.4[5-9]"), (3, r"16\.2[5-9]")):
+        with pytest.raises(PolicyError, match=rf"Expected epsilon {price}\d <= 8 at delta"):
+            strict.require_alone(plan_of(SECURE, f"federation.min_sites={num_sites}"))
     strict.require_alone(plan_of(SECURE, "privacy.target_epsilon=5.0"))
 
 

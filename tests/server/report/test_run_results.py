@@ -178,7 +178,9 @@ class TestPrivacy:
         assert "nobody was protected" in privacy.statement
         assert "differentially private" not in privacy.statement
 
-    def test_secure_sums_have_two_promises_and_a_price_by_the_number_that_collude(self, with_holdout, shared_federation):
+    def test_secure_sums_have_two_promises_and_a_price_by_the_number_that_collude(
+        self, with_holdout, shared_federation
+    ):
         """What a site claims is what the sum costs; the rest follows from the plan."""
         _, training, predictions = with_holdout
         config = shared_federation.config(
