@@ -9,7 +9,7 @@ import dataclasses
 import math
 
 import pytest
-from hypothesis import given, note, settings
+from hypothesis import example, given, note, settings
 from hypothesis import strategies as st
 from scipy import optimize
 from scipy.stats import norm
@@ -25,7 +25,7 @@ from shared_model.errors import BudgetError
 from shared_model.privacy.mechanism import Mechanism
 
 PATIENTS = [f"P{number}" for number in range(6)]
-DELTA, CAP, CAP_ALONE = 1e-4, 4.0, 6.0
+DELTA, CAP, CAP_ALONE = 1e-4, 3.0, 4.5
 FREE = Limits(max_epsilon=None, max_delta=DELTA)
 CAPPED = Limits(max_epsilon=CAP, max_delta=DELTA)
 """Grants nothing more to whoever breaks a secure sum."""
@@ -37,11 +37,28 @@ REQUESTS = st.tuples(
     st.integers(0, 9),
     st.sampled_from(["a", "b", "c"]),
     st.frozensets(st.sampled_from(PATIENTS)),
-    st.sampled_from([1.5, 2.431, 5.0]),
+    st.sampled_from([1.5, 1.5, 2.431, 5.0]),
     st.sampled_from([1, 1, 2, 3]),
     st.booleans(),
 )
 """Kind, purpose, request, run, cohort, noise multiplier, its shares, and whether the site crashes before its reply."""
+
+
+def about_everybody(purpose, request, noise_multiplier, num_shares):
+    return ("private", purpose, request, "a", frozenset(PATIENTS), noise_multiplier, num_shares, False)
+
+
+PLAIN = [about_everybody(Purpose.TRAINING, number, 1.5, 1) for number in range(2)]
+"""Within the cap of whoever breaks the sums, and beyond the other."""
+SUMS = [about_everybody(Purpose.TRAINING, 0, 1.5, 3)]
+"""The other way round."""
+PLAIN_OF_TWO_PURPOSES = [about_everybody(purpose, 0, 1.5, 1) for purpose in Purpose]
+"""Each purpose is within both caps; who took part in both is beyond the first."""
+SUMS_OF_TWO_PURPOSES = [
+    *(about_everybody(Purpose.TRAINING, number, 2.431, 3) for number in range(2)),
+    about_everybody(Purpose.EVALUATION, 0, 2.431, 3),
+]
+"""The same for the second cap."""
 
 
 def gaussian_epsilon(noise_multipliers):
@@ -100,6 +117,10 @@ def ask(ledger, question, limits, *, without=()):
 
 @pytest.mark.slow
 @settings(max_examples=80)
+@example(free=[], capped=PLAIN, limits=CAPPED_TWICE)
+@example(free=[], capped=SUMS, limits=CAPPED_TWICE)
+@example(free=[], capped=PLAIN_OF_TWO_PURPOSES, limits=CAPPED_TWICE)
+@example(free=[], capped=SUMS_OF_TWO_PURPOSES, limits=CAPPED_TWICE)
 @given(
     free=st.lists(REQUESTS, max_size=4),
     capped=st.lists(REQUESTS, max_size=14),
