@@ -65,12 +65,13 @@ def plan_of(request: Request, site: Site) -> PrivacyPlan:
 
     Raises:
         PrivacyError: the size is too large for the configuration's delta.
-        PolicyError: a part has too little noise.
+        PolicyError: a part has too little noise, or the whole run with the site's own shares of it alone.
     """
     plan = PrivacyPlan.calibrate(request.config, site.num_declared())
     for noise_multiplier in (plan.noise_multiplier, plan.mean_noise_multiplier, plan.histogram_noise_multiplier):
         if noise_multiplier is not None:
             site.policy.require_noise(noise_multiplier)
+    site.policy.require_alone(plan)
     return plan
 
 
@@ -95,6 +96,7 @@ def training_release(request: Request, plan: PrivacyPlan, mechanism: Mechanism, 
         target_epsilon=plan.target_epsilon,
         max_grad_norm=max_grad_norm,
         noise=noise_source(request.config),
+        own_share=plan.own_share(mechanism),
     )
 
 

@@ -224,8 +224,26 @@ def open_site(node_config: Mapping[str, object], config: ExperimentConfig) -> Si
     if policy.declared_patients is None and not settings.is_simulated:
         message = "Expected declared_patients in the site's policy; fedmammo site init fills it in."
         raise PolicyError(message, key="declared_patients")
+    if config.federation.secure_sum and not settings.is_simulated:
+        _require_partners(policy, settings)
     ledger = _open_ledger(settings.ledger, settings.is_simulated)
     return Site(settings=settings, policy=policy, ledger=ledger, deadline=Deadline(policy.max_request_seconds))
+
+
+def _require_partners(policy: SitePolicy, settings: SiteSettings) -> None:
+    """Check that the site's policy has the identity of every other site, so that the server cannot pose as one.
+
+    Raises:
+        PolicyError: it has not; the message names the sites.
+    """
+    others = [name for name in settings.config.federation.sites if name != settings.site]
+    missing = [name for name in others if name not in (policy.partners or {})]
+    if missing:
+        message = (
+            f"Expected identities of {', '.join(missing)} in partners of the site's policy, as federation.secure_sum "
+            "needs them; each site prints its own with fedmammo site identity."
+        )
+        raise PolicyError(message, key="partners")
 
 
 _DATA: dict[Path, tuple[Hashable, SiteData]] = {}

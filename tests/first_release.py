@@ -15,6 +15,7 @@ _LATER = {
     "strategy": ("max_site_share",),
     "model": ("feature_constants", "constants_file", "initial_head"),
     "privacy": ("mean_share", "histogram_share"),
+    "federation": ("secure_sum", "max_colluding"),
     "evaluation": ("threshold_from", "training_bins"),
 }
 """Keys that it did not have."""

@@ -23,7 +23,7 @@ from client.deployment.patient_checks import (
     check_training_patients,
 )
 from client.deployment.site_file import SiteFile
-from client.privacy.policy import SitePolicy
+from client.privacy.policy import SecureSum, SitePolicy
 from shared_model.config.fingerprints import source_fingerprint
 from shared_model.errors import ConfigError, FederatedMammographyError
 from shared_model.system.audit_log import verify
@@ -123,7 +123,20 @@ def _policy(site: SiteFile) -> str:
     if approved is not None and here not in approved:
         raise FederatedMammographyError(f"Expected source code {here[:12]} to be approved in {site.policy}.")
     granted = "no limit" if policy.max_epsilon is None else f"epsilon {policy.max_epsilon:g}"
-    return f"grants {granted}, source code {here[:12]}"
+    if policy.secure_sum is SecureSum.DEMAND and policy.partners is None:
+        message = f"Expected partners in {site.policy}, since secure_sum: demand refuses every other run."
+        raise FederatedMammographyError(message)
+    return f"grants {granted}, {_secure_sums(policy)}, source code {here[:12]}"
+
+
+def _secure_sums(policy: SitePolicy) -> str:
+    if policy.secure_sum is SecureSum.REFUSE:
+        return "refuses secure sums"
+    if policy.partners is None:
+        return "no secure sums without partners"
+    granted = policy.limits.granted_alone
+    broken = "no limit" if granted is None else f"epsilon {granted:g}"
+    return f"secure sums with {', '.join(sorted(policy.partners))} ({broken} to whoever breaks them)"
 
 
 def _bundles(site: SiteFile) -> str:

@@ -1,8 +1,8 @@
 """Releases as facts of the audit log: flat, not about whom, and enough to enter a lost one into the ledger again.
 
-A line of a private release names purpose, request, the reply's digest, and the mechanism with its price; one of a
-release without noise has the fact ``unprotected``. The fingerprint of the run's configuration is the fact
-``configuration`` of every line.
+A line of a private release names purpose, request, the reply's digest, and the mechanism with its price, of a secure
+sum also the noise of the site's own share; one of a release without noise has the fact ``unprotected``. The fingerprint
+of the run's configuration is the fact ``configuration`` of every line.
 """
 
 import dataclasses
@@ -22,10 +22,12 @@ IS_BELOW_DECLARED = "is_below_declared"
 """Whether the site trains on fewer patients than it declares."""
 REPLY, ANSWERED = "reply", "answered"
 """The event of a line about a reply, and how its fact ``outcome`` begins where the request was not refused."""
-_PURPOSE, _REPLY, _UNPROTECTED = "purpose", "reply", "unprotected"
+_PURPOSE, _REPLY, _UNPROTECTED, _OWN_NOISE = "purpose", "reply", "unprotected", "own_noise_multiplier"
 _MECHANISM = tuple(field.name for field in dataclasses.fields(Mechanism))
 _RESERVED = tuple(
-    field.name for field in dataclasses.fields(Reserved) if field.name not in {"run", "cohort", "mechanism"}
+    field.name
+    for field in dataclasses.fields(Reserved)
+    if field.name not in {"run", "cohort", "mechanism", "own_share"}
 )
 
 
@@ -67,6 +69,8 @@ def _facts_of(release: Reserved, committed: Committed | None) -> dict[str, Fact]
     plain = dataclasses.asdict(release)
     facts: dict[str, Fact] = {name: plain[name] for name in _RESERVED} | plain["mechanism"]
     facts |= {_PURPOSE: str(release.purpose), "noise": str(release.noise)}
+    if release.own_share is not None:
+        facts[_OWN_NOISE] = release.own_share.noise_multiplier
     return facts if committed is None else facts | {_REPLY: committed.reply}
 
 
@@ -84,7 +88,10 @@ def lost_release(facts: Mapping[str, Fact]) -> LostRelease | None:
             values |= {name: facts[name] for name in (_PURPOSE, "num_patients_declared")}
             return LostRelease(release=build(Unprotected, values, path="release"), reply=None)
         values |= {name: facts[name] for name in _RESERVED}
-        values["mechanism"] = {name: facts[name] for name in _MECHANISM}
+        mechanism = {name: facts[name] for name in _MECHANISM}
+        values["mechanism"] = mechanism
+        if _OWN_NOISE in facts:
+            values["own_share"] = mechanism | {"noise_multiplier": facts[_OWN_NOISE]}
         return LostRelease(release=build(Reserved, values, path="release"), reply=str(facts[_REPLY]))
     except KeyError as error:
         raise ConfigError(f"Expected the fact {error} of a release in the audit log.") from error

@@ -81,6 +81,11 @@ class Ledger:
         """The secret that decides which patients are kept for validation; see ``client.data.splits``."""
         return self._key.role_secret
 
+    @property
+    def identity_secret(self) -> bytes:
+        """The secret of the site's identity in secure sums; it goes where the ledger goes."""
+        return self._key.identity_secret
+
     def cohort(self, patients: Iterable[str]) -> Cohort:
         """Return the cohort of the patients with these identifiers."""
         return self._key.cohort(patients)
@@ -104,8 +109,9 @@ class Ledger:
         """Take the budget of ``release``, or return what the same request was answered before.
 
         Formal guarantee: over all reservations of this ledger that returned, for every patient, the composition of
-        those in which she takes part is at most ``limits.max_epsilon`` at ``limits.max_delta``; and of those of one
-        run and purpose at most the run's ``target_epsilon`` at its ``delta``. Whether this returns or raises, and what,
+        those in which she takes part is at most ``limits.max_epsilon`` at ``limits.max_delta``, to whoever breaks the
+        secure sums among them ``limits.max_epsilon_alone``; and of those of one run and purpose at most the run's
+        ``target_epsilon`` at its ``delta``. Whether this returns or raises, and what,
         depends on earlier requests and not on who the patients are; ``Reservation.members`` does, and stays here.
 
         A request that was reserved and, after a crash, never answered gets the same reservation again: the same noise,
@@ -163,8 +169,10 @@ class Ledger:
             BudgetError: the site grants a bounded budget only.
             LedgerError: the ledger was changed, is damaged or cannot be written.
         """
-        if limits.max_epsilon is not None:
-            raise BudgetError(f"Expected a private release, as the site grants epsilon {limits.max_epsilon:g} in all.")
+        if limits.granted_alone is not None:
+            raise BudgetError(
+                f"Expected a private release, as the site grants epsilon {limits.granted_alone:g} in all."
+            )
         with self._store.transaction() as transaction:
             history = transaction.history
             taking_part = Cohort.from_pseudonyms(cohort.members - history.forgotten)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from shared_model.config.choices import NoiseSource
 from shared_model.errors import ConfigError, LedgerError
 from shared_model.privacy.mechanism import Mechanism
-from shared_model.system.checked import build, checked
+from shared_model.system.checked import build, checked, require
 from shared_model.system.documents import from_json
 from shared_model.system.hash_chain import Link, digest_of, first_broken
 
@@ -60,13 +60,29 @@ class Reserved:
     cohort: str
     num_patients_declared: int
     mechanism: Mechanism
-    """Of this release alone."""
+    """Of this release alone; with secure sums as whoever sees only the sum over the sites learns it."""
     delta: float
     """At which the run's promise holds."""
     target_epsilon: float
     """What all releases of this purpose in this run may cost together, at ``delta``."""
     max_grad_norm: float
     noise: NoiseSource
+    own_share: Mechanism | None = None
+    """The same release as a coordinator sees it that breaks the secure sum or works with all other sites: with the
+    site's own share of the noise alone. None where the site added all noise itself."""
+
+    def __post_init__(self) -> None:
+        share, whole = self.own_share, self.mechanism
+        is_share = share is None or (
+            (share.sampling_rate, share.num_steps) == (whole.sampling_rate, whole.num_steps)
+            and share.noise_multiplier <= whole.noise_multiplier
+        )
+        require(is_share, "to be the steps of mechanism with no more noise", own_share=share)
+
+    @property
+    def alone(self) -> Mechanism:
+        """What the release is to whoever sees it without the other sites' noise."""
+        return self.mechanism if self.own_share is None else self.own_share
 
 
 @checked()
@@ -149,11 +165,13 @@ class Entry:
 
 def to_row(content: Content, *, sequence: int, time: datetime, previous: str) -> Row:
     """Return the row that holds ``content`` after the entry with digest ``previous``."""
+    # A release without a share is written as before there were any, so that its digest is the same.
+    plain = {name: value for name, value in dataclasses.asdict(content).items() if value is not None}
     row = Row(
         sequence=sequence,
         time=time.isoformat(timespec="milliseconds"),
         kind=_NAMES[type(content)],
-        body=json.dumps(dataclasses.asdict(content), sort_keys=True, allow_nan=False),
+        body=json.dumps(plain, sort_keys=True, allow_nan=False),
         previous=previous,
         digest="",
     )

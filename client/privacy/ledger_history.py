@@ -26,9 +26,24 @@ class Limits:
     max_epsilon: float | None
     """None grants without limit."""
     max_delta: float
-    """``max_epsilon`` holds at this delta."""
+    """``max_epsilon`` and ``max_epsilon_alone`` hold at this delta."""
     max_releases: int | None = None
     """For each purpose, whatever they cost; None sets no limit."""
+    max_epsilon_alone: float | None = None
+    """The same for whoever breaks the secure sums or works with all other sites; None grants no more than
+    ``max_epsilon``."""
+
+    @property
+    def granted_alone(self) -> float | None:
+        """What the releases may cost with the site's own shares of noise alone; None grants without limit."""
+        return self.max_epsilon if self.max_epsilon_alone is None else self.max_epsilon_alone
+
+    def allow(self, releases: Sequence[Reserved | Unprotected]) -> bool:
+        """Return whether a patient may be part of all ``releases``, by both prices."""
+        return all(
+            granted is None or price(releases, self.max_delta) <= granted
+            for granted, price in ((self.max_epsilon, composed_epsilon), (self.granted_alone, epsilon_alone))
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,6 +148,17 @@ def composed_epsilon(releases: Sequence[Reserved | Unprotected], delta: float) -
     return epsilon([release.mechanism for release in releases if isinstance(release, Reserved)], delta)
 
 
+def epsilon_alone(releases: Sequence[Reserved | Unprotected], delta: float) -> float:
+    """Return the same price to whoever knows all noise but the site's own: ``composed_epsilon`` without secure sums.
+
+    Raises:
+        ValueError: ``delta`` is not in (0, 1).
+    """
+    if any(isinstance(release, Unprotected) for release in releases):
+        return math.inf
+    return epsilon([release.alone for release in releases if isinstance(release, Reserved)], delta)
+
+
 def run_epsilon(past: Sequence[Reserved | Unprotected], release: Reserved) -> float:
     """Return what the run of ``release`` costs with it, at its delta: the run's own price, about whomever it was."""
     return composed_epsilon([*(each for each in past if each.run == release.run), release], release.delta)
@@ -162,13 +188,17 @@ def require_budget(past: Sequence[Reserved | Unprotected], release: Reserved, li
         raise BudgetError(
             f"Expected this run to keep its promise of epsilon {release.target_epsilon:g}: it would reach {in_run:.3f}."
         )
-    if limits.max_epsilon is not None:
-        before, after = (composed_epsilon(part, limits.max_delta) for part in (past, [*past, release]))
-        if not after <= limits.max_epsilon:
+    for granted, price, to_whom in (
+        (limits.max_epsilon, composed_epsilon, ""),
+        (limits.granted_alone, epsilon_alone, " to whoever breaks the secure sums"),
+    ):
+        if granted is None:
+            continue
+        before, after = (price(part, limits.max_delta) for part in (past, [*past, release]))
+        if not after <= granted:
             raise BudgetError(
-                f"Expected epsilon {after:.3f} <= {limits.max_epsilon:g} at delta {limits.max_delta:g}: for "
-                f"{release.purpose} this site has spent {before:.3f}, {max(0.0, limits.max_epsilon - before):.3f} is "
-                "left."
+                f"Expected epsilon {after:.3f} <= {granted:g} at delta {limits.max_delta:g}{to_whom}: for "
+                f"{release.purpose} this site has spent {before:.3f}, {max(0.0, granted - before):.3f} is left."
             )
 
 
@@ -179,11 +209,11 @@ def who_can_afford(history: History, members: frozenset[bytes], release: Reserve
     releases alone, so that two cohorts that differ by one patient still differ by one patient at most (an individual
     privacy filter: Feldman and Zrnic 2021, arXiv 2008.11193).
     """
-    if limits.max_epsilon is None:
+    if limits.granted_alone is None:
         return members
     releases = [(e.content, e.content.cohort) for e in history.entries if isinstance(e.content, Reserved | Unprotected)]
     everything = [*(past for past, _ in releases), release]
-    if composed_epsilon(everything, limits.max_delta) <= limits.max_epsilon:
+    if limits.allow(everything):
         return members
     by_cohorts: dict[frozenset[str], set[bytes]] = {}
     for member in members:
@@ -192,6 +222,6 @@ def who_can_afford(history: History, members: frozenset[bytes], release: Reserve
     able: set[bytes] = set()
     for cohorts, same in by_cohorts.items():
         own = [past for past, cohort in releases if cohort in cohorts]
-        if composed_epsilon([*own, release], limits.max_delta) <= limits.max_epsilon:
+        if limits.allow([*own, release]):
             able |= same
     return frozenset(able)

@@ -7,7 +7,9 @@ own log.
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,12 +18,15 @@ from annotated_types import Interval
 from numpy.typing import NDArray
 
 from client.privacy.ledger_history import Limits
-from shared_model.config.bounds import Count, Fraction, NotNegative, Positive
+from shared_model.config.bounds import Count, Fraction, NotNegative, Positive, SiteName
 from shared_model.config.choices import Backbone, EvaluationPrivacy, NoiseSource, PrivacyMode, Views
 from shared_model.config.composition import CONFIG_FOLDER
 from shared_model.config.experiment import ExperimentConfig, config_keys
+from shared_model.config.server_sections import FederationConfig
 from shared_model.errors import ConfigError, PolicyError
-from shared_model.system.checked import checked, require
+from shared_model.privacy.accounting import epsilon
+from shared_model.privacy.plan import PrivacyPlan
+from shared_model.system.checked import checked, require, rule
 from shared_model.system.documents import load_yaml
 from shared_model.system.sentences import nearest
 from shared_model.vocabulary import FeaturePolicy, LesionType
@@ -30,6 +35,18 @@ HOSPITAL_POLICY = CONFIG_FOLDER / "site_policy" / "hospital.yaml"
 """What the kits ship."""
 OPEN_POLICY = CONFIG_FOLDER / "site_policy" / "open.yaml"
 """Allows everything: for simulations only."""
+IdentityText = Annotated[
+    str, rule(re.compile("[0-9a-f]{64}").fullmatch, "to be 64 digits 0-9 a-f, as fedmammo site identity prints them")
+]
+
+
+class SecureSum(StrEnum):
+    """Whether this site's updates may go into sums of which the server sees nothing else."""
+
+    REFUSE = "refuse"
+    ALLOW = "allow"
+    DEMAND = "demand"
+    """A run without them is refused."""
 
 
 @checked()
@@ -41,11 +58,14 @@ class SitePolicy:
     """
 
     max_epsilon: Positive | None
-    """What one patient may spend in all, over every run there will ever be; null sets no limit."""
+    """What one patient may spend in all, over every run there will ever be; null sets no limit at all."""
+    max_epsilon_alone: Positive | None
+    """What she may spend of it to a server that breaks the secure sums or works with all other sites, which hides her
+    behind this site's share of the noise alone; at least ``max_epsilon``. Null grants no more than that."""
     max_delta: Annotated[float, Interval(gt=0, lt=1)]
-    """The delta at which ``max_epsilon`` holds, and the largest a run may ask for."""
+    """The delta at which both hold, and the largest a run may ask for."""
     min_noise_multiplier: NotNegative
-    """Of one step, in multiples of the clipping norm, and of each histogram and sum."""
+    """Of one step, in multiples of the clipping norm, and of each histogram and sum; of secure sums in the sum."""
     max_grad_norm: Positive
     """A looser clip is refused."""
     max_rounds: Count
@@ -88,12 +108,24 @@ class SitePolicy:
     evaluation: tuple[EvaluationPrivacy, ...]
     features: tuple[FeaturePolicy, ...]
     backbones: tuple[Backbone, ...]
+    secure_sum: SecureSum
+    min_sum_sites: Count
+    """Fewest sites of a secure sum that may be opened, ``federation.min_sites``."""
+    partners: Mapping[SiteName, IdentityText] | None
+    """Of every other site of the federation the identity, hexadecimal; null is for simulations, whose sites take the
+    identities that come: a deployed site with null refuses secure sums."""
     source_fingerprints: tuple[str, ...] | None
     """Approved source code; null approves whatever code runs here."""
     fields: Mapping[str, tuple[object, ...]]
     """Further keys of the configuration, such as ``data.image.size``, and the values that each may have."""
 
     def __post_init__(self) -> None:
+        alone, in_sums = self.max_epsilon_alone, self.max_epsilon
+        expectation = f">= max_epsilon={in_sums}: whoever breaks the sums learns what they say, and more"
+        require(alone is None or in_sums is None or alone >= in_sums, expectation, max_epsilon_alone=alone)
+        identities = () if self.partners is None else tuple(self.partners.values())
+        expectation = "to name every identity once: one site would count as two"
+        require(len(set(identities)) == len(identities), expectation, partners=list(self.partners or ()))
         for key in self.fields:
             near = nearest(key, config_keys())
             expectation = "to be a key of the configuration" + (f", such as {near}" if near else "")
@@ -107,7 +139,14 @@ class SitePolicy:
             ConfigError: it cannot be read, a key is unknown, missing or out of bounds, or it caps epsilon and allows
                 what has none.
         """
-        policy = load_yaml(cls, path, what="the site policy", defaults=defaults or HOSPITAL_POLICY)
+        policy = load_yaml(
+            cls,
+            path,
+            what="the site policy",
+            defaults=defaults or HOSPITAL_POLICY,
+            # A file that is older than secure sums grants nothing more by them.
+            nulled_beside={"max_epsilon_alone": "max_epsilon"},
+        )
         policy._require_all_within_cap(path)
         return policy
 
@@ -132,7 +171,12 @@ class SitePolicy:
     @property
     def limits(self) -> Limits:
         """What the ledger enforces."""
-        return Limits(max_epsilon=self.max_epsilon, max_delta=self.max_delta, max_releases=self.max_releases)
+        return Limits(
+            max_epsilon=self.max_epsilon,
+            max_epsilon_alone=None if self.max_epsilon is None else self.max_epsilon_alone,
+            max_delta=self.max_delta,
+            max_releases=self.max_releases,
+        )
 
     def require(self, config: ExperimentConfig, source_fingerprint: str) -> None:
         """Check what the server asks for, before any data are read.
@@ -154,6 +198,22 @@ class SitePolicy:
             message = f"Expected noise_multiplier={noise_multiplier:g} >= {self.min_noise_multiplier:g}."
             raise PolicyError(message, key="min_noise_multiplier")
 
+    def require_alone(self, plan: PrivacyPlan) -> None:
+        """Check that a whole run of ``plan`` costs no more than the site grants to whoever breaks its secure sums.
+
+        Raises:
+            PolicyError: it costs more: the run would spend budget and be refused in the end.
+        """
+        granted = self.limits.granted_alone
+        released = plan.released(has_mean=True, num_rounds=plan.num_rounds, has_histogram=True)
+        alone = [share for share in map(plan.own_share, released) if share is not None]
+        if granted is not None and not epsilon(alone, self.max_delta) <= granted:
+            message = (
+                f"Expected epsilon {epsilon(alone, self.max_delta):.3f} <= {granted:g} at delta {self.max_delta:g} to "
+                "whoever breaks the secure sums of this run."
+            )
+            raise PolicyError(message, key="max_epsilon_alone")
+
     def _checks(self, config: ExperimentConfig, source_fingerprint: str) -> Iterator[tuple[str, object, bool, object]]:
         approved, privacy, evaluation = self.source_fingerprints, config.privacy, config.evaluation
         is_approved = approved is None or source_fingerprint in approved
@@ -165,6 +225,7 @@ class SitePolicy:
             ("model.backbone", config.model.backbone, self.backbones),
         ):
             yield key, choice, choice in choices, f"one of {', '.join(choices)}"
+        yield from self._sum_checks(config.federation)
         yield from self._cohort_checks(config)
         yield from self._cost_checks(config)
         if privacy.mode is PrivacyMode.PATIENT:
@@ -184,6 +245,14 @@ class SitePolicy:
     @property
     def _bins(self) -> str:
         return f"<= {self.max_bins}"
+
+    def _sum_checks(self, federation: FederationConfig) -> Iterator[tuple[str, object, bool, object]]:
+        is_secure, fewest = federation.secure_sum, self.min_sum_sites
+        unwanted = SecureSum.REFUSE if is_secure else SecureSum.DEMAND
+        is_allowed = self.secure_sum is not unwanted
+        yield "federation.secure_sum", str(is_secure).lower(), is_allowed, str(not is_secure).lower()
+        if is_secure:
+            yield "federation.min_sites", federation.min_sites, federation.min_sites >= fewest, f">= {fewest}"
 
     def _cohort_checks(self, config: ExperimentConfig) -> Iterator[tuple[str, object, bool, object]]:
         types, views = config.data.lesion_types, config.data.views

@@ -104,5 +104,10 @@ class SiteKey:
         """The secret, 32 bytes, that decides which patients are kept for validation."""
         return self._keyed(b"roles", b"")
 
+    @property
+    def identity_secret(self) -> bytes:
+        """The secret, 32 bytes, of which the site's identity in secure sums is made."""
+        return self._keyed(b"identity", b"")
+
     def _keyed(self, purpose: bytes, content: bytes) -> bytes:
         return hmac.digest(self._secret, purpose + b"\0" + content, "sha256")

@@ -1,6 +1,7 @@
 """Numbers as report and terminal print them: fixed decimals, and a dash where there is none."""
 
 from collections.abc import Sequence
+from decimal import ROUND_CEILING, Decimal
 
 from shared_model.metrics.intervals import ConfidenceInterval
 
@@ -14,6 +15,15 @@ def format_number(value: float | None, digits: int = 3) -> str:
     ('0.851', '-')
     """
     return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def format_price(epsilon: float | None) -> str:
+    """Return an epsilon rounded up to two decimals, as nobody may be told less than was spent.
+
+    >>> format_price(1.001), format_price(None)
+    ('1.01', 'unbounded')
+    """
+    return "unbounded" if epsilon is None else str(Decimal(epsilon).quantize(Decimal("0.01"), ROUND_CEILING))
 
 
 def format_interval(interval: ConfidenceInterval | None, digits: int = 3) -> str:

@@ -9,7 +9,7 @@ from jinja2 import Environment
 from server.evaluation.estimates import ESTIMATE_LABELS, SMALL_GROUP_PATIENTS
 from server.evaluation.patient_shares import Share
 from server.evaluation.predictions import Predictions
-from server.report.printed_numbers import MISSING, format_interval, format_number, in_words
+from server.report.printed_numbers import MISSING, format_interval, format_number, format_price, in_words
 from server.report.stored_run import StoredRun
 from server.results.estimate import shown
 from server.results.evidence import Evidence, Level
@@ -49,6 +49,7 @@ def template_environment(*packages: str) -> Environment:
     environment = package_templates(*packages, "server.report")
     environment.globals |= {
         "number": format_number,
+        "price": format_price,
         "between": format_interval,
         "attribute_labels": _ATTRIBUTE_LABELS,
         "missing": MISSING,

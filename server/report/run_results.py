@@ -1,5 +1,7 @@
 """From a finished training to the results document: the final metrics, every site, and the privacy promised."""
 
+import math
+
 import numpy as np
 
 from server.evaluation.estimates import EstimateSettings, estimate_from_histogram, estimate_from_predictions
@@ -7,7 +9,9 @@ from server.evaluation.global_model import GlobalMetrics
 from server.evaluation.predictions import Predictions
 from server.evaluation.site_histograms import histogram_auroc
 from server.federation.checkpoints import SiteState
+from server.federation.honest_lengths import plan_for
 from server.federation.rounds import FinishedRound, FinishedTraining
+from server.report.printed_numbers import format_price
 from server.results.document import (
     AbsentSite,
     AurocSource,
@@ -54,7 +58,7 @@ def results_from_training(
         final=_final_result(metrics, config, predictions, evidence),
         evidence=evidence,
         rounds=training.rounds,
-        sites=tuple(_site_result(name, site, predictions) for name, site in training.last.sites.items()),
+        sites=tuple(_site_result(name, site, config, predictions) for name, site in training.last.sites.items()),
         absent=_absent(training.last, config),
         privacy=_privacy_result(config),
         reference=_reference_result(training.reference, config),
@@ -147,7 +151,7 @@ def _threshold_source(config: ExperimentConfig) -> ThresholdSource:
     return ThresholdSource.PUBLIC_PATIENTS if has_public else ThresholdSource.SITE_VALIDATION
 
 
-def _site_result(name: str, site: SiteState, predictions: Predictions | None) -> SiteResult:
+def _site_result(name: str, site: SiteState, config: ExperimentConfig, predictions: Predictions | None) -> SiteResult:
     privacy = site.privacy
     auroc, num_test_lesions = _site_test(name, site, predictions)
     return SiteResult(
@@ -156,9 +160,18 @@ def _site_result(name: str, site: SiteState, predictions: Predictions | None) ->
         epsilon=None if privacy is None else privacy.epsilon,
         delta=None if privacy is None else privacy.delta,
         noise_multiplier=None if privacy is None else privacy.noise_multiplier,
+        epsilon_by_colluding=() if privacy is None else (privacy.epsilon, *_prices_by_colluding(config)[1:]),
         auroc=auroc,
         num_test_lesions=num_test_lesions,
     )
+
+
+def _prices_by_colluding(config: ExperimentConfig) -> tuple[float | None, ...]:
+    """Return the price of a whole private run by the number of sites that work with the server; None for infinity."""
+    # The size that a site declares changes no price.
+    plan = plan_for(config, 1)
+    released = plan.released(has_mean=True, num_rounds=plan.num_rounds, has_histogram=True)
+    return tuple(price if math.isfinite(price) else None for price in plan.epsilon_by_colluding(released))
 
 
 def _site_test(name: str, site: SiteState, predictions: Predictions | None) -> tuple[float | None, int | None]:
@@ -186,13 +199,14 @@ def _privacy_result(config: ExperimentConfig) -> PrivacyResult:
             mechanism=None,
             target_epsilon=None,
             noise_source=None,
+            secure_sum=False,
+            num_noise_shares=1,
+            max_colluding=0,
             evaluation=evaluation,
             statement="No privacy guarantee: updates were neither clipped nor noised.",
         )
-    statement = (
-        f"What each site sent in training is ({privacy.target_epsilon:g}, {privacy.delta:g})-differentially private "
-        "for every patient of its training cohort."
-    )
+    federation = config.federation
+    statement = _sum_statement(config) if federation.secure_sum else _update_statement(config)
     if privacy.noise is NoiseSource.SEEDED:
         statement = "The noise was reproducible, so nobody was protected: a rehearsal, not a private run."
     return PrivacyResult(
@@ -202,8 +216,34 @@ def _privacy_result(config: ExperimentConfig) -> PrivacyResult:
         + ("" if config.training.sampling_rate == 1 else ", Poisson-sampled patients"),
         target_epsilon=privacy.target_epsilon,
         noise_source=privacy.noise,
+        secure_sum=federation.secure_sum,
+        num_noise_shares=federation.min_sites if federation.secure_sum else 1,
+        max_colluding=federation.max_colluding if federation.secure_sum else 0,
         evaluation=evaluation,
         statement=statement,
+    )
+
+
+def _update_statement(config: ExperimentConfig) -> str:
+    privacy = config.privacy
+    return (
+        f"What each site sent in training is ({privacy.target_epsilon:g}, {privacy.delta:g})-differentially private "
+        "for every patient of its training cohort."
+    )
+
+
+def _sum_statement(config: ExperimentConfig) -> str:
+    """Return both guarantees of secure sums: to who sees only sums, and to whoever breaks them."""
+    privacy, price = config.privacy, _prices_by_colluding(config)[-1]
+    if price is None:
+        alone = "nothing bounds what it tells"
+    else:
+        alone = f"it is ({format_price(price)}, {privacy.delta:g})-differentially private"
+    return (
+        f"Of what the sites sent in training the server saw only sums over {config.federation.min_sites} or more of "
+        f"them, which are ({privacy.target_epsilon:g}, {privacy.delta:g})-differentially private for every patient of "
+        "a site's training cohort. To whoever breaks the sums, or works with all other sites of one, what a site sent "
+        f"hides a patient behind the site's own share of the noise: {alone}."
     )
 
 

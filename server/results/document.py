@@ -4,6 +4,7 @@ Its keys are the fields of ``Results`` and of the classes in it, in their order;
 written or read (see ``shared_model.system.checked``). A field is null only where its docstring says when.
 """
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -18,7 +19,7 @@ from shared_model.system.checked import build, checked, require, rule
 from shared_model.system.documents import from_json, to_json
 from shared_model.system.files import write_atomically
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Raised whenever a key is added, removed or changes its meaning."""
 RESULTS_FILE = "results.json"
 """Name of the document in the run's folder."""
@@ -151,12 +152,24 @@ class SiteResult:
     delta: Fraction | None
     """In [0, 1]; null when privacy is off."""
     noise_multiplier: NotNegative | None
-    """>= 0; null when privacy is off."""
+    """>= 0, of secure sums in the sum; null when privacy is off."""
+    epsilon_by_colluding: tuple[NotNegative | None, ...]
+    """What the run costs her if 0, 1, ... of the sites of a secure sum work with the server, up to all others, which is
+    also the price to whoever breaks the sums. The first is ``epsilon``; the others are of all releases of the run, more
+    than a site that was away has made. Null where too little noise is left for any guarantee; the first alone without
+    secure sums; none when privacy is off."""
     auroc: Fraction | None
     """In [0, 1], of the site's patients among the server's own test lesions, where these name their sites, and else of
     the site's histogram; null without test lesions of both classes, or where noise hides them."""
     num_test_lesions: Size | None
     """What ``auroc`` is of; null for a noisy histogram and for none."""
+
+    def __post_init__(self) -> None:
+        prices = self.epsilon_by_colluding
+        is_own = prices[:1] == (() if self.epsilon is None else (self.epsilon,))
+        require(is_own, "to begin with epsilon", epsilon_by_colluding=prices)
+        bounds = [math.inf if price is None else price for price in prices]
+        require(bounds == sorted(bounds), "to be ascending", epsilon_by_colluding=prices)
 
 
 @checked(error=ValueError)
@@ -181,6 +194,12 @@ class PrivacyResult:
     """Null when privacy is off."""
     noise_source: NoiseSource | None
     """``seeded`` noise is reproducible and protects nobody; null when privacy is off."""
+    secure_sum: bool
+    """Whether of what sites sent in training the server saw only sums over ``num_noise_shares`` or more of them."""
+    num_noise_shares: Count
+    """Shares of noise that every sum has at least; 1 where each site adds all noise itself."""
+    max_colluding: Size
+    """Sites that may work with the server and still cannot open a sum of fewer; 0 without secure sums."""
     evaluation: Text
     """Whether test counts were noised: they are of other patients than those trained on."""
     statement: Text
@@ -191,6 +210,10 @@ class PrivacyResult:
             value = getattr(self, name)
             is_private = self.unit is PrivacyUnit.PATIENT
             require((value is not None) == is_private, "given exactly with unit=patient", **{name: value})
+        expectation = f"{'>= 2' if self.secure_sum else '== 1'} with secure_sum={str(self.secure_sum).lower()}"
+        is_shared = self.num_noise_shares >= 2
+        require(is_shared == self.secure_sum, expectation, num_noise_shares=self.num_noise_shares)
+        require(self.secure_sum or self.max_colluding == 0, "== 0 without secure_sum", max_colluding=self.max_colluding)
 
 
 @checked(error=ValueError)
@@ -272,6 +295,13 @@ class Results:
         is_complete = all((value is not None) == is_private for value in spent)
         expectation = "to agree with the epsilon of every round and site"
         require(is_complete, expectation, **{"privacy.unit": self.privacy.unit})
+        expectation = "to agree with the number of prices of every site"
+        is_complete = all(len(entry.epsilon_by_colluding) == self._num_prices for entry in self.sites)
+        require(is_complete, expectation, **{"privacy.num_noise_shares": self.privacy.num_noise_shares})
+
+    @property
+    def _num_prices(self) -> int:
+        return self.privacy.num_noise_shares if self.privacy.unit is PrivacyUnit.PATIENT else 0
 
     def rounds_by_outlier(self) -> dict[str, list[int]]:
         """Return what the rounds say of sites whose update stood out, each with the rounds that say so."""

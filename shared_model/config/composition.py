@@ -4,11 +4,14 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from shared_model.config.choices import Aggregation
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import ConfigError
 from shared_model.system.checked import build
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
+AUTO = "auto"
+"""The value of ``strategy.aggregation`` that stands for one by ``federation.secure_sum``; no configuration holds it."""
 _REFUSED = {
     "training.oversampling": "Expected no oversampling: a patient drawn more often than the accountant assumes has "
     "less privacy than reported; use training.positive_weight or training.loss=focal against class imbalance."
@@ -32,7 +35,24 @@ def compose(overrides: Sequence[str]) -> ExperimentConfig:
         values = composed(CONFIG_FOLDER, overrides)
     except ConfigError as error:
         raise ConfigError(first_fault(overrides, CONFIG_FOLDER) or str(error)) from error
-    return build(ExperimentConfig, values)
+    return build(ExperimentConfig, settled(values))
+
+
+def settled(values: object) -> object:
+    """Return composed ``values`` with the aggregation that ``auto`` stands for: ``guarded``, of secure sums ``mean``.
+
+    Anything else, also what is no configuration, stays as it is for ``build`` to judge.
+
+    >>> settled({"strategy": {"aggregation": "auto"}, "federation": {"secure_sum": True}})["strategy"]
+    {'aggregation': 'mean'}
+    """
+    if not isinstance(values, dict):
+        return values
+    strategy, federation = values.get("strategy"), values.get("federation")
+    if not isinstance(strategy, dict) or not isinstance(federation, dict) or strategy.get("aggregation") != AUTO:
+        return values
+    rule = Aggregation.MEAN if federation.get("secure_sum") is True else Aggregation.GUARDED
+    return {**values, "strategy": {**strategy, "aggregation": rule.value}}
 
 
 def compose_received(text: str) -> ExperimentConfig:

@@ -15,6 +15,7 @@ from annotated_types import Ge, Interval
 
 from shared_model.config.choices import ConstantsFrom, Modality, PrivacyMode, StrategyName, ThresholdFrom, Views
 from shared_model.config.one_shot import require_one_shot
+from shared_model.config.secure_sum import require_secure_sum
 from shared_model.config.server_sections import EvaluationConfig, FederationConfig, StrategyConfig
 from shared_model.config.site_sections import DataConfig, ModelConfig, PrivacyConfig, TrainingConfig
 from shared_model.errors import ConfigError
@@ -71,6 +72,8 @@ class ExperimentConfig:
 
         if self.is_one_shot:
             require_one_shot(self.model, self.training, self.strategy)
+        if self.federation.secure_sum:
+            require_secure_sum(self.privacy, self.training, self.strategy)
 
     @property
     def is_one_shot(self) -> bool:

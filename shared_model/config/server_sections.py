@@ -61,6 +61,10 @@ class FederationConfig:
     concentration: Positive
     """Dirichlet concentration of the skewed partitions; smaller is more skewed."""
     min_sites: Count
+    secure_sum: bool
+    """Whether the server learns only sums over ``min_sites`` or more sites; see ``shared_model.config.secure_sum``."""
+    max_colluding: Annotated[int, Ge(0)]
+    """Counts with ``secure_sum``: sites that may work with the server and still cannot open a sum of fewer sites."""
     round_timeout_seconds: Positive
     num_workers: Count
     """Sites that compute at the same time in a simulation."""
@@ -77,8 +81,33 @@ class FederationConfig:
         require(is_distinct, "to differ by more than case", sites=list(self.sites))
         expectation = f"<= {num_sites}, the number of federation.sites: name more sites or lower it"
         require(self.min_sites <= num_sites, expectation, min_sites=self.min_sites)
+        if self.secure_sum:
+            self._require_openable()
         expectation = "to be null, or one node for each of federation.sites"
         require(self.node_ids is None or len(self.node_ids) == num_sites, expectation, node_ids=self.node_ids)
+
+    @property
+    def opening_threshold(self) -> int:
+        """Sites that must agree before a secure sum can be opened.
+
+        Of n sites of which C collude, floor((n + C) / 2) + 1: any two such sets share an honest site, which agrees to
+        one sum of a round only (Bonawitz et al. 2017).
+        """
+        return (len(self.sites) + self.max_colluding) // 2 + 1
+
+    def _require_openable(self) -> None:
+        num_sites = len(self.sites)
+        expectation = ">= 2 with federation.secure_sum=true: a sum over one site hides nobody"
+        require(self.min_sites >= 2, expectation, min_sites=self.min_sites)
+        expectation = f"<= {num_sites - 2}, the number of federation.sites without two: a sum hides one honest site "
+        expectation += "only behind another"
+        require(self.max_colluding <= num_sites - 2, expectation, max_colluding=self.max_colluding)
+        expectation = (
+            f">= {self.opening_threshold} with federation.secure_sum=true, {num_sites} sites and "
+            f"federation.max_colluding={self.max_colluding}, since so many must agree to open a sum: set "
+            f"federation.min_sites={self.opening_threshold}"
+        )
+        require(self.min_sites >= self.opening_threshold, expectation, min_sites=self.min_sites)
 
 
 @checked(key="evaluation")

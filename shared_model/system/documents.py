@@ -4,7 +4,7 @@ import copy
 import functools
 import json
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +37,14 @@ def to_json(value: object) -> str:
     return json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def load_yaml(kind: type[T], path: Path, *, what: str, defaults: Path | None = None) -> T:
+def load_yaml(
+    kind: type[T],
+    path: Path,
+    *,
+    what: str,
+    defaults: Path | None = None,
+    nulled_beside: Mapping[str, str] | None = None,
+) -> T:
     """Read the checked dataclass ``kind`` from a YAML file.
 
     Args:
@@ -45,6 +52,8 @@ def load_yaml(kind: type[T], path: Path, *, what: str, defaults: Path | None = N
         path: of the file.
         what: is in the file, for the message; for example ``the site policy``.
         defaults: a file of the same kind, whose values stand where ``path`` lacks a key.
+        nulled_beside: keys by the key to which their default belongs: where ``path`` gives only the latter, the former
+            is null.
 
     Raises:
         ConfigError: the file cannot be read, is no YAML, or a key is repeated, unknown, missing or wrong.
@@ -52,7 +61,8 @@ def load_yaml(kind: type[T], path: Path, *, what: str, defaults: Path | None = N
     try:
         values = _plain_yaml(path)
         if defaults is not None and isinstance(values, dict):
-            values = {**dict(_plain_yaml(defaults)), **values}
+            nulled = {key: None for key, other in (nulled_beside or {}).items() if other in values}
+            values = {**dict(_plain_yaml(defaults)), **nulled, **values}
         return build(kind, values)
     except ConfigError as error:
         raise ConfigError(f"In {what} {path}: {error}") from error

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,7 @@ def _document(reports: Mapping[str, PrivacyReport], delta: float | None) -> dict
         "delta": delta,
         "delta_at_every_site": None if delta is None else delta * len(reports),
         "not_verified": not_verified,
+        "num_secure_sums": sum(report.num_secure_sums for report in reports.values()),
         "is_noise_secret": all(report.is_noise_secret for report in reports.values()),
         "training_patients": _together(training),
         "all_patients": _together(everyone),
@@ -60,8 +61,10 @@ def _document(reports: Mapping[str, PrivacyReport], delta: float | None) -> dict
             site: {
                 "is_verified": site not in not_verified,
                 "training_epsilon": training[site].epsilon,
+                "training_epsilon_alone": training[site].epsilon_alone,
                 "training_mu": training[site].mu,
                 "epsilon": everyone[site].epsilon,
+                "epsilon_alone": everyone[site].epsilon_alone,
                 "mu": everyone[site].mu,
             }
             for site in reports
@@ -75,6 +78,8 @@ class _Spent:
 
     epsilon: float | None
     """None without a bound or trust."""
+    epsilon_alone: float | None
+    """The same to whoever breaks the secure sums."""
     mu: float | None
     """Of Gaussian differential privacy; None also where patients were sampled."""
 
@@ -82,7 +87,7 @@ class _Spent:
 def _spent(report: PrivacyReport, *, training_only: bool) -> _Spent:
     """Return what a patient of the site has spent at most; 0 where nothing was released."""
     if report.problem is not None:
-        return _Spent(None, None)
+        return _Spent(None, None, None)
     cohorts = [
         cohort
         for cohort in report.cohorts
@@ -90,6 +95,7 @@ def _spent(report: PrivacyReport, *, training_only: bool) -> _Spent:
     ]
     return _Spent(
         largest_bound([0.0, *(cohort.epsilon for cohort in cohorts)]),
+        largest_bound([0.0, *(cohort.epsilon_alone for cohort in cohorts)]),
         largest_bound([0.0, *(cohort.mu for cohort in cohorts)]),
     )
 
@@ -101,9 +107,16 @@ def _together(sites: Mapping[str, _Spent]) -> dict[str, float | None]:
     less.
     """
     epsilons, mus = [spent.epsilon for spent in sites.values()], [spent.mu for spent in sites.values()]
+    alone = [spent.epsilon_alone for spent in sites.values()]
     return {
         "epsilon_at_one_site": largest_bound(epsilons),
-        "epsilon_at_every_site": None if None in epsilons else math.fsum(value for value in epsilons if value),
+        "epsilon_at_every_site": _sum(epsilons),
+        "epsilon_alone_at_one_site": largest_bound(alone),
+        "epsilon_alone_at_every_site": _sum(alone),
         "mu_at_one_site": largest_bound(mus),
         "mu_at_every_site": None if None in mus else math.hypot(*(value for value in mus if value)),
     }
+
+
+def _sum(epsilons: Sequence[float | None]) -> float | None:
+    return None if None in epsilons else math.fsum(value for value in epsilons if value)

@@ -144,6 +144,25 @@ class TestOpenSite:
         with pytest.raises(PolicyError, match=r"Expected declared_patients in the site's policy; fedmammo site init"):
             open_site(begun, config)
 
+    def test_a_deployed_site_takes_part_in_secure_sums_with_partners_only_whose_identity_it_has(
+        self, hospital, begun, policy, tmp_path
+    ):
+        shared = compose(
+            hospital.overrides(
+                "federation.sites=[HOME,MGH,WFU]", "federation.min_sites=2", "federation.secure_sum=true"
+            )
+        )
+        identities = {"MGH": "ab" * 32, "WFU": "cd" * 32}
+        for known, missing in (({}, "MGH, WFU"), ({"partners": {"MGH": "ab" * 32}}, "WFU")):
+            policy(**known)
+            with pytest.raises(PolicyError, match=rf"Expected identities of {missing} in partners of .*") as caught:
+                open_site(begun, shared)
+            assert caught.value.key == "partners"
+        policy(partners=identities)
+        assert open_site(begun, shared).policy.partners == identities
+        policy()
+        assert not open_site({"partition-id": 0}, shared).policy.partners
+
     def test_a_file_that_forgets_a_limit_has_that_of_the_kits_where_the_site_is_deployed(self, hospital, begun):
         Path(begun["policy"]).write_text("declared_patients: 10\n")
         config = compose(hospital.overrides("model.modality=clinical"))

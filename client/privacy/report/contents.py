@@ -47,8 +47,12 @@ class RunReport:
     """Those whose reply never left: the round crashed, or is still being computed."""
     noise: str
     """``secure``, ``seeded`` (protects nobody) if any release was, or ``none``."""
+    num_secure_sums: int
+    """Releases that the coordinator saw only in the sum over several sites."""
     noise_multiplier: float | None
-    """The smallest of the run; None without noise."""
+    """The smallest of the run, of secure sums in the sum; None without noise."""
+    noise_multiplier_alone: float | None
+    """The smallest of the run, of secure sums the site's own share; None without noise."""
     sampling_rate: float | None
     """The largest of the run; None without noise."""
     target_epsilon: float | None
@@ -58,6 +62,8 @@ class RunReport:
     epsilon: float | None
     """Of this run alone, at ``delta``: the public price of all its releases for this purpose, whoever took part. None
     where nothing bounds it."""
+    epsilon_alone: float | None
+    """The same to whoever breaks the secure sums or works with all other sites; ``epsilon`` without secure sums."""
     mu: float | None
     """The same releases as mu of Gaussian differential privacy; None without noise, or if patients were sampled."""
 
@@ -82,8 +88,10 @@ class CohortReport:
     """Of this cohort's releases alone, at the report's delta; None where nothing bounds it."""
     epsilon: float | None
     """The most that one of its patients spent over all runs, at the report's delta; None where nothing bounds it."""
+    epsilon_alone: float | None
+    """The same to whoever breaks the secure sums; ``epsilon`` without secure sums."""
     mu: float | None
-    """The same as mu of Gaussian differential privacy; None where nothing bounds it, or if patients were sampled."""
+    """``epsilon`` as mu of Gaussian differential privacy; None where nothing bounds it, or if patients were sampled."""
     attack_success: float | None
     """The most accurate that any test for one patient's presence can be that sees the releases charged here and nothing
     else, from even odds before; in [0.5, 1]."""
@@ -116,12 +124,18 @@ class PrivacyReport:
     delta: float | None
     max_epsilon: float | None
     """What the site's policy grants a patient; None where it sets no limit, or was not asked."""
+    max_epsilon_alone: float | None = None
+    """What it grants to whoever breaks the secure sums, under the same conditions."""
     max_delta: float | None
-    """The delta at which ``max_epsilon`` holds."""
+    """The delta at which both hold."""
     is_over_cap: bool
-    """Whether some patient has spent more than ``max_epsilon`` at ``max_delta``."""
+    """Whether some patient has spent more than one of them at ``max_delta``."""
     epsilon: float | None
     """The most that any patient of the site has spent; None where nothing bounds it, or there is nothing."""
+    epsilon_alone: float | None = None
+    """The same to whoever breaks the secure sums or works with all other sites; ``epsilon`` without secure sums."""
+    num_secure_sums: int = 0
+    """Releases that the coordinator saw only in the sum over several sites."""
     attack_success: float | None
     """The largest of the cohorts, under the same conditions."""
     mu: float | None = None

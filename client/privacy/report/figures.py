@@ -9,7 +9,7 @@ from pathlib import Path
 
 from client.privacy.ledger_database import read_history
 from client.privacy.ledger_entries import Opened, Reserved, Retired, Unprotected
-from client.privacy.ledger_history import History, Limits, composed_epsilon
+from client.privacy.ledger_history import History, Limits, epsilon_alone
 from client.privacy.report.audit_counts import count_audit
 from client.privacy.report.contents import (
     MAX_ROUNDS_LEFT,
@@ -20,6 +20,7 @@ from client.privacy.report.contents import (
 )
 from client.privacy.report.runs import runs_of, unanswered
 from client.privacy.report.spending import (
+    Releases,
     bounded_epsilon,
     dearest,
     finite,
@@ -78,6 +79,7 @@ def report_on(
             problem=str(error).replace(f"{path.parent}/", ""),
             delta=delta,
             max_epsilon=None if limits is None else limits.max_epsilon,
+            max_epsilon_alone=None if limits is None else limits.granted_alone,
             max_delta=None if limits is None else limits.max_delta,
             is_over_cap=False,
             epsilon=None,
@@ -117,9 +119,12 @@ def _summarise(history: History, *, created: datetime, delta: float | None, limi
         problem=None,
         delta=delta,
         max_epsilon=None if limits is None else limits.max_epsilon,
+        max_epsilon_alone=None if limits is None else limits.granted_alone,
         max_delta=None if limits is None else limits.max_delta,
         is_over_cap=limits is not None and any(_is_over_cap(history, name, limits) for name in names),
         epsilon=largest_bound([cohort.epsilon for cohort in cohorts]),
+        epsilon_alone=largest_bound([cohort.epsilon_alone for cohort in cohorts]),
+        num_secure_sums=sum(isinstance(each, Reserved) and each.own_share is not None for each in contents),
         attack_success=largest_bound([cohort.attack_success for cohort in cohorts]),
         mu=largest_bound([cohort.mu for cohort in cohorts]),
         is_noise_secret=all(cohort.is_noise_secret for cohort in cohorts),
@@ -149,10 +154,7 @@ def largest_bound(values: Sequence[float | None]) -> float | None:
 
 
 def _is_over_cap(history: History, name: str, limits: Limits) -> bool:
-    if limits.max_epsilon is None:
-        return False
-    spending = heaviest_spending(history, history.members[name])
-    return composed_epsilon(dearest(spending, limits.max_delta), limits.max_delta) > limits.max_epsilon
+    return not all(map(limits.allow, heaviest_spending(history, history.members[name])))
 
 
 def _cohort(history: History, name: str, delta: float | None, limits: Limits | None) -> CohortReport:
@@ -178,6 +180,7 @@ def _cohort(history: History, name: str, delta: float | None, limits: Limits | N
         is_noise_secret=all(r.noise is NoiseSource.SECURE for r in around if isinstance(r, Reserved)),
         own_epsilon=bounded_epsilon(own, delta),
         epsilon=total,
+        epsilon_alone=None if delta is None else _most_alone(spending, delta),
         mu=None if total is None else largest_bound([gaussian_mu_of(releases) for releases in spending]),
         attack_success=success,
         epsilon_second=second,
@@ -188,6 +191,10 @@ def _cohort(history: History, name: str, delta: float | None, limits: Limits | N
         rounds_left=None if limits is None else _rounds_left(history, own, limits),
         course=() if total is None else _course(private, delta),
     )
+
+
+def _most_alone(spending: Sequence[Releases], delta: float) -> float | None:
+    return bounded_epsilon(dearest(spending, delta, epsilon_alone), delta, epsilon_alone)
 
 
 def _attack_success(steps: Sequence[Mechanism], epsilon: float, delta: float) -> float:
@@ -212,13 +219,26 @@ def _course(releases: Sequence[Reserved], delta: float | None) -> tuple[tuple[in
 def _rounds_left(history: History, own: Sequence[Reserved | Unprotected], limits: Limits) -> int | None:
     """Return how many more releases like the last of ``own`` the site grants, at most ``MAX_ROUNDS_LEFT``."""
     last = next((release for release in reversed(own) if isinstance(release, Reserved)), None)
-    if last is None or limits.max_epsilon is None:
+    if last is None or limits.granted_alone is None:
         return None
     past = history.releases_for(last.purpose)
     low, high = 0, MAX_ROUNDS_LEFT + 1
     while high - low > 1:
         middle = (low + high) // 2
-        more = dataclasses.replace(last.mechanism, num_steps=last.mechanism.num_steps * middle)
-        epsilon = composed_epsilon([*past, dataclasses.replace(last, mechanism=more)], limits.max_delta)
-        low, high = (middle, high) if epsilon <= limits.max_epsilon else (low, middle)
+        is_granted = limits.allow([*past, _repeated(last, middle)])
+        low, high = (middle, high) if is_granted else (low, middle)
     return low
+
+
+def _repeated(release: Reserved, count: int) -> Reserved:
+    """Return one release of as many steps as ``count`` of them have."""
+    share = release.own_share
+    return dataclasses.replace(
+        release,
+        mechanism=_of_steps(release.mechanism, count),
+        own_share=None if share is None else _of_steps(share, count),
+    )
+
+
+def _of_steps(mechanism: Mechanism, count: int) -> Mechanism:
+    return dataclasses.replace(mechanism, num_steps=mechanism.num_steps * count)

@@ -14,11 +14,13 @@ from shared_model.config.choices import NoiseSource
 from shared_model.system.spreadsheets import harmless_csv
 
 _COLUMNS = ("cohort", "patients", "run", "purpose", "sent", "noise", "this run", "mu", "all runs", "left")
+_COLUMNS_ALONE = ("run alone", "all alone")
+"""With secure sums: the same to whoever breaks them."""
 NOT_COVERED = (
     "exact histograms, time, the count of refused requests, images and tables at the site, and what people publish"
 )
 """What leaves a site or lies there and has no price, for a person."""
-_COHORT_FIELDS = ("cohort", "num_patients", "cohort_epsilon", "cohort_delta")
+_COHORT_FIELDS = ("cohort", "num_patients", "cohort_epsilon", "cohort_epsilon_alone", "cohort_delta")
 
 
 def shown(epsilon: float | None) -> str:
@@ -61,9 +63,11 @@ def to_csv(report: PrivacyReport) -> str:
         return harmless_csv(["NOT VERIFIED"], [[report.problem]]).decode()
     fields, rows = [field.name for field in dataclasses.fields(RunReport)], []
     for cohort in report.cohorts:
-        about = [cohort.cohort, cohort.num_patients, _or_unbounded(cohort.epsilon), report.delta]
+        spent = [_or_unbounded(cohort.epsilon), _or_unbounded(cohort.epsilon_alone)]
+        about = [cohort.cohort, cohort.num_patients, *spent, report.delta]
         for run in cohort.runs:
-            values = dataclasses.asdict(run) | {"epsilon": _or_unbounded(run.epsilon)}
+            values = dataclasses.asdict(run)
+            values |= {name: _or_unbounded(values[name]) for name in ("epsilon", "epsilon_alone")}
             rows.append([*about, *(values[name] for name in fields)])
     return harmless_csv([*_COHORT_FIELDS, *fields], rows).decode()
 
@@ -76,14 +80,16 @@ def print_report(report: PrivacyReport, console: Console) -> None:
     table = Table(
         title=f"Privacy spent{delta}; {report.num_entries} chained entries verified",
         caption="this run: epsilon of the run alone. all runs: the most that a patient has spent in all. "
-        "mu: of the run alone, without sampling.",
+        "mu: of the run alone, without sampling."
+        + (" run alone, all alone: the same to whoever breaks the secure sums." if report.num_secure_sums else ""),
         padding=0,
     )
-    for name in _COLUMNS:
+    for name in (*_COLUMNS, *(_COLUMNS_ALONE if report.num_secure_sums else ())):
         table.add_column(name, no_wrap=True)
     for cohort in report.cohorts:
         for run in cohort.runs:
-            table.add_row(*(Text(cell) for cell in _cells(cohort, run)))
+            alone = (shown(run.epsilon_alone), shown(cohort.epsilon_alone)) if report.num_secure_sums else ()
+            table.add_row(*(Text(cell) for cell in (*_cells(cohort, run), *alone)))
     console.print(table)
     for line in _warnings(report):
         _print(console, line, "bold red")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from client.privacy.ledger_entries import Committed, Entry, Reserved, Unprotected
-from client.privacy.ledger_history import History
+from client.privacy.ledger_history import History, epsilon_alone
 from client.privacy.report.contents import NO_NOISE, SHORT, RunReport
 from client.privacy.report.spending import bounded_epsilon, gaussian_mu_of
 from shared_model.config.choices import NoiseSource
@@ -43,11 +43,14 @@ def _run(group: Sequence[Entry], history: History) -> RunReport:
         num_releases=len(private),
         num_unanswered=sum(entry.sequence in lost for entry in group),
         noise=NoiseSource.SEEDED if NoiseSource.SEEDED in sources else next(iter(sources), NO_NOISE),
+        num_secure_sums=sum(release.own_share is not None for release in private),
         noise_multiplier=min((release.mechanism.noise_multiplier for release in private), default=None),
+        noise_multiplier_alone=min((release.alone.noise_multiplier for release in private), default=None),
         sampling_rate=max((release.mechanism.sampling_rate for release in private), default=None),
         target_epsilon=max((release.target_epsilon for release in private), default=None),
         delta=delta,
         epsilon=bounded_epsilon(whole_run, delta),
+        epsilon_alone=bounded_epsilon(whole_run, delta, epsilon_alone),
         mu=gaussian_mu_of(whole_run),
     )
 

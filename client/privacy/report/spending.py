@@ -1,13 +1,15 @@
 """What single patients have spent: releases by the exact set of cohorts that a patient belongs to."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from client.privacy.ledger_entries import Purpose, Reserved, Unprotected
 from client.privacy.ledger_history import History, Limits, composed_epsilon, who_can_afford
 from shared_model.privacy.accounting import gaussian_mu
 
 Releases = tuple[Reserved | Unprotected, ...]
+Price = Callable[[Sequence[Reserved | Unprotected], float], float]
+"""``composed_epsilon``, to whoever sees only the sums of secure sums, or ``epsilon_alone``, to whoever breaks them."""
 
 
 def heaviest_spending(history: History, members: frozenset[bytes]) -> tuple[Releases, ...]:
@@ -24,9 +26,9 @@ def heaviest_spending(history: History, members: frozenset[bytes]) -> tuple[Rele
     return tuple(tuple(r for r in releases if r.cohort in cohorts) for cohorts in sorted(largest, key=sorted))
 
 
-def dearest(spending: Iterable[Releases], delta: float) -> Releases:
+def dearest(spending: Iterable[Releases], delta: float, price: Price = composed_epsilon) -> Releases:
     """Return what costs most at ``delta`` of ``spending``, which holds at least one."""
-    return max(spending, key=lambda releases: composed_epsilon(releases, delta))
+    return max(spending, key=lambda releases: price(releases, delta))
 
 
 def without_budget(history: History, limits: Limits) -> frozenset[bytes]:
@@ -58,9 +60,11 @@ def gaussian_mu_of(releases: Sequence[Reserved | Unprotected]) -> float | None:
     return gaussian_mu(private) if len(private) == len(releases) else None
 
 
-def bounded_epsilon(releases: Sequence[Reserved | Unprotected], delta: float | None) -> float | None:
+def bounded_epsilon(
+    releases: Sequence[Reserved | Unprotected], delta: float | None, price: Price = composed_epsilon
+) -> float | None:
     """Return what ``releases`` cost together; None where nothing bounds it, or there is no delta."""
-    return None if delta is None else finite(composed_epsilon(releases, delta))
+    return None if delta is None else finite(price(releases, delta))
 
 
 def finite(value: float) -> float | None:

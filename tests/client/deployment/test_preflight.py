@@ -282,6 +282,19 @@ class TestPatients:
         assert checks["identifiers"].detail == "the ledger knows 48 of 48 patients"
         assert checks["rollback"].detail == "all 1 heads of the audit log are in the ledger"
 
+    def test_what_the_policy_grants_of_secure_sums_is_said(self, begun, checks_of):
+        assert "grants epsilon 8, no secure sums without partners, " in checks_of()["policy"].detail
+        begun.change_policy(partners={"WFU": "ab" * 32, "ISMD": "cd" * 32})
+        granted = "secure sums with ISMD, WFU (epsilon 16.5 to whoever breaks them), "
+        assert granted in checks_of()["policy"].detail
+        begun.change_policy(secure_sum="refuse")
+        assert "refuses secure sums, " in checks_of()["policy"].detail
+
+    def test_who_demands_secure_sums_needs_partners(self, begun, checks_of):
+        begun.change_policy(secure_sum="demand")
+        (detail,) = self.failed(checks_of()).values()
+        assert detail == f"Expected partners in {begun.site.policy}, since secure_sum: demand refuses every other run."
+
     def test_too_few_patients(self, begun, checks_of):
         begun.change_policy(min_patients=44)
         assert self.failed(checks_of()) == {"training patients": "Expected training patients=43 >= min_patients=44."}

@@ -27,6 +27,9 @@ RELEASE = Reserved(
     max_grad_norm=0.5,
     noise=NoiseSource.SECURE,
 )
+SHARE = dataclasses.replace(
+    RELEASE, request="d" * 64, own_share=dataclasses.replace(RELEASE.mechanism, noise_multiplier=1.4)
+)
 EXACT = Unprotected(purpose=Purpose.EVALUATION, run=RUN, cohort="", num_patients_declared=10)
 GENEROUS = Limits(max_epsilon=None, max_delta=1e-4)
 
@@ -36,12 +39,13 @@ def ledger(tmp_path):
     """A ledger with one release of each kind."""
     made = Ledger.create(tmp_path / "ledger.sqlite")
     cohort = made.cohort(["p1", "p2"])
-    made.commit(made.reserve(RELEASE, cohort, GENEROUS, reply_bytes=10), b"reply")
+    for release in (RELEASE, SHARE):
+        made.commit(made.reserve(release, cohort, GENEROUS, reply_bytes=10), b"reply")
     made.note_unprotected(EXACT, cohort, GENEROUS)
     return made
 
 
-@pytest.mark.parametrize("release", [RELEASE, EXACT])
+@pytest.mark.parametrize("release", [RELEASE, SHARE, EXACT])
 def test_what_the_log_says_is_enough_to_enter_it_again(ledger, tmp_path, release):
     request = getattr(release, "request", "c" * 64)
     facts = release_facts(ledger.history(), purpose=release.purpose, request=request, run=RUN)
@@ -51,6 +55,22 @@ def test_what_the_log_says_is_enough_to_enter_it_again(ledger, tmp_path, release
     assert isinstance(found, LostRelease)
     assert found.release == release
     assert (found.reply is not None) == isinstance(release, Reserved)
+
+
+def test_a_lost_release_of_a_secure_sum_is_entered_with_both_prices(ledger, tmp_path):
+    facts = release_facts(ledger.history(), purpose=Purpose.TRAINING, request=SHARE.request, run=RUN)
+    lost = lost_release({**facts, "configuration": RUN})
+    older = Ledger.create(tmp_path / "older.sqlite")
+    older.enter_lost([lost], forgotten=(), patients=["p1"])
+    (entered,) = older.history().releases_for(Purpose.TRAINING)
+    assert (entered.mechanism, entered.own_share) == (SHARE.mechanism, SHARE.own_share)
+
+
+@pytest.mark.parametrize("noise_multiplier", [-1.0, 2.5, "much"])
+def test_a_share_that_cannot_be_is_an_error(ledger, noise_multiplier):
+    facts = release_facts(ledger.history(), purpose=Purpose.TRAINING, request=SHARE.request, run=RUN)
+    with pytest.raises(ConfigError, match="own_share"):
+        lost_release({**facts, "own_noise_multiplier": noise_multiplier, "configuration": RUN})
 
 
 def test_nobody_is_named(ledger):

@@ -42,6 +42,34 @@ EARLIER_HEAD = "aa4ea5e1e8a91542e58cf86d15f5f7f7f5938c32d559950a3c4d9b04d42732be
 FOREIGN_HEAD = "31ee670b86f9f2b957b2cd9bc8d01d1af51eca3cafdfc3e5ce2814db3505d585"
 TIME = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 
+
+@st.composite
+def reserved(draw):
+    """A release, with or without secure sums."""
+    mechanism = Mechanism(
+        noise_multiplier=draw(st.floats(0.1, 100)),
+        sampling_rate=draw(st.floats(0.01, 1)),
+        num_steps=draw(st.integers(1, 1000)),
+    )
+    shares = st.floats(0.1, mechanism.noise_multiplier).map(
+        lambda noise: dataclasses.replace(mechanism, noise_multiplier=noise)
+    )
+    return Reserved(
+        purpose=draw(st.sampled_from(Purpose)),
+        run=draw(st.text()),
+        server_round=draw(st.integers(1, 1000)),
+        request=draw(st.text()),
+        cohort=draw(st.text()),
+        num_patients_declared=draw(st.integers(0, 10**6)),
+        mechanism=mechanism,
+        delta=draw(st.floats(1e-9, 0.1)),
+        target_epsilon=draw(st.floats(0.1, 100)),
+        max_grad_norm=draw(st.floats(0.01, 100)),
+        noise=draw(st.sampled_from(NoiseSource)),
+        own_share=draw(st.none() | shares),
+    )
+
+
 CONTENTS = st.one_of(
     st.builds(CohortAdded, cohort=st.text(), num_patients=st.integers(0, 10**6)),
     st.builds(Committed, reservation=st.integers(1, 10**6), reply=st.text()),
@@ -54,25 +82,7 @@ CONTENTS = st.one_of(
         cohort=st.text(),
         num_patients_declared=st.integers(0, 10**6),
     ),
-    st.builds(
-        Reserved,
-        purpose=st.sampled_from(Purpose),
-        run=st.text(),
-        server_round=st.integers(1, 1000),
-        request=st.text(),
-        cohort=st.text(),
-        num_patients_declared=st.integers(0, 10**6),
-        mechanism=st.builds(
-            Mechanism,
-            noise_multiplier=st.floats(0.1, 100),
-            sampling_rate=st.floats(0.01, 1),
-            num_steps=st.integers(1, 1000),
-        ),
-        delta=st.floats(1e-9, 0.1),
-        target_epsilon=st.floats(0.1, 100),
-        max_grad_norm=st.floats(0.01, 100),
-        noise=st.sampled_from(NoiseSource),
-    ),
+    reserved(),
 )
 
 
@@ -172,6 +182,31 @@ class TestRows:
         assert [entry.sequence for entry in entries] == list(range(1, len(rows) + 1))
         assert {entry.time for entry in entries} == {TIME}
         assert [entry.digest for entry in entries] == [row.digest for row in rows]
+
+    def test_a_share_stands_in_the_body_only_where_there_is_one(self):
+        step = Mechanism(noise_multiplier=2.0, sampling_rate=1.0, num_steps=1)
+        share = dataclasses.replace(step, noise_multiplier=1.0)
+        plain = Reserved(
+            purpose=Purpose.TRAINING, run="run", server_round=1, request="request", cohort="", num_patients_declared=1,
+            mechanism=step, delta=1e-4, target_epsilon=8.0, max_grad_norm=1.0, noise=NoiseSource.SECURE,
+        )  # fmt: skip
+        bodies = [json.loads(row.body) for row in rows_of(plain, dataclasses.replace(plain, own_share=share))]
+        assert "own_share" not in bodies[0]
+        assert bodies[1] == bodies[0] | {"own_share": dataclasses.asdict(share)}
+        assert (plain.alone, dataclasses.replace(plain, own_share=share).alone) == (step, share)
+
+    @pytest.mark.parametrize("change", [{"num_steps": 2}, {"sampling_rate": 0.5}, {"noise_multiplier": 2.001}])
+    def test_a_share_is_of_the_same_steps_with_no_more_noise(self, change):
+        whole = {"noise_multiplier": 2.0, "sampling_rate": 1.0, "num_steps": 1}
+        body = {
+            "purpose": "training", "run": "run", "server_round": 1, "request": "request", "cohort": "",
+            "num_patients_declared": 1, "mechanism": whole, "delta": 1e-4, "target_epsilon": 8.0,
+            "max_grad_norm": 1.0, "noise": "secure", "own_share": whole | change,
+        }  # fmt: skip
+        rows = rows_of(opened(), CohortAdded(cohort="", num_patients=0))
+        rows[1] = with_digest(dataclasses.replace(rows[1], kind="reserved", body=json.dumps(body, sort_keys=True)))
+        with pytest.raises(LedgerError, match=r"Expected ledger entry 2 to be readable: .*no more noise"):
+            read_entries(rows)
 
     def test_nothing_is_no_entries(self):
         assert read_entries([]) == ()

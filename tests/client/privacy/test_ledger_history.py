@@ -26,6 +26,7 @@ from client.privacy.ledger_history import (
     History,
     Limits,
     composed_epsilon,
+    epsilon_alone,
     require_budget,
     run_epsilon,
     who_can_afford,
@@ -47,7 +48,9 @@ def cohort_of(*numbers):
     return Cohort.from_pseudonyms(pseudonyms(*numbers))
 
 
-def release(cohort, *, request="request", run="run", purpose=Purpose.TRAINING, noise_multiplier=2.0, target=8.0):
+def release(
+    cohort, *, request="request", run="run", purpose=Purpose.TRAINING, noise_multiplier=2.0, target=8.0, share=None
+):
     return Reserved(
         purpose=purpose,
         run=run,
@@ -60,6 +63,7 @@ def release(cohort, *, request="request", run="run", purpose=Purpose.TRAINING, n
         target_epsilon=target,
         max_grad_norm=1.0,
         noise=NoiseSource.SECURE,
+        own_share=None if share is None else Mechanism(noise_multiplier=share, sampling_rate=1.0, num_steps=1),
     )
 
 
@@ -103,8 +107,16 @@ class TestPrice:
         assert composed_epsilon([release(cohort_of(1)), unprotected(cohort_of(1))], DELTA) == math.inf
 
     def test_delta_out_of_bounds(self):
-        with pytest.raises(ValueError, match="delta"):
-            composed_epsilon([release(cohort_of(1))], 1.0)
+        for price in (composed_epsilon, epsilon_alone):
+            with pytest.raises(ValueError, match="delta"):
+                price([release(cohort_of(1))], 1.0)
+
+    def test_a_release_of_a_secure_sum_has_two_prices(self):
+        releases = [release(cohort_of(1), noise_multiplier=4.0, share=2.5), release(cohort_of(1), noise_multiplier=3.0)]
+        assert composed_epsilon(releases, DELTA) == pytest.approx(gaussian_epsilon([4.0, 3.0]), rel=1e-6)
+        assert epsilon_alone(releases, DELTA) == pytest.approx(gaussian_epsilon([2.5, 3.0]), rel=1e-6)
+        assert epsilon_alone([*releases, unprotected(cohort_of(1))], DELTA) == math.inf
+        assert epsilon_alone([], DELTA) == 0
 
 
 class TestBudget:
@@ -137,6 +149,32 @@ class TestBudget:
         left = f"for training this site has spent {before:.3f}, {after - 0.01 - before:.3f} is left"
         with pytest.raises(BudgetError, match=rf"Expected epsilon {after:.3f} <= .*{left}"):
             require_budget(spent, release(cohort_of(9)), less)
+
+    def test_both_prices_of_secure_sums_have_their_limit(self):
+        past = [release(cohort_of(number), noise_multiplier=4.0, share=2.0) for number in range(3)]
+        new = release(cohort_of(9), run="another", noise_multiplier=4.0, share=2.0)
+        in_sum, alone = gaussian_epsilon([4.0] * 4), gaussian_epsilon([2.0] * 4)
+        before = gaussian_epsilon([2.0] * 3)
+
+        def limits(max_epsilon, max_epsilon_alone):
+            return Limits(max_epsilon=max_epsilon, max_epsilon_alone=max_epsilon_alone, max_delta=DELTA)
+
+        require_budget(past, new, limits(in_sum + 0.01, alone + 0.01))
+        # Without a limit of its own the second price must keep the first limit.
+        require_budget(past, new, limits(alone + 0.01, None))
+        require_budget(past, new, limits(None, alone + 0.01))
+        with pytest.raises(BudgetError, match=rf"Expected epsilon {in_sum:.3f} <= .* at delta 0\.0001: for training"):
+            require_budget(past, new, limits(in_sum - 0.01, alone + 0.01))
+        broken = (
+            rf"Expected epsilon {alone:.3f} <= .* to whoever breaks the secure sums: for training this site has spent "
+        )
+        for tight in (limits(in_sum + 0.01, alone - 0.01), limits(alone - 0.01, None), limits(None, alone - 0.01)):
+            with pytest.raises(BudgetError, match=rf"{broken}{before:.3f}, "):
+                require_budget(past, new, tight)
+
+    def test_the_promise_of_a_run_is_about_its_sums(self):
+        new = release(cohort_of(1), target=gaussian_epsilon([4.0]) + 0.01, noise_multiplier=4.0, share=0.5)
+        require_budget([], new, NO_LIMIT)
 
     def test_the_limit_holds_at_its_own_delta(self):
         price = composed_epsilon([release(cohort_of(1))], DELTA)
@@ -193,6 +231,16 @@ class TestWhoCanAfford:
     def test_a_release_without_noise_leaves_her_nothing(self):
         history = history_of([cohort_of(1)], unprotected(cohort_of(1), purpose=Purpose.EVALUATION))
         assert self.afford(history, [1, 2], release(cohort_of(1, 2)), 100.0) == pseudonyms(2)
+
+    @pytest.mark.parametrize(("max_epsilon", "max_epsilon_alone"), [(9.0, 9.0), (9.0, None), (1.0, 99.0)])
+    def test_who_spent_too_much_by_either_price_is_left_out(self, max_epsilon, max_epsilon_alone):
+        sums, plain = cohort_of(1), cohort_of(2)
+        # With the new release both have spent epsilon 2.5 in the sums, and alone 9.3 and 5.4.
+        releases = [release(sums, noise_multiplier=2.0, share=0.6), release(plain, noise_multiplier=2.0)]
+        history = history_of([sums, plain], *releases)
+        limits = Limits(max_epsilon=max_epsilon, max_epsilon_alone=max_epsilon_alone, max_delta=DELTA)
+        able = who_can_afford(history, pseudonyms(1, 2), release(cohort_of(1, 2), share=0.8), limits)
+        assert able == (pseudonyms() if max_epsilon == 1.0 else pseudonyms(2))
 
     @given(
         st.lists(st.tuples(st.frozensets(st.integers(0, 5), min_size=1), st.sampled_from([1.0, 2.0, 4.0])), max_size=8),

@@ -1,17 +1,22 @@
 """The site's own limits: every way in which a server may ask for more is refused, with one fixed reason."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 import yaml
 
-from client.privacy.policy import OPEN_POLICY, SitePolicy
+from client.privacy.ledger_history import Limits
+from client.privacy.policy import OPEN_POLICY, SecureSum, SitePolicy
 from shared_model.config.composition import CONFIG_FOLDER, compose
 from shared_model.config.fingerprints import source_fingerprint
 from shared_model.errors import ConfigError, PolicyError
+from shared_model.privacy.plan import PrivacyPlan
+from tests.reference_prices import gaussian_epsilon
 
 HOSPITAL = CONFIG_FOLDER / "site_policy" / "hospital.yaml"
+SECURE = "federation.secure_sum=true"
 ALLOWED = ["preset=smoke", "evaluation.privacy=dp", "data.lesion_types=[mass]", "data.views=all"]
 
 
@@ -184,3 +189,116 @@ def test_what_only_simulations_may_leave_open():
     for name in ("validation_fraction", "lesion_types", "views"):
         assert getattr(kits, name) is not None
         assert getattr(simulated, name) is None
+
+
+@pytest.mark.parametrize(
+    ("choice", "override", "allowed"),
+    [
+        ("refuse", SECURE, "false"),
+        ("refuse", "federation.secure_sum=false", None),
+        ("allow", SECURE, None),
+        ("allow", "federation.secure_sum=false", None),
+        ("demand", SECURE, None),
+        ("demand", "federation.secure_sum=false", "true"),
+    ],
+)
+def test_secure_sums_are_refused_allowed_or_demanded(tmp_path, choice, override, allowed):
+    policy, config = policy_of(tmp_path, secure_sum=choice), compose([*ALLOWED, override])
+    if allowed is None:
+        policy.require(config, "")
+        return
+    with pytest.raises(PolicyError, match=rf"^Expected {re.escape(override)} to be {allowed}, as") as caught:
+        policy.require(config, "")
+    assert caught.value.key == "federation.secure_sum"
+
+
+def test_a_sum_of_fewer_sites_is_refused(tmp_path):
+    policy = policy_of(tmp_path, min_sum_sites=3)
+    policy.require(compose([*ALLOWED, SECURE, "federation.min_sites=3"]), "")
+    with pytest.raises(PolicyError, match=r"Expected federation\.min_sites=2 to be >= 3,"):
+        policy.require(compose([*ALLOWED, SECURE]), "")
+    policy.require(compose(ALLOWED), "")
+
+
+def plan_of(*overrides):
+    return PrivacyPlan.calibrate(compose(["preset=cbis_mass", "data.root=.", *overrides]), num_patients_declared=100)
+
+
+def test_the_kits_grant_the_default_federation_its_secure_sums_at_epsilon_8():
+    """Its sums have two sites at least; of three each sends a smaller share, which the kits grant too."""
+    kits = SitePolicy.load(HOSPITAL)
+    for num_sites in (2, 3):
+        kits.require_alone(plan_of(SECURE, f"federation.min_sites={num_sites}"))
+    five = (SECURE, "federation.sites=[A,B,C,D,E]", "federation.min_sites=4")
+    with pytest.raises(PolicyError, match=r"Expected epsilon 19\.\d+ <= 16\.5 at delta 0\.0001 to whoever") as caught:
+        kits.require_alone(plan_of(*five))
+    assert caught.value.key == "max_epsilon_alone"
+    SitePolicy.load(OPEN_POLICY).require_alone(plan_of(*five))
+
+
+def test_the_price_of_the_shares_is_that_of_all_releases_of_the_run_at_the_sites_own_delta(tmp_path):
+    plan = plan_of(SECURE)
+    released = plan.released(has_mean=True, num_rounds=plan.num_rounds, has_histogram=True)
+    precision = sum(2 * part.num_steps / part.noise_multiplier**2 for part in released)
+    price = gaussian_epsilon(1, precision**-0.5, 1e-5)
+    policy_of(tmp_path, max_epsilon_alone=price + 0.01, max_delta=1e-5).require_alone(plan)
+    with pytest.raises(PolicyError, match=rf"Expected epsilon {price:.3f} <= "):
+        policy_of(tmp_path, max_epsilon_alone=price - 0.01, max_delta=1e-5).require_alone(plan)
+    # A site that sends all noise itself is granted by max_epsilon.
+    policy_of(tmp_path, max_epsilon=7.0, max_epsilon_alone=7.0).require_alone(plan_of())
+
+
+def test_without_a_limit_of_their_own_shares_must_keep_the_first():
+    kits = SitePolicy.load(HOSPITAL)
+    strict = dataclasses.replace(kits, max_epsilon_alone=None)
+    assert (kits.limits.granted_alone, strict.limits.granted_alone) == (16.5, 8.0)
+    # The figures in the file's comment.
+    for num_sites, price in ((2, r"12\.4[5-9]"), (3, r"16\.2[5-9]")):
+        with pytest.raises(PolicyError, match=rf"Expected epsilon {price}\d <= 8 at delta"):
+            strict.require_alone(plan_of(SECURE, f"federation.min_sites={num_sites}"))
+    strict.require_alone(plan_of(SECURE, "privacy.target_epsilon=5.0"))
+
+
+def test_a_file_that_is_older_than_secure_sums_grants_nothing_more_by_them(tmp_path):
+    path = tmp_path / "policy.yaml"
+    for text, limits in (
+        ("max_epsilon: 20.0\n", Limits(max_epsilon=20.0, max_delta=1e-4, max_releases=10_000)),
+        ("max_epsilon: 1.0\n", Limits(max_epsilon=1.0, max_delta=1e-4, max_releases=10_000)),
+    ):
+        path.write_text(text)
+        policy = SitePolicy.load(path)
+        assert policy.limits == limits
+        assert policy.partners is None
+    path.write_text("max_rounds: 7\n")
+    assert SitePolicy.load(path).max_epsilon_alone == 16.5
+
+
+def test_no_limit_is_no_limit_for_whoever_breaks_the_sums_too(tmp_path):
+    assert policy_of(tmp_path, max_epsilon=None).limits.granted_alone is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_epsilon_alone": 7.9}, r"Expected max_epsilon_alone=7\.9 >= max_epsilon=8\.0: whoever breaks"),
+        ({"secure_sum": "maybe"}, "Expected secure_sum to be one of refuse, allow, demand"),
+        ({"min_sum_sites": 0}, "Expected min_sum_sites=0 >= 1"),
+        ({"partners": {"MGH": "ab" * 31}}, r"partners\.MGH.*to be 64 digits 0-9 a-f, as fedmammo site identity"),
+        ({"partners": {"MGH": "AB" * 32}}, r"partners\.MGH.*to be 64 digits 0-9 a-f"),
+        ({"partners": {"M G H": "ab" * 32}}, "partners"),
+        (
+            {"partners": {"MGH": "ab" * 32, "WFU": "ab" * 32}},
+            "to name every identity once: one site would count as two",
+        ),
+        ({"partners": ["ab" * 32]}, "partners"),
+    ],
+)
+def test_what_a_policy_cannot_say_of_secure_sums(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        policy_of(tmp_path, **changes)
+
+
+def test_partners_have_names_and_identities(tmp_path):
+    policy = policy_of(tmp_path, partners={"MGH": "ab" * 32, "WFU": "cd" * 32}, secure_sum="demand")
+    assert policy.partners == {"MGH": "ab" * 32, "WFU": "cd" * 32}
+    assert policy.secure_sum is SecureSum.DEMAND

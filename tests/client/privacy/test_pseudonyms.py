@@ -89,3 +89,10 @@ def test_a_key_of_another_length(tmp_path, length):
     (tmp_path / "key").write_bytes(bytes(length))
     with pytest.raises(LedgerError, match=f"Expected a site key of length={length} == 32 bytes"):
         SiteKey.load(tmp_path / "key")
+
+
+def test_the_secrets_of_roles_and_identity_differ_and_stay_the_same():
+    key = SiteKey(SECRET)
+    assert key.identity_secret == SiteKey(SECRET).identity_secret
+    assert len({key.identity_secret, key.role_secret, SECRET, SiteKey(bytes(32)).identity_secret}) == 4
+    assert len(key.identity_secret) == 32

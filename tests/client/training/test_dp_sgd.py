@@ -336,6 +336,17 @@ def test_momentum_and_weight_decay_act_on_the_released_gradient():
     torch.testing.assert_close(flat(after), weights, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("noise_multiplier", [SILENT, 2.0])
+def test_one_step_with_momentum_is_the_step_without(noise_multiplier):
+    """So that sites that add up one step each, in a secure sum, may have any momentum."""
+    lesions, model = lesions_of([1, 2, 3]), Head(9)
+    plain, heavy = (dataclasses.replace(CONFIG, momentum=momentum, weight_decay=0.1) for momentum in (0.0, 0.9))
+    plan = plan_of(max_grad_norm=0.2, num_patients_declared=3, noise_multiplier=noise_multiplier)
+    once, same = (flat(trained(model, lesions, config=config, plan=plan)[0]) for config in (plain, heavy))
+    assert torch.equal(once, same)
+    assert not torch.equal(once, flat(model))
+
+
 @pytest.mark.parametrize("plan", [None, plan_of(dataclasses.replace(CONFIG, local_steps=2), max_grad_norm=0.2)])
 def test_proximal_term_pulls_back_to_the_parameters_at_the_start(plan):
     config = dataclasses.replace(CONFIG, local_steps=2, learning_rate=0.5)

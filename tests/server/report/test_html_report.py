@@ -305,7 +305,7 @@ class TestWords:
             results.privacy, unit="none", adjacency=None, mechanism=None, target_epsilon=None, noise_source=None,
             statement="No privacy guarantee: updates were neither clipped nor noised.",
         )  # fmt: skip
-        bare = {"epsilon": None, "delta": None, "noise_multiplier": None}
+        bare = {"epsilon": None, "delta": None, "noise_multiplier": None, "epsilon_by_colluding": ()}
         change_results(
             folder,
             privacy=off,
@@ -316,6 +316,23 @@ class TestWords:
         assert "No privacy guarantee" in text
         assert "Mechanism" not in text
         assert "Epsilon covers only" not in text
+
+    def test_secure_sums_have_a_price_for_every_number_of_sites_that_work_with_the_server(self, folder):
+        assert "work with the server" not in text_of(folder) + (folder / MODEL_CARD_FILE).read_text()
+        results = read_results(folder / RESULTS_FILE)
+        change_results(
+            folder,
+            privacy=dataclasses.replace(results.privacy, secure_sum=True, num_noise_shares=3, max_colluding=1),
+            sites=tuple(
+                dataclasses.replace(site, epsilon_by_colluding=(site.epsilon, 90.001, None)) for site in results.sites
+            ),
+        )
+        text, card = text_of(folder), (folder / MODEL_CARD_FILE).read_text()
+        for shown in ("90.01", "unbounded"):
+            assert text.count(shown) == card.count(shown) == len(results.sites)
+        assert "Up to 1 of them cannot open a sum of fewer sites" in text
+        assert "(who sees only sums)" in text
+        assert "| 2 (all others, or whoever breaks the sums) | unbounded |" in card
 
     def test_small_groups_are_marked(self, folder):
         results = read_results(folder / RESULTS_FILE)

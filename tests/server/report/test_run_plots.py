@@ -69,6 +69,7 @@ SITES = [
         epsilon=2.0 - number / 10,
         delta=1e-4,
         noise_multiplier=1.0,
+        epsilon_by_colluding=(2.0 - number / 10,),
         auroc=0.7,
         num_test_lesions=60,
     )

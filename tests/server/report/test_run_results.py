@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from server.results.document import AurocSource, PrivacyUnit, RunProvenance, Thr
 from server.results.evidence import Level
 from shared_model.data.lesions import Lesions
 from shared_model.errors import RoundError
+from shared_model.privacy.plan import PrivacyPlan
 from shared_model.reference.reference_file import SHIPPED_FILE
 from tests.reference_prices import gaussian_epsilon
 from tests.scripted_federation import NUM_PATIENTS, SITES, SiteGrid
@@ -175,6 +177,34 @@ class TestPrivacy:
         privacy = self.privacy_of(federation, "privacy.noise=seeded")
         assert "nobody was protected" in privacy.statement
         assert "differentially private" not in privacy.statement
+
+    def test_secure_sums_have_two_promises_and_a_price_by_the_number_that_collude(
+        self, with_holdout, shared_federation
+    ):
+        """What a site claims is what the sum costs; the rest follows from the plan."""
+        _, training, predictions = with_holdout
+        config = shared_federation.config(
+            "federation.secure_sum=true", "federation.min_sites=3", run_dir=shared_federation.folder / "with_holdout"
+        )
+        results = results_of(training, config, predictions)
+        privacy = results.privacy
+        assert (privacy.secure_sum, privacy.num_noise_shares, privacy.max_colluding) == (True, 3, 0)
+        plan = PrivacyPlan.calibrate(config, 1)
+        exact = [
+            gaussian_epsilon(plan.num_rounds, plan.noise_multiplier * math.sqrt((3 - known) / 3), plan.delta)
+            for known in range(3)
+        ]
+        for site in results.sites:
+            assert site.epsilon_by_colluding[0] == site.epsilon
+            assert site.epsilon_by_colluding == pytest.approx(exact, rel=1e-6)
+        assert "saw only sums over 3 or more of them, which are (8, 0.0001)-differentially private" in privacy.statement
+        shown = math.ceil(100 * exact[-1]) / 100
+        assert f"own share of the noise: it is ({shown:.2f}, 0.0001)-differentially private." in privacy.statement
+
+    def test_without_secure_sums_there_is_one_price(self, with_holdout):
+        results, _, _ = with_holdout
+        assert (results.privacy.secure_sum, results.privacy.num_noise_shares) == (False, 1)
+        assert all(site.epsilon_by_colluding == (site.epsilon,) for site in results.sites)
 
     def test_without_privacy_nothing_is_promised(self, federation):
         privacy = self.privacy_of(federation, "privacy=off")

@@ -66,6 +66,7 @@ SITE = SiteResult(
     epsilon=7.9,
     delta=1e-4,
     noise_multiplier=2.5,
+    epsilon_by_colluding=(7.9, 13.5),
     auroc=0.71,
     num_test_lesions=132,
 )
@@ -75,6 +76,9 @@ PRIVACY = PrivacyResult(
     mechanism="Gaussian",
     target_epsilon=8.0,
     noise_source=NoiseSource.SECURE,
+    secure_sum=True,
+    num_noise_shares=2,
+    max_colluding=0,
     evaluation="not noised",
     statement="Every patient of a site is protected with epsilon 8 at delta 1e-4.",
 )
@@ -163,9 +167,16 @@ NO_PRIVACY = dataclasses.replace(
         num_patients=None,
     ),
     rounds=(dataclasses.replace(ROUND, epsilon=None),),
-    sites=(dataclasses.replace(SITE, epsilon=None, delta=None, noise_multiplier=None),),
+    sites=(dataclasses.replace(SITE, epsilon=None, delta=None, noise_multiplier=None, epsilon_by_colluding=()),),
     privacy=dataclasses.replace(
-        PRIVACY, unit=PrivacyUnit.NONE, adjacency=None, mechanism=None, target_epsilon=None, noise_source=None
+        PRIVACY,
+        unit=PrivacyUnit.NONE,
+        adjacency=None,
+        mechanism=None,
+        target_epsilon=None,
+        noise_source=None,
+        secure_sum=False,
+        num_noise_shares=1,
     ),
 )
 
@@ -238,7 +249,8 @@ def test_a_whole_number_is_read_as_the_float_it_stands_for(path):
         (("rounds", 0, "seconds"), None, r"results.rounds\[0\].seconds to be a number, got null"),
         (("rounds", 0, "round"), 2, r"results.rounds=\[2, 2\] to be ascending"),
         (("sites", 0, "site"), "WFU", r"results.sites=\['WFU', 'WFU'\] to have different names"),
-        (("sites", 0, "epsilon"), None, "to agree with the epsilon of every round and site"),
+        (("sites", 0, "delta"), None, "to agree with the epsilon of every round and site"),
+        (("sites", 0, "epsilon"), None, r"epsilon_by_colluding=\[7\.9, 13\.5\] to begin with epsilon"),
         (("rounds", 0, "epsilon"), None, "to agree with the epsilon of every round and site"),
         (("privacy", "noise_source"), "dice", "to be one of secure, seeded, got 'dice'"),
         (("provenance", "versions", "torch"), 2, "results.provenance.versions.torch to be text, got 2"),
@@ -256,7 +268,7 @@ def test_reading_names_file_and_version_and_missing_keys(path):
     del document["final"]["threshold"]
     path.write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(
-        ValueError, match=r"schema version 6 in .*results.json: Missing key results\.final\.threshold; "
+        ValueError, match=r"schema version 7 in .*results.json: Missing key results\.final\.threshold; "
     ):
         read_results(path)
 
@@ -316,6 +328,14 @@ def test_shares_are_shares(name, value):
         (SITE, {"noise_multiplier": -1.0}, "noise_multiplier=-1.0 >= 0"),
         (PRIVACY, {"target_epsilon": None}, "target_epsilon=null given exactly with unit=patient"),
         (PRIVACY, {"unit": PrivacyUnit.NONE}, "adjacency=.* given exactly with unit=patient"),
+        (SITE, {"epsilon_by_colluding": ()}, r"epsilon_by_colluding=\[\] to begin with epsilon"),
+        (SITE, {"epsilon_by_colluding": (7.8, 13.5)}, "to begin with epsilon"),
+        (SITE, {"epsilon_by_colluding": (7.9, 7.8)}, "to be ascending"),
+        (SITE, {"epsilon_by_colluding": (7.9, None, 9.0)}, "to be ascending"),
+        (PRIVACY, {"num_noise_shares": 1}, "num_noise_shares=1 >= 2 with secure_sum=true"),
+        (PRIVACY, {"secure_sum": False}, "num_noise_shares=2 == 1 with secure_sum=false"),
+        (PRIVACY, {"secure_sum": False, "num_noise_shares": 1, "max_colluding": 1}, "max_colluding=1 == 0 without"),
+        (RESULTS, {"privacy": dataclasses.replace(PRIVACY, num_noise_shares=3)}, "num_noise_shares=3 to agree with"),
         (PRIVACY, {"statement": ""}, "statement='' not to be empty"),
         (PROVENANCE, {"started": "2025-01-02T03:04:05"}, "started=.* with an offset from UTC"),
         (PROVENANCE, {"finished": "2025-01-02T03:04:04+00:00"}, "finished=.* >= started="),
@@ -349,8 +369,8 @@ def test_what_could_not_be_read_back_is_not_written(path, changes, message):
 
 @pytest.mark.parametrize(("name", "results"), [("private", RESULTS), ("not_private", NO_PRIVACY)])
 def test_what_the_first_writer_of_this_schema_version_wrote_is_read_and_written_alike(path, name, results):
-    """The files are of version 3 with the keys of version 6."""
-    first = Path(__file__).with_name(f"schema_6_{name}.json")
+    """The files are of version 3 with the keys of version 7."""
+    first = Path(__file__).with_name(f"schema_7_{name}.json")
     assert read_results(first) == results
     write_results(results, path)
     assert path.read_bytes() == first.read_bytes()

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -130,3 +131,61 @@ def test_only_what_is_released_takes_a_share(overrides, has_mean, has_histogram)
     num_parts = len(plan.released(has_mean=True, num_rounds=1, has_histogram=True))
     assert num_parts == 1 + has_mean + has_histogram
     assert 7.99 < epsilon(plan.released(has_mean=True, num_rounds=20, has_histogram=True), plan.delta) <= 8
+
+
+SECURE = ("federation.secure_sum=true",)
+
+
+def secure_plan(num_noise_shares, **fields):
+    plan = PrivacyPlan.calibrate(experiment_of(overrides=("preset=smoke", *SECURE)), num_patients_declared=200)
+    return dataclasses.replace(plan, num_noise_shares=num_noise_shares, **fields)
+
+
+def test_a_secure_sum_has_the_noise_of_the_plan_in_as_many_shares_as_it_has_sites_at_least():
+    overrides = ("preset=smoke", *SECURE, "federation.min_sites=3")
+    plan = PrivacyPlan.calibrate(experiment_of(overrides=overrides), num_patients_declared=200)
+    plain = PrivacyPlan.calibrate(experiment_of(overrides=("preset=smoke",)), num_patients_declared=200)
+    assert (plan.num_noise_shares, plain.num_noise_shares) == (3, 1)
+    assert plan == dataclasses.replace(plain, num_noise_shares=3)
+    assert plan.share(6.0) == pytest.approx(6.0 / math.sqrt(3), rel=1e-15)
+    assert (plain.share(6.0), plain.own_share(plain.mechanism(2))) == (6.0, None)
+
+
+@given(
+    st.floats(1e-6, 1e12),
+    st.integers(2, 100),
+    st.integers(0, 99),
+)
+def test_shares_add_up_to_all_noise_or_more_and_what_is_left_of_them_to_no_more_than_is_claimed(noise, shares, known):
+    """In exact arithmetic; both errors are of a few units in the last place."""
+    plan, whole = secure_plan(shares), make_mechanism(noise, num_steps=3)
+    share = Fraction(plan.share(noise))
+    assert shares * share**2 >= Fraction(noise) ** 2
+    assert shares * Fraction(math.nextafter(float(share), 0.0)) ** 2 < Fraction(noise) ** 2
+    known %= shares
+    seen = plan.known_to(known, whole)
+    assert (shares - known) * share**2 >= Fraction(seen.noise_multiplier) ** 2
+    assert seen.noise_multiplier == pytest.approx(noise * math.sqrt((shares - known) / shares), rel=1e-14)
+    assert seen == dataclasses.replace(whole, noise_multiplier=seen.noise_multiplier)
+    assert plan.known_to(shares - 1, whole) == plan.own_share(whole)
+
+
+def test_no_fewer_than_none_and_no_more_than_all_but_one_can_collude():
+    plan = secure_plan(3)
+    for outside in (-1, 3):
+        with pytest.raises(ValueError, match=rf"Expected num_colluding={outside} in \[0, 3\)"):
+            plan.known_to(outside, plan.mechanism(1))
+
+
+@pytest.mark.parametrize("shares", [1, 2, 3, 10])
+def test_the_price_grows_with_those_who_collude_by_the_closed_form(shares):
+    plan = secure_plan(shares)
+    whole = plan.released(has_mean=False, num_rounds=20, has_histogram=False)
+    prices = plan.epsilon_by_colluding(whole)
+    assert prices[0] == epsilon(whole, plan.delta)
+    expected = [
+        gaussian_epsilon(20, plan.noise_multiplier * math.sqrt((shares - known) / shares), plan.delta)
+        for known in range(shares)
+    ]
+    assert prices == pytest.approx(expected, rel=1e-6)
+    assert all(price >= exact - 1e-12 for price, exact in zip(prices, expected, strict=True))

@@ -119,6 +119,27 @@ def test_totals_by_the_closed_form_of_the_gaussian_mechanism(site, written):
         assert document[patients]["epsilon_at_every_site"] == pytest.approx(sum(expected.values()), rel=1e-3)
 
 
+def test_secure_sums_have_both_prices_of_the_federation(site, written):
+    share = dataclasses.replace(RELEASE.mechanism, noise_multiplier=RELEASE.mechanism.noise_multiplier / 2)
+    ledgers = {"A": site("A", count=2, own_share=share), "B": site("B", count=5), "C": site("C")}
+    document, html = written(ledgers)
+    # Half the noise is four releases for one.
+    alone = [gaussian_epsilon(8, 1e-4), gaussian_epsilon(5, 1e-4), 0.0]
+    assert [document["sites"][name]["training_epsilon_alone"] for name in "ABC"] == pytest.approx(alone, rel=1e-3)
+    found = document["training_patients"]
+    assert found["epsilon_at_one_site"] == pytest.approx(gaussian_epsilon(5, 1e-4), rel=1e-3)
+    assert found["epsilon_alone_at_one_site"] == pytest.approx(alone[0], rel=1e-3)
+    assert found["epsilon_alone_at_every_site"] == pytest.approx(alone[0] + alone[1], rel=1e-3)
+    assert f"epsilon {math.ceil(1000 * found['epsilon_alone_at_one_site']) / 1000:.3f}</strong>" in html
+    assert "to whoever breaks the sums" in html
+
+
+def test_without_secure_sums_the_page_says_nothing_of_them(site, written):
+    document, html = written({"A": site("A", count=2)})
+    assert document["num_secure_sums"] == 0
+    assert "breaks" not in html
+
+
 def test_a_release_without_noise_leaves_no_bound(site, written):
     ledgers = {"A": site("A", count=1), "B": site("B", count=1)}
     ledger = Ledger(ledgers["A"])

@@ -14,11 +14,14 @@ RUN = {
     "num_releases": 3,
     "num_unanswered": 1,
     "noise": "secure",
+    "num_secure_sums": 0,
     "noise_multiplier": 2.0,
+    "noise_multiplier_alone": 2.0,
     "sampling_rate": 1.0,
     "target_epsilon": 8.0,
     "delta": 1e-4,
     "epsilon": 1.23401,
+    "epsilon_alone": 1.23401,
     "mu": 0.866,
 }
 COHORT = {
@@ -29,6 +32,7 @@ COHORT = {
     "is_noise_secret": True,
     "own_epsilon": 1.23401,
     "epsilon": 1.23401,
+    "epsilon_alone": 1.23401,
     "mu": 0.866,
     "attack_success": 0.7712,
     "epsilon_second": 1.234,
@@ -53,6 +57,22 @@ REPORT = {
     "is_noise_secret": True,
     "clock_went_back": False,
 }
+
+
+SECURE = {
+    "num_secure_sums": 3,
+    "epsilon_alone": 2.34501,
+    "max_epsilon_alone": 12.5,
+    "run": {"num_secure_sums": 3, "noise_multiplier_alone": 1.1547, "epsilon_alone": 2.34501},
+    "cohort": {"epsilon_alone": 2.34501},
+}
+"""What differs in a report of secure sums."""
+
+
+@pytest.fixture
+def make_secure_report(make_report):
+    """Return a function that makes the same of secure sums."""
+    return lambda **changes: make_report(**SECURE | changes)
 
 
 @pytest.fixture

@@ -143,6 +143,44 @@ def test_figures_are_those_of_an_independent_computation(ledger, path, tmp_path)
     assert [run["epsilon"] for run in runs] == pytest.approx(expected, rel=2e-3)
 
 
+SHARE = dataclasses.replace(STEP, noise_multiplier=STEP.noise_multiplier / math.sqrt(3))
+
+
+def test_secure_sums_have_both_prices_of_every_run_and_of_the_patient_who_spent_most(ledger, path):
+    """By either price it may be another patient: of a few releases with small shares, or of many plain ones."""
+    release(ledger, count=2, patients=["X"], own_share=SHARE)
+    release(ledger, run="b" * 64, count=4, patients=["Y"])
+    report = report_on(path, limits=Limits(max_epsilon=8.0, max_epsilon_alone=9.0, max_delta=1e-4))
+    sums, plain = report.cohorts
+    prices = [independent_epsilon(part, 1e-4) for part in ([STEP] * 2, [SHARE] * 2, [STEP] * 4)]
+    assert [sums.epsilon, sums.epsilon_alone, plain.epsilon] == pytest.approx(prices, rel=2e-3)
+    assert plain.epsilon_alone == plain.epsilon
+    assert (report.epsilon, report.epsilon_alone) == (plain.epsilon, sums.epsilon_alone)
+    assert sums.epsilon < report.epsilon < report.epsilon_alone
+    (first,), (second,) = sums.runs, plain.runs
+    assert (first.epsilon, first.epsilon_alone) == (sums.epsilon, sums.epsilon_alone)
+    assert (first.noise_multiplier, first.noise_multiplier_alone) == (2.431, SHARE.noise_multiplier)
+    assert (second.epsilon_alone, second.noise_multiplier_alone) == (second.epsilon, 2.431)
+    assert (first.num_secure_sums, second.num_secure_sums, report.num_secure_sums) == (2, 0, 2)
+    assert (report.max_epsilon, report.max_epsilon_alone, report.is_over_cap) == (8.0, 9.0, False)
+
+
+@pytest.mark.parametrize(("alone", "is_over"), [(3.9, False), (3.8, True), (None, True)])
+def test_more_than_was_granted_to_whoever_breaks_the_sums_is_too_much(ledger, path, alone, is_over):
+    release(ledger, count=2, own_share=SHARE)
+    assert independent_epsilon([SHARE] * 2, 1e-4) == pytest.approx(3.839, abs=0.01)
+    limits = Limits(max_epsilon=3.0, max_epsilon_alone=alone, max_delta=1e-4)
+    assert report_on(path, limits=limits).is_over_cap is is_over
+
+
+def test_rounds_left_are_those_that_both_limits_grant(ledger, path):
+    release(ledger, count=3, own_share=SHARE)
+    limits = Limits(max_epsilon=6.0, max_epsilon_alone=9.0, max_delta=1e-4)
+    left = report_on(path, limits=limits).cohorts[0].rounds_left
+    assert independent_epsilon([SHARE] * (3 + left), 1e-4) <= 9.0 < independent_epsilon([SHARE] * (4 + left), 1e-4)
+    assert left < report_on(path, limits=dataclasses.replace(limits, max_epsilon_alone=99.0)).cohorts[0].rounds_left
+
+
 def test_disjoint_cohorts_do_not_inherit(ledger, path):
     release(ledger, count=2)
     release(ledger, run="b" * 64, patients=["X", "Y"])

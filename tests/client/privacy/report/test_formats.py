@@ -51,10 +51,16 @@ class TestCsv:
         assert (row["cohort"], row["num_patients"], row["cohort_epsilon"]) == ("c" * 12, "24", "1.23401")
         assert (row["run"], row["epsilon"], row["num_unanswered"]) == ("a" * 12, "1.23401", "1")
 
+    def test_both_prices_of_secure_sums_have_a_column(self, make_secure_report):
+        (row,) = csv.DictReader(to_csv(make_secure_report()).splitlines())
+        assert (row["epsilon"], row["epsilon_alone"], row["cohort_epsilon_alone"]) == ("1.23401", "2.34501", "2.34501")
+        assert (row["num_secure_sums"], row["noise_multiplier_alone"]) == ("3", "1.1547")
+
     def test_what_has_no_bound_says_so(self, make_report):
-        report = make_report(run={"epsilon": None, "noise": "none"}, cohort={"epsilon": None})
-        (row,) = csv.DictReader(to_csv(report).splitlines())
+        nothing = {"epsilon": None, "epsilon_alone": None}
+        (row,) = csv.DictReader(to_csv(make_report(run=nothing | {"noise": "none"}, cohort=nothing)).splitlines())
         assert row["cohort_epsilon"] == row["epsilon"] == "unbounded"
+        assert row["cohort_epsilon_alone"] == row["epsilon_alone"] == "unbounded"
 
     def test_a_ledger_that_was_not_verified_gives_no_figures(self, make_report):
         assert to_csv(make_report(problem="an entry was changed")) == "NOT VERIFIED\nan entry was changed\n"
@@ -94,6 +100,13 @@ class TestPrinted:
         row = next(line for line in text.splitlines() if "cccccc" in line)
         assert "SEEDED" in row
         assert [cell.strip() for cell in row.strip("│ ").split("│")][-1] == "-"
+
+    def test_of_secure_sums_both_prices_stand_in_the_table(self, make_report, make_secure_report):
+        text = printed(make_secure_report())
+        assert "run alone, all alone: the same to whoever breaks the secure sums" in " ".join(text.split())
+        row = next(line for line in text.splitlines() if "cccccc" in line)
+        assert [cell.strip() for cell in row.strip("│ ").split("│")][-2:] == ["2.346", "2.346"]
+        assert "alone" not in printed(make_report()).replace("of the run alone", "")
 
     def test_markup_in_a_name_is_text(self, make_report):
         assert "[bold" in printed(make_report(run={"purpose": "[bold]x"}))

@@ -92,3 +92,17 @@ def test_names_are_escaped(make_report):
     html = to_html(make_report(run={"run": "<script>x"}), title="<b>MGH")
     assert "<script>" not in html
     assert "<b>" not in html
+
+
+def test_of_secure_sums_both_guarantees_stand_there_rounded_up(make_report, make_secure_report):
+    html = check_page(to_html(make_secure_report()))
+    text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", html))
+    assert "3 releases were part of secure sums" in text
+    assert "Who sees only sums epsilon 1.235" in text
+    assert "Whoever breaks the sum epsilon 2.346 or works with all other hospitals" in text
+    assert "grants epsilon 12.5 at delta 0.0001" in text
+    assert "1.235 2.346 8 0.0001" in text
+    assert "2 in the sum, 1.155 alone" in text
+    plain = to_html(make_report())
+    for phrase in ("secure sum", "2.346", "breaks the sum", "in the sum"):
+        assert phrase not in plain
