@@ -23,6 +23,7 @@ from client.privacy.audited_releases import (
     release_facts,
 )
 from client.privacy.ledger_entries import Purpose
+from client.secure_sum.answers import advertise_locally, agree_locally, offer_locally, unmask_locally
 from client.site import Site, open_site
 from shared_model.config.fingerprints import config_fingerprint
 from shared_model.errors import FederatedMammographyError, PolicyError
@@ -35,11 +36,19 @@ from shared_model.messages import (
     request_digest,
     unpack_request,
 )
+from shared_model.messages.sum_records import (
+    pack_advert_reply,
+    pack_agree_reply,
+    pack_masked_reply,
+    pack_offer_reply,
+    pack_unmask_reply,
+)
+from shared_model.messages.sum_replies import MaskedReply
 
 logger = logging.getLogger(__name__)
 _REFUSED = 1000
 """Flower keeps the codes below for itself."""
-Reply = TypeVar("Reply", TrainReply, EvaluateReply)
+Reply = TypeVar("Reply")
 
 app = ClientApp()
 
@@ -47,31 +56,55 @@ app = ClientApp()
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train privately for one round and reply with the update."""
-    return _reply(message, context, Purpose.TRAINING, train_locally, pack_train_reply)
+    return _reply(message, context, Purpose.TRAINING, train_locally, _pack_release)
 
 
 @app.train("mean")
 def mean(message: Message, context: Context) -> Message:
     """Sum up the training patients' features, with noise, and reply with the sum."""
-    return _reply(message, context, Purpose.TRAINING, sum_features_locally, pack_train_reply)
+    return _reply(message, context, Purpose.TRAINING, sum_features_locally, _pack_release)
 
 
 @app.train("moments")
 def moments(message: Message, context: Context) -> Message:
     """Sum up the training patients' moments, with noise, and reply with the sum."""
-    return _reply(message, context, Purpose.TRAINING, sum_moments_locally, pack_train_reply)
+    return _reply(message, context, Purpose.TRAINING, sum_moments_locally, _pack_release)
 
 
 @app.train("scores")
 def scores(message: Message, context: Context) -> Message:
     """Score the training patients and reply with a histogram with noise."""
-    return _reply(message, context, Purpose.TRAINING, count_scores_locally, pack_train_reply)
+    return _reply(message, context, Purpose.TRAINING, count_scores_locally, _pack_release)
+
+
+@app.train("keys")
+def keys(message: Message, context: Context) -> Message:
+    """Reply with the site's keys for a run of secure sums."""
+    return _reply(message, context, Purpose.TRAINING, advertise_locally, pack_advert_reply)
+
+
+@app.train("shares")
+def shares(message: Message, context: Context) -> Message:
+    """Reply with the shares of the site's masks for a round, sealed for the other sites."""
+    return _reply(message, context, Purpose.TRAINING, offer_locally, pack_offer_reply)
+
+
+@app.train("agree")
+def agree(message: Message, context: Context) -> Message:
+    """Sign the list of the sites whose sum is to be opened."""
+    return _reply(message, context, Purpose.TRAINING, agree_locally, pack_agree_reply)
+
+
+@app.train("unmask")
+def unmask(message: Message, context: Context) -> Message:
+    """Reply with the shares that open the sum over the list that enough sites signed."""
+    return _reply(message, context, Purpose.TRAINING, unmask_locally, pack_unmask_reply)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Score the site's validation and test lesions and reply with histograms."""
-    return _reply(message, context, Purpose.EVALUATION, evaluate_locally, pack_evaluate_reply)
+    return _reply(message, context, Purpose.EVALUATION, evaluate_locally, _pack_release)
 
 
 def _reply(
@@ -99,6 +132,12 @@ def _reply(
         facts[REFUSED_KEY] = type(error).__name__
         return Message(Error(code=_REFUSED, reason=FederatedMammographyError.public_reason), reply_to=message)
     return reply
+
+
+def _pack_release(reply: TrainReply | EvaluateReply | MaskedReply) -> RecordDict:
+    if isinstance(reply, MaskedReply):
+        return pack_masked_reply(reply)
+    return pack_train_reply(reply) if isinstance(reply, TrainReply) else pack_evaluate_reply(reply)
 
 
 def _note(facts: ConfigRecord, request: Request, site: Site, purpose: Purpose) -> None:

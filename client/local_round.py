@@ -1,6 +1,9 @@
 """One request answered at a site: train privately, or score held-out lesions; see ``client.local_release``."""
 
 import logging
+from collections.abc import Mapping
+
+import numpy as np
 
 from client.data.splits import Role
 from client.local_release import (
@@ -18,8 +21,10 @@ from client.local_release import (
 )
 from client.privacy.ledger_entries import Purpose, Reserved
 from client.privacy.ledger_reservation import Reservation, StoredReply
+from client.secure_sum.release import SumRelease, release_masked, training_sum
 from client.site import Site
-from client.training.dp_sgd import LocalTraining, train_round
+from client.training.dp_sgd import LocalTraining, clipped_total, train_round
+from client.training.noise import NoiseGenerator
 from shared_model.config.choices import EvaluationPrivacy, PrivacyMode, StrategyName
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.fingerprints import config_fingerprint
@@ -35,6 +40,10 @@ from shared_model.messages import (
     train_reply_from_bytes,
     train_reply_to_bytes,
 )
+from shared_model.messages.sum_parts import evaluation_sum_round
+from shared_model.messages.sum_replies import MaskedReply
+from shared_model.messages.types import CLASSES
+from shared_model.metrics.counts import FloatArray
 from shared_model.metrics.score_histogram import ScoreHistogram
 from shared_model.network import named_arrays
 from shared_model.network.fusion import FusionNet
@@ -43,11 +52,16 @@ from shared_model.network.scoring import predict
 from shared_model.network.state import trainable_state
 from shared_model.privacy.mechanism import Mechanism
 from shared_model.privacy.noise_calibration import evaluation_noise
+from shared_model.privacy.noise_shares import own_share, share
+from shared_model.privacy.plan import PrivacyPlan
+from shared_model.secure_sum.sum_grid import MOST_EVALUATED
 
 logger = logging.getLogger(__name__)
+EVALUATED = (Role.TEST, Role.VALIDATION)
+"""Whose scores are counted, in the order of ``shared_model.messages.types.ROLES``."""
 
 
-def train_locally(request: Request, site: Site) -> TrainReply:
+def train_locally(request: Request, site: Site) -> TrainReply | MaskedReply:
     """Train for one round on the site's training patients and return the update.
 
     Formal guarantee: with ``privacy=patient`` all that this site ever returned about training patients for the run of
@@ -56,6 +70,8 @@ def train_locally(request: Request, site: Site) -> TrainReply:
     and constants were asked for, repeated or crashed; over all runs the site's policy holds. Everything else that is
     observable, also whether there is a reply, depends on requests and policy alone. A request that was answered before
     gets the same reply.
+
+    With ``federation.secure_sum`` the reply is the clipped sum, masked (``client.secure_sum.release``).
 
     Raises:
         PrivacyError: the promise cannot be kept, or policy, budget or ledger forbid it.
@@ -74,6 +90,8 @@ def train_locally(request: Request, site: Site) -> TrainReply:
         members = note_unprotected(site, config, Role.TRAIN, purpose=Purpose.TRAINING)
         training = LocalTraining(config=config.training, plan=None, proximal_mu=_proximal_mu(config))
         return _train(request, site, network, training, members)
+    if config.federation.secure_sum:
+        return _release_clipped_sum(request, site, network)
     plan = plan_of(request, site)
     release = training_release(request, plan, plan.mechanism(1), max_grad_norm=plan.max_grad_norm)
     granted = reserve(site, release, Role.TRAIN, reply_bytes=_num_bytes(request.parameters))
@@ -90,7 +108,7 @@ def train_locally(request: Request, site: Site) -> TrainReply:
     return reply
 
 
-def evaluate_locally(request: Request, site: Site) -> EvaluateReply:
+def evaluate_locally(request: Request, site: Site) -> EvaluateReply | MaskedReply:
     """Return the histograms of the site's test and validation scores.
 
     Formal guarantee: with ``evaluation.privacy=dp`` all histograms that this site ever returned for the run together
@@ -111,11 +129,11 @@ def evaluate_locally(request: Request, site: Site) -> EvaluateReply:
     network = load_network(request, site)
     if evaluation.privacy is EvaluationPrivacy.DP:
         return _evaluate_privately(request, site, network)
-    members = note_unprotected(site, request.config, Role.TEST, Role.VALIDATION, purpose=Purpose.EVALUATION)
+    members = note_unprotected(site, request.config, *EVALUATED, purpose=Purpose.EVALUATION)
     data, takes_part = site.data, is_among(members, site)
     histograms = {
         role: _exact_histogram(network, data.lesions(role, takes_part, deadline=site.deadline), evaluation.num_bins)
-        for role in (Role.TEST, Role.VALIDATION)
+        for role in EVALUATED
     }
     site.deadline.require()
     return EvaluateReply(
@@ -154,30 +172,41 @@ def _train(
     return training_reply(request, site, update, plan=plan, granted=granted)
 
 
-def _evaluate_privately(request: Request, site: Site, network: FusionNet) -> EvaluateReply:
-    config, evaluation = request.config, request.config.evaluation
+def _release_clipped_sum(request: Request, site: Site, network: FusionNet) -> MaskedReply:
+    def total(lesions: Lesions, noise: NoiseGenerator, plan: PrivacyPlan) -> FloatArray:
+        """Return the sum of clipped gradients, over all trained arrays in the network's order."""
+        training = LocalTraining(config=request.config.training, plan=plan)
+        summed, facts = clipped_total(network, lesions, training=training, noise=noise)
+        logger.info("Round %d: %s", request.server_round, facts)
+        return summed.numpy()
+
+    max_grad_norm = request.config.privacy.max_grad_norm
+    if max_grad_norm is None:
+        raise ProtocolError("Expected privacy.max_grad_norm for a secure sum.")
+    return training_sum(
+        request,
+        site,
+        noise="noise",
+        mechanism=lambda plan: plan.mechanism(1),
+        sensitivity=max_grad_norm,
+        num_values=sum(array.size for array in request.parameters.values()),
+        total=total,
+    )
+
+
+def _evaluate_privately(request: Request, site: Site, network: FusionNet) -> EvaluateReply | MaskedReply:
+    evaluation = request.config.evaluation
     noise_multiplier = evaluation_noise(evaluation)
     site.policy.require_noise(noise_multiplier)
-    release = Reserved(
-        purpose=Purpose.EVALUATION,
-        run=config_fingerprint(config),
-        server_round=request.server_round,
-        request=request_digest(request),
-        cohort="",
-        num_patients_declared=0,
-        mechanism=Mechanism(noise_multiplier=noise_multiplier, sampling_rate=1.0, num_steps=1),
-        delta=evaluation.delta,
-        target_epsilon=evaluation.target_epsilon,
-        # Every patient weighs 1 in all.
-        max_grad_norm=1.0,
-        noise=noise_source(config),
-    )
+    release = _evaluation_release(request, noise_multiplier)
+    if request.config.federation.secure_sum:
+        return _release_evaluation_sum(request, site, network, release)
     # Two roles, two classes, float64.
-    granted = reserve(site, release, Role.TEST, Role.VALIDATION, reply_bytes=2 * 2 * 8 * evaluation.bins)
+    granted = reserve(site, release, *EVALUATED, reply_bytes=2 * 2 * 8 * evaluation.bins)
     if isinstance(granted, StoredReply):
         return evaluate_reply_from_bytes(granted.content, evaluation=evaluation)
     data, takes_part = site.data, is_among(granted.members, site)
-    lesions = {role: data.lesions(role, takes_part, deadline=site.deadline) for role in (Role.TEST, Role.VALIDATION)}
+    lesions = {role: data.lesions(role, takes_part, deadline=site.deadline) for role in EVALUATED}
     noise = noise_for(granted, request, site.name, "evaluation noise", lesions.values())
     histograms = {
         role: noised(patient_histogram(network, part, bins=evaluation.bins), noise_multiplier, noise)
@@ -194,6 +223,49 @@ def _evaluate_privately(request: Request, site: Site, network: FusionNet) -> Eva
     )
     site.ledger.commit(granted, evaluate_reply_to_bytes(reply))
     return reply
+
+
+def _evaluation_release(request: Request, noise_multiplier: float) -> Reserved:
+    config, evaluation = request.config, request.config.evaluation
+    mechanism = Mechanism(noise_multiplier=noise_multiplier, sampling_rate=1.0, num_steps=1)
+    return Reserved(
+        purpose=Purpose.EVALUATION,
+        run=config_fingerprint(config),
+        server_round=request.server_round,
+        request=request_digest(request),
+        cohort="",
+        num_patients_declared=0,
+        mechanism=mechanism,
+        delta=evaluation.delta,
+        target_epsilon=evaluation.target_epsilon,
+        # Every patient weighs 1 in all.
+        max_grad_norm=1.0,
+        noise=noise_source(config),
+        own_share=own_share(mechanism, config.num_noise_shares),
+    )
+
+
+def _release_evaluation_sum(request: Request, site: Site, network: FusionNet, entry: Reserved) -> MaskedReply:
+    config, bins = request.config, request.config.evaluation.bins
+    if request.server_round != evaluation_sum_round(config):
+        raise ProtocolError(f"Expected the histograms of a secure sum in round {evaluation_sum_round(config)}.")
+
+    def total(lesions: Mapping[Role, Lesions], _: NoiseGenerator) -> FloatArray:
+        """Return the exact counts, by role and class."""
+        histograms = [patient_histogram(network, lesions[role], bins=bins) for role in EVALUATED]
+        return np.concatenate([getattr(histogram, label) for histogram in histograms for label in CLASSES])
+
+    release = SumRelease(
+        entry=entry,
+        share_std=share(entry.mechanism.noise_multiplier, config.num_noise_shares),
+        noise="evaluation noise",
+        most_patients=lambda _: MOST_EVALUATED,
+        num_values=len(EVALUATED) * len(CLASSES) * bins,
+        roles=EVALUATED,
+        total=total,
+        plan=None,
+    )
+    return release_masked(request, site, release)
 
 
 def _num_bytes(arrays: Parameters) -> int:

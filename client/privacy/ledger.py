@@ -17,7 +17,7 @@ A process verifies the chain when it opens the ledger, and whenever the file is 
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -32,6 +32,7 @@ from client.privacy.ledger_patients import Recognition, recognise
 from client.privacy.ledger_recovery import enter_lost
 from client.privacy.ledger_reservation import Reservation, StoredReply, make_reservation, read_reservation, stored_reply
 from client.privacy.ledger_store import LedgerStore
+from client.privacy.ledger_sums import SumRound, read_rounds, write_round
 from client.privacy.pseudonyms import Cohort
 from shared_model.errors import BudgetError, LedgerError
 
@@ -180,6 +181,21 @@ class Ledger:
             if all(earlier.content != entry for earlier in history.entries):
                 transaction.append_about(entry, taking_part)
             return taking_part.members
+
+    def settle_sum(self, run: str, server_round: int, decide: Callable[[Mapping[int, SumRound]], SumRound]) -> SumRound:
+        """Keep what ``decide`` makes of the rounds of a secure sum for ``server_round``, and return it.
+
+        It is on disk when this returns, and nobody else writes meanwhile. What ``decide`` raises changes nothing.
+
+        Raises:
+            LedgerError: the ledger was changed, is damaged or cannot be written.
+        """
+        with self._store.transaction() as transaction:
+            known = read_rounds(transaction.connection, run)
+            settled = decide(known)
+            if settled != known.get(server_round):
+                write_round(transaction.connection, run, server_round, settled)
+            return settled
 
     def forget(self, patient: str) -> bool:
         """Let a patient take part no longer, from the next request on; return whether the ledger knew her.

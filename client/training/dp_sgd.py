@@ -175,6 +175,38 @@ def train_round(
     return RoundFacts(num_steps=config.local_steps, num_draws=num_draws, num_rejected_draws=num_rejected)
 
 
+def clipped_total(
+    model: nn.Module, lesions: Lesions, *, training: LocalTraining, noise: NoiseGenerator
+) -> tuple[Tensor, RoundFacts]:
+    """Return the clipped sum of one step, without noise, and do not move ``model``; for a step that others finish.
+
+    Args:
+        model: as in ``train_round``.
+        lesions: the cohort, on the model's device.
+        training: with a plan of one step a round.
+        noise: draws the patients.
+
+    Returns:
+        The sum ``(D,)``, float64, over all trainable parameters in the order of the module; it moves by at most
+        ``max_grad_norm`` with a patient.
+
+    Raises:
+        PrivacyError: the model couples patients by batch statistics.
+        ValueError: there is no plan, it has several steps, or the model has no trainable parameter.
+    """
+    config, plan = training.config, training.plan
+    if plan is None or plan.steps_per_round != 1:
+        raise ValueError("Expected a privacy plan of one step a round.")
+    _require_independent_patients(model)
+    by_patient = LesionsByPatient.from_lesions(lesions)
+    source = _source(model, by_patient, training)
+    drawn = draw_patients(by_patient, config.sampling_rate, noise).to(lesions.labels.device)
+    usable = drawn[by_patient.is_finite[drawn]]
+    total, rejected = source.clipped_sum(usable, plan.max_grad_norm)
+    facts = RoundFacts(num_steps=1, num_draws=len(drawn), num_rejected_draws=len(drawn) - len(usable) + rejected)
+    return torch.cat([values.flatten() for values in total]).cpu(), facts
+
+
 def _source(model: nn.Module, by_patient: LesionsByPatient, training: LocalTraining) -> GradientSource:
     method = training.gradient_method
     if method is None and training.plan is None:

@@ -81,6 +81,11 @@ class ExperimentConfig:
         return self.strategy.name is StrategyName.ONE_SHOT
 
     @property
+    def num_noise_shares(self) -> int:
+        """How many sites share the noise of a release: with secure sums the fewest of which there is a sum, else 1."""
+        return self.federation.min_sites if self.federation.secure_sum else 1
+
+    @property
     def has_private_mean(self) -> bool:
         """Whether the run begins with a mean of features that costs privacy."""
         return self.model.feature_constants is ConstantsFrom.PRIVATE_MEAN and self.model.reads_frozen_features

@@ -4,8 +4,7 @@ Everything that arrives is checked against what was expected before any other co
 finite values, ranges. ``checked_values`` holds those checks.
 """
 
-import re
-from collections.abc import Mapping
+import dataclasses
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
@@ -16,7 +15,6 @@ from shared_model.config.server_sections import EvaluationConfig
 from shared_model.errors import ProtocolError
 from shared_model.messages.checked_values import (
     FACTS,
-    MAX_PATIENTS,
     read_counts,
     read_facts,
     read_noisy_counts,
@@ -24,12 +22,13 @@ from shared_model.messages.checked_values import (
     require_modest,
 )
 from shared_model.messages.joined_arrays import join_arrays, split_arrays
+from shared_model.messages.sum_records import add_parts, read_parts
+from shared_model.messages.train_facts import read_train_facts, read_witness, train_facts, witnesses
 from shared_model.messages.types import (
     CLASSES,
     ROLES,
     EvaluateReply,
     Histogram,
-    PrivacySpent,
     Request,
     TrainReply,
 )
@@ -42,7 +41,6 @@ _PARAMETERS = "parameters"
 _CONSTANTS = "constants"
 _UPDATE = "update"
 _HISTOGRAMS = "histograms"
-_WITNESS = re.compile(r"(?:[0-9a-f]{64})?")
 
 
 def pack_request(request: Request) -> RecordDict:
@@ -52,7 +50,8 @@ def pack_request(request: Request) -> RecordDict:
         "server-round": request.server_round,
         "source-fingerprint": source_fingerprint(),
     }
-    return join_arrays(facts, {_PARAMETERS: request.parameters, _CONSTANTS: request.constants})
+    content = join_arrays(facts, {_PARAMETERS: request.parameters, _CONSTANTS: request.constants})
+    return content if request.sum_parts is None else add_parts(content, request.sum_parts)
 
 
 def unpack_request(content: RecordDict) -> Request:
@@ -77,24 +76,13 @@ def unpack_request(content: RecordDict) -> Request:
         server_round=read_scalar(facts, "server-round", int, low=0),
         parameters=parameters,
         constants=constants,
+        sum_parts=read_parts(content),
     )
 
 
 def pack_train_reply(reply: TrainReply) -> RecordDict:
     """Translate a train reply to Flower records."""
-    facts: dict[str, int | float | str] = {
-        "site": reply.site,
-        "server-round": reply.server_round,
-        "num-patients-declared": reply.num_patients_declared,
-        **_witnesses(reply),
-    }
-    if reply.privacy is not None:
-        facts |= {
-            "epsilon": reply.privacy.epsilon,
-            "delta": reply.privacy.delta,
-            "noise-multiplier": reply.privacy.noise_multiplier,
-        }
-    return join_arrays(facts, {_UPDATE: reply.update})
+    return join_arrays(train_facts(reply), {_UPDATE: reply.update})
 
 
 def unpack_train_reply(content: RecordDict) -> TrainReply:
@@ -105,38 +93,13 @@ def unpack_train_reply(content: RecordDict) -> TrainReply:
     """
     require_modest(content)
     facts = read_facts(content)
-    privacy = None
-    if "epsilon" in facts:
-        privacy = PrivacySpent(
-            epsilon=read_scalar(facts, "epsilon", float, low=0),
-            delta=read_scalar(facts, "delta", float, low=0, high=1),
-            noise_multiplier=read_scalar(facts, "noise-multiplier", float, low=0),
-        )
-    return TrainReply(
-        site=read_scalar(facts, "site", str),
-        server_round=read_scalar(facts, "server-round", int, low=0),
-        update=split_arrays(content, facts, (_UPDATE,))[0],
-        num_patients_declared=read_scalar(facts, "num-patients-declared", int, low=1, high=MAX_PATIENTS),
-        privacy=privacy,
-        witness=_read_witness(facts, "witness"),
-        previous_witness=_read_witness(facts, "previous-witness"),
-    )
-
-
-def _witnesses(reply: TrainReply | EvaluateReply) -> dict[str, str]:
-    return {"witness": reply.witness, "previous-witness": reply.previous_witness}
-
-
-def _read_witness(facts: Mapping[str, object], key: str) -> str:
-    value = read_scalar(facts, key, str)
-    if _WITNESS.fullmatch(value) is None:
-        raise ProtocolError(f"Expected {key} to be empty or 64 hexadecimal digits.")
-    return value
+    reply = read_train_facts(facts)
+    return dataclasses.replace(reply, update=split_arrays(content, facts, (_UPDATE,))[0])
 
 
 def pack_evaluate_reply(reply: EvaluateReply) -> RecordDict:
     """Translate an evaluate reply to Flower records."""
-    facts = ConfigRecord({"site": reply.site, "server-round": reply.server_round, **_witnesses(reply)})
+    facts = ConfigRecord({"site": reply.site, "server-round": reply.server_round, **witnesses(reply)})
     arrays = ArrayRecord({name: Array(counts) for name, counts in reply.arrays().items()})
     return RecordDict({FACTS: facts, _HISTOGRAMS: arrays})
 
@@ -158,8 +121,8 @@ def unpack_evaluate_reply(content: RecordDict, *, evaluation: EvaluationConfig) 
         server_round=read_scalar(facts, "server-round", int, low=0),
         test=histograms["test"],
         validation=histograms["validation"],
-        witness=_read_witness(facts, "witness"),
-        previous_witness=_read_witness(facts, "previous-witness"),
+        witness=read_witness(facts, "witness"),
+        previous_witness=read_witness(facts, "previous-witness"),
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared_model.config.experiment import ExperimentConfig
+from shared_model.messages.sum_parts import SumParts
 from shared_model.metrics.score_histogram import ScoreHistogram
 from shared_model.network.named_arrays import Parameters
 from shared_model.privacy.patient_histogram import PatientHistogram
@@ -38,6 +39,8 @@ class Request:
     """The trainable parameters."""
     constants: Parameters
     """Public constants of the network, frozen during training."""
+    sum_parts: SumParts | None = None
+    """With ``federation.secure_sum``."""
 
 
 @dataclass(frozen=True, kw_only=True)

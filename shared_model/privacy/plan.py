@@ -12,7 +12,6 @@ share of one site still hides.
 import dataclasses
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Self
 
 from shared_model.config.experiment import ExperimentConfig
@@ -21,6 +20,7 @@ from shared_model.privacy.accounting import epsilon
 from shared_model.privacy.cross_check import cross_check
 from shared_model.privacy.mechanism import Mechanism, require_delta
 from shared_model.privacy.noise_calibration import calibrate_noise, noise_of_share
+from shared_model.privacy.noise_shares import left_of, own_share, share
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ class PrivacyPlan:
             num_patients_declared=num_patients_declared,
             mean_noise_multiplier=mean_noise,
             histogram_noise_multiplier=histogram_noise,
-            num_noise_shares=config.federation.min_sites if config.federation.secure_sum else 1,
+            num_noise_shares=config.num_noise_shares,
         )
         cross_check(plan.released(has_mean=True, num_rounds=plan.num_rounds, has_histogram=True), plan.delta)
         return plan
@@ -128,39 +128,12 @@ class PrivacyPlan:
         return tuple(parts)
 
     def share(self, noise_multiplier: float) -> float:
-        """Return the noise multiplier with which one site adds its share, rounded up in the last bit if need be.
-
-        The squares of ``num_noise_shares`` shares add up to that of ``noise_multiplier`` or more.
-        """
-        square, near = Fraction(noise_multiplier) ** 2, noise_multiplier / math.sqrt(self.num_noise_shares)
-        return _root_above(square / self.num_noise_shares, near=near)
+        """Return the noise multiplier with which one site adds its share; see ``noise_shares.share``."""
+        return share(noise_multiplier, self.num_noise_shares)
 
     def own_share(self, mechanism: Mechanism) -> Mechanism | None:
-        """Return what ``mechanism`` is to whoever knows all shares of its noise but the site's own.
-
-        That is a coordinator that breaks the sum, or works with all other sites. None where the site adds all noise
-        itself, so that nobody learns more than ``mechanism`` says.
-        """
-        if self.num_noise_shares == 1:
-            return None
-        return dataclasses.replace(mechanism, noise_multiplier=self.share(mechanism.noise_multiplier))
-
-    def known_to(self, num_colluding: int, mechanism: Mechanism) -> Mechanism:
-        """Return what ``mechanism`` is to a coordinator that works with ``num_colluding`` of the sites in the sum.
-
-        These know their own shares, so that ``num_noise_shares - num_colluding`` are left; rounded down in the last
-        bit, so that no price is below the true one. With none colluding it is ``mechanism`` itself.
-
-        Raises:
-            ValueError: ``num_colluding`` is not in [0, ``num_noise_shares``).
-        """
-        if not 0 <= num_colluding < self.num_noise_shares:
-            raise ValueError(f"Expected num_colluding={num_colluding} in [0, {self.num_noise_shares}).")
-        if num_colluding == 0:
-            return mechanism
-        share, num_left = self.share(mechanism.noise_multiplier), self.num_noise_shares - num_colluding
-        left = _root_below(Fraction(share) ** 2 * num_left, near=share * math.sqrt(num_left))
-        return dataclasses.replace(mechanism, noise_multiplier=left)
+        """Return what ``mechanism`` is to whoever knows all shares but the site's; see ``noise_shares.own_share``."""
+        return own_share(mechanism, self.num_noise_shares)
 
     def epsilon_by_colluding(self, released: Sequence[Mechanism]) -> tuple[float, ...]:
         """Return what ``released`` costs if 0, 1, ..., ``num_noise_shares`` - 1 sites work with the coordinator.
@@ -169,25 +142,9 @@ class PrivacyPlan:
         Infinite where too little noise is left for any guarantee.
         """
         return tuple(
-            epsilon([self.known_to(num_colluding, mechanism) for mechanism in released], self.delta)
+            epsilon([left_of(mechanism, self.num_noise_shares, num_colluding) for mechanism in released], self.delta)
             for num_colluding in range(self.num_noise_shares)
         )
-
-
-def _root_above(square: Fraction, *, near: float) -> float:
-    """Return the smallest float whose square is at least ``square`` > 0, searched for from ``near`` on."""
-    root = near
-    while Fraction(root) ** 2 >= square:
-        root = math.nextafter(root, 0.0)
-    while Fraction(root) ** 2 < square:
-        root = math.nextafter(root, math.inf)
-    return root
-
-
-def _root_below(square: Fraction, *, near: float) -> float:
-    """Return the largest float whose square is at most ``square`` > 0, searched for from ``near`` on."""
-    root = _root_above(square, near=near)
-    return root if Fraction(root) ** 2 == square else math.nextafter(root, 0.0)
 
 
 def _release(noise_multiplier: float) -> Mechanism:

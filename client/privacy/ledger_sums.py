@@ -1,0 +1,52 @@
+"""What a site keeps of the rounds of a secure sum, beside its ledger: one roster a run, one list a round, one opening.
+
+A coordinator that asked twice, of other sites, could open more than one sum of the same release. So what was answered
+is on disk before it leaves, and another question about the same round is refused, also after a crash.
+"""
+
+import dataclasses
+import sqlite3
+from dataclasses import dataclass
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS sums (
+    run TEXT NOT NULL, server_round INTEGER NOT NULL, roster BLOB NOT NULL, seeds BLOB, offer BLOB NOT NULL,
+    participants BLOB, request TEXT, shares BLOB, survivors BLOB, PRIMARY KEY (run, server_round)
+) WITHOUT ROWID
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumRound:
+    """One round of a secure sum, as far as it has come at this site."""
+
+    roster: bytes
+    """Digest of the sites of the run and of their keys."""
+    seeds: bytes | None
+    """Of this site's masks; None once they are of no more use."""
+    offer: bytes
+    """What this site replied, to be sent again."""
+    participants: bytes | None = None
+    """Digest of the list of those who take part; None before it is known."""
+    request: str | None = None
+    """Digest of the one request whose release has the masks of this round: two would show their difference."""
+    shares: bytes | None = None
+    """Of the others' seeds, opened."""
+    survivors: bytes | None = None
+    """Digest of the list of those whose values arrived; None before it is known."""
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(SumRound))
+
+
+def read_rounds(connection: sqlite3.Connection, run: str) -> dict[int, SumRound]:
+    """Return what is kept of the rounds of a run."""
+    connection.execute(_TABLE)
+    rows = connection.execute(f"SELECT server_round, {', '.join(_FIELDS)} FROM sums WHERE run = ?", (run,))  # noqa: S608
+    return {int(number): SumRound(**dict(zip(_FIELDS, values, strict=True))) for number, *values in rows}
+
+
+def write_round(connection: sqlite3.Connection, run: str, server_round: int, kept: SumRound) -> None:
+    """Keep ``kept`` in the place of what was kept of the round."""
+    values = (run, server_round, *(getattr(kept, name) for name in _FIELDS))
+    connection.execute(f"INSERT OR REPLACE INTO sums VALUES ({', '.join('?' * len(values))})", values)  # noqa: S608
