@@ -21,12 +21,14 @@ from server.federation.cohort_sums import Check, site_factors
 from server.federation.exchange import Exchange
 from server.federation.honest_lengths import FAILURE_PROBABILITY, MOST_PER_DECLARED, longest_noise, plan_for
 from server.federation.median_length import FEWEST_TO_JUDGE, far_longer, name_far, shortening
+from server.federation.secure_sums import OpenedSum, SumOfSites, secure_sum
 from shared_model.config.choices import Aggregation, PrivacyMode
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import ProtocolError
 from shared_model.messages import Request, TrainReply
 from shared_model.messages.types import MOMENT_SUM, MOMENTS
 from shared_model.metrics.counts import FloatArray
+from shared_model.network.named_arrays import Float32Array
 from shared_model.privacy.patient_moments import SECOND_WEIGHT, Moments, noise_edge, num_moments
 
 _ROUNDING = 1e-3
@@ -50,6 +52,13 @@ def fitted_head(
     config = request.config
     ((name, before),) = request.parameters.items()
     width = before.size
+    if config.federation.secure_sum:
+        opened = _opened_moments(grid, request, nodes, num_moments(width), check=check)
+        everybody = _SiteSum(
+            site="all", moments=opened.total, num_patients=opened.num_patients, noise_std=opened.noise_std
+        )
+        weights = _fit([everybody], np.ones(1), width)
+        return _update(name, before, weights), opened.replies
 
     def check_sum(reply: TrainReply) -> None:
         """Refuse what no patients of this number can add up to."""
@@ -79,7 +88,17 @@ def fitted_head(
         scales, outliers = _median_scales(sums, width)
         factors = factors * scales
     weights = _fit(sums, factors, width)
-    return Aggregate(update={name: weights.astype(np.float32).reshape(before.shape) - before}, outliers=outliers), found
+    return _update(name, before, weights, outliers), found
+
+
+def _opened_moments(grid: Grid, request: Request, nodes: Sequence[int], num_values: int, *, check: Check) -> OpenedSum:
+    noise_multiplier = plan_for(request.config, 1).noise_multiplier
+    what = SumOfSites(message_type=MOMENTS, sensitivity=1.0, noise_multiplier=noise_multiplier, num_values=num_values)
+    return secure_sum(grid, request, nodes, what, check=check)
+
+
+def _update(name: str, before: Float32Array, weights: FloatArray, outliers: tuple[str, ...] = ()) -> Aggregate:
+    return Aggregate(update={name: weights.astype(np.float32).reshape(before.shape) - before}, outliers=outliers)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from server.federation import exchange
 from server.federation.aggregation import site_weights
 from server.federation.exchange import Exchange
 from server.federation.honest_lengths import MOST_PER_DECLARED, longest_noise, plan_for
+from server.federation.secure_sums import SumOfSites, secure_sum
 from shared_model.config.choices import Aggregation, PrivacyMode
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.server_sections import StrategyConfig
@@ -47,6 +48,8 @@ def mean_direction(
         RoundError: too few valid replies; or their sum is zero, as that of sites without an image.
     """
     config = request.config
+    if config.federation.secure_sum:
+        return _direction_of_sum(grid, request, nodes, check=check)
 
     def check_length(reply: TrainReply) -> None:
         """Refuse what no patients of this number can add up to."""
@@ -63,11 +66,28 @@ def mean_direction(
     sums *= np.array(factors)[:, None]
     if config.strategy.aggregation is not Aggregation.MEAN:
         sums = no_longer_than_median(sums)
-    total = sums.sum(axis=0)
+    return _direction(sums.sum(axis=0)), found
+
+
+def _direction_of_sum(
+    grid: Grid, request: Request, nodes: Sequence[int], *, check: Check
+) -> tuple[FloatArray, Exchange[TrainReply]]:
+    plan = plan_for(request.config, 1)
+    what = SumOfSites(
+        message_type=MEAN,
+        sensitivity=1.0,
+        noise_multiplier=plan.mean_noise_multiplier or 0.0,
+        num_values=FEATURE_WIDTH,
+    )
+    opened = secure_sum(grid, request, nodes, what, check=check)
+    return _direction(opened.total), opened.replies
+
+
+def _direction(total: FloatArray) -> FloatArray:
     length = float(np.linalg.norm(total))
     if not length > _LEAST_LENGTH:
         raise RoundError("Expected the sites' features to have a mean, got zero: do their patients have images?")
-    return total / length, found
+    return total / length
 
 
 def training_histogram(
@@ -85,6 +105,8 @@ def training_histogram(
         RoundError: too few valid replies.
     """
     config = request.config
+    if config.federation.secure_sum:
+        return _histogram_of_sum(grid, request, nodes, check=check)
 
     def check_counts(reply: TrainReply) -> None:
         """Refuse what no patients of this number can be counted as."""
@@ -98,6 +120,21 @@ def training_histogram(
         _site_histogram(config, reply).scaled(factor) for factor, reply in zip(factors, found.replies, strict=True)
     ]
     return sum_histograms(scaled), found
+
+
+def _histogram_of_sum(
+    grid: Grid, request: Request, nodes: Sequence[int], *, check: Check
+) -> tuple[PatientHistogram, Exchange[TrainReply]]:
+    plan, bins = plan_for(request.config, 1), request.config.histogram_bins
+    what = SumOfSites(
+        message_type=SCORES,
+        sensitivity=1.0,
+        noise_multiplier=plan.histogram_noise_multiplier or 0.0,
+        num_values=len(CLASSES) * bins,
+    )
+    opened = secure_sum(grid, request, nodes, what, check=check)
+    counts = dict(zip(CLASSES, np.split(opened.total, len(CLASSES)), strict=True))
+    return PatientHistogram(noise_std=opened.noise_std, **counts), opened.replies
 
 
 def site_factors(sizes: Sequence[int], strategy: StrategyConfig) -> list[float]:

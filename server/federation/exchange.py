@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
@@ -30,7 +30,21 @@ from shared_model.network.named_arrays import Parameters, require_same_structure
 from shared_model.system.peer_text import peer_text
 
 logger = logging.getLogger(__name__)
-Reply = TypeVar("Reply", TrainReply, EvaluateReply)
+
+
+class SiteReply(Protocol):
+    """What every reply says of itself."""
+
+    @property
+    def site(self) -> str:
+        """Whose it is."""
+
+    @property
+    def server_round(self) -> int:
+        """The round that it answers."""
+
+
+Reply = TypeVar("Reply", bound=SiteReply)
 _POLL_SECONDS, _SHORTEST_PAUSE_SECONDS = 0.2, 0.001
 _MAX_FAILURES_CHARACTERS = 2000
 """Of all that went wrong in a round, so many characters stand in the error that ends it."""
@@ -46,6 +60,8 @@ class Exchange(Generic[Reply]):
     """One reason for every site without a valid reply, or for several that failed alike; a short, printable line."""
     reasons: Mapping[str, str] = field(default_factory=dict)
     """The same reasons by site, where it is known whose they are."""
+    nodes: Mapping[str, int] = field(default_factory=dict)
+    """Flower's ids of the connections from which the valid replies came, by site."""
 
 
 def wait_for_sites(grid: Grid, federation: FederationConfig, *, for_all: bool) -> list[int]:
@@ -137,6 +153,39 @@ def sums(
     return _exchange(grid, request, nodes, message_type=message_type, reader=reader)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Step(Generic[Reply]):
+    """One kind of message of a secure sum, and how its replies are read."""
+
+    message_type: str
+    unpack: Callable[[RecordDict], Reply]
+    """Message content to reply; raises ``ProtocolError`` for anything else."""
+    fewest: int
+    """Valid replies with which the round goes on."""
+    check: Callable[[Reply], None] = lambda _: None
+    """Called with every well-formed reply; raises ``ProtocolError`` to refuse it."""
+
+
+def sum_step(grid: Grid, request: Request, contents: Mapping[int, RecordDict], step: Step[Reply]) -> Exchange[Reply]:
+    """Send messages of a secure sum, in which every site gets a content of its own.
+
+    Args:
+        grid: reaches the sites.
+        request: the round and its configuration.
+        contents: of the messages, by Flower's ids of the sites' connections.
+        step: their kind.
+
+    Raises:
+        RoundError: fewer valid replies than ``step.fewest`` came before the deadline.
+    """
+    reader = _Reader(unpack=step.unpack, check=step.check, accept=lambda reply: reply)
+    messages = [
+        Message(content, node, step.message_type, group_id=str(request.server_round))
+        for node, content in contents.items()
+    ]
+    return _exchange_messages(grid, request, messages, reader=reader, fewest=step.fewest)
+
+
 def evaluate(grid: Grid, request: Request, nodes: Sequence[int]) -> Exchange[EvaluateReply]:
     """Ask every site for the score histograms of ``request.parameters``.
 
@@ -170,23 +219,29 @@ class _Reader(Generic[Reply]):
 def _exchange(
     grid: Grid, request: Request, nodes: Sequence[int], *, message_type: str, reader: _Reader[Reply]
 ) -> Exchange[Reply]:
-    federation = request.config.federation
     # One content for all: a grid copies or sends it, and a thousand copies of a network would not fit the memory.
     content = pack_request(request)
     messages = [Message(content, node, message_type, group_id=str(request.server_round)) for node in nodes]
+    return _exchange_messages(grid, request, messages, reader=reader, fewest=request.config.federation.min_sites)
+
+
+def _exchange_messages(
+    grid: Grid, request: Request, messages: Sequence[Message], *, reader: _Reader[Reply], fewest: int
+) -> Exchange[Reply]:
+    federation, nodes = request.config.federation, [message.metadata.dst_node_id for message in messages]
     answers = _send_and_receive(grid, messages, seconds=federation.round_timeout_seconds)
     found = _read_answers(answers, request, reader)
     replies, failures = found.replies, found.failures
     _add_absences(found, federation, nodes)
     for failure in failures:
         logger.warning("Round %d: %s", request.server_round, failure)
-    if len(replies) < federation.min_sites:
+    if len(replies) < fewest:
         raise RoundError(
-            f"Expected at least {federation.min_sites} valid replies in round {request.server_round}, got "
+            f"Expected at least {fewest} valid replies in round {request.server_round}, got "
             f"{len(replies)}: {peer_text('; '.join(failures), _MAX_FAILURES_CHARACTERS)}."
         )
     ordered = sorted(replies.values(), key=lambda reply: reply.site)
-    return Exchange(replies=tuple(ordered), failures=tuple(failures), reasons=found.reasons)
+    return Exchange(replies=tuple(ordered), failures=tuple(failures), reasons=found.reasons, nodes=found.node_by_site)
 
 
 def _send_and_receive(grid: Grid, messages: Sequence[Message], *, seconds: float) -> Iterator[Message]:
@@ -251,6 +306,8 @@ class _Answers(Generic[Reply]):
     """The same by site, where the node is enrolled for one."""
     nodes: set[int] = field(default_factory=set)
     """Who answered."""
+    node_by_site: dict[str, int] = field(default_factory=dict)
+    """From where the valid replies came."""
 
     def refuse(self, who: str, reason: str, *, is_site: bool) -> None:
         """Add the reason for which there is no reply of ``who``."""
@@ -300,6 +357,7 @@ def _read_answers(answers: Iterable[Message], request: Request, reader: _Reader[
             found.refuse(who, f"a second reply of site {reply.site}", is_site=False)
         else:
             found.replies[reply.site] = reader.accept(reply)
+            found.node_by_site[reply.site] = node
     return found
 
 

@@ -10,7 +10,6 @@ from flwr.serverapp import Grid
 
 from server.evaluation.global_model import GlobalMetrics, GlobalModel
 from server.evaluation.histogram_calibration import USUAL_SCALING, calibrate
-from server.evaluation.site_histograms import sum_histograms
 from server.evaluation.training_histogram import write_training_histogram
 from server.federation import exchange
 from server.federation.aggregators import new_aggregator
@@ -19,14 +18,15 @@ from server.federation.checkpoints import Checkpoint, SiteState, Underway, read_
 from server.federation.claims import check_claims
 from server.federation.cohort_moments import fitted_head
 from server.federation.cohort_sums import mean_direction, training_histogram
-from server.federation.exchange import Exchange
 from server.federation.server_optimizer import ServerState, apply_update
+from server.federation.site_evaluation import evaluate_at_sites
+from server.federation.summed_update import summed_update
 from server.federation.witnesses import Witnesses, joined, observe
 from server.results.document import RoundResult
 from shared_model.config.choices import EvaluationPrivacy
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import ConfigError, RoundError
-from shared_model.messages import EvaluateReply, Request, TrainReply
+from shared_model.messages import EvaluateReply, Histogram, Request, TrainReply
 from shared_model.network.named_arrays import Parameters, is_finite
 from shared_model.reference.reference_file import Reference
 
@@ -213,6 +213,8 @@ def _train(grid: Grid, config: ExperimentConfig, nodes: Sequence[int], checkpoin
     claims = _Claims(request=request, sites=checkpoint.sites)
     if config.is_one_shot:
         aggregate, trained = fitted_head(grid, request, nodes, check=claims.check)
+    elif config.federation.secure_sum:
+        aggregate, trained = summed_update(grid, request, nodes, check=claims.check)
     else:
         aggregator = new_aggregator(request, {name: site.agreement for name, site in checkpoint.sites.items()})
         trained = exchange.train(grid, request, nodes, aggregator=aggregator, check=claims.check)
@@ -268,12 +270,14 @@ def _evaluate(
     """Evaluate the round that is under way; return the state after it, and the round itself."""
     parameters, server_round = checkpoint.state.average, len(checkpoint.rounds) + 1
     request = Request(config=model.config, server_round=server_round, parameters=parameters, constants=model.constants)
-    evaluated = _evaluate_at_sites(grid, request, nodes)
+    evaluated = evaluate_at_sites(grid, request, nodes)
     checkpoint = _observed(checkpoint, evaluated.replies)
-    underway, sites = checkpoint.underway, _with_tests(checkpoint.sites, evaluated.replies)
+    underway, sites = checkpoint.underway, _with_tests(checkpoint.sites, evaluated.tests)
     finished = FinishedRound(
         server_round=server_round,
-        metrics=_metrics(model, parameters, evaluated.replies, underway.threshold),
+        metrics=model.evaluate(
+            parameters, test=evaluated.test, validation=evaluated.validation, threshold=underway.threshold
+        ),
         sites=sites,
         num_sites=underway.num_sites,
         failures=underway.failures + evaluated.failures,
@@ -332,18 +336,6 @@ def _apply(state: ServerState, update: Parameters, request: Request) -> ServerSt
     return state
 
 
-def _evaluate_at_sites(grid: Grid, request: Request, nodes: Sequence[int]) -> Exchange[EvaluateReply]:
-    """Ask the sites for score histograms if this is a round in which they score their own lesions.
-
-    Exact histograms are asked for every round. Noisy ones cost privacy, so they are asked for once, after the last.
-    """
-    privacy = request.config.evaluation.privacy
-    is_last = request.server_round == request.config.training.num_rounds
-    if privacy is EvaluationPrivacy.EXACT or (privacy is EvaluationPrivacy.DP and is_last):
-        return exchange.evaluate(grid, request, nodes)
-    return Exchange(replies=(), failures=())
-
-
 def _update_sites(
     sites: Mapping[str, SiteState], replies: Sequence[TrainReply], agreements: Mapping[str, Agreement]
 ) -> dict[str, SiteState]:
@@ -360,15 +352,6 @@ def _update_sites(
     return dict(sorted(updated.items()))
 
 
-def _with_tests(sites: Mapping[str, SiteState], replies: Sequence[EvaluateReply]) -> dict[str, SiteState]:
+def _with_tests(sites: Mapping[str, SiteState], tests: Mapping[str, Histogram]) -> dict[str, SiteState]:
     """Return the same with the latest histogram of every site's test lesions, whichever round it came in."""
-    tests = {reply.site: reply.test for reply in replies}
     return {name: dataclasses.replace(site, test=tests.get(name, site.test)) for name, site in sites.items()}
-
-
-def _metrics(
-    model: GlobalModel, parameters: Parameters, replies: Sequence[EvaluateReply], threshold: float | None
-) -> GlobalMetrics | None:
-    test = sum_histograms([reply.test for reply in replies]) if replies else None
-    validation = sum_histograms([reply.validation for reply in replies]) if replies else None
-    return model.evaluate(parameters, test=test, validation=validation, threshold=threshold)

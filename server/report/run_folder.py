@@ -25,6 +25,7 @@ from server.evaluation.predictions import (
 )
 from server.federation.checkpoints import remove_checkpoint
 from server.federation.rounds import FinishedTraining
+from server.federation.sum_state import remove_sum_state
 from server.report.plot_style import left_out_if_it_fails, save_png
 from server.report.run_plots import draw_roc, draw_rounds
 from server.report.run_results import final_metrics, results_from_training, score_counts
@@ -121,6 +122,7 @@ class RunFolder:
             write_atomically(self.path / HISTOGRAM_FILE, counts_to_csv(counts))
         write_results(results, self.path / RESULTS_FILE)
         remove_checkpoint(self.path)
+        remove_sum_state(self.path)
         self._write_plots(results, counts, predictions)
         return results
 
