@@ -64,21 +64,24 @@ def scale(
         ),
     ] = None,
 ) -> None:
-    """Measure what a round costs with many sites, without training."""
+    """Measure what a round costs with many sites, without training; and what secure sums add to it."""
     from rich.console import Console
 
     from simulations.benchmarks.many_sites import measure_scale, write_scale
-    from simulations.benchmarks.tables import print_scale, write_figures
+    from simulations.benchmarks.sum_times import measure_sums, sum_sizes
+    from simulations.benchmarks.tables import print_scale, print_sums, write_figures
 
     console = Console()
     with console.status("") as status:
         rows = list(measure_scale(num_sites, num_repeats=repeats, with_large=not small, progress=status.update))
+        sums = measure_sums(sum_sizes(with_large=not small), num_repeats=repeats, progress=status.update)
     print_scale(rows, console)
+    print_sums(sums, console)
     for path in out or ():
         if path.suffix == ".png":
             write_scale(path, rows)
         else:
-            write_figures(path, [dataclasses.asdict(row) for row in rows])
+            write_figures(path, [*map(dataclasses.asdict, rows), *map(dataclasses.asdict, sums)])
 
 
 @app.command()
@@ -127,12 +130,20 @@ def grey_levels(overrides: Overrides = None, out: Json = None) -> None:
         write_figures(out, [dataclasses.asdict(row) for row in rows])
 
 
+_PARTS = ("inputs", "comparisons", "shipped-constants", "shared-noise")
+"""``simulations.studies.privacy_utility.Part``, which takes long to import."""
+
+
 @app.command(epilog=ABOUT_OVERRIDES)
 def utility(
     overrides: Overrides = None,
     seeds: Seeds = _FIVE,
     workers: Workers = None,
     resamples: Annotated[int, typer.Option(parser=at_least(100), metavar="NUMBER", help="Of the bootstrap.")] = 1000,
+    parts: Annotated[
+        list[str] | None,
+        typer.Option("--part", metavar="PART", help=f"One of {', '.join(_PARTS)}; may be repeated. All, if not given."),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write to.")] = Path("runs/utility"),
 ) -> None:
     """Measure what privacy costs the diagnosis, on CBIS-DDSM masses; data.root=FOLDER is needed."""
@@ -141,12 +152,21 @@ def utility(
 
     from shared_model.system.terminal import log_to_stderr, on_interrupt
     from simulations.benchmarks.utility import report_utility
-    from simulations.studies.privacy_utility import RECIPE, UTILITY
+    from simulations.studies.privacy_utility import RECIPE, UTILITY, Part
     from simulations.studies.runner import default_workers
     from simulations.studies.study import Study
 
     log_to_stderr()
     torch.set_num_threads(1)
-    study = Study(protocol=UTILITY, overrides=(*RECIPE, *(overrides or ())), seeds=seeds, folder=out.resolve())
+    unknown = set(parts or ()) - set(_PARTS)
+    if unknown:
+        raise typer.BadParameter(f"Expected one of {', '.join(_PARTS)}.", param_hint="--part")
+    study = Study(
+        protocol=UTILITY,
+        overrides=(*RECIPE, *(overrides or ())),
+        seeds=seeds,
+        folder=out.resolve(),
+        parts=tuple(Part) if parts is None else tuple(part for part in Part if part in parts),
+    )
     with on_interrupt(_STOPPED):
         report_utility(study, Console(), num_workers=workers or default_workers(), num_resamples=resamples)

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from client.deployment.initialisation import initialise
 from client.deployment.site_file import SiteFile
+from client.privacy.ledger import Ledger
 from client.privacy.policy import OPEN_POLICY
 from server.deployment.bundle import bundle_digest
 from server.deployment.kit import ServerKit
@@ -29,6 +30,7 @@ from shared_model.config.composition import compose
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.overrides import override
 from shared_model.errors import ConfigError, RoundError
+from shared_model.secure_sum.identity import Identity
 from shared_model.system import processes
 from simulations.federation.display import SimulationDisplay
 from simulations.federation.prepare import prepare
@@ -75,6 +77,7 @@ class Rehearsal:
             (kit / "site.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
             (kit / "policy.yaml").write_text(yaml.safe_dump(_policy(config)), encoding="utf-8")
             initialise(SiteFile.load(kit / "site.yaml"))
+        _introduce(kits.sites)
         logs = folder / "logs"
         logs.mkdir()
         return cls(kits=kits, logs=logs)
@@ -117,6 +120,17 @@ class Rehearsal:
             yield process
         finally:
             processes.stop_process(process)
+
+
+def _introduce(kits: Mapping[str, Path]) -> None:
+    """Write every hospital's identity into the policies of all, as their people would after they have compared them."""
+    identities = {
+        site: Identity.from_secret(Ledger(kit / "ledger.sqlite").identity_secret).public.hex()
+        for site, kit in kits.items()
+    }
+    for kit in kits.values():
+        policy = yaml.safe_load((kit / "policy.yaml").read_text(encoding="utf-8"))
+        (kit / "policy.yaml").write_text(yaml.safe_dump({**policy, "partners": identities}), encoding="utf-8")
 
 
 def _policy(config: ExperimentConfig) -> dict[str, object]:

@@ -4,9 +4,13 @@ It is about the official test lesions of CBIS-DDSM masses over the three hospita
 chosen by it: the recipe comes from ``fedmammo study search``, on training patients alone.
 """
 
+from collections.abc import Callable, Collection, Mapping, Sequence
+from enum import StrEnum
+
 from shared_model.config.choices import ConstantsFrom, Modality, ThresholdFrom
 from shared_model.vocabulary import FeaturePolicy
 from simulations.federation.server_files import write_roster
+from simulations.studies.noise_shares import shared_runs
 from simulations.studies.protocols import CENTRAL, NO_PRIVACY, StudyData, StudyRun, site_overrides
 from simulations.studies.shipped_constants import shipped_runs
 
@@ -46,15 +50,32 @@ OPERATED = ("image", "image + descriptors")
 """Inputs whose threshold and calibration are reported too."""
 
 
-def utility_runs(data: StudyData) -> list[StudyRun]:
+class Part(StrEnum):
+    """A table of the study, and the runs behind it."""
+
+    INPUTS = "inputs"
+    COMPARISONS = "comparisons"
+    SHIPPED = "shipped-constants"
+    SHARED_NOISE = "shared-noise"
+
+
+def utility_runs(data: StudyData, parts: Collection[Part] = tuple(Part)) -> list[StudyRun]:
     """Return the runs of one seed; ``data`` are prepared with ``RECIPE``."""
-    named = [(INPUTS | WITH_PUBLIC, TARGET_EPSILONS), (comparisons(data), COMPARED_EPSILONS)]
+    of_part: dict[Part, Callable[[], list[StudyRun]]] = {
+        Part.INPUTS: lambda: _named_runs(INPUTS | WITH_PUBLIC, TARGET_EPSILONS),
+        Part.COMPARISONS: lambda: _named_runs(comparisons(data), COMPARED_EPSILONS),
+        Part.SHIPPED: lambda: shipped_runs(data),
+        Part.SHARED_NOISE: shared_runs,
+    }
+    return [run for part, runs in of_part.items() if part in parts for run in runs()]
+
+
+def _named_runs(named: Mapping[str, tuple[str, ...]], epsilons: Sequence[float | None]) -> list[StudyRun]:
     return [
         StudyRun(name=run_name(name, epsilon), overrides=(*overrides, _privacy_override(epsilon)))
-        for group, epsilons in named
-        for name, overrides in group.items()
+        for name, overrides in named.items()
         for epsilon in epsilons
-    ] + shipped_runs(data)
+    ]
 
 
 def comparisons(data: StudyData) -> dict[str, tuple[str, ...]]:

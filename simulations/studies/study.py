@@ -28,7 +28,7 @@ from simulations.federation.prepare import prepare
 from simulations.studies.display import StudyDisplay
 from simulations.studies.jobs import Job
 from simulations.studies.plots import epsilon_study, write_site_plot
-from simulations.studies.privacy_utility import UTILITY, utility_runs
+from simulations.studies.privacy_utility import UTILITY, Part, utility_runs
 from simulations.studies.protocols import NO_PRIVACY, PROTOCOLS, StudyData, StudyRun, cross_validation
 from simulations.studies.purposes import CROSS_VALIDATION, SEARCH
 from simulations.studies.recipe_search import Candidate, search_runs, search_table, write_search
@@ -53,6 +53,8 @@ class Study:
     """Of cross-validation and search."""
     candidates: tuple[Candidate, ...] = ()
     """Of a search."""
+    parts: tuple[Part, ...] = tuple(Part)
+    """Of the privacy-utility study."""
 
     def open_folder(self) -> None:
         """Make the folder, or find the same study in it.
@@ -65,6 +67,7 @@ class Study:
             "overrides": list(self.overrides),
             "num_folds": self.num_folds,
             "candidates": {candidate.name: list(candidate.overrides) for candidate in self.candidates},
+            "parts": list(self.parts),
         }
         path = self.folder / _STUDY_FILE
         try:
@@ -91,7 +94,7 @@ class Study:
             return cross_validation(data, num_folds=self.num_folds)
         if self.protocol == SEARCH:
             return [run for candidate in self.candidates for run in self._search_runs(candidate, data.config.seed)]
-        return utility_runs(data) if self.protocol == UTILITY else PROTOCOLS[self.protocol](data)
+        return utility_runs(data, self.parts) if self.protocol == UTILITY else PROTOCOLS[self.protocol](data)
 
     def _search_runs(self, candidate: Candidate, seed: int) -> list[StudyRun]:
         # Folds are files of what the network reads, which a candidate may change.

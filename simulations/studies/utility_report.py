@@ -7,6 +7,7 @@ from pathlib import Path
 
 from server.report.plot_style import save_png
 from shared_model.system.files import write_atomically
+from simulations.studies.noise_shares import NUM_SITES, SHARED_EPSILONS, shared_names
 from simulations.studies.privacy_utility import (
     COMPARED_EPSILONS,
     INPUTS,
@@ -23,7 +24,10 @@ from simulations.studies.utility_results import OPERATING, Spread, UtilityResult
 
 
 def utility_table(results: Sequence[UtilityResult], *, with_intervals: bool = True) -> TextTable:
-    """Return a line for every input, with all target epsilons, and the published results below."""
+    """Return a line for every input, with all target epsilons, and the published results below; none without inputs."""
+    header = ["inputs", *map(epsilon_words, TARGET_EPSILONS)]
+    if not any(result.name in INPUTS for result in results):
+        return TextTable(header=header, lines=[])
     lines = [
         [name, *(_cell(find_result(results, name, epsilon), with_intervals) for epsilon in TARGET_EPSILONS)]
         for name in (*INPUTS, *WITH_PUBLIC)
@@ -32,13 +36,14 @@ def utility_table(results: Sequence[UtilityResult], *, with_intervals: bool = Tr
     for method in (SWIN, SWIN_SYNTHETIC):
         aurocs = {row.epsilon: f"{row.auroc:.3f}" for row in PUBLISHED if row.method == method}
         lines.append([f"published: {method}", *(aurocs.get(epsilon, MISSING) for epsilon in TARGET_EPSILONS)])
-    return TextTable(header=["inputs", *map(epsilon_words, TARGET_EPSILONS)], lines=lines)
+    return TextTable(header=header, lines=lines)
 
 
 def comparison_table(results: Sequence[UtilityResult], *, with_intervals: bool = True) -> TextTable:
     """Return a line for everything else that could be done with images and descriptors."""
     last = COMPARED_EPSILONS[-1]
-    apart = {name for pair in _shipped_pairs(results).values() for name in pair} | INPUTS.keys() | WITH_PUBLIC.keys()
+    pairs = [*_shipped_pairs(results).values(), *map(shared_names, NUM_SITES)]
+    apart = {name for pair in pairs for name in pair} | INPUTS.keys() | WITH_PUBLIC.keys()
     names = dict.fromkeys(result.name for result in results if result.name not in apart)
     header = ["training", *map(epsilon_words, COMPARED_EPSILONS), f"worst hospital, {epsilon_words(last)}"]
     lines = [
@@ -48,6 +53,7 @@ def comparison_table(results: Sequence[UtilityResult], *, with_intervals: bool =
             _worst_hospital(find_result(results, name, last)),
         ]
         for name in ("image + descriptors", *names)
+        if names
     ]
     return TextTable(header=header, lines=lines)
 
@@ -60,6 +66,17 @@ def shipped_table(results: Sequence[UtilityResult], *, with_intervals: bool = Tr
         for name in pair
     ]
     return TextTable(header=["training", *map(epsilon_words, SHIPPED_EPSILONS)], lines=lines)
+
+
+def shared_table(results: Sequence[UtilityResult], *, with_intervals: bool = True) -> TextTable:
+    """Return two lines for every number of hospitals: each with all noise, and all with one; see ``noise_shares``."""
+    names = [name for count in NUM_SITES for name in shared_names(count)]
+    lines = [
+        [name, *(_cell(find_result(results, name, epsilon), with_intervals) for epsilon in SHARED_EPSILONS)]
+        for name in names
+        if any(result.name == name for result in results)
+    ]
+    return TextTable(header=["training", *map(epsilon_words, SHARED_EPSILONS)], lines=lines)
 
 
 def _shipped_pairs(results: Sequence[UtilityResult]) -> dict[str, tuple[str, str]]:
@@ -109,7 +126,8 @@ def write_utility(folder: Path, results: Sequence[UtilityResult], provenance: st
     write_atomically(folder / "utility.csv", _numbers_table(results).to_csv().encode())
     document = json.dumps([asdict(result) for result in results], indent=2)
     write_atomically(folder / "utility.json", document.encode() + b"\n")
-    save_png(draw_utility(results), folder / "utility.png")
+    if any(result.name in INPUTS for result in results):
+        save_png(draw_utility(results), folder / "utility.png")
 
 
 def _numbers_table(results: Sequence[UtilityResult]) -> TextTable:
@@ -130,26 +148,33 @@ def _number(value: float | None) -> str:
 
 
 def to_markdown(results: Sequence[UtilityResult]) -> str:
-    """Return all tables as Markdown, with what stands in them."""
+    """Return the tables that there are results for as Markdown, with what stands in them."""
     num_seeds = max(result.num_seeds for result in results)
-    return (
-        f"{utility_table(results).to_markdown()}\n"
-        f"AUC on the official test lesions: mean ± standard deviation over {num_seeds} seeds (95 % interval of the "
-        f"mean over patients); patient-level epsilon, delta 1e-4. Published: {PUBLISHED_SOURCE}; {_further()}.\n\n"
-        f"{comparison_table(results).to_markdown()}\n"
-        "At the frozen threshold, by lesion: mean over seeds (lowest to highest).\n\n"
-        f"{operating_table(results).to_markdown()}" + _shipped_markdown(results)
-    )
-
-
-def _shipped_markdown(results: Sequence[UtilityResult]) -> str:
-    table = shipped_table(results)
-    if not table.lines:
-        return ""
-    return (
-        "\nOne hospital as the public set of the others, who train: image + descriptors, AUC on the official test "
-        f"lesions of the others.\n\n{table.to_markdown()}"
-    )
+    stands = f"mean ± standard deviation over {num_seeds} seeds (95 % interval of the mean over patients)"
+    parts = []
+    if utility_table(results).lines:
+        parts.append(
+            f"{utility_table(results).to_markdown()}\nAUC on the official test lesions: {stands}; patient-level "
+            f"epsilon, delta 1e-4. Published: {PUBLISHED_SOURCE}; {_further()}.\n"
+        )
+    if comparison_table(results).lines:
+        parts.append(
+            f"{comparison_table(results).to_markdown()}\n"
+            "At the frozen threshold, by lesion: mean over seeds (lowest to highest).\n"
+        )
+    if operating_table(results).lines:
+        parts.append(operating_table(results).to_markdown())
+    if shipped_table(results).lines:
+        parts.append(
+            "One hospital as the public set of the others, who train: image + descriptors, AUC on the official test "
+            f"lesions of the others.\n\n{shipped_table(results).to_markdown()}"
+        )
+    if shared_table(results).lines:
+        parts.append(
+            "One noise for all hospitals (secure sums) or all noise from each: image + descriptors, patients dealt at "
+            f"random, AUC on the official test lesions: {stands}.\n\n{shared_table(results).to_markdown()}"
+        )
+    return "\n".join(parts)
 
 
 def _further() -> str:
