@@ -13,6 +13,7 @@ from shared_model.config.choices import PrivacyMode
 from shared_model.config.site_sections import PrivacyConfig
 from shared_model.errors import PrivacyError
 from shared_model.privacy.accounting import epsilon
+from shared_model.privacy.noise_shares import left_of
 from shared_model.privacy.plan import PrivacyPlan
 from tests.privacy_examples import PRIVACY, TRAINING, experiment_of, make_mechanism
 from tests.reference_prices import gaussian_epsilon
@@ -163,18 +164,18 @@ def test_shares_add_up_to_all_noise_or_more_and_what_is_left_of_them_to_no_more_
     assert shares * share**2 >= Fraction(noise) ** 2
     assert shares * Fraction(math.nextafter(float(share), 0.0)) ** 2 < Fraction(noise) ** 2
     known %= shares
-    seen = plan.known_to(known, whole)
+    seen = left_of(whole, plan.num_noise_shares, known)
     assert (shares - known) * share**2 >= Fraction(seen.noise_multiplier) ** 2
     assert seen.noise_multiplier == pytest.approx(noise * math.sqrt((shares - known) / shares), rel=1e-14)
     assert seen == dataclasses.replace(whole, noise_multiplier=seen.noise_multiplier)
-    assert plan.known_to(shares - 1, whole) == plan.own_share(whole)
+    assert left_of(whole, shares, shares - 1) == plan.own_share(whole)
 
 
 def test_no_fewer_than_none_and_no_more_than_all_but_one_can_collude():
     plan = secure_plan(3)
     for outside in (-1, 3):
         with pytest.raises(ValueError, match=rf"Expected num_colluding={outside} in \[0, 3\)"):
-            plan.known_to(outside, plan.mechanism(1))
+            left_of(plan.mechanism(1), plan.num_noise_shares, outside)
 
 
 @pytest.mark.parametrize("shares", [1, 2, 3, 10])

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from shared_model.config.choices import Modality, PrivacyMode
+from simulations.studies.noise_shares import shared_runs
 from simulations.studies.privacy_utility import (
     COMPARED_EPSILONS,
     INPUTS,
@@ -24,7 +25,11 @@ def jobs(data, clinical_phantom, tmp_path_factory):
     overrides = ("preset=smoke", f"data.root={clinical_phantom.root}")
     study = Study(protocol=UTILITY, overrides=overrides, seeds=(0,), folder=tmp_path_factory.mktemp("utility"))
     jobs = study.jobs(data, 0)
-    assert len(jobs) == len({job.folder for job in jobs}) == 5 * len(INPUTS | WITH_PUBLIC) + 2 * len(comparisons(data))
+    assert (
+        len(jobs)
+        == len({job.folder for job in jobs})
+        == (5 * len(INPUTS | WITH_PUBLIC) + 2 * len(comparisons(data)) + len(shared_runs()))
+    )
     return {job.name: job.config for job in jobs}
 
 
