@@ -36,7 +36,7 @@ _FORMING = 10_000
 
 
 class OuterProducts(NamedTuple):
-    """The gradients ``g_i a_i^T`` and ``g_i`` of one layer, never multiplied out."""
+    """The gradients ``g_i a_i^T`` and ``g_i`` of one layer, not multiplied out."""
 
     layer: nn.Linear
     inputs: Tensor

@@ -47,7 +47,7 @@ class GradientMethod(StrEnum):
     """How the clipped sum is computed; every method returns the same."""
 
     GHOST = "ghost"
-    """Linear layers only, one pass: lengths from Gram matrices, so that no gradient of a patient is ever formed."""
+    """Linear layers only, one pass: lengths from pairs of lesions, or from entries where that is less work."""
     RECORD = "record"
     """One vectorised pass: each lesion's gradient, averaged by patient."""
     PATIENT = "patient"

@@ -13,7 +13,7 @@ from simulations.benchmarks.step_times import Throughput, measure_encoder, measu
 from simulations.benchmarks.synthetic_cohort import synthetic_cohort
 
 _LARGE_SHARE, _FEWEST = 10, 10
-"""The large network sees a tenth of the cohort, whose steps would take minutes, and as many patients as a site needs."""
+"""The large network sees a tenth of the cohort, whose steps would take minutes, and what a site needs at least."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
