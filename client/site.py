@@ -263,7 +263,7 @@ def _site_data(settings: SiteSettings, policy: SitePolicy, ledger: Ledger) -> Si
         known = _DATA.get(settings.ledger)
         if known is not None and known[0] == key:
             return known[1]
-    table = _readable_table(config, settings.site)
+    table = _readable_table(settings)
     data = SiteData(
         config=config,
         table=table if not forgotten else _without(table, ledger, forgotten),
@@ -294,9 +294,9 @@ def _without(table: LesionTable, ledger: Ledger, forgotten: frozenset[bytes]) ->
     return restrict(table, {patient for patient in patients if ledger.pseudonym(patient) not in forgotten})
 
 
-def _readable_table(config: ExperimentConfig, site: str) -> LesionTable:
+def _readable_table(settings: SiteSettings) -> LesionTable:
     try:
-        return site_table(config, site)
+        return site_table(settings.config, settings.site, is_shared=settings.is_simulated)
     except ConfigError as error:
         # Where its files lie is the site's own affair, so that the server must not take it for its configuration.
         raise TableError(str(error)) from error

@@ -52,7 +52,7 @@ def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
 def sum_by_ghost_norms(
     model: nn.Module, batch: PatientBatch, config: TrainingConfig, max_grad_norm: float
 ) -> ClippedSum:
-    """Return the clipped sum without forming any patient's gradient (Goodfellow 2015; Li et al. 2022, Sec. 4).
+    """Return the clipped sum without keeping every patient's gradient (Goodfellow 2015; Li et al. 2022, Sec. 4).
 
     The price is that lesions must not depend on each other: see ``client.training.ghost_norms``.
 

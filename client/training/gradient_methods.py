@@ -7,7 +7,7 @@ looks at a patient: the method follows from the module, the number of rows of a 
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from enum import StrEnum
 
 import torch
@@ -47,7 +47,7 @@ class GradientMethod(StrEnum):
     """How the clipped sum is computed; every method returns the same."""
 
     GHOST = "ghost"
-    """Linear layers only, one pass: lengths from Gram matrices, so that no gradient of a patient is ever formed."""
+    """Linear layers only, one pass: lengths from pairs of lesions, or from entries where that is less work."""
     RECORD = "record"
     """One vectorised pass: each lesion's gradient, averaged by patient."""
     PATIENT = "patient"
@@ -68,19 +68,52 @@ RECORD_TERMS: dict[GradientMethod, Callable[[nn.Module, PatientBatch, TrainingCo
 """What a method computes of every lesion, one row each, before patients are added up."""
 
 
+_CHOSEN: dict[Hashable, GradientMethod] = {}
+_MAX_KINDS = 64
+"""Kinds of networks whose method is remembered: a server that asks for ever new ones fills no memory."""
+
+
 def choose_gradient_method(model: nn.Module, by_patient: LesionsByPatient, config: TrainingConfig) -> GradientMethod:
     """Return the fastest method that works for ``model``, as the privacy benchmark measured them.
 
     For cached features that is ``GHOST``, for small images on small networks ``RECORD``; where it does not work, the
     next in the order of ``GradientMethod``. Each is tried on two invented patients, never on real ones: methods differ
-    in their last bits, so a choice that followed a patient would change the others' sum.
+    in their last bits, so a choice that followed a patient would change the others' sum. Parameters are invented too:
+    with those of a request, such as zeros, a trial may see nothing. So one trial tells for all networks of a kind.
     """
-    for method in _candidates(model, by_patient):
+    candidates = _candidates(model, by_patient)
+    kind = (candidates, _kind(model, by_patient.lesions, config))
+    method = _CHOSEN.get(kind)
+    if method is None:
+        method = _first_that_works(candidates, model, by_patient, config)
+        if len(_CHOSEN) >= _MAX_KINDS:
+            _CHOSEN.clear()
+        _CHOSEN[kind] = method
+    return method
+
+
+def _kind(model: nn.Module, lesions: Lesions, config: TrainingConfig) -> Hashable:
+    """Return all that a trial depends on: modules, shapes of parameters and inputs, loss, threads."""
+    columns = (lesions.images, lesions.has_image, lesions.clinical, lesions.labels)
+    return (
+        tuple((name, type(module), module.training, module.extra_repr()) for name, module in model.named_modules()),
+        tuple((name, values.shape, values.dtype, values.requires_grad) for name, values in model.named_parameters()),
+        tuple((name, values.shape, values.dtype) for name, values in model.named_buffers()),
+        tuple((values.shape[1:], values.dtype, values.device) for values in columns),
+        config,
+        torch.get_num_threads(),
+    )
+
+
+def _first_that_works(
+    candidates: Iterable[GradientMethod], model: nn.Module, by_patient: LesionsByPatient, config: TrainingConfig
+) -> GradientMethod:
+    for method in candidates:
         try:
-            batch = _invented_patients(by_patient.lesions)
-            _require_lesions_apart(model, batch)
-            _SUMS[method](model, batch, config, 1.0)
-            _require_positions_agree(model, by_patient, config, method)
+            batch, invented = _invented_patients(by_patient.lesions), with_invented_numbers(model)
+            _require_lesions_apart(invented, batch)
+            _SUMS[method](invented, batch, config, 1.0)
+            _require_positions_agree(invented, by_patient, config, method)
         except RuntimeError as error:
             logger.info("Gradients are not computed by the method %s: %s", method, error)
         else:
@@ -143,10 +176,10 @@ def _require_positions_agree(
         RuntimeError: one of the method's terms differs between positions, if only in its last bit.
     """
     num_rows = GradientSource(model=model, by_patient=by_patient, config=config, method=method).rows_per_pass
-    terms, invented = RECORD_TERMS[method], with_invented_numbers(model)
+    terms = RECORD_TERMS[method]
     lesions = _invented_patients(by_patient.lesions)
     inputs = [values[:1].expand(num_rows, *values.shape[1:]) for values in lesions.inputs]
-    does_agree = positions_agree(lambda rows: layer_outputs(invented, rows), inputs)
+    does_agree = positions_agree(lambda rows: layer_outputs(model, rows), inputs)
     for label in (0.0, 1.0):
         labels = torch.full((num_rows,), label, device=lesions.labels.device)
 
@@ -154,7 +187,7 @@ def _require_positions_agree(
             images, has_image, clinical = rows
             sizes = torch.ones(num_rows, dtype=torch.int64, device=labels.device)
             batch = PatientBatch(images=images, has_image=has_image, clinical=clinical, labels=labels, sizes=sizes)
-            return terms(invented, batch, config)
+            return terms(model, batch, config)
 
         does_agree = does_agree and positions_agree(compute, inputs)
     if not does_agree:

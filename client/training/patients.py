@@ -7,6 +7,7 @@ would tell whether another is there, and a coordinator can choose parameters tha
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -33,12 +34,12 @@ class PatientBatch:
         """What a network reads: images, has_image, clinical."""
         return self.images, self.has_image, self.clinical
 
-    @property
+    @cached_property
     def patient_of_lesion(self) -> Tensor:
         """``(N,)``, int64: the position in ``sizes`` of each lesion's patient."""
-        return torch.repeat_interleave(torch.arange(len(self.sizes), device=self.sizes.device), self.sizes)
+        return torch.repeat_interleave(self.sizes)
 
-    @property
+    @cached_property
     def weights(self) -> Tensor:
         """``(N,)``, float32: 1 / (the patient's number of lesions); 0 for empty rows."""
         weights = 1 / self.sizes[self.patient_of_lesion]

@@ -16,7 +16,13 @@ from server.results.evidence import Evidence, GroupResult, Level, LevelResult
 from shared_model.metrics import delong
 from shared_model.metrics.bootstrap import RocBand, bootstrap_intervals, bootstrap_roc_band
 from shared_model.metrics.calibration import brier_score, expected_calibration_error
-from shared_model.metrics.confusion import ConfusionCounts, metric_at_threshold, sensitivity_at, specificity_at
+from shared_model.metrics.confusion import (
+    ConfusionCounts,
+    StackedCalls,
+    metric_at_threshold,
+    sensitivity_at,
+    specificity_at,
+)
 from shared_model.metrics.counts import ClassCounts, FloatArray, IntArray, Metric
 from shared_model.metrics.intervals import ConfidenceInterval
 from shared_model.metrics.ranking import (
@@ -176,7 +182,7 @@ def _metrics(settings: EstimateSettings) -> dict[str, Metric]:
 
 
 def _threshold_metrics(threshold: float, prevalence: float) -> dict[str, Metric]:
-    metrics: dict[str, Callable[[ConfusionCounts], float | None]] = {
+    metrics: dict[str, Callable[[StackedCalls], FloatArray]] = {
         "sensitivity": lambda calls: calls.sensitivity,
         "specificity": lambda calls: calls.specificity,
         "balanced_accuracy": lambda calls: calls.balanced_accuracy,

@@ -12,8 +12,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 from scipy.special import logit
-from sklearn.isotonic import IsotonicRegression
 
 from server.evaluation.noisy_histograms import MIN_TOTAL_TO_NOISE
 from server.evaluation.platt_scaling import PlattScaling
@@ -95,7 +95,7 @@ def threshold_edge(histogram: PatientHistogram, scaling: PlattScaling, aim: floa
     if not expected.sum() > 0:
         return None
     above = np.append(np.cumsum(expected[::-1])[::-1] / expected.sum(), 0.0)
-    shares = IsotonicRegression(increasing=False).fit_transform(np.arange(num_bins + 1), above)
+    shares = isotonic_regression(above, increasing=False).x
     last = int(np.flatnonzero(shares >= aim).max(initial=0))
     step = shares[last] - shares[min(last + 1, num_bins)]
     inside = (shares[last] - aim) / step if step > 0 else 0.0

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
 
 from shared_model.metrics.counts import FloatArray, check_scores
 
@@ -51,6 +50,8 @@ def fit_platt_scaling(labels: ArrayLike, scores: ArrayLike) -> PlattScaling | No
     Raises:
         ValueError: a label is not 0 or 1, a score is not in [0, 1], or lengths differ.
     """
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415, takes a while, and few runs fit a line
+
     is_malignant, probabilities = check_scores(labels, scores)
     if len(probabilities) and not (probabilities.min() >= 0 and probabilities.max() <= 1):
         raise ValueError("Expected scores in [0, 1].")

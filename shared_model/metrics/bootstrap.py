@@ -7,15 +7,15 @@ Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, ch. 13; clu
 69:369.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shared_model.metrics.counts import ClassCounts, FloatArray, Metric, check_scores
+from shared_model.metrics.counts import ClassCounts, FloatArray, Metric, StackedCounts, check_scores
 from shared_model.metrics.intervals import CONFIDENCE_LEVEL, ConfidenceInterval
-from shared_model.metrics.roc import roc_curve
+from shared_model.metrics.roc import operating_points
 
 MAX_DRAWS = 1000
 """After so many draws of one class only, looking for a resample of both classes ends with an error."""
@@ -23,6 +23,8 @@ BAND_POINTS = 201
 """False-positive rates at which a ROC band is computed."""
 MIN_DEFINED = 0.95
 """A metric gets an interval if it is defined in at least this share of the resamples."""
+_VALUES_AT_ONCE = 2**17
+"""Resamples times lesions that are drawn together: few enough to stay in the processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,21 +69,21 @@ def bootstrap_intervals(
         ValueError: a metric needs both classes and one is missing, one is so rare that resamples miss it
             ``MAX_DRAWS`` times in a row, or the arrays do not fit together.
     """
-    values: dict[str, list[float]] = {name: [] for name in metrics}
+    values: dict[str, list[FloatArray]] = {name: [] for name in metrics}
     for counts in _resample(labels, scores, patients, num_resamples=num_resamples, generator=generator):
         for name, metric in metrics.items():
-            value = metric(counts)
-            if value is not None:
-                values[name].append(value)
+            drawn = metric.of_each(counts)
+            values[name].append(drawn[~np.isnan(drawn)])
     num_needed = MIN_DEFINED * num_resamples
-    return {name: percentile_interval(drawn) if len(drawn) >= num_needed else None for name, drawn in values.items()}
+    defined = {name: np.concatenate(blocks) for name, blocks in values.items()}
+    return {name: percentile_interval(drawn) if len(drawn) >= num_needed else None for name, drawn in defined.items()}
 
 
 def bootstrap_mean_interval(
     labels: ArrayLike,
     score_sets: Sequence[ArrayLike],
     patients: ArrayLike,
-    metric: Callable[[ClassCounts], float],
+    metric: Metric,
     *,
     num_resamples: int,
     generator: np.random.Generator,
@@ -104,16 +106,12 @@ def bootstrap_mean_interval(
     if not score_sets:
         raise ValueError("Expected the scores of at least one network.")
     seed = int(generator.integers(2**63))
-    values = [
-        [
-            metric(counts)
-            for counts in _resample(
-                labels, scores, patients, num_resamples=num_resamples, generator=np.random.default_rng(seed)
-            )
-        ]
-        for scores in score_sets
-    ]
-    return percentile_interval(list(np.mean(values, axis=0)))
+    values = []
+    for scores in score_sets:
+        generator = np.random.default_rng(seed)
+        resamples = _resample(labels, scores, patients, num_resamples=num_resamples, generator=generator)
+        values.append(np.concatenate([metric.of_each(counts) for counts in resamples]))
+    return percentile_interval(np.mean(values, axis=0))
 
 
 def bootstrap_roc_band(
@@ -132,8 +130,8 @@ def bootstrap_roc_band(
     ClassCounts.from_scores(labels, scores).require_both_classes()
     rates = np.linspace(0, 1, BAND_POINTS)
     resamples = _resample(labels, scores, patients, num_resamples=num_resamples, generator=generator)
-    curves = [roc_curve(counts) for counts in resamples]
-    sensitivities = [np.interp(rates, curve.false_positive_rate, curve.sensitivity) for curve in curves]
+    curves = (curve for counts in resamples for curve in zip(*operating_points(counts), strict=True))
+    sensitivities = [np.interp(rates, *curve) for curve in curves]
     low, high = np.quantile(np.stack(sensitivities), _interval_levels(), axis=0)
     return RocBand(false_positive_rate=rates, low=low, high=high)
 
@@ -155,8 +153,11 @@ def _resample(
     *,
     num_resamples: int,
     generator: np.random.Generator,
-) -> Iterator[ClassCounts]:
-    """Yield the counts of resamples: scores are sorted once, and each resample only weights them anew."""
+) -> Iterator[StackedCounts]:
+    """Yield the counts of resamples, many at once: scores are sorted once, and each resample weights them anew.
+
+    The draws are those of a loop over resamples.
+    """
     if num_resamples < 1:
         raise ValueError(f"Expected num_resamples={num_resamples} >= 1.")
     all_counts = ClassCounts.from_scores(labels, scores)
@@ -173,21 +174,26 @@ def _resample(
     distinct_patients, patient_numbers = np.unique(patient_ids, return_inverse=True)
     patient_in_order, num_patients = patient_numbers[order], len(distinct_patients)
 
-    def draw() -> ClassCounts:
-        drawn = generator.integers(num_patients, size=num_patients)
-        weight = np.bincount(drawn, minlength=num_patients)[patient_in_order]
-        positives = np.add.reduceat(weight * malignant_in_order, first_of_ties)
-        return ClassCounts(
-            scores=distinct_scores,
-            negatives=np.add.reduceat(weight, first_of_ties) - positives,
-            positives=positives,
-        )
+    def draw(num_drawn: int) -> StackedCounts:
+        drawn = generator.integers(num_patients, size=(num_drawn, num_patients))
+        drawn += num_patients * np.arange(num_drawn)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+        weights = times[:, patient_in_order]
+        positives = np.add.reduceat(weights * malignant_in_order, first_of_ties, axis=1)
+        negatives = np.add.reduceat(weights, first_of_ties, axis=1) - positives
+        return StackedCounts(scores=distinct_scores, negatives=negatives, positives=positives)
 
-    for _ in range(num_resamples):
-        candidates = (draw() for _ in range(MAX_DRAWS))
-        resample = next(
-            (counts for counts in candidates if counts.has_both_classes or not all_counts.has_both_classes), None
-        )
-        if resample is None:
+    at_once, num_missing, num_in_vain = max(1, _VALUES_AT_ONCE // len(values)), num_resamples, 0
+    while num_missing:
+        counts = draw(min(at_once, num_missing))
+        is_kept = counts.has_both_classes | (not all_counts.has_both_classes)
+        kept = np.flatnonzero(is_kept)
+        # How many draws came to nothing before each one that counts, and after the last.
+        in_vain = np.diff(np.concatenate(([-1 - num_in_vain], kept, [len(is_kept)]))) - 1
+        if in_vain.max() >= MAX_DRAWS:
             raise ValueError(f"Expected resamples of both classes, got none in {MAX_DRAWS} draws of patients.")
-        yield resample
+        num_in_vain, num_missing = int(in_vain[-1]), num_missing - len(kept)
+        if len(kept):
+            yield StackedCounts(
+                scores=distinct_scores, negatives=counts.negatives[kept], positives=counts.positives[kept]
+            )

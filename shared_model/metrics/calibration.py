@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared_model.metrics.confusion import ConfusionCounts
-from shared_model.metrics.counts import ClassCounts, FloatArray, IntArray, Metric
+from shared_model.metrics.confusion import StackedCalls
+from shared_model.metrics.counts import ClassCounts, FloatArray, IntArray, Metric, StackedCounts
 
 NUM_BINS = 10
 """Equal bins of the reliability curve; bin ``b`` holds the scores in ``[b / 10, (b + 1) / 10)``, the last also 1."""
@@ -38,15 +38,10 @@ def reliability_curve(counts: ClassCounts, num_bins: int = NUM_BINS) -> Reliabil
     Raises:
         ValueError: a score is not in [0, 1], or ``num_bins`` < 1.
     """
-    scores = _probabilities(counts)
     if num_bins < 1:
         raise ValueError(f"Expected num_bins={num_bins} >= 1.")
-    bins = np.searchsorted(np.arange(num_bins) / num_bins, scores, side="right") - 1
-    total = counts.negatives + counts.positives
-    num_lesions = np.bincount(bins, weights=total, minlength=num_bins)
+    ((num_lesions,), (summed,), (num_positives,)) = _bin_sums(counts.stacked, num_bins)
     is_filled = num_lesions > 0
-    summed = np.bincount(bins, weights=scores * total, minlength=num_bins)
-    num_positives = np.bincount(bins, weights=counts.positives, minlength=num_bins)
     return ReliabilityCurve(
         predicted=summed[is_filled] / num_lesions[is_filled],
         num_positives=num_positives[is_filled].astype(np.int64),
@@ -54,7 +49,8 @@ def reliability_curve(counts: ClassCounts, num_bins: int = NUM_BINS) -> Reliabil
     )
 
 
-def expected_calibration_error(counts: ClassCounts) -> float:
+@Metric
+def expected_calibration_error(counts: StackedCounts) -> FloatArray:
     """Return the mean distance of predicted from observed share over ``NUM_BINS`` equal bins, weighted by lesions.
 
     Source: Naeini, Cooper and Hauskrecht 2015, AAAI. It depends on the bins and is too large in small samples.
@@ -62,11 +58,12 @@ def expected_calibration_error(counts: ClassCounts) -> float:
     Raises:
         ValueError: a score is not in [0, 1].
     """
-    curve = reliability_curve(counts)
-    return float(np.abs(curve.predicted - curve.observed) @ curve.num_lesions / curve.num_lesions.sum())
+    num_lesions, summed, num_positives = _bin_sums(counts, NUM_BINS)
+    return np.abs(summed - num_positives).sum(axis=1) / num_lesions.sum(axis=1)  # type: ignore[no-any-return]
 
 
-def brier_score(counts: ClassCounts) -> float:
+@Metric
+def brier_score(counts: StackedCounts) -> FloatArray:
     """Return the mean squared distance of score and label (Brier 1950).
 
     Always answering the prevalence ``p`` gives p (1 - p).
@@ -75,8 +72,8 @@ def brier_score(counts: ClassCounts) -> float:
         ValueError: a score is not in [0, 1].
     """
     scores = _probabilities(counts)
-    squared = counts.negatives @ scores**2 + counts.positives @ (1 - scores) ** 2
-    return float(squared / counts.num_lesions)
+    squared = np.vecdot(counts.negatives, scores**2) + np.vecdot(counts.positives, (1 - scores) ** 2)
+    return squared / (counts.num_negatives + counts.num_positives)  # type: ignore[no-any-return]
 
 
 def net_benefit(threshold: float, prevalence: float | None = None) -> Metric:
@@ -97,11 +94,15 @@ def net_benefit(threshold: float, prevalence: float | None = None) -> Metric:
         raise ValueError(f"Expected threshold={threshold} in (0, 1).")
     odds = threshold / (1 - threshold)
 
-    def metric(counts: ClassCounts) -> float:
-        calls = ConfusionCounts.from_counts(counts, threshold)
-        share = counts.prevalence if prevalence is None else prevalence
-        sensitivity, false_positive_rate = calls.tp / counts.num_positives, calls.fp / counts.num_negatives
-        return sensitivity * share - false_positive_rate * (1 - share) * odds
+    @Metric
+    def metric(counts: StackedCounts) -> FloatArray:
+        """Weigh true and false positives."""
+        calls, (benign, malignant) = (
+            StackedCalls.from_counts(counts, threshold),
+            (counts.num_negatives, counts.num_positives),
+        )
+        share = malignant / (benign + malignant) if prevalence is None else prevalence
+        return calls.tp / malignant * share - calls.fp / benign * (1 - share) * odds
 
     return metric
 
@@ -115,7 +116,16 @@ def net_benefit_of_treating_all(threshold: float, prevalence: float) -> float:
     return prevalence - (1 - prevalence) * threshold / (1 - threshold)
 
 
-def _probabilities(counts: ClassCounts) -> FloatArray:
+def _bin_sums(counts: StackedCounts, num_bins: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the lesions, the sum of their scores, and the malignant ones of every bin, ``(R, num_bins)`` each."""
+    scores = _probabilities(counts)
+    bins = np.searchsorted(np.arange(num_bins) / num_bins, scores, side="right") - 1
+    is_in_bin = np.eye(num_bins)[bins]
+    total = counts.negatives + counts.positives
+    return total @ is_in_bin, (total * scores) @ is_in_bin, counts.positives @ is_in_bin
+
+
+def _probabilities(counts: StackedCounts) -> FloatArray:
     if counts.scores[0] < 0 or counts.scores[-1] > 1:
         raise ValueError(f"Expected scores in [0, 1], got [{counts.scores[0]}, {counts.scores[-1]}].")
     return counts.scores

@@ -1,9 +1,9 @@
 """Lesions of each class at each score: what every metric is computed from.
 
 A label is 1 for a malignant lesion and 0 for a benign one. Three sources lead to ``ClassCounts``: single scores,
-histograms that were added over sites, and bootstrap resamples. So each metric has one formula, a function of
-``ClassCounts``. Metrics at one threshold stand in ``confusion``, others in ``roc``, ``ranking`` and ``calibration``;
-confidence intervals in ``bootstrap`` and ``delong``.
+histograms that were added over sites, and bootstrap resamples. So each metric has one formula, for many counts at once
+(``StackedCounts``). Metrics at one threshold stand in ``confusion``, others in ``roc``, ``ranking`` and
+``calibration``; confidence intervals in ``bootstrap`` and ``delong``.
 """
 
 from collections.abc import Callable
@@ -72,14 +72,60 @@ class ClassCounts:
 
     def require_both_classes(self) -> None:
         """Raise ``ValueError`` if one class is missing."""
-        if not self.has_both_classes:
+        self.stacked.require_both_classes()
+
+    @property
+    def stacked(self) -> "StackedCounts":
+        """These counts as a stack of one."""
+        return StackedCounts(scores=self.scores, negatives=self.negatives[None], positives=self.positives[None])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StackedCounts:
+    """``R`` times ``ClassCounts``, of the same ``K`` scores: such as of the resamples of a bootstrap."""
+
+    scores: FloatArray
+    """``(K,)``, strictly ascending."""
+    negatives: IntArray
+    """``(R, K)``: benign lesions."""
+    positives: IntArray
+    """``(R, K)``: malignant lesions."""
+
+    @property
+    def num_negatives(self) -> IntArray:
+        """``(R,)``: number of benign lesions."""
+        return self.negatives.sum(axis=1)  # type: ignore[no-any-return]
+
+    @property
+    def num_positives(self) -> IntArray:
+        """``(R,)``: number of malignant lesions."""
+        return self.positives.sum(axis=1)  # type: ignore[no-any-return]
+
+    @property
+    def has_both_classes(self) -> NDArray[np.bool_]:
+        """``(R,)``: whether there are benign and malignant lesions."""
+        return (self.num_negatives > 0) & (self.num_positives > 0)
+
+    def require_both_classes(self) -> None:
+        """Raise ``ValueError`` if somewhere a class is missing."""
+        for row in np.flatnonzero(~self.has_both_classes)[:1]:
             raise ValueError(
-                f"Expected lesions of both classes, got {self.num_negatives} benign, {self.num_positives} malignant."
+                f"Expected lesions of both classes, got {self.num_negatives[row]} benign, "
+                f"{self.num_positives[row]} malignant."
             )
 
 
-Metric = Callable[[ClassCounts], float | None]
-"""A metric of counts that hold both classes; None where it is not defined for them."""
+@dataclass(frozen=True)
+class Metric:
+    """A metric of counts that hold both classes: a decorator of its formula, which then takes ``ClassCounts`` too."""
+
+    of_each: Callable[[StackedCounts], FloatArray]
+    """Maps ``R`` counts to ``(R,)``, NaN where the metric is not defined."""
+
+    def __call__(self, counts: ClassCounts) -> float | None:
+        """Return the metric of ``counts``; None where it is not defined for them."""
+        value = float(self.of_each(counts.stacked)[0])
+        return None if np.isnan(value) else value
 
 
 def check_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], FloatArray]:

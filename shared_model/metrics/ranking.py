@@ -1,14 +1,14 @@
 """Metrics of how well scores rank lesions, beyond the AUROC.
 
-Each is a ``Metric``: a function of counts of both classes. Only the order of the scores matters, not their values.
+Each is a ``Metric`` of counts of both classes. Only the order of the scores matters, not their values.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from shared_model.metrics.counts import ClassCounts, FloatArray, Metric
-from shared_model.metrics.roc import roc_curve
+from shared_model.metrics.counts import ClassCounts, FloatArray, Metric, StackedCounts
+from shared_model.metrics.roc import operating_points
 
 _ROUNDING = 1e-12
 """By how much 1 - 0.9 may miss 0.1, and a share of counts a target that it meets exactly."""
@@ -31,13 +31,15 @@ def precision_recall_curve(counts: ClassCounts) -> PrecisionRecallCurve:
     return PrecisionRecallCurve(sensitivity=tp[is_called] / tp[-1], ppv=tp[is_called] / (tp + fp)[is_called])
 
 
-def average_precision(counts: ClassCounts) -> float:
+@Metric
+def average_precision(counts: StackedCounts) -> FloatArray:
     """Return the area under the precision-recall curve as a sum of steps, without interpolation.
 
     Guessing gives the prevalence. Straight lines between the points would be too optimistic (Davis and Goadrich 2006).
     """
-    curve = precision_recall_curve(counts)
-    return float(np.diff(curve.sensitivity, prepend=0.0) @ curve.ppv)
+    tp, fp = (np.cumsum(class_counts[:, ::-1], axis=1) for class_counts in (counts.positives, counts.negatives))
+    ppv = tp / np.maximum(tp + fp, 1)
+    return np.vecdot(np.diff(tp / tp[:, -1:], axis=1, prepend=0.0), ppv)  # type: ignore[no-any-return]
 
 
 def partial_auroc(max_false_positive_rate: float) -> Metric:
@@ -57,14 +59,15 @@ def partial_auroc(max_false_positive_rate: float) -> Metric:
     if not 0 < limit <= 1:
         raise ValueError(f"Expected max_false_positive_rate={limit} in (0, 1].")
 
-    def metric(counts: ClassCounts) -> float:
-        curve = roc_curve(counts)
-        end = int(np.searchsorted(curve.false_positive_rate, limit, side="right"))
-        last = np.interp(limit, curve.false_positive_rate[end - 1 : end + 1], curve.sensitivity[end - 1 : end + 1])
-        rates = np.append(curve.false_positive_rate[:end], limit)
-        area = np.trapezoid(np.append(curve.sensitivity[:end], last), rates)
+    @Metric
+    def metric(counts: StackedCounts) -> FloatArray:
+        """Add up the trapezoids below the curve, of which the limit cuts off one."""
+        rates, sensitivities = operating_points(counts)
+        widths, rises = np.diff(rates, axis=1), np.diff(sensitivities, axis=1)
+        kept = np.clip(limit - rates[:, :-1], 0, widths)
+        heights = sensitivities[:, :-1] + rises * kept / np.where(widths > 0, 2 * widths, 1)
         smallest = limit**2 / 2
-        return float((1 + (area - smallest) / (limit - smallest)) / 2)
+        return (1 + (np.vecdot(kept, heights) - smallest) / (limit - smallest)) / 2  # type: ignore[no-any-return]
 
     return metric
 
@@ -72,9 +75,11 @@ def partial_auroc(max_false_positive_rate: float) -> Metric:
 def sensitivity_at_specificity(specificity: float) -> Metric:
     """Return the metric "best sensitivity of an operating point of at least this specificity", in [0, 1]."""
 
-    def metric(counts: ClassCounts) -> float:
-        curve = roc_curve(counts)
-        return float(curve.sensitivity[curve.false_positive_rate <= 1 - specificity + _ROUNDING].max())
+    @Metric
+    def metric(counts: StackedCounts) -> FloatArray:
+        """Take the best of the points; that without calls is always among them."""
+        rates, sensitivities = operating_points(counts)
+        return np.where(rates <= 1 - specificity + _ROUNDING, sensitivities, 0.0).max(axis=1)  # type: ignore[no-any-return]
 
     return metric
 
@@ -82,8 +87,10 @@ def sensitivity_at_specificity(specificity: float) -> Metric:
 def specificity_at_sensitivity(sensitivity: float) -> Metric:
     """Return the metric "best specificity of an operating point of at least this sensitivity", in [0, 1]."""
 
-    def metric(counts: ClassCounts) -> float:
-        curve = roc_curve(counts)
-        return float(1 - curve.false_positive_rate[curve.sensitivity >= sensitivity - _ROUNDING].min())
+    @Metric
+    def metric(counts: StackedCounts) -> FloatArray:
+        """Take the best of the points; that where everything is called is always among them."""
+        rates, sensitivities = operating_points(counts)
+        return 1 - np.where(sensitivities >= sensitivity - _ROUNDING, rates, 1.0).min(axis=1)  # type: ignore[no-any-return]
 
     return metric

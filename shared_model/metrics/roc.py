@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shared_model.metrics.counts import ClassCounts, FloatArray
+from shared_model.metrics.counts import ClassCounts, FloatArray, Metric, StackedCounts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,19 +32,21 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     Raises:
         ValueError: one class is missing, a label is not 0 or 1, a score is not finite, or lengths differ.
     """
-    return auroc_from_counts(ClassCounts.from_scores(labels, scores))
+    return float(auroc_from_counts.of_each(ClassCounts.from_scores(labels, scores).stacked)[0])
 
 
-def auroc_from_counts(counts: ClassCounts) -> float:
-    """Return the AUROC of ``counts``.
+@Metric
+def auroc_from_counts(counts: StackedCounts) -> FloatArray:
+    """Return the AUROC, always defined.
 
     Raises:
         ValueError: one class is missing.
     """
     counts.require_both_classes()
-    negatives, positives = counts.negatives.astype(np.float64), counts.positives.astype(np.float64)
-    lower_or_half_tied = np.cumsum(negatives) - negatives / 2
-    return float(positives @ lower_or_half_tied / (negatives.sum() * positives.sum()))
+    negatives = counts.negatives.astype(np.float64)
+    lower_or_half_tied = np.cumsum(negatives, axis=1) - negatives / 2
+    num_pairs = counts.num_negatives.astype(np.float64) * counts.num_positives
+    return np.vecdot(counts.positives, lower_or_half_tied) / num_pairs  # type: ignore[no-any-return]
 
 
 def roc_curve(counts: ClassCounts) -> RocCurve:
@@ -56,12 +58,23 @@ def roc_curve(counts: ClassCounts) -> RocCurve:
     Raises:
         ValueError: one class is missing.
     """
-    counts.require_both_classes()
-    fp, tp = (
-        np.concatenate(([0], np.cumsum(class_counts[::-1]))) for class_counts in (counts.negatives, counts.positives)
-    )
+    ((rates,), (sensitivities,)) = operating_points(counts.stacked)
     return RocCurve(
-        false_positive_rate=fp / fp[-1],
-        sensitivity=tp / tp[-1],
+        false_positive_rate=rates,
+        sensitivity=sensitivities,
         thresholds=np.concatenate(([np.inf], counts.scores[::-1])),
     )
+
+
+def operating_points(counts: StackedCounts) -> tuple[FloatArray, FloatArray]:
+    """Return the false-positive rates and the sensitivities of ``roc_curve``, ``(R, K + 1)`` each, ascending.
+
+    Raises:
+        ValueError: one class is missing.
+    """
+    counts.require_both_classes()
+    fp, tp = (
+        np.cumsum(np.pad(class_counts[:, ::-1], ((0, 0), (1, 0))), axis=1)
+        for class_counts in (counts.negatives, counts.positives)
+    )
+    return fp / fp[:, -1:], tp / tp[:, -1:]

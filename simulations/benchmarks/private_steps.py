@@ -9,8 +9,11 @@ import torch
 
 from simulations.benchmarks.ledger_times import LedgerTimes, measure_ledgers
 from simulations.benchmarks.plan_times import PlanTimes, measure_plans
-from simulations.benchmarks.step_times import Throughput, measure_encoder, measure_heads
+from simulations.benchmarks.step_times import Throughput, measure_encoder, measure_heads, measure_large_encoder
 from simulations.benchmarks.synthetic_cohort import synthetic_cohort
+
+_LARGE_SHARE, _FEWEST = 10, 10
+"""The large network sees a tenth of the cohort, whose steps would take minutes, and what a site needs at least."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,7 @@ def measure_privacy(*, num_patients: int, image_size: int, num_repeats: int) -> 
         throughput=(
             *measure_heads(num_patients, num_repeats),
             *measure_encoder(num_patients, image_size, num_repeats),
+            *measure_large_encoder(max(_FEWEST, num_patients // _LARGE_SHARE), image_size, num_repeats),
         ),
         calibration=tuple(measure_plans(num_patients, num_repeats)),
         ledger=tuple(measure_ledgers(num_patients, num_repeats)),

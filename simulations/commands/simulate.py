@@ -21,14 +21,20 @@ def simulate(overrides: Overrides = None) -> None:
       strategy=fedavg|fedavgm|fedadam|fedprox|one_shot   federation=local|ray
       seed=0   run.dir=PATH
     """  # noqa: D301, a backspace keeps typer from joining the lines
-    import torch
-    from rich.console import Console
+    from shared_model.system.imports import collector_at_rest
 
-    from server.report.html_report import REPORT_FILE
-    from server.report.run_display import print_results
-    from shared_model.config import compose
-    from shared_model.system.terminal import log_to_stderr, on_interrupt
-    from simulations.federation import simulation
+    with collector_at_rest():
+        import torch
+
+        # The first optimiser would import it, in the midst of a round.
+        import torch._dynamo
+        from rich.console import Console
+
+        from server.report.html_report import REPORT_FILE
+        from server.report.run_display import print_results
+        from shared_model.config import compose
+        from shared_model.system.terminal import log_to_stderr, on_interrupt
+        from simulations.federation import simulation
 
     log_to_stderr()
     # Images and sites are worked on side by side; more threads inside each only compete for the same cores.

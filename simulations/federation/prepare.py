@@ -13,7 +13,7 @@ from client.data.tables.image_counts import ImageCount
 from client.data.tables.lesion_table import LesionTable, check_rejects
 from client.data.tables.rejects import write_rejects
 from client.data.tables.roster import patient_key
-from client.data.tables.site_table import of_roster, read_roster, read_table, restrict
+from client.data.tables.site_table import of_roster, read_roster, read_shared_table, restrict
 from client.privacy.declared_size import declared_size
 from server.evaluation.shipped_constants import load_shipped
 from shared_model.config.choices import Modality, Partition, PrivacyMode
@@ -75,7 +75,7 @@ def prepare(config: ExperimentConfig, *, on_progress: Progress) -> PreparedFeder
     """
     if config.phantom.num_patients is not None:
         _write_phantom(config, on_progress)
-    table = read_table(config)
+    table = read_shared_table(config)
     config = _with_roster(config, table)
     roster = read_roster(config.data, sites=config.federation.sites)
     if roster is not None:

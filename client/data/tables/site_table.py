@@ -1,7 +1,8 @@
 """The lesion table of one site: read in the format of ``data.source``, cut down to the site's own patients."""
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+import threading
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -24,8 +25,10 @@ TableState = tuple[tuple[str, tuple[int, ...] | None], ...]
 NOT_IN_ROSTER = "patient is not in the roster"
 
 
-def site_table(config: ExperimentConfig, site: str | None) -> LesionTable:
+def site_table(config: ExperimentConfig, site: str | None, *, is_shared: bool = False) -> LesionTable:
     """Read the table and keep the patients of ``site``; None keeps those of every site of the federation.
+
+    One that ``is_shared`` by the sites of a simulation is read once for all of them.
 
     A patient whom the roster gives to several sites is nobody's here. That it does is for ``read_roster`` to say, which
     preflight asks, and not for a request to answer. Rows of patients whom it does not name are rejected.
@@ -33,7 +36,7 @@ def site_table(config: ExperimentConfig, site: str | None) -> LesionTable:
     Raises:
         ConfigError, TableError: a file cannot be read; see ``read_table``.
     """
-    table = read_table(config)
+    table = shared_table(config) if is_shared else read_table(config)
     if config.data.roster is None:
         return table
     homes = Roster(_roster_path(config.data)).homes()
@@ -104,6 +107,43 @@ def table_state(root: Path, roster: str | None) -> TableState:
         except OSError:
             states[str(path)] = None
     return tuple(states.items())
+
+
+def read_shared_table(config: ExperimentConfig) -> LesionTable:
+    """Read the table as ``read_table`` does, and keep it for the sites of a simulation, which have one data root."""
+    key = _table_key(config)
+    with _SHARED_LOCK:
+        table = read_table(config)
+        _SHARED[:] = [(key, table)]
+    return table
+
+
+def shared_table(config: ExperimentConfig) -> LesionTable:
+    """Return the table that was kept last, if it is this one and no table file has changed since; else read it.
+
+    Raises:
+        ConfigError, TableError: as ``read_table``.
+    """
+    key = _table_key(config)
+    with _SHARED_LOCK:
+        for known, table in _SHARED:
+            if known == key:
+                return table
+        table = read_table(config)
+        _SHARED[:] = [(key, table)]
+    return table
+
+
+_SHARED: list[tuple[Hashable, LesionTable]] = []
+"""At most one table, with what it was read from."""
+_SHARED_LOCK = threading.Lock()
+"""Held while one is read, so that sites that begin together do not all read it."""
+
+
+def _table_key(config: ExperimentConfig) -> Hashable:
+    data = config.data
+    looks = None if config.model.modality is Modality.CLINICAL else data.image.mode
+    return data.root, data.source, data.lesion_types, looks, table_state(Path(data.root), None)
 
 
 def read_table(config: ExperimentConfig) -> LesionTable:

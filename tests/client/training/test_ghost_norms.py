@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import pytest
 import torch
 from torch import nn
@@ -41,23 +43,82 @@ def test_squared_lengths_are_those_of_the_gradients_multiplied_out(bias, trains_
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("largest", [1, 10, 1000])
-def test_a_patient_with_ever_so_many_lesions_takes_time_and_not_memory(monkeypatch, largest):
+@pytest.mark.parametrize("outputs", [1, 40])
+def test_lengths_are_those_of_the_gradients_for_narrow_and_wide_layers(outputs):
+    sizes = torch.tensor([1, 24, 2, 3, 150, 1, 300])
+    products = random_products(sizes, width=30, outputs=outputs)
+    expected = [weight.square().sum() + bias.square().sum() for weight, bias in naive_gradients(products, sizes)]
+    torch.testing.assert_close(products.squared_lengths(sizes), torch.stack(expected), rtol=1e-9, atol=1e-12)
+
+
+def test_a_patient_with_ever_so_many_lesions_takes_neither_memory_nor_pairs(monkeypatch):
     """Earlier: all pairs at once, 3 GB for a patient of 20,000 rows: the process ended and told that she was there."""
-    sizes, listed, pairs = torch.tensor([2, 1, 700, 3]), [], ghost_norms._pairs_within
-    products = random_products(sizes)
-    expected = products.squared_lengths(sizes)
+    listed, pairs = [], ghost_norms._pairs_within
 
-    def counted(values):
-        for first, second in pairs(values):
-            listed.append(len(first))
-            yield first, second
+    def counted(*arguments):
+        first, second = pairs(*arguments)
+        listed.append(len(first))
+        return first, second
 
-    monkeypatch.setattr(ghost_norms, "_MAX_PAIRS", largest)
     monkeypatch.setattr(ghost_norms, "_pairs_within", counted)
-    assert products.squared_lengths(sizes).tolist() == expected.tolist()
-    assert sum(listed) == 1 + 700 * 699 // 2 + 3
-    assert max(listed) <= max(largest, 699)
+    for width, outputs in ((7, 3), (30, 40), (640, 38)):
+        sizes = torch.tensor([2, 1, 700, 3])
+        random_products(sizes, width=width, outputs=outputs).squared_lengths(sizes)
+    # The layer of 7 times 3 entries is narrow.
+    assert listed == [1 + 3, 1 + 3]
+
+
+@pytest.mark.parametrize(("width", "outputs"), [(359, 1), (38, 640), (358, 8), (5, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_not_a_bit_of_a_length_depends_on_who_else_is_there(width, outputs, dtype):
+    """A patient whose lesions nearly cancel is all rounding: a bit would be many per cent of her clipped gradient."""
+    generator = torch.Generator().manual_seed(3)
+    num_rows = 256
+
+    def rows(count):
+        inputs = torch.randn(count, width, generator=generator, dtype=dtype)
+        gradients = torch.randn(count, outputs, generator=generator, dtype=dtype)
+        # The second lesion takes back the first one, and so on.
+        inputs[1::2], gradients[1::2] = inputs[: count - 1 : 2], -gradients[: count - 1 : 2] * (1 + 1e-7)
+        return inputs, gradients
+
+    def lengths(patients):
+        sizes = [len(inputs) for inputs, _ in patients]
+        empty = num_rows - sum(sizes)
+        columns = [
+            torch.cat([*parts, torch.zeros(empty, parts[0].shape[1], dtype=dtype)])
+            for parts in zip(*patients, strict=True)
+        ]
+        products = OuterProducts(nn.Linear(width, outputs), *columns)
+        return products.squared_lengths(torch.tensor([*sizes, *[1] * empty]))[: len(sizes)]
+
+    patients = [rows(count) for count in (2, 1, 8, 9, 10, 12, 24, 40, 2, 70)]
+    everybody = lengths(patients)
+    for position, patient in enumerate(patients):
+        without = lengths([*patients[:position], *patients[position + 1 :]])
+        assert torch.equal(without, torch.cat((everybody[:position], everybody[position + 1 :])))
+        assert torch.equal(lengths([patient]), everybody[position : position + 1])
+
+
+@pytest.mark.parametrize("outputs", [1, 5, 40])
+def test_a_formed_length_is_never_below_the_exact_one(outputs):
+    """Rows that cancel but for their last bits, against fractions of whole numbers."""
+    generator, sizes = torch.Generator().manual_seed(5), torch.tensor([2, 20, 60])
+    count, width = int(sizes.sum()), 12
+    for _ in range(5):
+        inputs = torch.randn(count, width, generator=generator)
+        gradients = torch.randn(count, outputs, generator=generator)
+        inputs[1::2] = inputs[::2]
+        gradients[1::2] = -gradients[::2] * (1 + 1e-6 * torch.randn(count // 2, outputs, generator=generator))
+        found = OuterProducts(nn.Linear(width, outputs, bias=False), inputs, gradients).squared_lengths(sizes)
+        for length, rows in zip(found.tolist(), torch.arange(count).split(sizes.tolist()), strict=True):
+            a, g = ([[Fraction(x) for x in row] for row in values[rows].tolist()] for values in (inputs, gradients))
+            exact = sum(
+                sum(g[row][i] * a[row][j] for row in range(len(rows))) ** 2
+                for i in range(outputs)
+                for j in range(width)
+            )
+            assert Fraction(length) >= exact
 
 
 def test_a_patient_by_hand():

@@ -1,5 +1,6 @@
 """Which method computes the clipped sum, and that the size of a pass makes no difference."""
 
+import dataclasses
 import math
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 from client.training import gradient_methods
 from client.training.gradient_methods import GradientMethod, GradientSource, choose_gradient_method
 from client.training.patients import LesionsByPatient
-from shared_model.config.choices import Backbone
+from shared_model.config.choices import Backbone, Loss
 from tests.small_trainings import CONFIG, SIZES, Head, lesions_of, network_of
 
 GHOST, RECORD, PATIENT = GradientMethod
@@ -147,6 +148,46 @@ def test_the_method_does_not_depend_on_the_patients():
     spoilt.clinical.fill_(math.nan)
     for lesions in (lesions_of([]), spoilt, lesions_of([40])):
         assert choose_gradient_method(Head(), LesionsByPatient.from_lesions(lesions), CONFIG) is GHOST
+
+
+class Coupled(Head):
+    """Couples the lesions of a pass by a parameter, which a coordinator may send as zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.coupling = nn.Parameter(torch.zeros(()))
+
+    def forward(self, images, has_image, clinical):
+        logits = super().forward(images, has_image, clinical)
+        return logits + self.coupling * logits.mean()
+
+
+def test_the_method_does_not_depend_on_the_parameters():
+    by_patient, model = LesionsByPatient.from_lesions(lesions_of([1, 2, 2])), Coupled()
+    assert choose_gradient_method(model, by_patient, CONFIG) is PATIENT
+
+
+def test_a_kind_of_network_is_tried_once(monkeypatch):
+    monkeypatch.setattr(gradient_methods, "_CHOSEN", {})
+    monkeypatch.setattr(gradient_methods, "_MAX_KINDS", 3)
+    tried = []
+
+    def invented(model, whole=gradient_methods.with_invented_numbers):
+        tried.append(model)
+        return whole(model)
+
+    monkeypatch.setattr(gradient_methods, "with_invented_numbers", invented)
+    by_patient = LesionsByPatient.from_lesions(lesions_of([1, 2]))
+    for seed in range(3):
+        assert choose_gradient_method(Head(seed=seed), by_patient, CONFIG) is GHOST
+    assert len(tried) == 1
+    others = [Head(hidden_width=2), Head(hidden_width=3), Head().eval(), Twice(), Head()]
+    others[-1].layers[0].bias.requires_grad_(requires_grad=False)
+    for model in others:
+        choose_gradient_method(model, by_patient, CONFIG)
+        assert len(gradient_methods._CHOSEN) <= 3
+    choose_gradient_method(last := Head(), by_patient, dataclasses.replace(CONFIG, loss=Loss.FOCAL))
+    assert {id(model) for model in tried[1:]} == {id(model) for model in (*others, last)}
 
 
 @pytest.mark.parametrize("shape", [(6,), (1, 32, 32), (1, 72, 72)], ids=str)

@@ -13,13 +13,55 @@ from shared_model.metrics.bootstrap import (
     bootstrap_mean_interval,
     bootstrap_roc_band,
 )
-from shared_model.metrics.confusion import ConfusionCounts, sensitivity_at, specificity_at
-from shared_model.metrics.counts import ClassCounts
+from shared_model.metrics.calibration import brier_score, expected_calibration_error, net_benefit
+from shared_model.metrics.confusion import ConfusionCounts, metric_at_threshold, sensitivity_at, specificity_at
+from shared_model.metrics.counts import ClassCounts, Metric
 from shared_model.metrics.intervals import ConfidenceInterval
-from shared_model.metrics.ranking import average_precision
+from shared_model.metrics.ranking import (
+    average_precision,
+    partial_auroc,
+    sensitivity_at_specificity,
+    specificity_at_sensitivity,
+)
 from shared_model.metrics.roc import auroc, auroc_from_counts, roc_curve
 
 TOLERANCE = 1e-12
+FIGURES = {
+    "auroc": auroc_from_counts,
+    "partial_auroc": partial_auroc(0.1),
+    "average_precision": average_precision,
+    "sensitivity": sensitivity_at(0.5),
+    "specificity": specificity_at(0.5),
+    "balanced_accuracy": metric_at_threshold(0.5, lambda calls: calls.balanced_accuracy),
+    "f1": metric_at_threshold(0.5, lambda calls: calls.f1),
+    "ppv": metric_at_threshold(0.9, lambda calls: calls.ppv()),
+    "npv": metric_at_threshold(0.1, lambda calls: calls.npv()),
+    "ppv_at_prevalence": metric_at_threshold(0.5, lambda calls: calls.ppv(0.01)),
+    "npv_at_prevalence": metric_at_threshold(0.5, lambda calls: calls.npv(0.01)),
+    "sensitivity_at_specificity": sensitivity_at_specificity(0.9),
+    "specificity_at_sensitivity": specificity_at_sensitivity(0.9),
+    "brier": brier_score,
+    "calibration_error": expected_calibration_error,
+    "net_benefit": net_benefit(0.3),
+    "net_benefit_at_prevalence": net_benefit(0.3, 0.01),
+}
+
+
+def resampled_one_by_one(labels, scores, patients, num_resamples, generator):
+    """Yield the counts of drawn patients, whose lesions are copied; draws of one class do not count."""
+    names = sorted(set(patients))
+    while num_resamples:
+        drawn = generator.integers(len(names), size=len(names))
+        rows = [row for i in drawn for row in range(len(labels)) if patients[row] == names[i]]
+        if len(set(labels[rows])) == 2:
+            num_resamples -= 1
+            # All scores, so that a score of nobody is in the counts too.
+            distinct = np.unique(scores)
+            yield ClassCounts(
+                scores=distinct,
+                negatives=np.array([np.sum((labels[rows] == 0) & (scores[rows] == s)) for s in distinct]),
+                positives=np.array([np.sum((labels[rows] == 1) & (scores[rows] == s)) for s in distinct]),
+            )
 
 
 def bootstrap_interval(labels, scores, patients, metric, **arguments):
@@ -56,6 +98,57 @@ class TestBootstrap:
             values.append(naive(labels[rows], scores[rows]))
         expected = np.percentile(values, [2.5, 97.5])
         np.testing.assert_allclose([interval.low, interval.high], expected, rtol=0, atol=TOLERANCE)
+
+    @pytest.mark.parametrize("values_at_once", [1, 100, 10**9])
+    @pytest.mark.parametrize("num_steps", [None, 5])
+    def test_every_figure_of_a_block_is_that_of_its_resamples_one_by_one(
+        self, cohort, monkeypatch, num_steps, values_at_once
+    ):
+        monkeypatch.setattr(bootstrap, "_VALUES_AT_ONCE", values_at_once)
+        labels, scores, patients = cohort(3, num_lesions=40, num_steps=num_steps)
+        found = bootstrap_intervals(
+            labels, scores, patients, FIGURES, num_resamples=60, generator=np.random.default_rng(8)
+        )
+        plain = list(resampled_one_by_one(labels, scores, patients, 60, np.random.default_rng(8)))
+        for name, figure in FIGURES.items():
+            values = [value for counts in plain if (value := figure(counts)) is not None]
+            assert (found[name] is None) == (len(values) < 0.95 * 60), name
+            if found[name] is not None:
+                low, high = np.percentile(values, [2.5, 97.5])
+                assert (found[name].low, found[name].high) == pytest.approx((low, high), rel=0, abs=4e-16), name
+
+    @pytest.mark.parametrize("values_at_once", [1, 60, 10**9])
+    def test_resamples_of_one_class_are_drawn_again_as_by_a_loop(self, monkeypatch, values_at_once):
+        monkeypatch.setattr(bootstrap, "_VALUES_AT_ONCE", values_at_once)
+        scores, patients = np.random.default_rng(0).random(12), np.arange(12)
+        labels = (patients == 3).astype(int)
+        found = bootstrap_interval(
+            labels, scores, patients, auroc_from_counts, num_resamples=50, generator=np.random.default_rng(2)
+        )
+        plain = resampled_one_by_one(labels, scores, patients, 50, np.random.default_rng(2))
+        low, high = np.percentile([auroc_from_counts(counts) for counts in plain], [2.5, 97.5])
+        assert (found.low, found.high) == pytest.approx((low, high), rel=0, abs=4e-16)
+
+    @pytest.mark.parametrize("values_at_once", [2, 4, 10**9])
+    def test_draws_in_vain_are_counted_over_blocks(self, monkeypatch, values_at_once):
+        monkeypatch.setattr(bootstrap, "_VALUES_AT_ONCE", values_at_once)
+        monkeypatch.setattr(bootstrap, "MAX_DRAWS", 3)
+
+        class Scripted(np.random.Generator):
+            """Draws both patients, or the first alone, as the script says."""
+
+            def __init__(self, script):
+                super().__init__(np.random.PCG64(0))
+                self.script = iter(script)
+
+            def integers(self, _high, size):
+                return np.array([[0, int(next(self.script))] for _ in range(size[0])])
+
+        arguments = {"metric": auroc_from_counts, "num_resamples": 4}
+        enough = bootstrap_interval([0, 1], [0.1, 0.9], [0, 1], generator=Scripted("1001001100"), **arguments)
+        assert enough == ConfidenceInterval(low=1.0, high=1.0)
+        with pytest.raises(ValueError, match="none in 3 draws"):
+            bootstrap_interval([0, 1], [0.1, 0.9], [0, 1], generator=Scripted("1100011000000"), **arguments)
 
     def test_a_resample_of_one_class_is_drawn_again(self):
         labels, scores, patients = [0, 1, 1], [0.1, 0.9, 0.8], [0, 1, 2]
@@ -137,8 +230,9 @@ class TestBootstrap:
         labels, scores, patients = cohort(5)
         count = iter(range(1000))
 
-        def metric(_counts):
-            return None if next(count) < share * 200 else 0.5
+        @Metric
+        def metric(counts):
+            return np.array([np.nan if next(count) < share * 200 else 0.5 for _ in counts.positives])
 
         interval = bootstrap_interval(
             labels, scores, patients, metric, num_resamples=200, generator=np.random.default_rng(1)

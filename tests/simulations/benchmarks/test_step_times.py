@@ -9,7 +9,13 @@ import torch
 from client.training.clipped_gradients import trainable_parameters
 from client.training.gradient_methods import GradientMethod
 from simulations.benchmarks import step_times
-from simulations.benchmarks.step_times import BATCHED, ONE_BY_ONE, measure_encoder, measure_heads
+from simulations.benchmarks.step_times import (
+    BATCHED,
+    ONE_BY_ONE,
+    measure_encoder,
+    measure_heads,
+    measure_large_encoder,
+)
 
 
 @pytest.fixture
@@ -56,7 +62,7 @@ def test_times_are_medians_per_step_and_the_ratio_is_the_median_of_ratios(action
 def test_a_head_has_a_target_for_the_method_that_training_chooses(actions):
     for row in measure_heads(12, 3):
         has_target = row.is_chosen and row.baseline == BATCHED
-        assert row.target == (0.4 if has_target else None)
+        assert row.target == (0.6 if has_target else None)
     chosen = {row.network: row.gradient_method for row in measure_heads(12, 3) if row.is_chosen}
     assert chosen == {
         "early head": GradientMethod.GHOST,
@@ -71,9 +77,17 @@ def test_an_encoder_has_a_target_for_passes_by_patient(actions):
     targets = {(row.gradient_method, row.baseline): row.target for row in rows}
     assert targets == {
         (GradientMethod.RECORD, BATCHED): None,
-        (GradientMethod.PATIENT, BATCHED): 0.9,
+        (GradientMethod.PATIENT, BATCHED): 0.8,
         (GradientMethod.PATIENT, ONE_BY_ONE): None,
     }
+
+
+def test_a_large_encoder_is_measured_by_patient_alone_and_says_how_many(actions):
+    rows = list(measure_large_encoder(12, 32, 3))
+    assert {(row.network, row.gradient_method) for row in rows} == {
+        ("resnet18 32 px, 12 patients", GradientMethod.PATIENT)
+    }
+    assert {row.baseline: row.target for row in rows} == {BATCHED: 0.6, ONE_BY_ONE: None}
 
 
 def test_the_plain_loop_takes_the_steps_of_batched_training(actions, monkeypatch):

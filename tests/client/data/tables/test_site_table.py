@@ -1,13 +1,16 @@
 """The table of one site: its own patients and nobody else's."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
 
+from client.data.tables import site_table as module
 from client.data.tables.lesion_table import check_rejects
-from client.data.tables.site_table import read_roster, restrict, site_table
+from client.data.tables.site_table import read_roster, read_shared_table, restrict, site_table
 from client.data.tables.table_notes import notes
+from shared_model.config.choices import Modality
 from shared_model.config.composition import compose
 from shared_model.errors import ConfigError, RejectLimitError, TableError
 from tests.real_data import needs_cbis_ddsm
@@ -28,6 +31,50 @@ def test_without_a_roster_all_patients_are_the_sites_own(config, hospital):
     table = site_table(config, "HOME")
     assert set(table.frame["patient_id"]) == set(pd.read_csv(hospital.manifest)["patient_id"])
     assert read_roster(config.data) is None
+
+
+class TestSharedTable:
+    @pytest.fixture
+    def reads(self, monkeypatch):
+        """The configurations that a table was read for."""
+        found = []
+
+        def counted(config, whole=module.read_table):
+            found.append(config)
+            return whole(config)
+
+        monkeypatch.setattr(module, "read_table", counted)
+        monkeypatch.setattr(module, "_SHARED", [])
+        return found
+
+    def test_sites_that_begin_together_read_it_once(self, config, reads):
+        with ThreadPoolExecutor(4) as pool:
+            tables = list(pool.map(lambda site: site_table(config, site, is_shared=True), "ABCD"))
+        assert len(reads) == 1
+        pd.testing.assert_frame_equal(tables[0].frame, site_table(config, "A").frame)
+        assert len(reads) == 2
+
+    def test_what_was_read_for_all_is_theirs(self, config, reads):
+        table = read_shared_table(config)
+        assert site_table(config, "A", is_shared=True).frame is table.frame
+        assert len(reads) == 1
+        # Whoever prepares reads what is there now.
+        read_shared_table(config)
+        assert len(reads) == 2
+
+    def test_a_table_that_changes_is_read_again(self, config, hospital, reads):
+        before = site_table(config, "A", is_shared=True)
+        lines = hospital.manifest.read_text().splitlines(keepends=True)
+        hospital.manifest.write_text("".join(lines[:-1]))
+        after = site_table(config, "A", is_shared=True)
+        assert len(reads) == 2
+        assert len(after.frame) + len(after.rejects) == len(before.frame) + len(before.rejects) - 1
+
+    def test_another_question_reads_another_table(self, config, reads):
+        site_table(config, "A", is_shared=True)
+        clinical = dataclasses.replace(config.model, modality=Modality.CLINICAL)
+        site_table(dataclasses.replace(config, model=clinical), "A", is_shared=True)
+        assert len(reads) == 2
 
 
 class TestRoster:
