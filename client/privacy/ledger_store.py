@@ -29,17 +29,17 @@ class Transaction:
         sequence, previous = (head.sequence + 1, head.digest) if head else (1, FIRST_PREVIOUS)
         row = to_row(content, sequence=sequence, time=datetime.now(UTC), previous=previous)
         database.insert_entry(self.connection, row)
-        known = dict(self.history.members)
+        cohorts = self.history.members
         if members is not None:
-            known[members.fingerprint] = members.members
+            cohorts = cohorts.with_added(members)
             database.insert_members(self.connection, members)
-        self.history = History(entries=(*self.history.entries, parse_entry(row)), members=known)
+        self.history = History(entries=(*self.history.entries, parse_entry(row)), members=cohorts)
         return sequence
 
     def append_about(self, content: Content, cohort: Cohort) -> int:
         """Add an entry that concerns ``cohort``, which is introduced first if it is new; return its number."""
         if cohort.fingerprint not in self.history.members:
-            self.append(CohortAdded(cohort=cohort.fingerprint, num_patients=len(cohort.members)), cohort)
+            self.append(CohortAdded(cohort=cohort.fingerprint, num_patients=len(cohort)), cohort)
         return self.append(content)
 
 
