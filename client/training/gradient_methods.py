@@ -7,7 +7,7 @@ looks at a patient: the method follows from the module, the number of rows of a 
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from enum import StrEnum
 
 import torch
@@ -27,7 +27,8 @@ from client.training.patient_loss import summed_loss
 from client.training.patients import LesionsByPatient, PatientBatch
 from shared_model.config.site_sections import TrainingConfig
 from shared_model.data.lesions import Lesions
-from shared_model.network.row_independence import layer_outputs, positions_agree, with_invented_numbers
+from shared_model.network.fusion import FusionNet
+from shared_model.network.row_independence import found_once, layer_outputs, positions_agree, with_invented_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -143,22 +144,47 @@ def _require_positions_agree(
         RuntimeError: one of the method's terms differs between positions, if only in its last bit.
     """
     num_rows = GradientSource(model=model, by_patient=by_patient, config=config, method=method).rows_per_pass
-    terms, invented = RECORD_TERMS[method], with_invented_numbers(model)
-    lesions = _invented_patients(by_patient.lesions)
-    inputs = [values[:1].expand(num_rows, *values.shape[1:]) for values in lesions.inputs]
-    does_agree = positions_agree(lambda rows: layer_outputs(invented, rows), inputs)
+    inputs = [
+        values[:1].expand(num_rows, *values.shape[1:]) for values in _invented_patients(by_patient.lesions).inputs
+    ]
+
+    def find() -> bool:
+        return _positions_agree(with_invented_numbers(model), inputs, config, method)
+
+    structure = _structure(model)
+    shapes = tuple((values.shape, values.dtype, values.device) for values in inputs)
+    does_agree = find() if structure is None else found_once((method, structure, shapes, config), find)
+    if not does_agree:
+        raise RuntimeError("Expected a row to give the same numbers at every position of the batch.")
+
+
+def _structure(model: nn.Module) -> Hashable | None:
+    """Return what ``model`` computes with, apart from its numbers; None for a module of which nobody knows it."""
+    if type(model) is not FusionNet:
+        return None
+    tensors = tuple(
+        (name, values.shape, values.dtype, values.device, values.requires_grad)
+        for name, values in (*model.named_parameters(), *model.named_buffers())
+    )
+    # What the network was built as, and what it is: somebody may have put another layer in.
+    return model.structure, str(model), tensors, tuple(module.training for module in model.modules())
+
+
+def _positions_agree(
+    invented: nn.Module, inputs: Sequence[Tensor], config: TrainingConfig, method: GradientMethod
+) -> bool:
+    does_agree, terms = positions_agree(lambda rows: layer_outputs(invented, rows), inputs), RECORD_TERMS[method]
     for label in (0.0, 1.0):
-        labels = torch.full((num_rows,), label, device=lesions.labels.device)
+        labels = torch.full((len(inputs[0]),), label, device=inputs[0].device)
 
         def compute(rows: Sequence[Tensor], labels: Tensor = labels) -> Sequence[Tensor]:
             images, has_image, clinical = rows
-            sizes = torch.ones(num_rows, dtype=torch.int64, device=labels.device)
+            sizes = torch.ones(len(labels), dtype=torch.int64, device=labels.device)
             batch = PatientBatch(images=images, has_image=has_image, clinical=clinical, labels=labels, sizes=sizes)
             return terms(invented, batch, config)
 
         does_agree = does_agree and positions_agree(compute, inputs)
-    if not does_agree:
-        raise RuntimeError("Expected a row to give the same numbers at every position of the batch.")
+    return does_agree
 
 
 def _what_layers_read(model: nn.Module, inputs: Iterable[Tensor]) -> list[Tensor]:

@@ -9,7 +9,7 @@ inputs, and invented parameters too, since a coordinator could send some under w
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,29 @@ def positions_agree(compute: Callable[[Sequence[Tensor]], Sequence[Tensor]], row
         if not all(torch.equal(values, values[:1].expand_as(values).contiguous()) for values in results):
             return False
     return True
+
+
+_MAX_VERDICTS = 64
+_VERDICTS: dict[Hashable, bool] = {}
+"""By trial what it found in this process, where the library of linear algebra stays the same."""
+
+
+def found_once(trial: Hashable, find: Callable[[], bool]) -> bool:
+    """Return what ``find`` returns, or what it returned before for the same ``trial`` in this process.
+
+    Args:
+        trial: everything that the result follows from, beside the machine: what is computed, for which shapes and
+            types. What somebody sends for one trial may not stand for another: no number of a network belongs here.
+        find: tries it.
+    """
+    key = (trial, torch.get_num_threads())
+    verdict = _VERDICTS.get(key)
+    if verdict is None:
+        verdict = find()
+        if len(_VERDICTS) >= _MAX_VERDICTS:
+            _VERDICTS.clear()
+        _VERDICTS[key] = verdict
+    return verdict
 
 
 def with_invented_numbers(network: nn.Module) -> nn.Module:

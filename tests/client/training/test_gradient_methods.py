@@ -9,7 +9,9 @@ from torch import nn
 from client.training import gradient_methods
 from client.training.gradient_methods import GradientMethod, GradientSource, choose_gradient_method
 from client.training.patients import LesionsByPatient
-from shared_model.config.choices import Backbone
+from shared_model.config.choices import Backbone, Fusion
+from shared_model.network import row_independence
+from shared_model.network.efficientnet import FEATURE_WIDTH
 from tests.small_trainings import CONFIG, SIZES, Head, lesions_of, network_of
 
 GHOST, RECORD, PATIENT = GradientMethod
@@ -160,3 +162,62 @@ def test_an_empty_cohort_is_computed_like_any_other(shape):
     gradients, num_rejected = empty.clipped_sum(torch.arange(0), 0.3)
     assert num_rejected == 0
     assert not any(values.any() for values in gradients)
+
+
+class TestTrialOfPositions:
+    """It follows from what a network computes with and not from its numbers: one in a process is enough."""
+
+    @pytest.fixture
+    def trials(self, monkeypatch):
+        """The trials made from here on."""
+        made = []
+        monkeypatch.setattr(row_independence, "_VERDICTS", {})
+        agree = gradient_methods.positions_agree
+        monkeypatch.setattr(gradient_methods, "positions_agree", lambda *asked: made.append(1) or agree(*asked))
+        return made
+
+    def choose(self, network, sizes=(1, 2)):
+        lesions = lesions_of(sizes, shape=(FEATURE_WIDTH,))
+        return choose_gradient_method(network, LesionsByPatient.from_lesions(lesions), CONFIG)
+
+    def test_other_numbers_and_patients_need_no_other_trial(self, trials):
+        assert self.choose(network_of()) is GHOST
+        num_trials = len(trials)
+        assert num_trials > 0
+        network = network_of()
+        with torch.no_grad():
+            for values in network.parameters():
+                values.fill_(3.0)
+        assert self.choose(network, sizes=[40]) is self.choose(network, sizes=[]) is GHOST
+        assert len(trials) == num_trials
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda network: network.eval(),
+            lambda network: network_of(fusion=Fusion.MID),
+            lambda network: network_of(hidden_width=2),
+            lambda network: setattr(network.head, "embedding", nn.Tanh()) or network,
+            lambda network: setattr(network, "structure", None) or network,
+        ],
+        ids=["another mode", "another fusion", "a hidden layer", "another layer put in", "built as something else"],
+    )
+    def test_another_network_is_tried(self, trials, make):
+        network = network_of().train()
+        self.choose(network)
+        trials.clear()
+        self.choose(make(network))
+        assert len(trials) > 0
+
+    def test_a_module_of_which_nobody_knows_what_it_computes_is_tried_every_time(self, trials):
+        for _ in range(2):
+            trials.clear()
+            assert choose_gradient_method(Head(), LesionsByPatient.from_lesions(lesions_of([1])), CONFIG) is GHOST
+            assert len(trials) > 0
+
+    def test_a_method_that_failed_is_not_used_later(self, trials, monkeypatch):
+        with monkeypatch.context() as patched:
+            patched.setattr(gradient_methods, "positions_agree", lambda *_: False)
+            assert self.choose(network_of()) is PATIENT
+        assert self.choose(network_of()) is PATIENT
+        assert trials == []

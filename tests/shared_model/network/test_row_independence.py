@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from shared_model.network.row_independence import positions_agree
+from shared_model.network import row_independence
+from shared_model.network.row_independence import found_once, positions_agree
 
 
 def rows(num_rows, width, dtype=torch.float32):
@@ -61,3 +62,27 @@ def test_global_generators_are_left_alone():
     before = torch.random.get_rng_state()
     positions_agree(lambda batch: batch, [rows(2, 2)])
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_trial_is_made_once_and_again_with_another_number_of_threads(monkeypatch):
+    """With them a library may cut a product elsewhere."""
+    monkeypatch.setattr(row_independence, "_VERDICTS", {})
+    made = []
+
+    def find(verdict):
+        return lambda: made.append(verdict) or verdict
+
+    assert found_once("one", find(True))
+    assert found_once("one", find(False))
+    assert not found_once("another", find(False))
+    assert made == [True, False]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 17)
+    assert not found_once("one", find(False))
+    assert made == [True, False, False]
+
+
+def test_verdicts_fill_no_memory(monkeypatch):
+    monkeypatch.setattr(row_independence, "_VERDICTS", {})
+    for number in range(1000):
+        assert found_once(number, lambda: True)
+    assert len(row_independence._VERDICTS) <= 64
