@@ -97,8 +97,7 @@ class Ledger:
         Raises:
             LedgerError: the ledger was changed or is damaged.
         """
-        with self._store.transaction() as transaction:
-            return transaction.history
+        return self._store.history()
 
     def reserve(
         self, release: Reserved, cohort: Cohort, limits: Limits, *, reply_bytes: int

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import stat
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -435,6 +436,30 @@ class TestDisk:
         for number in range(5, 8):
             answer(reopened, f"request {number}", patients=PATIENTS)
         assert len(hashed) == 6
+
+    def test_a_history_that_nobody_changed_opens_no_database(self, path, monkeypatch):
+        ledger = Ledger(path)
+        answer(ledger, "first")
+        connections, connect = [], ledger_database.connect
+        monkeypatch.setattr(ledger_database, "connect", lambda *a, **k: connections.append(1) or connect(*a, **k))
+        assert ledger.history() == ledger.history()
+        assert connections == []
+        answer(Ledger(path), "of another process")
+        connections.clear()
+        assert len(reserved(ledger.history())) == 2
+        assert len(connections) == 1
+        for change in (Path.unlink, lambda head: head.write_text('{"sequence": 9, "digest": "x"}')):
+            change(path.with_name(path.name + ".head"))
+            with pytest.raises(LedgerError, match="Expected"):
+                ledger.history()
+
+    def test_a_history_has_what_another_process_wrote_where_the_files_clock_stands_still(self, path, monkeypatch):
+        monkeypatch.setattr(ledger_files, "file_state", lambda _: (0,))
+        first, second = Ledger(path), Ledger(path)
+        for number in range(6):
+            answer((first, second)[number % 2], str(number), run=str(number))
+            assert first.history() == second.history() == read_history(path)
+            assert len(reserved(first.history())) == number + 1
 
     def test_entries_of_another_process_count_even_where_the_files_clock_stands_still(self, path, monkeypatch):
         monkeypatch.setattr(ledger_files, "file_state", lambda _: (0,))
