@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Hashable, Mapping
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +14,8 @@ from client.data.dataset import load_all_lesions
 from client.data.network_inputs import purge_network_inputs
 from client.data.splits import Role, assign_roles, simulated_secret
 from client.data.tables.lesion_table import LesionTable
-from client.data.tables.site_table import restrict, site_table, table_state
+from client.data.tables.shared_table import SharedTable
+from client.data.tables.site_table import TableState, restrict, site_table, table_state
 from client.privacy.declared_size import rounded_down
 from client.privacy.ledger import Ledger
 from client.privacy.ledger_creation import is_begun
@@ -103,8 +104,8 @@ class SiteSettings:
 
 
 def simulated_ledger(config: ExperimentConfig, site: str) -> Path:
-    """Return where the ledger of a simulated site lies."""
-    return Path(config.federation.ledger_dir) / f"{site}.sqlite"
+    """Return where the ledger of a simulated site lies: in a folder of its own, since its writers look through it."""
+    return Path(config.federation.ledger_dir) / site / "ledger.sqlite"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,6 +127,8 @@ class SiteData:
     """Whether somebody is forgotten, so that the cache must hold nothing but what this table needs."""
     _loaded: "list[tuple[Lesions, pd.Series[str]]]" = dataclasses.field(default_factory=list, init=False, repr=False)
     """All lesions and the patient of each, once they have been read."""
+    _patients: dict[tuple[Role, ...], list[str]] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    """By roles, once they have been asked for."""
 
     @cached_property
     def role_by_patient(self) -> "pd.Series[str]":
@@ -134,7 +137,10 @@ class SiteData:
 
     def patients(self, *roles: Role) -> list[str]:
         """Return the identifiers of the patients with one of ``roles``, also of those whose images cannot be read."""
-        return [str(patient) for patient, role in self.role_by_patient.items() if role in roles]
+        if roles not in self._patients:
+            chosen = self.role_by_patient[self.role_by_patient.isin(roles)]
+            self._patients[roles] = [str(patient) for patient in chosen.index]
+        return list(self._patients[roles])
 
     def lesions(
         self, role: Role, takes_part: Callable[[str], bool] = lambda _: True, *, deadline: Deadline | None = None
@@ -249,6 +255,8 @@ def _require_partners(policy: SitePolicy, settings: SiteSettings) -> None:
 _DATA: dict[Path, tuple[Hashable, SiteData]] = {}
 """By ledger the data that were asked for last: a server that asks for ever new configurations fills no memory."""
 _DATA_LOCK = threading.Lock()
+_SHARED_LOCK = threading.Lock()
+"""Sites that compute at the same time wait for the one that reads the table."""
 
 
 def _site_data(settings: SiteSettings, policy: SitePolicy, ledger: Ledger) -> SiteData:
@@ -263,7 +271,7 @@ def _site_data(settings: SiteSettings, policy: SitePolicy, ledger: Ledger) -> Si
         known = _DATA.get(settings.ledger)
         if known is not None and known[0] == key:
             return known[1]
-    table = _readable_table(settings)
+    table = _readable_table(settings, tables)
     data = SiteData(
         config=config,
         table=table if not forgotten else _without(table, ledger, forgotten),
@@ -294,14 +302,22 @@ def _without(table: LesionTable, ledger: Ledger, forgotten: frozenset[bytes]) ->
     return restrict(table, {patient for patient in patients if ledger.pseudonym(patient) not in forgotten})
 
 
-def _readable_table(settings: SiteSettings) -> LesionTable:
+def _readable_table(settings: SiteSettings, tables: TableState) -> LesionTable:
     try:
-        return site_table(settings.config, settings.site, is_shared=settings.is_simulated)
+        if settings.is_simulated:
+            with _SHARED_LOCK:
+                return _shared_table(settings.config, tables).of(settings.site)
+        return site_table(settings.config, settings.site)
     except ConfigError as error:
         # Where its files lie is the site's own affair, so that the server must not take it for its configuration.
         raise TableError(str(error)) from error
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=1)
+def _shared_table(config: ExperimentConfig, tables: TableState) -> SharedTable:  # noqa: ARG001, read anew with them
+    return SharedTable.read(config)
+
+
+@cache
 def _open_ledger(path: Path, is_simulated: bool) -> Ledger:
     return Ledger.create(path) if is_simulated and not is_begun(path) else Ledger(path)

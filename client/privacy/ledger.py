@@ -18,6 +18,7 @@ A process verifies the chain when it opens the ledger, and whenever the file is 
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -58,6 +59,7 @@ class Ledger:
             )
         with files.locked(path):
             self._key = load_key(path)
+        self._cohort = lru_cache(maxsize=4)(self._key.cohort)
         self._store = LedgerStore(path)
         if _opened(self.history()).key_check != self._key.check:
             raise LedgerError(f"Expected the key beside {path} that the ledger was begun with, found another.")
@@ -88,8 +90,8 @@ class Ledger:
         return self._key.identity_secret
 
     def cohort(self, patients: Iterable[str]) -> Cohort:
-        """Return the cohort of the patients with these identifiers."""
-        return self._key.cohort(patients)
+        """Return the cohort of the patients with these identifiers; the last few are kept."""
+        return self._cohort(tuple(patients))
 
     def pseudonym(self, patient: str) -> bytes:
         """Return the pseudonym of one patient."""
@@ -101,8 +103,7 @@ class Ledger:
         Raises:
             LedgerError: the ledger was changed or is damaged.
         """
-        with self._store.transaction() as transaction:
-            return transaction.history
+        return self._store.history()
 
     def reserve(
         self, release: Reserved, cohort: Cohort, limits: Limits, *, reply_bytes: int
@@ -176,7 +177,7 @@ class Ledger:
             )
         with self._store.transaction() as transaction:
             history = transaction.history
-            taking_part = Cohort.from_pseudonyms(cohort.members - history.forgotten)
+            taking_part = cohort.without(history.forgotten)
             entry = dataclasses.replace(release, cohort=taking_part.fingerprint)
             if all(earlier.content != entry for earlier in history.entries):
                 transaction.append_about(entry, taking_part)

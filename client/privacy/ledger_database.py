@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from client.privacy.cohorts import Cohorts, unlike_recorded
 from client.privacy.ledger_entries import CohortAdded, Row, read_entries
 from client.privacy.ledger_files import as_ledger_error, check_head, read_head, read_locked
 from client.privacy.ledger_history import History
-from client.privacy.pseudonyms import Cohort
+from client.privacy.pseudonyms import PSEUDONYM_BYTES, Cohort, unpack
 from shared_model.errors import LedgerError
 
 MAX_REPLY_BYTES = 64 * 2**20
@@ -39,7 +40,11 @@ _ENTRIES = (
     "SELECT CAST(sequence AS INTEGER), CAST(time AS TEXT), CAST(kind AS TEXT), CAST(body AS TEXT), "
     "CAST(previous AS TEXT), CAST(digest AS TEXT) FROM entries ORDER BY sequence"
 )
-_MEMBERS = "SELECT CAST(cohort AS TEXT), CAST(pseudonym AS BLOB) FROM members"
+# A row a patient would take ten times as long to read, and to hold. The primary key has the pseudonyms in order.
+_MEMBERS = (
+    "SELECT CAST(cohort AS TEXT), COUNT(*), CAST(GROUP_CONCAT(CAST(pseudonym AS BLOB), '') AS BLOB) FROM members "
+    "GROUP BY cohort"
+)
 
 
 def read_history(path: Path) -> History:
@@ -118,7 +123,7 @@ def insert_entry(connection: sqlite3.Connection, row: Row) -> None:
 
 def insert_members(connection: sqlite3.Connection, cohort: Cohort) -> None:
     """Store who belongs to a cohort."""
-    rows = [(cohort.fingerprint, pseudonym) for pseudonym in sorted(cohort.members)]
+    rows = [(cohort.fingerprint, pseudonym) for pseudonym in unpack(cohort.packed)]
     connection.executemany("INSERT INTO members VALUES (?, ?)", rows)
 
 
@@ -192,10 +197,14 @@ def verified_history(connection: sqlite3.Connection, path: Path) -> History:
     entries = read_entries([Row(**dict(zip(_COLUMNS, row, strict=True))) for row in connection.execute(_ENTRIES)])
     check_head(head, entries, path)
     # Nobody is a cohort too, and has no row.
-    members: dict[str, set[bytes]] = {c.cohort: set() for e in entries if isinstance(c := e.content, CohortAdded)}
-    for cohort, pseudonym in connection.execute(_MEMBERS):
-        members.setdefault(cohort, set()).add(pseudonym)
-    return History(entries=entries, members={cohort: frozenset(pseudonyms) for cohort, pseudonyms in members.items()})
+    nobody = Cohort(packed=b"")
+    cohorts = {c.cohort: nobody for e in entries if isinstance(c := e.content, CohortAdded)}
+    for name, num_patients, packed in connection.execute(_MEMBERS):
+        # A name that comes twice was written in two types; and two patients in one row would be nobody.
+        if cohorts.get(name) is not nobody or len(packed or b"") != num_patients * PSEUDONYM_BYTES:
+            raise unlike_recorded(str(name))
+        cohorts[name] = Cohort(packed=packed)
+    return History(entries=entries, members=Cohorts(cohorts))
 
 
 def ends_with(connection: sqlite3.Connection, history: History) -> bool:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from client.privacy.cohorts import Cohorts, unlike_recorded
 from client.privacy.ledger_entries import (
     CohortAdded,
     Committed,
@@ -14,7 +15,6 @@ from client.privacy.ledger_entries import (
     Retired,
     Unprotected,
 )
-from client.privacy.pseudonyms import Cohort
 from shared_model.errors import BudgetError, LedgerError
 from shared_model.privacy.accounting import epsilon
 
@@ -51,19 +51,17 @@ class History:
     """A verified ledger: entries, and which patients every cohort holds.
 
     Raises:
-        LedgerError: a cohort's members are not those that its entry was made for.
+        LedgerError: a cohort has no entry, or an entry no cohort.
     """
 
     entries: tuple[Entry, ...]
-    members: Mapping[str, frozenset[bytes]]
+    members: Cohorts
     """Pseudonyms by cohort fingerprint."""
 
     def __post_init__(self) -> None:
         recorded = {entry.content.cohort for entry in self.entries if isinstance(entry.content, CohortAdded)}
-        for fingerprint in recorded | set(self.members):
-            cohort = Cohort.from_pseudonyms(self.members.get(fingerprint, ()))
-            if cohort.fingerprint != fingerprint or fingerprint not in recorded:
-                raise LedgerError(f"Expected the patients of cohort {fingerprint[:12]} as they were recorded.")
+        for fingerprint in recorded ^ set(self.members):
+            raise unlike_recorded(fingerprint)
         for entry in self.entries:
             if isinstance(entry.content, Reserved | Unprotected) and entry.content.cohort not in recorded:
                 raise LedgerError(f"Expected ledger entry {entry.sequence} to concern a recorded cohort.")
@@ -87,7 +85,7 @@ class History:
     @property
     def known(self) -> frozenset[bytes]:
         """Pseudonyms of all patients of all cohorts."""
-        return frozenset[bytes]().union(*self.members.values())
+        return self.members.everybody
 
     @property
     def has_releases(self) -> bool:
@@ -96,7 +94,7 @@ class History:
 
     def overlapping(self, members: frozenset[bytes]) -> frozenset[str]:
         """Return the cohorts that share at least one patient with ``members``."""
-        return frozenset(name for name, others in self.members.items() if not members.isdisjoint(others))
+        return self.members.overlapping(members)
 
     def releases(self, members: frozenset[bytes]) -> tuple[Reserved | Unprotected, ...]:
         """Return every release that may have concerned one of ``members``, in order.
@@ -215,12 +213,8 @@ def who_can_afford(history: History, members: frozenset[bytes], release: Reserve
     everything = [*(past for past, _ in releases), release]
     if limits.allow(everything):
         return members
-    by_cohorts: dict[frozenset[str], set[bytes]] = {}
-    for member in members:
-        cohorts = frozenset(name for name, others in history.members.items() if member in others)
-        by_cohorts.setdefault(cohorts, set()).add(member)
     able: set[bytes] = set()
-    for cohorts, same in by_cohorts.items():
+    for cohorts, same in history.members.alike(members).items():
         own = [past for past, cohort in releases if cohort in cohorts]
         if limits.allow([*own, release]):
             able |= same

@@ -62,8 +62,9 @@ def make_reservation(transaction: Transaction, release: Reserved, cohort: Cohort
     """
     history = transaction.history
     require_budget(history.releases_for(release.purpose), release, limits)
-    able = who_can_afford(history, cohort.members - history.forgotten, release, limits)
-    taking_part = Cohort.from_pseudonyms(able)
+    staying = cohort.without(history.forgotten)
+    able = who_can_afford(history, staying.members, release, limits)
+    taking_part = staying if len(able) == len(staying) else Cohort.from_pseudonyms(able)
     entry = dataclasses.replace(release, cohort=taking_part.fingerprint)
     sequence = transaction.append_about(entry, taking_part)
     database.insert_noise_key(transaction.connection, sequence, os.urandom(_NOISE_KEY_BYTES))
@@ -85,7 +86,7 @@ def read_reservation(transaction: Transaction, sequence: int, key: SiteKey) -> R
         sequence=sequence,
         epsilon=run_epsilon(history.releases_for(release.purpose, before=sequence), release),
         noise_key=noise_key,
-        members=history.members[release.cohort] - history.forgotten,
+        members=history.members.cohort(release.cohort).without(history.forgotten).members,
         witness=key.witness(entry.digest),
         previous_witness="" if before is None else key.witness(before.digest),
     )

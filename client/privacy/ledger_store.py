@@ -29,17 +29,17 @@ class Transaction:
         sequence, previous = (head.sequence + 1, head.digest) if head else (1, FIRST_PREVIOUS)
         row = to_row(content, sequence=sequence, time=datetime.now(UTC), previous=previous)
         database.insert_entry(self.connection, row)
-        known = dict(self.history.members)
+        cohorts = self.history.members
         if members is not None:
-            known[members.fingerprint] = members.members
+            cohorts = cohorts.with_added(members)
             database.insert_members(self.connection, members)
-        self.history = History(entries=(*self.history.entries, parse_entry(row)), members=known)
+        self.history = History(entries=(*self.history.entries, parse_entry(row)), members=cohorts)
         return sequence
 
     def append_about(self, content: Content, cohort: Cohort) -> int:
         """Add an entry that concerns ``cohort``, which is introduced first if it is new; return its number."""
         if cohort.fingerprint not in self.history.members:
-            self.append(CohortAdded(cohort=cohort.fingerprint, num_patients=len(cohort.members)), cohort)
+            self.append(CohortAdded(cohort=cohort.fingerprint, num_patients=len(cohort)), cohort)
         return self.append(content)
 
 
@@ -48,6 +48,7 @@ class _LastState:
     """What this process left on disk: what nobody touched since need not be verified again."""
 
     file: tuple[int, ...]
+    counter: bytes
     history: History
 
 
@@ -57,6 +58,20 @@ class LedgerStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._last_state: _LastState | None = None
+
+    def history(self) -> History:
+        """Return the verified history; the database is opened only if somebody changed it.
+
+        Raises:
+            LedgerError: the ledger was changed, is damaged or cannot be written.
+        """
+        with files.locked(self.path), files.as_ledger_error(self.path):
+            last = self._last_state
+            if last is not None and (last.file, last.counter) == self._file_state():
+                files.check_head(files.read_head(self.path), last.history.entries, self.path)
+                return last.history
+        with self.transaction() as transaction:
+            return transaction.history
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -79,7 +94,11 @@ class LedgerStore:
                 connection.commit()
                 if transaction.history.head is not None:
                     files.write_head(self.path, transaction.history.head)
-            self._last_state = _LastState(file=files.file_state(self.path), history=transaction.history)
+            file, counter = self._file_state()
+            self._last_state = _LastState(file=file, counter=counter, history=transaction.history)
+
+    def _file_state(self) -> tuple[tuple[int, ...], bytes]:
+        return files.file_state(self.path), files.change_counter(self.path)
 
     def _verified(self, connection: sqlite3.Connection) -> History:
         last = self._last_state

@@ -237,7 +237,7 @@ class SitePolicy:
         if config.has_training_histogram:
             key = "evaluation.num_bins" if privacy.mode is PrivacyMode.OFF else "evaluation.training_bins"
             yield key, config.histogram_bins, config.histogram_bins <= self.max_bins, self._bins
-        plain = json.loads(config.to_json())
+        plain = json.loads(config.to_json()) if self.fields else {}
         for key, values in self.fields.items():
             value = _value_at(plain, key)
             yield key, value, value in values, f"one of {list(values)}"

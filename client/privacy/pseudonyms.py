@@ -8,7 +8,8 @@ import hashlib
 import hmac
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from client.identifiers import fold_identifier
@@ -16,24 +17,60 @@ from shared_model.errors import LedgerError
 from shared_model.system.files import write_atomically
 
 _KEY_BYTES = 32
-_PSEUDONYM_BYTES = 16
+PSEUDONYM_BYTES = 16
 """Two of a million patients share a pseudonym with probability 1e-27."""
+_MAX_PSEUDONYMS = 2**20
+"""Kept in memory, some 200 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cohort:
-    """A set of patients under their pseudonyms."""
+    """A set of patients under their pseudonyms: 16 bytes a patient, since a ledger may hold a hundred of them."""
 
-    fingerprint: str
-    """SHA-256 over the sorted pseudonyms, hexadecimal: equal for the same patients at the same site, only there."""
-    members: frozenset[bytes]
-    """A member may be known by several spellings of the identifier: there is one pseudonym for all of them."""
+    packed: bytes = field(repr=False)
+    """The pseudonyms, sorted and one after the other. In another order they would have another fingerprint."""
+    fingerprint: str = field(init=False)
+    """SHA-256 of ``packed``, hexadecimal: equal for the same patients at the same site, only there. Computed here and
+    nowhere else, so that a cohort never has another's."""
+
+    def __post_init__(self) -> None:
+        if len(self.packed) % PSEUDONYM_BYTES:
+            raise ValueError(f"Expected pseudonyms of {PSEUDONYM_BYTES} bytes, got {len(self.packed)} bytes in all.")
+        object.__setattr__(self, "fingerprint", hashlib.sha256(self.packed).hexdigest())
 
     @classmethod
     def from_pseudonyms(cls, members: Iterable[bytes]) -> "Cohort":
-        """Return the cohort of ``members``."""
-        distinct = frozenset(members)
-        return cls(fingerprint=hashlib.sha256(b"".join(sorted(distinct))).hexdigest(), members=distinct)
+        """Return the cohort of ``members``.
+
+        Raises:
+            ValueError: they are no pseudonyms.
+        """
+        return cls(packed=b"".join(sorted(frozenset(members))))
+
+    def __len__(self) -> int:
+        """Return the number of patients."""
+        return len(self.packed) // PSEUDONYM_BYTES
+
+    @property
+    def members(self) -> frozenset[bytes]:
+        """A member may be known by several spellings of the identifier: there is one pseudonym for all of them."""
+        return _unpacked(self.packed)
+
+    def without(self, pseudonyms: frozenset[bytes]) -> "Cohort":
+        """Return the cohort of those who are not among ``pseudonyms``; itself, if nobody is."""
+        members = self.members
+        return self if members.isdisjoint(pseudonyms) else Cohort.from_pseudonyms(members - pseudonyms)
+
+
+def unpack(packed: bytes) -> list[bytes]:
+    """Return the pseudonyms that stand one after the other in ``packed``."""
+    return [packed[start : start + PSEUDONYM_BYTES] for start in range(0, len(packed), PSEUDONYM_BYTES)]
+
+
+@lru_cache(maxsize=4)
+def _unpacked(packed: bytes) -> frozenset[bytes]:
+    # A run asks for the same one or two again and again; sets of all would take ten times the memory.
+    return frozenset(unpack(packed))
 
 
 class SiteKey:
@@ -48,6 +85,7 @@ class SiteKey:
         if len(secret) != _KEY_BYTES:
             raise LedgerError(f"Expected a site key of length={len(secret)} == {_KEY_BYTES} bytes.")
         self._secret = secret
+        self._pseudonyms: dict[str, bytes] = {}
 
     @classmethod
     def create(cls, path: Path) -> "SiteKey":
@@ -78,14 +116,22 @@ class SiteKey:
     def pseudonym(self, patient: str) -> bytes:
         """Return the pseudonym, 16 bytes, of all spellings of an identifier.
 
+        It is computed once in a process: every request asks for those of all patients.
+
         Raises:
             ValueError: it names nobody; see ``fold_identifier``.
         """
-        return self._keyed(b"patient", fold_identifier(patient).encode())[:_PSEUDONYM_BYTES]
+        pseudonym = self._pseudonyms.get(patient)
+        if pseudonym is None:
+            pseudonym = self._keyed(b"patient", fold_identifier(patient).encode())[:PSEUDONYM_BYTES]
+            if len(self._pseudonyms) >= _MAX_PSEUDONYMS:
+                self._pseudonyms.clear()
+            self._pseudonyms[patient] = pseudonym
+        return pseudonym
 
     def spelling(self, patient: str) -> bytes:
         """Return what tells this spelling of an identifier from others, 16 bytes."""
-        return self._keyed(b"spelling", patient.strip().encode("utf-8", "surrogatepass"))[:_PSEUDONYM_BYTES]
+        return self._keyed(b"spelling", patient.strip().encode("utf-8", "surrogatepass"))[:PSEUDONYM_BYTES]
 
     def cohort(self, patients: Iterable[str]) -> Cohort:
         """Return the cohort of the patients with these identifiers.

@@ -27,6 +27,7 @@ from client.training.patient_loss import summed_loss
 from client.training.patients import LesionsByPatient, PatientBatch
 from shared_model.config.site_sections import TrainingConfig
 from shared_model.data.lesions import Lesions
+from shared_model.network.fusion import FusionNet
 from shared_model.network.row_independence import layer_outputs, positions_agree, with_invented_numbers
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,9 @@ def choose_gradient_method(model: nn.Module, by_patient: LesionsByPatient, confi
     with those of a request, such as zeros, a trial may see nothing. So one trial tells for all networks of a kind.
     """
     candidates = _candidates(model, by_patient)
+    if type(model) is not FusionNet:
+        # What another module computes its parts do not tell.
+        return _first_that_works(candidates, model, by_patient, config)
     kind = (candidates, _kind(model, by_patient.lesions, config))
     method = _CHOSEN.get(kind)
     if method is None:
@@ -92,10 +96,12 @@ def choose_gradient_method(model: nn.Module, by_patient: LesionsByPatient, confi
     return method
 
 
-def _kind(model: nn.Module, lesions: Lesions, config: TrainingConfig) -> Hashable:
-    """Return all that a trial depends on: modules, shapes of parameters and inputs, loss, threads."""
+def _kind(model: FusionNet, lesions: Lesions, config: TrainingConfig) -> Hashable:
+    """Return all that a trial depends on: structure, modules, shapes of parameters and inputs, loss, threads."""
     columns = (lesions.images, lesions.has_image, lesions.clinical, lesions.labels)
     return (
+        # What the network was built as, and what it is: somebody may have put another layer in.
+        model.structure,
         tuple((name, type(module), module.training, module.extra_repr()) for name, module in model.named_modules()),
         tuple((name, values.shape, values.dtype, values.requires_grad) for name, values in model.named_parameters()),
         tuple((name, values.shape, values.dtype) for name, values in model.named_buffers()),

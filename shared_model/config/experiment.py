@@ -8,7 +8,7 @@ configuration in a message. Both end in ``build``, so that an unknown key, a wro
 import dataclasses
 import json
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, cached_property
 from typing import Annotated, get_type_hints
 
 from annotated_types import Ge, Interval
@@ -102,7 +102,11 @@ class ExperimentConfig:
         return self.evaluation.training_bins if has_noise else self.evaluation.num_bins
 
     def to_json(self) -> str:
-        """Return the configuration as JSON with sorted keys."""
+        """Return the configuration as JSON with sorted keys; it is made once for an object."""
+        return self._json
+
+    @cached_property
+    def _json(self) -> str:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod

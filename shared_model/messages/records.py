@@ -5,6 +5,7 @@ finite values, ranges. ``checked_values`` holds those checks.
 """
 
 import dataclasses
+from functools import lru_cache
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
@@ -69,7 +70,7 @@ def unpack_request(content: RecordDict) -> Request:
             f"Expected source fingerprint {site_source[:12]} as at this site, got "
             f"{peer_text(server_source, 12)!r}: server and site must run the same version."
         )
-    config = ExperimentConfig.from_json(read_scalar(facts, "config", str))
+    config = _read_config(read_scalar(facts, "config", str))
     parameters, constants = split_arrays(content, facts, (_PARAMETERS, _CONSTANTS))
     return Request(
         config=config,
@@ -78,6 +79,12 @@ def unpack_request(content: RecordDict) -> Request:
         constants=constants,
         sum_parts=read_parts(content),
     )
+
+
+@lru_cache(maxsize=1)
+def _read_config(text: str) -> ExperimentConfig:
+    # All requests of a run have the same; it is long where there are many sites, each of which reads it.
+    return ExperimentConfig.from_json(text)
 
 
 def pack_train_reply(reply: TrainReply) -> RecordDict:

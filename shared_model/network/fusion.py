@@ -40,6 +40,8 @@ class FusionNet(nn.Module):
 
     def __init__(self, model: ModelConfig, clinical_width: int) -> None:
         super().__init__()
+        self.structure = (model, clinical_width)
+        """Networks of an equal one compute alike, with other numbers."""
         self.image_standardisation: Standardisation | None = None
         self.image_encoder: nn.Module | None = None
         self.reads_clinical = model.modality is not Modality.IMAGE

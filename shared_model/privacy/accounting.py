@@ -117,17 +117,27 @@ def _epsilon_pld(mechanisms: tuple[Mechanism, ...], delta: float, *, grid_factor
     finest = grid_factor * min(_grid_interval(mechanism) for mechanism in mechanisms)
     # A coarser grid is rounded up further: still an upper bound.
     interval = max(finest, sum(map(_loss_range, mechanisms)) / _MAX_POINTS)
-    distributions = [
-        privacy_loss_distribution.from_gaussian_mechanism(
-            mechanism.noise_multiplier,
-            pessimistic_estimate=True,
-            value_discretization_interval=interval,
-            sampling_prob=mechanism.sampling_rate,
-        ).self_compose(mechanism.num_steps)
-        for mechanism in mechanisms
-    ]
+    distributions = [_all_steps(mechanism, interval) for mechanism in mechanisms]
     composed = functools.reduce(lambda left, right: left.compose(right), distributions)
     return float(composed.get_epsilon_for_delta(delta))
+
+
+@lru_cache(maxsize=_MAX_KINDS)
+def _all_steps(mechanism: Mechanism, interval: float) -> privacy_loss_distribution.PrivacyLossDistribution:
+    """Return the privacy loss of a mechanism; a site has a few of them, of which one grows with every round."""
+    return _one_step(mechanism.noise_multiplier, mechanism.sampling_rate, interval).self_compose(mechanism.num_steps)
+
+
+@lru_cache(maxsize=_MAX_KINDS)
+def _one_step(
+    noise_multiplier: float, sampling_rate: float, interval: float
+) -> privacy_loss_distribution.PrivacyLossDistribution:
+    return privacy_loss_distribution.from_gaussian_mechanism(
+        noise_multiplier,
+        pessimistic_estimate=True,
+        value_discretization_interval=interval,
+        sampling_prob=sampling_rate,
+    )
 
 
 def _grid_interval(mechanism: Mechanism) -> float:

@@ -28,9 +28,14 @@ def epsilon_rdp(mechanisms: Mechanism | Sequence[Mechanism], delta: float) -> fl
         ValueError: ``delta`` is not in (0, 1).
     """
     require_delta(delta)
+    return _epsilon_rdp((mechanisms,) if isinstance(mechanisms, Mechanism) else tuple(mechanisms), delta)
+
+
+@lru_cache(maxsize=256)
+def _epsilon_rdp(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
     # Whole orders only: for fractional ones the library sums a series that often does not converge.
     accountant = RdpAccountant(orders=_RDP_ORDERS)
-    for mechanism in (mechanisms,) if isinstance(mechanisms, Mechanism) else mechanisms:
+    for mechanism in mechanisms:
         event = dp_accounting.GaussianDpEvent(mechanism.noise_multiplier)
         accountant.compose(dp_accounting.PoissonSampledDpEvent(mechanism.sampling_rate, event), mechanism.num_steps)
     return float(accountant.get_epsilon(delta))

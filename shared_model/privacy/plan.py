@@ -63,7 +63,10 @@ class PrivacyPlan:
             if getattr(self, name) < 1:
                 raise ValueError(f"Expected {name}={getattr(self, name)} >= 1.")
         if not self.delta < 1 / self.num_patients_declared:
-            raise PrivacyError(f"Expected delta={self.delta} < 1 / num_patients_declared={self.num_patients_declared}.")
+            raise PrivacyError(
+                f"Expected delta={self.delta} < 1 / num_patients_declared={self.num_patients_declared}; set "
+                f"privacy.delta={_delta_below(self.num_patients_declared):g} or less."
+            )
         self.released(has_mean=True, num_rounds=1, has_histogram=True)
 
     @classmethod
@@ -149,3 +152,12 @@ class PrivacyPlan:
 
 def _release(noise_multiplier: float) -> Mechanism:
     return Mechanism(noise_multiplier=noise_multiplier, sampling_rate=1.0, num_steps=1)
+
+
+def _delta_below(num_patients: int) -> float:
+    """Return the largest power of ten below ``1 / num_patients``.
+
+    >>> _delta_below(9_999), _delta_below(10_000)
+    (0.0001, 1e-05)
+    """
+    return float(f"1e-{len(str(num_patients))}")

@@ -5,12 +5,9 @@ Each is measured in a process of its own, so that memory is that of nothing else
 
 import dataclasses
 import math
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +18,8 @@ from client.deployment.preflight import check_own_table
 from client.deployment.site_file import SiteFile
 from client.privacy.policy import SitePolicy
 from client.site import SiteSettings
-from shared_model.errors import DataError, FederatedMammographyError
+from shared_model.errors import DataError
+from simulations.benchmarks.child_process import in_child, memory
 from simulations.benchmarks.synthetic_hospital import ROWS_PER_IMAGE, write_hospital
 
 READ, CHECKS = "read", "checks"
@@ -63,10 +61,10 @@ def measure_tables(num_rows: Sequence[int], *, progress: Progress) -> Iterator[T
             progress(f"{count} rows: writing them")
             site = write_hospital(Path(folder), count)
             progress(f"{count} rows: beginning the ledger")
-            _in_child(_begin, site)
+            in_child(_measured, _begin, site)
             for step, action in ((READ, _read), (CHECKS, _check)):
                 progress(f"{count} rows: {step}")
-                found = _in_child(action, site)
+                found = in_child(_measured, action, site)
                 yield TableCost(
                     step=step,
                     num_rows=count,
@@ -94,39 +92,16 @@ class _Found(NamedTuple):
     peak_bytes: int
 
 
-def _in_child(action: _Action, site: Path) -> _Found:
-    """Do ``action`` in a new process."""
-    try:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(_measured, action, site).result()
-    except BrokenProcessPool as error:
-        if error.__cause__ is not None:
-            # An exception that cannot travel between processes; its traceback is the cause.
-            raise
-        raise FederatedMammographyError(
-            "Expected the process to end, it was killed, perhaps for want of memory; measure fewer rows."
-        ) from error
-
-
 def _measured(action: _Action, path: Path) -> _Found:
     site = SiteFile.load(path)
     # The libraries that read a configuration are loaded when the first one is read.
     own_config(site, SitePolicy.load(site.policy))
-    before = _memory("VmRSS")
+    before = memory("VmRSS")
     elapsed, processor = time.perf_counter(), time.process_time()
     action(site)
     elapsed, processor = time.perf_counter() - elapsed, time.process_time() - processor
     # Not ru_maxrss, which begins at what the parent had.
-    return _Found(elapsed, processor, before, _memory("VmHWM"))
-
-
-def _memory(name: str) -> int:
-    """Return the bytes that Linux counts of this process under a name."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        key, _, value = line.partition(":")
-        if key == name:
-            return 1024 * int(value.removesuffix("kB"))
-    raise OSError(f"Expected /proc/self/status to have {name}.")
+    return _Found(elapsed, processor, before, memory("VmHWM"))
 
 
 def _begin(site: SiteFile) -> None:

@@ -1,6 +1,7 @@
 """``fedmammo benchmark``: figures that a reader can measure again on any machine."""
 
 import dataclasses
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,23 @@ app = typer.Typer(help="Figures that a reader can measure again on any machine."
 Json = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures to this JSON file too.")]
 _SIZES, _FIVE = Numbers((10, 100, 1000)), Numbers(range(5))
 _TABLE_SIZES = Numbers((10_000, 100_000, 1_000_000))
+_PATIENTS = Numbers((1000, 10_000, 100_000))
+_COST_ROWS = Numbers((1000, 10_000, 100_000))
 _STOPPED = "interrupted; the same command goes on where this one stopped"
+
+
+class _Part(StrEnum):
+    """What ``benchmark cost`` can measure."""
+
+    ROUNDS = "rounds"
+    LEDGER = "ledger"
+    INGEST = "ingest"
+
+
+def _json_or_md(text: str) -> Path:
+    if not text.endswith((".json", ".md")):
+        raise typer.BadParameter(f"expected {text} to end in .json or .md")
+    return Path(text)
 
 
 def _json_or_png(text: str) -> Path:
@@ -108,6 +125,62 @@ def tables(
     print_table_costs(rows, console, load=load)
     if out is not None:
         write_figures(out, [dataclasses.asdict(row) for row in rows])
+
+
+@app.command()
+def cost(
+    *,
+    part: Annotated[
+        list[_Part] | None, typer.Option(metavar="PART", help="rounds, ledger or ingest; may be repeated.")
+    ] = None,
+    num_sites: Annotated[
+        Numbers, typer.Option(parser=each_at_least(1), metavar="NUMBER,...", help="Of rounds in one process.")
+    ] = _SIZES,
+    num_patients: Annotated[
+        Numbers, typer.Option(parser=each_at_least(2), metavar="NUMBER,...", help="Of a site's ledger.")
+    ] = _PATIENTS,
+    num_cohorts: Annotated[
+        int, typer.Option(parser=at_least(1), metavar="NUMBER", help="That a ledger has had.")
+    ] = 100,
+    num_rows: Annotated[
+        Numbers, typer.Option(parser=each_at_least(400), metavar="NUMBER,...", help="Of a site's table.")
+    ] = _COST_ROWS,
+    repeats: Repeats = 3,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(parser=_json_or_md, metavar="FILE", help=".json of the figures, .md a table; may be repeated."),
+    ] = None,
+) -> None:
+    """Measure what a federation costs as it grows: rounds with many sites, a ledger, a hospital's table.
+
+    Every size is measured in a process of its own. The default takes some minutes, 1 GiB of memory and 1 GB in the
+    system's folder for temporary files.
+    """
+    from rich.console import Console
+
+    from shared_model.system.files import write_atomically
+    from simulations.benchmarks.cost.ingest import measure_ingest
+    from simulations.benchmarks.cost.ledger import measure_ledgers
+    from simulations.benchmarks.cost.rounds import measure_rounds
+    from simulations.benchmarks.cost.step import Step, to_markdown
+    from simulations.benchmarks.tables import write_figures
+
+    parts, steps = tuple(part or _Part), list[Step]()
+    # The table is for the output; what is being done is not.
+    with Console(stderr=True).status("") as status:
+        if _Part.ROUNDS in parts:
+            steps += measure_rounds(sorted(num_sites), num_repeats=repeats, progress=status.update)
+        if _Part.LEDGER in parts:
+            sizes = sorted(num_patients)
+            steps += measure_ledgers(sizes, num_cohorts, num_repeats=repeats, progress=status.update)
+        if _Part.INGEST in parts:
+            steps += measure_ingest(sorted(num_rows), progress=status.update)
+    typer.echo(to_markdown(steps), nl=False)
+    for path in out or ():
+        if path.suffix == ".md":
+            write_atomically(path, to_markdown(steps).encode())
+        else:
+            write_figures(path, [dataclasses.asdict(step) for step in steps])
 
 
 @app.command("grey-levels", epilog=ABOUT_OVERRIDES)

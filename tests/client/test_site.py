@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from client.data.splits import Role
+from client.data.tables import shared_table
 from client.privacy.ledger import Ledger
 from client.privacy.policy import HOSPITAL_POLICY, OPEN_POLICY
 from client.site import SiteSettings, open_site, simulated_ledger
@@ -204,6 +205,23 @@ class TestOpenSite:
         after = open_site(begun, config).data
         assert set(first.patients(*Role)) - set(after.patients(*Role)) == {first.table.frame["patient_id"].iloc[0]}
         assert open_site(begun, config).data is after
+
+    def test_simulated_sites_of_one_process_read_the_table_once_until_it_changes(self, hospital, monkeypatch):
+        patients, read = pd.read_csv(hospital.manifest)["patient_id"].unique(), []
+        rows = "".join(f"{patient},{'AB'[number % 2]}\n" for number, patient in enumerate(patients))
+        (hospital.manifest.parent / "who.csv").write_text("patient_id,site\n" + rows)
+        sites = ("model.modality=clinical", "federation.sites=[A,B]", "data.roster=who.csv")
+        config, original = compose(hospital.overrides(*sites)), shared_table.shared_table
+        monkeypatch.setattr(shared_table, "shared_table", lambda config: read.append(1) or original(config))
+
+        def patients_of(number):
+            return open_site({"partition-id": number}, config).data.patients(*Role)
+
+        assert [sorted(patients_of(number)) for number in (0, 1, 0)] == [sorted(patients[k::2]) for k in (0, 1, 0)]
+        assert len(read) == 1
+        with_rows(hospital, lambda frame: frame[frame["patient_id"] != patients[1]])
+        assert [sorted(patients_of(number)) for number in (0, 1)] == [sorted(patients[::2]), sorted(patients[3::2])]
+        assert len(read) == 2
 
     def test_a_roster_that_changes_counts_too(self, config, begun, hospital):
         roster = hospital.manifest.parent / "who.csv"

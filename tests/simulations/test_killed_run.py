@@ -93,7 +93,7 @@ def test_a_run_that_is_killed_again_and_again_sends_what_it_would_have_sent(clin
     assert len(digests) == 3 * (3 + 1)
     assert all(len(set(found)) == 1 for found in digests.values())
     assert any(len(found) > 1 for found in digests.values())
-    for path in (folder / "ledgers").glob("*.sqlite"):
+    for path in (folder / "ledgers").glob("*/ledger.sqlite"):
         contents = [type(entry.content) for entry in read_history(path).entries]
         assert contents.count(Reserved) == contents.count(Committed) == 4
     results = read_results(folder / "results.json")

@@ -253,7 +253,9 @@ class TestOneShot:
         assert 0 < results.final.threshold < 1
         for site in results.sites:
             assert 99 < site.epsilon <= 100
-            entries = [entry.content for entry in read_history(folder / "ledgers" / f"{site.site}.sqlite").entries]
+            entries = [
+                entry.content for entry in read_history(folder / "ledgers" / site.site / "ledger.sqlite").entries
+            ]
             releases = [entry for entry in entries if isinstance(entry, Reserved) and entry.purpose is Purpose.TRAINING]
             assert [(release.server_round, release.max_grad_norm) for release in releases] == [(1, 1.0), (2, 1.0)]
 
@@ -277,7 +279,7 @@ class TestEvaluationBySites:
         assert final.auroc_site_histograms != final.auroc
         near = 4 * error + final.auroc_site_histograms_error_bound
         assert abs(final.auroc_site_histograms - final.auroc) <= near
-        for path in (folder / "ledgers").glob("*.sqlite"):
+        for path in (folder / "ledgers").glob("*/ledger.sqlite"):
             spent = [entry.content for entry in read_history(path).entries if isinstance(entry.content, Reserved)]
             (evaluation,) = (release for release in spent if release.purpose is Purpose.EVALUATION)
             assert evaluation.target_epsilon == 20
@@ -289,7 +291,7 @@ class TestEvaluationBySites:
         assert results.final.auroc_site_histograms is None
         # Those come from the server's own test lesions.
         assert all(site.auroc is not None for site in results.sites)
-        for path in (folder / "ledgers").glob("*.sqlite"):
+        for path in (folder / "ledgers").glob("*/ledger.sqlite"):
             contents = [entry.content for entry in read_history(path).entries]
             assert not any(isinstance(content, Unprotected) for content in contents)
             assert {c.purpose for c in contents if isinstance(c, Reserved)} == {Purpose.TRAINING}

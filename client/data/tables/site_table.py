@@ -12,7 +12,7 @@ from client.data.tables.cbis_ddsm import read_cbis_ddsm
 from client.data.tables.distinct_cells import parse_distinct
 from client.data.tables.lesion_table import SET_ASIDE, LesionTable
 from client.data.tables.manifest import read_manifest
-from client.data.tables.rejects import REJECT_COLUMNS, reject_frame
+from client.data.tables.rejects import REJECT_COLUMNS, RejectCells, reject_frame
 from client.data.tables.roster import Roster, at_sites, patient_key
 from client.identifiers import folded_or_none
 from shared_model.config.choices import DataSource, Modality
@@ -25,10 +25,8 @@ TableState = tuple[tuple[str, tuple[int, ...] | None], ...]
 NOT_IN_ROSTER = "patient is not in the roster"
 
 
-def site_table(config: ExperimentConfig, site: str | None, *, is_shared: bool = False) -> LesionTable:
+def site_table(config: ExperimentConfig, site: str | None) -> LesionTable:
     """Read the table and keep the patients of ``site``; None keeps those of every site of the federation.
-
-    One that ``is_shared`` by the sites of a simulation is read once for all of them.
 
     A patient whom the roster gives to several sites is nobody's here. That it does is for ``read_roster`` to say, which
     preflight asks, and not for a request to answer. Rows of patients whom it does not name are rejected.
@@ -36,10 +34,9 @@ def site_table(config: ExperimentConfig, site: str | None, *, is_shared: bool = 
     Raises:
         ConfigError, TableError: a file cannot be read; see ``read_table``.
     """
-    table = shared_table(config) if is_shared else read_table(config)
-    if config.data.roster is None:
+    table, homes = read_table(config), read_homes(config.data)
+    if homes is None:
         return table
-    homes = Roster(_roster_path(config.data)).homes()
     sites = config.federation.sites if site is None else (site,)
     return of_roster(table, named=homes.keys(), kept=at_sites(homes, sites))
 
@@ -55,22 +52,25 @@ def of_roster(table: LesionTable, *, named: Collection[str], kept: Collection[st
         named: folded identifiers of all patients in the roster.
         kept: those of them whose rows stay.
     """
-    owner = _owners(table)
-    is_unknown = ~owner["frame"].isin(named)
-    unknown = table.frame[is_unknown]
-    cells = zip(*(unknown[name] for name in REJECT_COLUMNS[:-1]), [NOT_IN_ROSTER] * len(unknown), strict=True)
+    owner = row_owners(table)
+    cells = rejects_of_nobody(table.frame[~owner["frame"].isin(named)])
     is_open = owner["rejects"].isin(kept) | ~owner["rejects"].isin(named)
     rejects = reject_frame([*table.rejects[is_open].itertuples(index=False, name=None), *cells])
     return dataclasses.replace(_part(table, owner, kept), rejects=rejects)
 
 
+def rejects_of_nobody(unknown: pd.DataFrame) -> list[RejectCells]:
+    """Return the rejects that rows of patients whom the roster does not name become."""
+    return list(zip(*(unknown[name] for name in REJECT_COLUMNS[:-1]), [NOT_IN_ROSTER] * len(unknown), strict=True))
+
+
 def restrict(table: LesionTable, patients: Collection[str]) -> LesionTable:
     """Return the part of the table, rejects and exclusions that concerns ``patients``, however they are spelt."""
     kept = {folded for patient in patients if (folded := folded_or_none(patient)) is not None}
-    return _part(table, _owners(table), kept)
+    return _part(table, row_owners(table), kept)
 
 
-def _owners(table: LesionTable) -> "dict[str, pd.Series[str]]":
+def row_owners(table: LesionTable) -> "dict[str, pd.Series[str]]":
     """Return the folded patient of every row, by the parts of the table."""
     columns = {name: getattr(table, name)["patient_id"] for name in ("frame", *SET_ASIDE)}
     return {
@@ -173,6 +173,15 @@ def read_roster(data: DataConfig, *, sites: Iterable[str] = ()) -> dict[str, str
         TableError: the roster cannot be read, lacks a column or a cell, or names two sites for a patient.
     """
     return None if data.roster is None else Roster(_roster_path(data)).site_by_patient(sites)
+
+
+def read_homes(data: DataConfig) -> dict[str, set[str]] | None:
+    """Return the folded sites of every patient, by folded identifier; None where all patients are the site's own.
+
+    Raises:
+        TableError: the roster cannot be read, or lacks a column.
+    """
+    return None if data.roster is None else Roster(_roster_path(data)).homes()
 
 
 def _roster_path(data: DataConfig) -> Path:

@@ -18,7 +18,7 @@ def heaviest_spending(history: History, members: frozenset[bytes]) -> tuple[Rele
     Patients of the same cohorts have spent the same; who took part in less than another has spent no more than she. So
     the most that any of ``members`` has spent is the largest price of what is returned here.
     """
-    memberships = {_cohorts(history, member) for member in members}
+    memberships = history.members.alike(members)
     largest = [cohorts for cohorts in memberships if not any(cohorts < others for others in memberships)]
     contents = [entry.content for entry in history.entries]
     releases = [content for content in contents if isinstance(content, Reserved | Unprotected)]
@@ -48,10 +48,6 @@ def without_budget(history: History, limits: Limits) -> frozenset[bytes]:
 
 def _last_private(releases: Sequence[Reserved | Unprotected]) -> Reserved | None:
     return next((release for release in reversed(releases) if isinstance(release, Reserved)), None)
-
-
-def _cohorts(history: History, member: bytes) -> frozenset[str]:
-    return frozenset(name for name, others in history.members.items() if member in others)
 
 
 def gaussian_mu_of(releases: Sequence[Reserved | Unprotected]) -> float | None:

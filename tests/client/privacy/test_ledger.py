@@ -1,22 +1,25 @@
 """The ledger on a real disk: what it grants, what it refuses, what it notices, and what survives kill -9."""
 
 import dataclasses
+import hashlib
 import os
 import shutil
 import sqlite3
 import stat
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.privacy import ledger_database, ledger_files, ledger_store
+from client.privacy import ledger_database, ledger_files, ledger_store, pseudonyms
 from client.privacy.ledger import Ledger
 from client.privacy.ledger_database import read_history
 from client.privacy.ledger_entries import Committed, Forgotten, Purpose, Reserved, Unprotected
 from client.privacy.ledger_history import Limits, composed_epsilon
 from client.privacy.ledger_reservation import Reservation, StoredReply
+from client.privacy.pseudonyms import PSEUDONYM_BYTES
 from shared_model.config.choices import NoiseSource
 from shared_model.errors import BudgetError, LedgerError, ProtocolError
 from shared_model.privacy.mechanism import Mechanism
@@ -338,8 +341,8 @@ class TestDisk:
             "UPDATE entries SET time = '2020-01-01T00:00:00.000+00:00' WHERE sequence = 2",
             "DELETE FROM members WHERE pseudonym = (SELECT MIN(pseudonym) FROM members)",
             "INSERT INTO members VALUES ('x', x'00')",
-            "DELETE FROM entries",
-            "DROP TABLE entries",
+            "INSERT INTO members SELECT CAST(cohort AS BLOB), x'00000000000000000000000000000000' FROM members LIMIT 1",
+            "UPDATE members SET cohort = CAST(cohort AS BLOB) WHERE pseudonym = (SELECT MIN(pseudonym) FROM members)",
         ],
     )
     def test_changes_are_noticed_and_stop_training(self, path, statement):
@@ -355,6 +358,19 @@ class TestDisk:
             Ledger(path)
         with pytest.raises(LedgerError, match="Expected"):
             read_history(path)
+
+    def test_two_patients_in_one_row_are_noticed(self, path):
+        """The same bytes in the same order, under which neither of the two would be found again."""
+        ledger = Ledger(path)
+        answer(ledger, "request")
+        with sqlite3.connect(path) as connection:
+            rows = connection.execute("SELECT cohort, pseudonym FROM members ORDER BY pseudonym LIMIT 2").fetchall()
+            connection.executemany("DELETE FROM members WHERE cohort = ? AND pseudonym = ?", rows)
+            connection.execute("INSERT INTO members VALUES (?, ?)", (rows[0][0], rows[0][1] + rows[1][1]))
+        connection.close()
+        for opening in (Ledger, read_history, lambda _: ledger.history()):
+            with pytest.raises(LedgerError, match=r"Expected the patients of cohort .* as they were recorded"):
+                opening(path)
 
     def test_a_changed_reply_is_not_sent(self, path):
         answer(Ledger(path), "request")
@@ -400,6 +416,50 @@ class TestDisk:
         assert calls == []
         monkeypatch.undo()
         assert read_history(path) == ledger.history()
+
+    def test_members_are_hashed_when_they_are_read_and_never_again(self, path, monkeypatch):
+        ledger = Ledger(path)
+        for number in range(5):
+            answer(ledger, f"request {number}", patients=PATIENTS[number:])
+        hashed = []
+        sha256 = hashlib.sha256
+
+        def counting(content=b""):
+            if content and len(content) % PSEUDONYM_BYTES == 0 and content[:PSEUDONYM_BYTES] in known:
+                hashed.append(content)
+            return sha256(content)
+
+        known = read_history(path).known
+        monkeypatch.setattr(pseudonyms.hashlib, "sha256", counting)
+        reopened = Ledger(path)
+        assert len(hashed) == 5
+        for number in range(5, 8):
+            answer(reopened, f"request {number}", patients=PATIENTS)
+        assert len(hashed) == 6
+
+    def test_a_history_that_nobody_changed_opens_no_database(self, path, monkeypatch):
+        ledger = Ledger(path)
+        answer(ledger, "first")
+        connections, connect = [], ledger_database.connect
+        monkeypatch.setattr(ledger_database, "connect", lambda *a, **k: connections.append(1) or connect(*a, **k))
+        assert ledger.history() == ledger.history()
+        assert connections == []
+        answer(Ledger(path), "of another process")
+        connections.clear()
+        assert len(reserved(ledger.history())) == 2
+        assert len(connections) == 1
+        for change in (Path.unlink, lambda head: head.write_text('{"sequence": 9, "digest": "x"}')):
+            change(path.with_name(path.name + ".head"))
+            with pytest.raises(LedgerError, match="Expected"):
+                ledger.history()
+
+    def test_a_history_has_what_another_process_wrote_where_the_files_clock_stands_still(self, path, monkeypatch):
+        monkeypatch.setattr(ledger_files, "file_state", lambda _: (0,))
+        first, second = Ledger(path), Ledger(path)
+        for number in range(6):
+            answer((first, second)[number % 2], str(number), run=str(number))
+            assert first.history() == second.history() == read_history(path)
+            assert len(reserved(first.history())) == number + 1
 
     def test_entries_of_another_process_count_even_where_the_files_clock_stands_still(self, path, monkeypatch):
         monkeypatch.setattr(ledger_files, "file_state", lambda _: (0,))

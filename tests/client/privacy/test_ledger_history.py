@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import optimize
 from scipy.stats import norm
 
+from client.privacy.cohorts import Cohorts
 from client.privacy.ledger_entries import (
     FORMAT,
     CohortAdded,
@@ -80,7 +81,13 @@ def history_of(cohorts, *contents):
         Entry(sequence=number, time=datetime(2026, 1, 1, tzinfo=UTC), content=content, digest=str(number))
         for number, content in enumerate(every, start=1)
     )
-    return History(entries=entries, members={cohort.fingerprint: cohort.members for cohort in cohorts})
+    return History(entries=entries, members=Cohorts({cohort.fingerprint: cohort for cohort in cohorts}))
+
+
+def recorded_as(history, members):
+    """The history with these members, by the fingerprints under which they are said to be recorded."""
+    cohorts = {name: Cohort.from_pseudonyms(pseudonyms) for name, pseudonyms in members.items()}
+    return dataclasses.replace(history, members=Cohorts(cohorts))
 
 
 def gaussian_epsilon(noise_multipliers):
@@ -323,7 +330,7 @@ class TestHistory:
         assert history_of([cohort], Retired(successor="elsewhere")).is_retired
 
     def test_the_head_is_the_last_entry(self):
-        assert History(entries=(), members={}).head is None
+        assert History(entries=(), members=Cohorts({})).head is None
         assert history_of([cohort_of(1)]).head.sequence == 2
 
     @pytest.mark.parametrize(
@@ -340,7 +347,7 @@ class TestHistory:
     def test_members_that_are_not_those_recorded(self, members):
         cohort = cohort_of(1, 2)
         with pytest.raises(LedgerError, match=r"Expected the patients of cohort .* as they were recorded"):
-            dataclasses.replace(history_of([cohort]), members=members(cohort))
+            recorded_as(history_of([cohort]), members(cohort))
 
     def test_a_release_of_a_cohort_that_was_never_recorded(self):
         with pytest.raises(LedgerError, match="Expected ledger entry 2 to concern a recorded cohort"):

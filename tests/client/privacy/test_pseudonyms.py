@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.identifiers import fold_identifier, folded_or_none
+from client.privacy import pseudonyms
 from client.privacy.pseudonyms import Cohort, SiteKey
 from shared_model.errors import LedgerError
 
@@ -38,6 +39,35 @@ def test_spellings_are_told_apart_where_pseudonyms_are_not(respelt):
 def test_an_identifier_that_names_nobody_has_no_pseudonym():
     with pytest.raises(ValueError, match="Expected an identifier that names a patient"):
         SiteKey(SECRET).cohort(["P12", ""])
+
+
+def test_a_pseudonym_is_computed_once_and_memory_is_bounded(monkeypatch):
+    key, digest, computed = SiteKey(SECRET), hmac.digest, []
+    monkeypatch.setattr(pseudonyms.hmac, "digest", lambda *arguments: computed.append(1) or digest(*arguments))
+    monkeypatch.setattr(pseudonyms, "_MAX_PSEUDONYMS", 3)
+    patients = ["P1", "P2", "p 1"]
+    first = [key.pseudonym(patient) for patient in patients]
+    assert first == [key.pseudonym(patient) for patient in patients] == [SiteKey(SECRET).pseudonym(p) for p in patients]
+    assert len(computed) == 3 + 3
+    for number in range(10):
+        key.pseudonym(f"Q{number}")
+    assert len(computed) == 16
+    assert key.pseudonym("P1") == first[0]
+    assert len(computed) == 17
+
+
+@pytest.mark.parametrize("length", [1, 15, 17])
+def test_what_is_no_pseudonym_makes_no_cohort(length):
+    with pytest.raises(ValueError, match=f"Expected pseudonyms of 16 bytes, got {length} bytes in all"):
+        Cohort.from_pseudonyms([bytes(length)])
+
+
+@given(st.sets(st.binary(min_size=16, max_size=16), max_size=8), st.data())
+def test_a_cohort_without_some_of_its_members(members, data):
+    cohort = Cohort.from_pseudonyms(members)
+    leaving = data.draw(st.frozensets(st.sampled_from(sorted(members) or [bytes(16)])))
+    assert cohort.without(leaving) == Cohort.from_pseudonyms(members - leaving)
+    assert len(cohort.without(leaving)) == len(members - leaving)
 
 
 def test_witness_and_roles_are_keyed_and_apart():

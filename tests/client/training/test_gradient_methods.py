@@ -10,7 +10,8 @@ from torch import nn
 from client.training import gradient_methods
 from client.training.gradient_methods import GradientMethod, GradientSource, choose_gradient_method
 from client.training.patients import LesionsByPatient
-from shared_model.config.choices import Backbone, Loss
+from shared_model.config.choices import Backbone, Fusion, Loss
+from shared_model.network.efficientnet import FEATURE_WIDTH
 from tests.small_trainings import CONFIG, SIZES, Head, lesions_of, network_of
 
 GHOST, RECORD, PATIENT = GradientMethod
@@ -167,29 +168,6 @@ def test_the_method_does_not_depend_on_the_parameters():
     assert choose_gradient_method(model, by_patient, CONFIG) is PATIENT
 
 
-def test_a_kind_of_network_is_tried_once(monkeypatch):
-    monkeypatch.setattr(gradient_methods, "_CHOSEN", {})
-    monkeypatch.setattr(gradient_methods, "_MAX_KINDS", 3)
-    tried = []
-
-    def invented(model, whole=gradient_methods.with_invented_numbers):
-        tried.append(model)
-        return whole(model)
-
-    monkeypatch.setattr(gradient_methods, "with_invented_numbers", invented)
-    by_patient = LesionsByPatient.from_lesions(lesions_of([1, 2]))
-    for seed in range(3):
-        assert choose_gradient_method(Head(seed=seed), by_patient, CONFIG) is GHOST
-    assert len(tried) == 1
-    others = [Head(hidden_width=2), Head(hidden_width=3), Head().eval(), Twice(), Head()]
-    others[-1].layers[0].bias.requires_grad_(requires_grad=False)
-    for model in others:
-        choose_gradient_method(model, by_patient, CONFIG)
-        assert len(gradient_methods._CHOSEN) <= 3
-    choose_gradient_method(last := Head(), by_patient, dataclasses.replace(CONFIG, loss=Loss.FOCAL))
-    assert {id(model) for model in tried[1:]} == {id(model) for model in (*others, last)}
-
-
 @pytest.mark.parametrize("shape", [(6,), (1, 32, 32), (1, 72, 72)], ids=str)
 def test_an_empty_cohort_is_computed_like_any_other(shape):
     network = Head() if len(shape) == 1 else network_of(backbone=Backbone.SMALL_CNN)
@@ -201,3 +179,73 @@ def test_an_empty_cohort_is_computed_like_any_other(shape):
     gradients, num_rejected = empty.clipped_sum(torch.arange(0), 0.3)
     assert num_rejected == 0
     assert not any(values.any() for values in gradients)
+
+
+class TestTrialOfPositions:
+    """It follows from what a network computes with and not from its numbers: one in a process is enough."""
+
+    @pytest.fixture
+    def trials(self, monkeypatch):
+        """The trials made from here on."""
+        made = []
+        monkeypatch.setattr(gradient_methods, "_CHOSEN", {})
+        agree = gradient_methods.positions_agree
+        monkeypatch.setattr(gradient_methods, "positions_agree", lambda *asked: made.append(1) or agree(*asked))
+        return made
+
+    def choose(self, network, sizes=(1, 2)):
+        lesions = lesions_of(sizes, shape=(FEATURE_WIDTH,))
+        return choose_gradient_method(network, LesionsByPatient.from_lesions(lesions), CONFIG)
+
+    def test_other_numbers_and_patients_need_no_other_trial(self, trials):
+        assert self.choose(network_of()) is GHOST
+        num_trials = len(trials)
+        assert num_trials > 0
+        network = network_of()
+        with torch.no_grad():
+            for values in network.parameters():
+                values.fill_(3.0)
+        assert self.choose(network, sizes=[40]) is self.choose(network, sizes=[]) is GHOST
+        assert len(trials) == num_trials
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda network: network.eval(),
+            lambda network: network_of(fusion=Fusion.MID),
+            lambda network: network_of(hidden_width=2),
+            lambda network: setattr(network.head, "embedding", nn.Tanh()) or network,
+            lambda network: setattr(network, "structure", None) or network,
+        ],
+        ids=["another mode", "another fusion", "a hidden layer", "another layer put in", "built as something else"],
+    )
+    def test_another_network_is_tried(self, trials, make):
+        network = network_of().train()
+        self.choose(network)
+        trials.clear()
+        self.choose(make(network))
+        assert len(trials) > 0
+
+    def test_a_module_of_which_nobody_knows_what_it_computes_is_tried_every_time(self, trials):
+        for _ in range(2):
+            trials.clear()
+            assert choose_gradient_method(Head(), LesionsByPatient.from_lesions(lesions_of([1])), CONFIG) is GHOST
+            assert len(trials) > 0
+
+    def test_a_method_that_failed_is_not_used_later(self, trials, monkeypatch):
+        with monkeypatch.context() as patched:
+            patched.setattr(gradient_methods, "positions_agree", lambda *_: False)
+            assert self.choose(network_of()) is PATIENT
+        assert self.choose(network_of()) is PATIENT
+        assert trials == []
+
+    def test_few_kinds_are_remembered_and_another_loss_is_another_kind(self, trials, monkeypatch):
+        monkeypatch.setattr(gradient_methods, "_MAX_KINDS", 2)
+        by_patient = LesionsByPatient.from_lesions(lesions_of([1, 2], shape=(FEATURE_WIDTH,)))
+        for config in (CONFIG, dataclasses.replace(CONFIG, loss=Loss.FOCAL)):
+            trials.clear()
+            choose_gradient_method(network_of(), by_patient, config)
+            assert len(trials) > 0
+        for width in (2, 3, 4):
+            choose_gradient_method(network_of(hidden_width=width), by_patient, CONFIG)
+            assert len(gradient_methods._CHOSEN) <= 2

@@ -15,6 +15,8 @@ from hypothesis.extra import numpy as hnp
 
 from shared_model.config.choices import EvaluationPrivacy
 from shared_model.config.composition import compose
+from shared_model.config.experiment import ExperimentConfig
+from shared_model.config.fingerprints import config_fingerprint
 from shared_model.errors import ConfigError, ProtocolError
 from shared_model.messages import (
     EvaluateReply,
@@ -95,6 +97,25 @@ def over_the_wire(record):
         else:
             copied[name] = type(part).inflate(part.deflate())
     return copied
+
+
+def test_a_configuration_is_read_once_for_a_run_and_each_object_written_once():
+    """A thousand sites in one process read the same one every round; another is never taken for it."""
+    configs = [
+        compose(["preset=smoke", "run.dir=run", f"training.momentum={momentum}"]) for momentum in ("0.5", "0.0", "-0.0")
+    ]
+    contents = [pack_request(Request(config=config, server_round=1, parameters={}, constants={})) for config in configs]
+    for content, config in zip(contents, configs, strict=True):
+        first, second = (unpack_request(content).config for _ in range(2))
+        assert first is second
+        assert first == config
+        assert first.to_json() == config.to_json()
+        assert first.to_json() is first.to_json()
+    # Equal as numbers, and two texts: the ledger knows them for two runs.
+    assert configs[1] == configs[2]
+    assert len({config_fingerprint(unpack_request(content).config) for content in contents}) == 3
+    changed = dataclasses.replace(configs[0], seed=5)
+    assert ExperimentConfig.from_json(changed.to_json()) == changed != configs[0]
 
 
 @given(PARAMETERS, PARAMETERS, st.integers(0, 10**6))

@@ -52,6 +52,33 @@ def exact_one_step_epsilon(noise_multiplier, sampling_rate, delta):
     return brentq(lambda value: max(removal(value), addition(value)) - delta, 0, 100, xtol=1e-12)
 
 
+def test_sampled_steps_are_described_once_for_a_whole_run(monkeypatch):
+    """What a step's loss is like takes longer than to compose it; a ledger prices every round and at two deltas."""
+    caches = (accounting._one_step, accounting._all_steps, accounting._epsilon_of_record)
+    describe, described = privacy_loss_distribution.from_gaussian_mechanism, []
+
+    def prices(*, is_forgetful):
+        found = []
+        for num_steps in (10, 20, 30):
+            for delta in (1e-4, 1e-5):
+                if is_forgetful:
+                    for each in caches:
+                        each.cache_clear()
+                found.append(epsilon(make_mechanism(3.0, sampling_rate=0.1, num_steps=num_steps), delta))
+        return found
+
+    expected = prices(is_forgetful=True)
+    for each in caches:
+        each.cache_clear()
+    monkeypatch.setattr(
+        privacy_loss_distribution,
+        "from_gaussian_mechanism",
+        lambda *arguments, **options: described.append(1) or describe(*arguments, **options),
+    )
+    assert prices(is_forgetful=False) == expected
+    assert len(described) == 1
+
+
 @pytest.mark.parametrize(
     ("noise_multiplier", "num_steps", "delta"),
     [(2.429, 20, 1e-4), (1.0, 1, 1e-5), (0.3, 1, 1e-6), (30.0, 200, 1e-3), (5.0, 1000, 1e-10)],

@@ -38,9 +38,14 @@ def test_plan_counts_the_steps_of_a_round():
     assert plan.mechanism(4) == one_step_a_round.mechanism(20)
 
 
-def test_plan_refuses_a_delta_that_may_publish_a_patient():
-    with pytest.raises(PrivacyError, match=r"Expected delta=0.0001 < 1 / num_patients_declared=10000"):
-        PrivacyPlan.calibrate(experiment_of(), num_patients_declared=10_000)
+@pytest.mark.parametrize(("num_patients", "delta"), [(10_000, 1e-5), (99_999, 1e-5), (100_000, 1e-6)])
+def test_plan_refuses_a_delta_that_may_publish_a_patient_and_says_what_to_set(num_patients, delta):
+    refusal = rf"Expected delta=0.0001 < 1 / num_patients_declared={num_patients}; set privacy\.delta={delta:g} or less"
+    with pytest.raises(PrivacyError, match=refusal):
+        PrivacyPlan.calibrate(experiment_of(), num_patients_declared=num_patients)
+    smaller = dataclasses.replace(experiment_of().privacy, delta=delta)
+    plan = PrivacyPlan.calibrate(experiment_of(privacy=smaller), num_patients_declared=num_patients)
+    assert plan.delta == delta
 
 
 def test_plan_needs_a_promise():

@@ -78,6 +78,38 @@ def test_tables_benchmark_writes_what_it_measured(tmp_path, capsys):
     assert "A hospital's own table" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_cost_benchmark_measures_every_part_and_writes_what_it_measured(tmp_path, capsys):
+    out, table = tmp_path / "cost.json", tmp_path / "cost.md"
+    sizes = ["--num-sites", "3,1", "--num-patients", "30", "--num-cohorts", "3", "--num-rows", "400", "--repeats", "2"]
+    assert main(["benchmark", "cost", *sizes, "--out", str(out), "--out", str(table)]) == 0
+    found = json.loads(out.read_text())
+    assert [(step["part"], step["step"], step["size"], step["unit"]) for step in found] == [
+        ("rounds", "first round", 1, "sites"),
+        ("rounds", "round", 1, "sites"),
+        ("rounds", "first round", 3, "sites"),
+        ("rounds", "round", 3, "sites"),
+        ("ledger", "open and verify", 30, "patients in 3 cohorts"),
+        ("ledger", "first round of a process", 30, "patients in 3 cohorts"),
+        ("ledger", "round", 30, "patients in 3 cohorts"),
+        ("ingest", "read", 400, "rows"),
+        ("ingest", "checks", 400, "rows"),
+    ]
+    for step in found:
+        assert step["processor_seconds"] > 0
+        assert step["elapsed_seconds"] > 0
+        assert step["peak_bytes"] > 10**7
+    assert capsys.readouterr().out == table.read_text()
+    assert len(table.read_text().splitlines()) == 2 + len(found)
+
+
+@pytest.mark.slow
+def test_a_part_of_the_cost_benchmark_alone(capsys):
+    assert main(["benchmark", "cost", "--part", "ledger", "--num-patients", "5,9", "--num-cohorts", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split("|")[1].strip() for line in lines] == ["ledger"] * 6
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -86,6 +118,9 @@ def test_tables_benchmark_writes_what_it_measured(tmp_path, capsys):
         (["privacy", "--image-size", "31"], "expected 31 >= 32"),
         (["scale", "--num-sites", "10,0"], "expected 0 >= 1"),
         (["tables", "--num-rows", "399"], "expected 399 >= 400"),
+        (["cost", "--part", "disk"], "'disk' is not one of"),
+        (["cost", "--num-patients", "1"], "expected 1 >= 2"),
+        (["cost", "--out", "cost.txt"], "expected cost.txt to end in .json or .md"),
         (["scale", "--out", "scale.jpg"], "expected scale.jpg to end in .json or .png"),
     ],
 )

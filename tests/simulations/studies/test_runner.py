@@ -76,7 +76,7 @@ def held(*run_folders, parent=None):
     """
     with contextlib.ExitStack() as locks, contextlib.ExitStack() as watching:
         for folder in run_folders:
-            lock = folder / "ledgers" / "MGH.sqlite.lock"
+            lock = folder / "ledgers" / "MGH" / "ledger.sqlite.lock"
             lock.parent.mkdir(parents=True)
             fcntl.flock(locks.enter_context(lock.open("wb")), fcntl.LOCK_EX)
         is_over = threading.Event()
@@ -118,7 +118,7 @@ def read_process(pid, name):
 
 def is_under_way(run_folder):
     """Return whether another site than the one that is held up has begun its ledger."""
-    return (run_folder / "ledgers" / "WFU.sqlite").exists()
+    return (run_folder / "ledgers" / "WFU" / "ledger.sqlite").exists()
 
 
 @pytest.mark.slow
@@ -207,7 +207,7 @@ def test_an_interrupt_leaves_no_process_and_no_budget_spent_in_vain(clinical_pha
     assert said.splitlines() == ["interrupted; the same command goes on where this one stopped"]
     wait_for(lambda: not is_group(process.pid), "the end of the last process")
     ledgers = list(tmp_path.rglob("*.sqlite"))
-    assert {path.parents[1].name for path in ledgers if path.stem == "MGH"} == {"fold-1", "fold-2"}
+    assert {path.parents[2].name for path in ledgers if path.parent.name == "MGH"} == {"fold-1", "fold-2"}
     for path in ledgers:
         entries = [entry.content for entry in read_history(path).entries]
         assert count(entries, Reserved) == count(entries, Committed) > 0

@@ -8,7 +8,7 @@ import pytest
 
 from client.data.tables import site_table as module
 from client.data.tables.lesion_table import check_rejects
-from client.data.tables.site_table import read_roster, read_shared_table, restrict, site_table
+from client.data.tables.site_table import read_roster, read_shared_table, restrict, shared_table, site_table
 from client.data.tables.table_notes import notes
 from shared_model.config.choices import Modality
 from shared_model.config.composition import compose
@@ -49,29 +49,29 @@ class TestSharedTable:
 
     def test_sites_that_begin_together_read_it_once(self, config, reads):
         with ThreadPoolExecutor(4) as pool:
-            tables = list(pool.map(lambda site: site_table(config, site, is_shared=True), "ABCD"))
+            tables = list(pool.map(lambda _: shared_table(config), "ABCD"))
         assert len(reads) == 1
         pd.testing.assert_frame_equal(tables[0].frame, site_table(config, "A").frame)
         assert len(reads) == 2
 
     def test_what_was_read_for_all_is_theirs(self, config, reads):
         table = read_shared_table(config)
-        assert site_table(config, "A", is_shared=True).frame is table.frame
+        assert shared_table(config).frame is table.frame
         assert len(reads) == 1
         # Whoever prepares reads what is there now.
         read_shared_table(config)
         assert len(reads) == 2
 
     def test_a_table_that_changes_is_read_again(self, config, hospital, reads):
-        before = site_table(config, "A", is_shared=True)
+        before = shared_table(config)
         lines = hospital.manifest.read_text().splitlines(keepends=True)
         hospital.manifest.write_text("".join(lines[:-1]))
-        after = site_table(config, "A", is_shared=True)
+        after = shared_table(config)
         assert len(reads) == 2
         assert len(after.frame) + len(after.rejects) == len(before.frame) + len(before.rejects) - 1
 
     def test_another_question_reads_another_table(self, config, reads):
-        site_table(config, "A", is_shared=True)
+        shared_table(config)
         clinical = dataclasses.replace(config.model, modality=Modality.CLINICAL)
         site_table(dataclasses.replace(config, model=clinical), "A", is_shared=True)
         assert len(reads) == 2

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from client.privacy.cohorts import Cohorts
 from client.privacy.ledger_entries import CohortAdded, Entry, Forgotten, Purpose, Reserved, Unprotected
 from client.privacy.ledger_history import History, Limits, composed_epsilon
 from client.privacy.pseudonyms import Cohort
@@ -39,7 +40,7 @@ def history_of(groups, forgotten=()):
     for group in groups:
         cohort = Cohort.from_pseudonyms(group)
         if cohort.fingerprint not in members:
-            members[cohort.fingerprint] = cohort.members
+            members[cohort.fingerprint] = cohort
             contents.append(CohortAdded(cohort=cohort.fingerprint, num_patients=len(cohort.members)))
         contents.append(release(cohort))
     contents += [Forgotten(patient=patient.hex()) for patient in forgotten]
@@ -48,7 +49,7 @@ def history_of(groups, forgotten=()):
         Entry(sequence=number, time=time, content=content, digest=str(number))
         for number, content in enumerate(contents, start=1)
     )
-    return History(entries=entries, members=members)
+    return History(entries=entries, members=Cohorts(members))
 
 
 GROUPS = st.lists(st.sets(st.sampled_from(PATIENTS), min_size=1), min_size=1, max_size=6)

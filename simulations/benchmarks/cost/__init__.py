@@ -1,0 +1,1 @@
+"""What a federation costs as it grows: one module for each part of ``fedmammo benchmark cost``."""
