@@ -10,11 +10,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from shared_model.config.bounds import Fraction, NotNegative
+from shared_model.config.bounds import Fraction, NotNegative, Text, UnitInterval
 from shared_model.errors import ConfigError
-from shared_model.metrics.intervals import ConfidenceInterval
 from shared_model.release.document import Digest, Level
-from shared_model.system.checked import NOT_EMPTY, AsList, build, checked, require, rule
+from shared_model.system.checked import NOT_EMPTY, build, checked, require, rule
 from shared_model.system.documents import from_json, to_json
 from shared_model.system.files import write_atomically
 from shared_model.vocabulary import Laterality, View
@@ -22,7 +21,6 @@ from shared_model.vocabulary import Laterality, View
 SCHEMA_VERSION = 2
 """Raised whenever a key is added, removed or changes its meaning."""
 _BAND_EDGES = (0.1, 0.5)
-Text = Annotated[str, NOT_EMPTY]
 
 
 def _is_utc_second(text: str) -> bool:
@@ -31,11 +29,6 @@ def _is_utc_second(text: str) -> bool:
     except ValueError:
         return False
     return moment.utcoffset() == timedelta() and text == moment.isoformat(timespec="seconds")
-
-
-UnitInterval = Annotated[
-    ConfidenceInterval, AsList(), rule(lambda interval: interval.low >= 0 and interval.high <= 1, "in [0, 1]")
-]
 
 
 class Outcome(StrEnum):

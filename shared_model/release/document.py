@@ -12,12 +12,11 @@ from typing import Annotated
 from annotated_types import Interval as Between
 from annotated_types import Len
 
-from shared_model.config.bounds import Count, Fraction, NotNegative, Positive
+from shared_model.config.bounds import Count, Fraction, Interval, NotNegative, Positive
 from shared_model.config.choices import ImageMode, Modality, Views
 from shared_model.config.site_sections import ImageConfig, ModelConfig
 from shared_model.errors import ReleaseError
-from shared_model.metrics.intervals import ConfidenceInterval
-from shared_model.system.checked import DISTINCT, NOT_EMPTY, AsList, checked, require, rule
+from shared_model.system.checked import DISTINCT, NOT_EMPTY, checked, require, rule
 from shared_model.vocabulary import FeaturePolicy, LesionType, clinical_columns
 
 FORMAT_VERSION = 1
@@ -33,7 +32,6 @@ MAX_DRAWS = 1000
 
 Text = Annotated[str, NOT_EMPTY, Len(0, 2000), rule(str.isprintable, "to be one printable line")]
 Digest = Annotated[str, rule(re.compile(r"[0-9a-f]{64}").fullmatch, "to be a SHA-256 digest in lower case")]
-Interval = Annotated[ConfidenceInterval, AsList()]
 Level = Annotated[float, Between(ge=0.5, lt=1)]
 Slope = Annotated[float, Between(gt=0, le=100)]
 Offset = Annotated[float, Between(ge=-100, le=100)]
