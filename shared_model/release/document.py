@@ -19,7 +19,7 @@ from shared_model.errors import ReleaseError
 from shared_model.system.checked import DISTINCT, NOT_EMPTY, checked, require, rule
 from shared_model.vocabulary import FeaturePolicy, LesionType, clinical_columns
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever a key is added, removed or changes its meaning; a reader refuses every other."""
 DOCUMENT_FILE, MODEL_FILE, REFERENCE_FILE = "release.json", "model.safetensors", "reference.safetensors"
 MODEL_CARD_FILE = "model_card.md"
@@ -29,6 +29,8 @@ CONTENT_FILES = (MODEL_FILE, REFERENCE_FILE, MODEL_CARD_FILE)
 NOT_CALIBRATED = "novelty and abstention were not calibrated"
 """Said by release, model card and every reading where the coordinator had no public lesions."""
 MAX_DRAWS = 1000
+MAX_PICTURES = 500
+"""Of which a release has grey levels."""
 
 Text = Annotated[str, NOT_EMPTY, Len(0, 2000), rule(str.isprintable, "to be one printable line")]
 Digest = Annotated[str, rule(re.compile(r"[0-9a-f]{64}").fullmatch, "to be a SHA-256 digest in lower case")]
@@ -54,12 +56,15 @@ class GreyContract:
     num_pictures: Count
     lowest: Mapping[str, float]
     highest: Mapping[str, float]
+    values: Mapping[str, Annotated[tuple[float, ...], Len(1, MAX_PICTURES)]]
+    """Number by number what the pictures have, ascending, one for each public patient, to compare a site's own with."""
 
     def __post_init__(self) -> None:
         is_paired = set(self.lowest) == set(self.highest) and all(
             low <= self.highest[name] for name, low in self.lowest.items()
         )
         require(is_paired, "to be at most highest, number by number", lowest=dict(self.lowest))
+        require(set(self.values) == set(self.lowest), "of the same numbers as lowest", values=sorted(self.values))
 
 
 @checked(key="contract", error=ReleaseError)
