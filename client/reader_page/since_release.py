@@ -215,7 +215,7 @@ def _compared_scores(
     )
     return (
         Compared(
-            name="All patients, beside any mixture of benign and malignant",
+            name="All patients",
             num_here=len(all_scores),
             num_reference=len(benign) + len(malignant),
             found=drift_from_mixture(all_scores, benign, malignant),
