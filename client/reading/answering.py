@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -22,13 +23,15 @@ from client.reading.result import (
     Why,
 )
 from shared_model.explanations.contributions import attributions_of_columns, share_of_modalities
-from shared_model.metrics.recalibration import Recalibration
 from shared_model.network.efficientnet import load_efficientnet_lite
 from shared_model.network.scoring import predict
 from shared_model.release.conformal import conformal_set
 from shared_model.release.document import Release
 from shared_model.release.scaling import probability_interval
 from shared_model.vocabulary import View
+
+if TYPE_CHECKING:
+    from shared_model.metrics.recalibration import Recalibration
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,7 +47,7 @@ class LesionMap:
     """The same on the picture as its file has it."""
 
 
-def answer(prepared: PreparedLesion, release: OpenedRelease, local: Recalibration | None = None) -> Answer | Why:
+def answer(prepared: PreparedLesion, release: OpenedRelease, local: "Recalibration | None" = None) -> Answer | Why:
     """Return the answer, or why the reader abstains.
 
     Args:
@@ -79,7 +82,7 @@ def answer(prepared: PreparedLesion, release: OpenedRelease, local: Recalibratio
     )
 
 
-def _local(fitted: Recalibration, probability: float) -> LocalProbability:
+def _local(fitted: "Recalibration", probability: float) -> LocalProbability:
     return LocalProbability(
         probability=fitted.probability(probability),
         interval=fitted.interval(probability),

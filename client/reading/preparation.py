@@ -16,7 +16,7 @@ from client.data.grey_levels import grey_levels
 from client.data.image_files import open_image, unreadable
 from client.data.images import LesionFiles, prepare_lesion, read_image
 from client.data.preprocessing import Float32Array, seen_square
-from client.data.tables.clinical_encoding import encode_record
+from client.data.tables.record_encoding import encode_record
 from client.data.view_average import average_views
 from client.reading.gates import (
     OpenedPicture,

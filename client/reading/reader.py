@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from client.deployment.site_file import SiteFile
 from client.reading import cautions
@@ -15,9 +16,11 @@ from client.reading.release import OpenedRelease, open_release
 from client.reading.request import LesionRequest
 from client.reading.result import Answer, Outcome, Reading, ViewRead, Why
 from shared_model.config.fingerprints import source_fingerprint
-from shared_model.metrics.recalibration import Recalibration
 from shared_model.network.efficientnet import load_efficientnet_lite
 from shared_model.system.audit_log import AuditLog
+
+if TYPE_CHECKING:
+    from shared_model.metrics.recalibration import Recalibration
 
 EVENT = "reading"
 """Of the audit log: one line for every reading."""
@@ -63,7 +66,7 @@ class Reader:
         return self.read_with_maps(request, has_maps=False)[0]
 
     def read_with_maps(
-        self, request: LesionRequest, *, has_maps: bool = True, local: Recalibration | None = None
+        self, request: LesionRequest, *, has_maps: bool = True, local: "Recalibration | None" = None
     ) -> tuple[Reading, tuple[LesionMap, ...]]:
         """Read one lesion, and show where the network looked on each picture; there are no maps unless it was read.
 

@@ -68,7 +68,7 @@ def test_only_what_was_asked_for_and_nothing_of_an_older_reading(command, tmp_pa
 def test_a_refused_reading_keeps_its_status(command, tmp_path, capsys):
     out = tmp_path / "result.json"
     place = command.index("--columns") + 1
-    command[place] = "breast_density=9"
+    command[place] = "abnormality_type=mass,breast_density=9"
     assert main([*command, "--out", str(out), "--sr"]) == 3
     assert read_result(out).outcome is Outcome.REFUSED
     assert "Nothing for PACS or FHIR: Expected a reading of films that could be opened" in capsys.readouterr().err

@@ -68,6 +68,7 @@ def test_the_tree_is_the_one_that_is_documented():
             "benchmark utility",
             "benchmark grey-levels",
             "benchmark tables",
+            "benchmark reading",
             "reference grey-levels",
             "attack liar",
             "attack membership",
