@@ -33,7 +33,7 @@ class Drift:
 
 
 def drift(here: Sequence[float], reference: Sequence[float]) -> Drift | None:
-    """Return how far ``here`` lies from ``reference``, two samples of independent cases; up to 10,000 of them the p-value is exact.
+    """Return how far ``here`` lies from ``reference``, two samples of independent cases; of up to 10,000 p is exact.
 
     Returns:
         None with fewer than ``MIN_CASES`` on a side.

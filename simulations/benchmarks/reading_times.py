@@ -5,7 +5,6 @@ Every case is measured in a process of its own, so that memory is that of nothin
 
 import dataclasses
 import multiprocessing
-import os
 import resource
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from client.reading.request import LesionRequest, Picture
 from client.reading.result import Outcome
 from shared_model.errors import FederatedMammographyError
 from shared_model.vocabulary import Laterality, LesionType, Pathology, Split, View
+from simulations.benchmarks.process_memory import PEAK, memory_bytes
 from simulations.benchmarks.untrained_release import write_untrained_release
 from simulations.phantom.dicom_files import cut_crop, write_presentation
 from simulations.phantom.films import FILM_SHAPE, draw_film
@@ -36,6 +36,12 @@ CROP_SIDE = 600
 _CROPS, _FILMS, _COLD = 0.5, 1.2, 3.0
 """Seconds of processor time that the reader is meant to take at most."""
 _LATE = 0.95
+_COMMAND = (
+    "import sys; from simulations.commands.app import main; status = main(sys.argv[1:]); "
+    "from simulations.benchmarks.process_memory import PEAK, memory_bytes; "
+    "print(); print(memory_bytes(PEAK)); sys.exit(status)"
+)
+"""``fedmammo``, which says at its end how much memory it has had."""
 Progress = Callable[[str], None]
 
 
@@ -181,12 +187,11 @@ def _read_warm(case: _Case, num_repeats: int) -> _Found:
         if reading.outcome is not Outcome.READ:
             raise FederatedMammographyError(f"Expected a reading, got {reading.outcome}: {reading.why[0].text}")
     # The first one loads what the others find loaded.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return _Found(processor_seconds=processor[1:], elapsed_seconds=elapsed[1:], peak_bytes=peak)
+    return _Found(processor_seconds=processor[1:], elapsed_seconds=elapsed[1:], peak_bytes=memory_bytes(PEAK))
 
 
 def _cold(case: _Case, num_repeats: int) -> _Found:
-    command = [sys.executable, "-P", "-m", "simulations.commands", "read", "--accept-unsigned"]
+    command = [sys.executable, "-P", "-c", _COMMAND, "read", "--accept-unsigned"]
     command += ["--release", str(case.release)]
     for picture in case.pictures:
         name = str(picture.view).lower()
@@ -196,14 +201,18 @@ def _cold(case: _Case, num_repeats: int) -> _Found:
             command += [f"--box-{name}", f"{box.x},{box.y},{box.width},{box.height}"]
     processor, elapsed, peaks = [], [], []
     for _ in range(1 + max(1, num_repeats // 4)):
-        begun = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603, our own
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise FederatedMammographyError(f"Expected a reading, the command ended with status {process.returncode}.")
+        begun, begun_processor = time.perf_counter(), _children_seconds()
+        done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603, our own
         elapsed.append(time.perf_counter() - begun)
-        processor.append(used.ru_utime + used.ru_stime)
-        peaks.append(used.ru_maxrss * 1024)
+        if done.returncode:
+            raise FederatedMammographyError(f"Expected a reading, the command ended with status {done.returncode}.")
+        processor.append(_children_seconds() - begun_processor)
+        peaks.append(int(done.stdout.splitlines()[-1]))
     # The first one finds nothing in the system's cache of files.
     return _Found(processor_seconds=processor[1:], elapsed_seconds=elapsed[1:], peak_bytes=max(peaks))
+
+
+def _children_seconds() -> float:
+    """Return the processor time of all processes that were begun here and have ended, to their very end."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -22,6 +22,7 @@ from client.deployment.site_file import SiteFile
 from client.privacy.policy import SitePolicy
 from client.site import SiteSettings
 from shared_model.errors import DataError, FederatedMammographyError
+from simulations.benchmarks.process_memory import NOW, PEAK, memory_bytes
 from simulations.benchmarks.synthetic_hospital import ROWS_PER_IMAGE, write_hospital
 
 READ, CHECKS = "read", "checks"
@@ -112,21 +113,11 @@ def _measured(action: _Action, path: Path) -> _Found:
     site = SiteFile.load(path)
     # The libraries that read a configuration are loaded when the first one is read.
     own_config(site, SitePolicy.load(site.policy))
-    before = _memory("VmRSS")
+    before = memory_bytes(NOW)
     elapsed, processor = time.perf_counter(), time.process_time()
     action(site)
     elapsed, processor = time.perf_counter() - elapsed, time.process_time() - processor
-    # Not ru_maxrss, which begins at what the parent had.
-    return _Found(elapsed, processor, before, _memory("VmHWM"))
-
-
-def _memory(name: str) -> int:
-    """Return the bytes that Linux counts of this process under a name."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        key, _, value = line.partition(":")
-        if key == name:
-            return 1024 * int(value.removesuffix("kB"))
-    raise OSError(f"Expected /proc/self/status to have {name}.")
+    return _Found(elapsed, processor, before, memory_bytes(PEAK))
 
 
 def _begin(site: SiteFile) -> None:
