@@ -9,6 +9,7 @@ from pydicom import Dataset, dcmread
 
 from client.data.preprocessing import Box
 from client.pacs.results.lesion_reading import LesionReading, MarkedFilm, Outcome, Score
+from client.reading.result import MAP_SIDE, FilmMap
 from shared_model.vocabulary import Laterality, LesionType, View
 
 STUDY = "1.2.3.4"
@@ -32,7 +33,9 @@ def write_films(phantom: Path, folder: Path, *, patient: str = PATIENT, study: s
 
 def reading_of(paths: dict[View, Path], **changes) -> LesionReading:
     """Return a reading of a marked lesion on these films."""
-    saliency = np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)
+    levels = np.linspace(0, 255, MAP_SIDE**2).astype(np.uint8)
+    # Of a square round the box, as the network is shown it.
+    seen = FilmMap(square=(95, 110, 70), values=levels.tobytes().hex())
     reading = LesionReading(
         outcome=Outcome.READ,
         reason="",
@@ -49,7 +52,7 @@ def reading_of(paths: dict[View, Path], **changes) -> LesionReading:
         lesion_type=LesionType.MASS,
         laterality=Laterality.LEFT,
         films=tuple(
-            MarkedFilm(path=path, view=view, box=Box(x=100, y=120, width=60, height=50), saliency=saliency)
+            MarkedFilm(path=path, view=view, box=Box(x=100, y=120, width=60, height=50), map=seen)
             for view, path in paths.items()
         ),
         cautions=("one reader, one decade",),

@@ -18,8 +18,12 @@ from shared_model.network.state import constants_state, trainable_state
 from shared_model.release.document import (
     MODEL_CARD_FILE,
     MODEL_FILE,
+    Abstention,
+    GreyContract,
     InputContract,
+    MeasuredCoverage,
     Provenance,
+    PublicReference,
     Release,
     ScalingUncertainty,
     SitePrivacy,
@@ -68,7 +72,28 @@ def write_film(path, *, patient="PH-0001", study="2.25.1", laterality=Laterality
     return box.x, box.y, box.width, box.height
 
 
-def write_test_release(folder):
+def public_reference(rng):
+    """Scores and grey levels of public lesions that nobody has."""
+    measured = MeasuredCoverage(
+        num_benign=200, num_malignant=150, coverage_benign=0.91, coverage_malignant=0.9, abstained=0.2
+    )
+    abstention = Abstention(
+        # So low a level that every score is left one label.
+        level=0.5,
+        benign_scores=tuple(sorted(rng.beta(3, 4, 200))),
+        malignant_scores=tuple(sorted(rng.beta(4, 3, 150))),
+        measured=measured,
+    )
+    public = PublicReference(source="a test", overlaps_training=False, abstention=abstention, novelty=None)
+    names = {"dark": 0.2, "middle": 0.4, "bright": 0.6, "contrast": 0.1, "white": 0.0}
+    values = {name: tuple(sorted(level + 0.05 * rng.random(120))) for name, level in names.items()}
+    grey = GreyContract(
+        num_pictures=240, lowest=dict.fromkeys(names, -1.0), highest=dict.fromkeys(names, 1.0), values=values
+    )
+    return public, grey
+
+
+def write_test_release(folder, *, has_public=False):
     """Write an unsigned release for films at a box and return its digest."""
     config = compose(["preset=smoke", "data.image.mode=roi", "data.views=all", "model.image_components=0"])
     network = build_network(config.model, clinical_width(config.data.features), seed=3)
@@ -78,6 +103,7 @@ def write_test_release(folder):
         name: np.asarray(array + 0.3 * rng.standard_normal(array.shape), dtype=np.float32)
         for name, array in trainable_state(network).items()
     }
+    public, grey = public_reference(rng) if has_public else (None, None)
     files = {
         MODEL_FILE: to_safetensors({**moved, **constants_state(network)}),
         MODEL_CARD_FILE: b"# A release for tests\n",
@@ -92,7 +118,7 @@ def write_test_release(folder):
             views=config.data.views,
             lesion_types=config.data.lesion_types,
             columns=column_contracts(config.data.features, config.model.modality),
-            grey_reference=None,
+            grey_reference=grey,
         ),
         threshold=Threshold(
             value=0.35, interval=ConfidenceInterval(low=0.3, high=0.42), source="a test", target_sensitivity=0.9
@@ -102,7 +128,7 @@ def write_test_release(folder):
             slopes=tuple(float(slope) for slope in np.linspace(0.8, 1.2, 40)),
             offsets=tuple(float(offset) for offset in np.linspace(-0.5, 0.5, 40)),
         ),
-        public=None,
+        public=public,
         figures=None,
         privacy_statement="No patient was trained on.",
         sites=(SitePrivacy(site="MGH", epsilon=8.0, delta=1e-5),),
@@ -132,8 +158,11 @@ class Room:
     """Of the one patient's lesion in the left breast."""
 
 
-def room_in(folder, **section):
-    """Make a hospital with two studies: one of both views of both breasts, one with a single film."""
+def room_in(folder, *, has_public=False, **section):
+    """Make a hospital with two studies: one of both views of both breasts, one with a single film.
+
+    Its release knows scores and grey levels of public lesions if ``has_public``; ``section`` adds to ``reader``.
+    """
     kit, films, release = kit_in(folder), folder / "films", folder / "release"
     boxes = {
         view: write_film(films / f"left{view}.dcm", view=view, seed=number) for number, view in enumerate(View, start=1)
@@ -142,7 +171,7 @@ def room_in(folder, **section):
         write_film(films / f"right{view}.dcm", view=view, laterality=Laterality.RIGHT, seed=number)
     write_film(films / "alone.dcm", patient="PH-0002", study="2.25.2", seed=5)
     kit.change(reader={"studies": str(films), **section})
-    digest = write_test_release(release)
+    digest = write_test_release(release, has_public=has_public)
     kit.site.approved_releases.write_text(f"{digest}\n")
     return Room(
         site=kit.site,

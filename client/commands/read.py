@@ -9,7 +9,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from client.data.preprocessing import Box
+    from client.deployment.site_file import SiteFile
+    from client.pacs.results.outputs import Outputs
     from client.reading.request import LesionRequest, Picture
+    from client.reading.result import Reading
+    from shared_model.release.document import InputContract
+    from shared_model.vocabulary import LesionType
 
 ABSTAINED, REFUSED = 2, 3
 """Exit status: of the first there is a result, of wrong usage, which ends with 2 too, there is none."""
@@ -50,11 +55,18 @@ def read(
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="PNG: the pictures, and where the network looked (a hint).")
     ] = None,
+    sr: Annotated[
+        bool, typer.Option("--sr", help="Write report, presentation states and pictures for the PACS too (DICOM).")
+    ] = False,
+    fhir: Annotated[
+        bool, typer.Option("--fhir", help="Write FHIR transactions too; the site names patient_system.")
+    ] = False,
 ) -> None:
     """Read one lesion of this hospital with a release; nothing is sent.
 
     FOLDER holds the pictures of the lesion, CC and MLO, which say themselves which view they are; or name them with
-    --cc and --mlo. Exit status 0: read; 2: abstained; 3: refused, since the lesion does not fit the release.
+    --cc and --mlo. Exit status 0: read; 2: abstained; 3: refused, since the lesion does not fit the release. What --sr
+    and --fhir write goes into the folder beside --out that has its name without ending.
     """
     if (folder is None) == (cc is None and mlo is None):
         raise typer.BadParameter("expected either a FOLDER or --cc FILE and --mlo FILE")
@@ -70,14 +82,15 @@ def read(
     log_to_stderr()
     torch.set_num_threads(1)
     pictures = _pictures(folder, cc, mlo, boxes=(box_cc, box_mlo))
-    _require_not_read((out, picture), [each.path for each in pictures])
-    for older in (out, picture):
-        if older is not None:
-            # Whatever this reading ends in, no answer to another question stands where its own is looked for.
-            older.unlink(missing_ok=True)
-    reader = Reader.open(release, site=None if site is None else SiteFile.load(site), accept_unsigned=accept_unsigned)
+    settings = None if site is None else SiteFile.load(site)
+    outputs = _outputs(out, settings, has_dicom=sr, has_fhir=fhir) if sr or fhir else None
+    films = [each.path for each in pictures]
+    _require_not_read((out, picture), films)
+    _remove_older((out, picture), outputs, films)
+    reader = Reader.open(release, site=settings, accept_unsigned=accept_unsigned)
+    request = _request(pictures, columns)
     try:
-        reading, maps = reader.read_with_maps(_request(pictures, columns), has_maps=picture is not None)
+        reading, maps = reader.read_with_maps(request, has_maps=picture is not None or sr)
     finally:
         stop_decoders()
     if out is not None:
@@ -85,9 +98,66 @@ def read(
     if picture is not None and maps:
         write_picture(reading, maps, picture)
     print_reading(reading)
+    if outputs is not None:
+        _write(outputs, reading, films, request, reader.release.document.contract)
     status = {Outcome.READ: 0, Outcome.ABSTAINED: ABSTAINED, Outcome.REFUSED: REFUSED}[reading.outcome]
     if status:
         raise typer.Exit(status)
+
+
+def _outputs(out: Path | None, site: "SiteFile | None", *, has_dicom: bool, has_fhir: bool) -> "Outputs":
+    if out is None or not out.suffix:
+        raise typer.BadParameter("expected --out FILE with an ending, such as result.json, with --sr and --fhir")
+    if has_fhir and site is None:
+        raise typer.BadParameter("expected --site FILE, whose section pacs names patient_system, with --fhir")
+    from client.pacs.extra import require_extra
+
+    require_extra()
+
+    from client.pacs.results.outputs import Outputs
+
+    fhir = site.require_pacs() if has_fhir and site is not None else None
+    return Outputs(folder=out.with_suffix(""), has_dicom=has_dicom, fhir=fhir)
+
+
+def _write(
+    outputs: "Outputs", reading: "Reading", films: "Sequence[Path]", request: "LesionRequest", contract: "InputContract"
+) -> None:
+    from client.pacs.results.outputs import LESION, write_outputs
+    from client.reading.result import Outcome
+    from shared_model.errors import ConfigError, DataError
+
+    try:
+        lesion_type = _lesion_type(request, contract)
+        for path in write_outputs(reading, films, outputs, lesion=LESION, lesion_type=lesion_type):
+            typer.echo(str(path))
+    except (ConfigError, DataError) as error:
+        if reading.outcome is Outcome.READ:
+            raise
+        # What is refused need be no film of a patient; the exit status says what became of the lesion.
+        typer.echo(f"Nothing for PACS or FHIR: {error}", err=True)
+
+
+def _lesion_type(request: "LesionRequest", contract: "InputContract") -> "LesionType":
+    """Return what the columns say that the lesion is, or else the one type that the release knows."""
+    from client.data.tables.cells import parse_clinical_cell
+    from shared_model.errors import ConfigError
+    from shared_model.vocabulary import CLINICAL_COLUMNS, LesionType
+
+    column = next(each for each in CLINICAL_COLUMNS if each.name == "abnormality_type")
+    said = parse_clinical_cell(column, request.columns.get(column.name, ""))
+    if said is None and len(contract.lesion_types) > 1:
+        raise ConfigError(f"Expected {column.name} in --columns: the release knows several, and a result names one.")
+    return contract.lesion_types[0] if said is None else LesionType(said)
+
+
+def _remove_older(written: "Sequence[Path | None]", outputs: "Outputs | None", films: "Sequence[Path]") -> None:
+    # Whatever this reading ends in, no answer to another question stands where its own is looked for.
+    if outputs is not None:
+        outputs.remove_older(but=films)
+    for older in written:
+        if older is not None:
+            older.unlink(missing_ok=True)
 
 
 def _require_not_read(written: "Sequence[Path | None]", read: "Sequence[Path]") -> None:

@@ -215,6 +215,34 @@ def square_crop(image: NDArray[Pixel], box: Box, context: float) -> NDArray[Pixe
     return square
 
 
+@dataclass(frozen=True, kw_only=True)
+class SeenSquare:
+    """The square of a picture that the network is shown, in pixels of the picture as its file has it."""
+
+    x: int
+    """Of its left edge; below 0 where it begins beside the picture, where there is nothing."""
+    y: int
+    side: int
+    """At least 1."""
+    is_mirrored: bool
+    """The network sees its right edge at the left."""
+
+
+def seen_square(grey: GreyImage, image: ImageConfig, *, laterality: Laterality | None, box: Box | None) -> SeenSquare:
+    """Return which square ``preprocess`` shows with the same arguments, to within one pixel of the network's input."""
+    turned, turned_box = turned_left(grey, box, laterality) if image.face_left else (grey, box)
+    height, width = grey.pixels.shape
+    if turned_box is None:
+        side = max(height, width)
+        x, y = (width - side) // 2, (height - side) // 2
+    else:
+        side = max(1, round(image.context * max(turned_box.width, turned_box.height)))
+        # As ``square_crop`` rounds.
+        x, y = (2 * turned_box.x + turned_box.width - side) // 2, (2 * turned_box.y + turned_box.height - side) // 2
+    is_mirrored = turned is not grey
+    return SeenSquare(x=width - x - side if is_mirrored else x, y=y, side=side, is_mirrored=is_mirrored)
+
+
 def preprocess(grey: GreyImage, image: ImageConfig, *, laterality: Laterality | None, box: Box | None) -> Float32Array:
     """Mirror, cut, normalise, denoise, equalise and scale one image.
 

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from shared_model.system.checked import DISTINCT, NOT_EMPTY, checked, rule
+from annotated_types import Interval
+
+from shared_model.system.checked import DISTINCT, NOT_EMPTY, checked, require, rule
 
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?::[0-9]{1,5})?")
@@ -35,6 +37,20 @@ class Proxy:
     """By which names, in lower case, browsers know the page."""
 
 
+@checked(key="reader.recalibration")
+class RecalibrationSection:
+    """After how many outcomes of its own the site wants a second probability, moved to them."""
+
+    outcomes: Annotated[int, Interval(ge=20, le=100_000)]
+    """Patients whose outcome must be known before the offset of the logits is fitted."""
+    outcomes_for_slope: Annotated[int, Interval(ge=100, le=100_000)]
+    """And before their slope is fitted too."""
+
+    def __post_init__(self) -> None:
+        expectation = f">= outcomes={self.outcomes}"
+        require(self.outcomes_for_slope >= self.outcomes, expectation, outcomes_for_slope=self.outcomes_for_slope)
+
+
 @checked(key="reader")
 class ReaderSection:
     """What the page needs to know of its hospital."""
@@ -43,6 +59,8 @@ class ReaderSection:
     """Folder of the DICOM films that wait to be read, such as the incoming folder of the section ``pacs``."""
     proxy: Proxy | None = None
     """Null where the page is for the one person at this machine."""
+    recalibration: RecalibrationSection | None = None
+    """Null where the site wants the release's own probability alone."""
 
     def placed(self, folder: Path) -> "ReaderSection":
         """Return the section with ``studies`` below ``folder``, unless it is absolute."""

@@ -12,12 +12,13 @@ from client.deployment.site_file import SiteFile
 from client.reader_page.asked import AskedReading, GivenOpinion, GivenPathology
 from client.reader_page.kept import KeptReading, KeptReadings
 from client.reader_page.shown_films import ShownFilm, ShownFilms
-from client.reader_page.since_release import SinceRelease, since_release
+from client.reader_page.since_release import SinceRelease, local_recalibration, since_release
 from client.reader_page.work_list import Film, Study, WorkList
 from client.reading.answering import LesionMap
 from client.reading.reader import Reader
 from client.reading.request import LesionRequest, Picture
 from shared_model.errors import FederatedMammographyError
+from shared_model.metrics.recalibration import Recalibration
 from shared_model.release.document import InputContract
 from shared_model.system.audit_log import AuditLog
 
@@ -57,6 +58,7 @@ class Desk:
             ConfigError: the site file has no section for the page, or what the page keeps cannot be used.
         """
         self.site, self._reader = site.site, reader
+        self.recalibration = site.require_reader().recalibration
         self.kept = KeptReadings(site.opinions)
         self.work_list = WorkList(Path(site.require_reader().studies), self.kept.key)
         self._films, self._audit = ShownFilms(), AuditLog(site.audit_log)
@@ -121,7 +123,8 @@ class Desk:
             raise BusyError("Another lesion is being read; try again in a moment.")
         try:
             _require_unchanged(*films)
-            reading, maps = self._reader.read_with_maps(LesionRequest(pictures=pictures, columns=asked.columns))
+            request = LesionRequest(pictures=pictures, columns=asked.columns)
+            reading, maps = self._reader.read_with_maps(request, local=self._local(study.patient_key))
             _require_unchanged(*films)
             self._audit.record("reading_shown", reading=reading.reading_id, user=user)
             self.kept.add(reading, study=study.study_id, patient=study.patient_key, user=user)
@@ -171,8 +174,21 @@ class Desk:
 
     def since_release(self) -> SinceRelease:
         """Return what the readings with this release add up to; of very many, the newest."""
-        release = self._reader.release
-        return since_release(self.kept.newest(_NUM_COUNTED), release.facts.digest, release.document.public)
+        release, found = self._reader.release, self.kept.newest(_NUM_COUNTED)
+        return since_release(
+            found.readings,
+            release.facts.digest,
+            release.document.public,
+            grey=release.document.contract.grey_reference,
+            recalibration=self.recalibration,
+            num_not_shown=found.num_not_shown,
+        )
+
+    def _local(self, patient: str) -> Recalibration | None:
+        if self.recalibration is None:
+            return None
+        kept, digest = self.kept.with_outcome(_NUM_COUNTED).readings, self._reader.release.facts.digest
+        return local_recalibration(kept, digest, patient, self.recalibration)
 
     def export(self, *, user: str) -> bytes:
         """Return what is kept as CSV."""

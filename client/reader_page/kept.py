@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from client.reading.result import SCHEMA_VERSION, Outcome, Reading, to_result
+from client.reading.result import OtherVersionError, Outcome, Reading, read_plain, to_result
 from shared_model.errors import ConfigError
-from shared_model.system.checked import build
 from shared_model.system.documents import from_json
 from shared_model.system.files import owner_only
 from shared_model.system.spreadsheets import harmless_csv
 
+NOT_SHOWN = "written by another version of this program, or damaged; not shown"
 _LOCK_SECONDS = 30.0
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS key (id INTEGER PRIMARY KEY CHECK (id = 1), content BLOB NOT NULL)",
@@ -79,6 +79,16 @@ class KeptReading:
     pathology_user: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What is kept of a question: the readings that this version of the program can show, and how many others."""
+
+    readings: tuple[KeptReading, ...]
+    """Newest first."""
+    num_not_shown: int
+    """Written by another version of this program, or damaged: they stay where they are."""
+
+
 class KeptReadings:
     """The file; threads may share it."""
 
@@ -121,16 +131,20 @@ class KeptReadings:
             connection.execute("INSERT INTO outcomes (reading_id, time, user, pathology) VALUES (?, ?, ?, ?)", values)
 
     def get(self, reading_id: str) -> KeptReading | None:
-        """Return one reading."""
-        return next(iter(self._select("reading_id = ?", (reading_id,))), None)
+        """Return one reading; None where there is none, or none that can be shown."""
+        return next(iter(self._select("reading_id = ?", (reading_id,)).readings), None)
 
-    def of_patient(self, patient: str) -> tuple[KeptReading, ...]:
-        """Return the readings of a patient, newest first."""
+    def of_patient(self, patient: str) -> Found:
+        """Return the readings of a patient."""
         return self._select("patient = ?", (patient,))
 
-    def newest(self, most: int) -> tuple[KeptReading, ...]:
-        """Return the newest ``most`` readings, newest first."""
+    def newest(self, most: int) -> Found:
+        """Return the newest ``most`` readings."""
         return self._select("1", (), most=most)
+
+    def with_outcome(self, most: int) -> Found:
+        """Return the newest ``most`` readings of which it is known what the lesion turned out to be."""
+        return self._select("reading_id IN (SELECT reading_id FROM outcomes)", (), most=most)
 
     def counts(self) -> dict[str, int]:
         """Return how often each study was read."""
@@ -138,13 +152,23 @@ class KeptReadings:
             return dict(connection.execute("SELECT study, COUNT(*) FROM readings GROUP BY study").fetchall())
 
     def to_csv(self) -> bytes:
-        """Return everything but the doctors' earlier opinions as CSV, oldest first, harmless to spreadsheets."""
-        return harmless_csv(_HEADER, [_row(kept) for kept in reversed(self._select("1", ()))])
+        """Return everything but the doctors' earlier opinions as CSV, oldest first, harmless to spreadsheets.
 
-    def _select(self, condition: str, values: Sequence[str], *, most: int = -1) -> tuple[KeptReading, ...]:
+        A last line says how many readings cannot be shown, if any.
+        """
+        found = self._select("1", ())
+        rows = [_row(kept) for kept in reversed(found.readings)]
+        if found.num_not_shown:
+            rows.append((f"{found.num_not_shown} {NOT_SHOWN}", *[""] * (len(_HEADER) - 1)))
+        return harmless_csv(_HEADER, rows)
+
+    def _select(self, condition: str, values: Sequence[str], *, most: int = -1) -> Found:
         query = f"SELECT * FROM readings WHERE {condition} ORDER BY rowid DESC LIMIT ?"  # noqa: S608, our own words
         with self._connected() as connection:
-            return tuple(_kept(connection, row) for row in connection.execute(query, (*values, most)).fetchall())
+            rows = connection.execute(query, (*values, most)).fetchall()
+            readings = [_kept(connection, row) for row in rows]
+        shown = tuple(each for each in readings if each is not None)
+        return Found(readings=shown, num_not_shown=len(rows) - len(shown))
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
@@ -171,7 +195,8 @@ def _require_own(path: Path) -> None:
         raise ConfigError(f"Expected {path} to be readable by its owner only; run chmod 600.")
 
 
-def _kept(connection: sqlite3.Connection, row: Sequence[str]) -> KeptReading:
+def _kept(connection: sqlite3.Connection, row: Sequence[str]) -> KeptReading | None:
+    """Return a reading with what came after it; None where this version cannot read it."""
     reading_id, study, patient, time, user, content = row
     opinions = connection.execute(
         "SELECT time, user, verdict, why FROM opinions WHERE reading_id = ? ORDER BY sequence", (reading_id,)
@@ -179,27 +204,27 @@ def _kept(connection: sqlite3.Connection, row: Sequence[str]) -> KeptReading:
     pathology = connection.execute(
         "SELECT time, user, pathology FROM outcomes WHERE reading_id = ? ORDER BY sequence DESC LIMIT 1", (reading_id,)
     ).fetchone()
-    return KeptReading(
-        reading=_reading(content, time),
-        study=study,
-        patient=patient,
-        time=time,
-        user=user,
-        opinions=tuple(
-            Opinion(time=when, user=who, verdict=Verdict(verdict), why=why) for when, who, verdict, why in opinions
-        ),
-        pathology=None if pathology is None else Known(pathology[2]),
-        pathology_time="" if pathology is None else pathology[0],
-        pathology_user="" if pathology is None else pathology[1],
-    )
-
-
-def _reading(content: str, time: str) -> Reading:
-    values = from_json(content)
-    if isinstance(values, dict) and values.get("schema_version") == 1:
-        # It had no time of its own.
-        values |= {"schema_version": SCHEMA_VERSION, "read_at": time}
-    return build(Reading, values, path="reading")
+    try:
+        reading = read_plain(from_json(content), read_at=time)
+        for each in (time, *(opinion[0] for opinion in opinions)):
+            datetime.fromisoformat(each)
+        kept = KeptReading(
+            reading=reading,
+            study=study,
+            patient=patient,
+            time=time,
+            user=user,
+            opinions=tuple(
+                Opinion(time=when, user=who, verdict=Verdict(verdict), why=why) for when, who, verdict, why in opinions
+            ),
+            pathology=None if pathology is None else Known(pathology[2]),
+            pathology_time="" if pathology is None else pathology[0],
+            pathology_user="" if pathology is None else pathology[1],
+        )
+    except (OtherVersionError, TypeError, ValueError):
+        return None
+    # Under another identifier opinions and outcome would be those of another.
+    return kept if reading.reading_id == reading_id else None
 
 
 def _row(kept: KeptReading) -> tuple[object, ...]:

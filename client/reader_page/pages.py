@@ -8,10 +8,12 @@ from jinja2 import Environment
 
 from client.reader_page.asked import MAX_WHY
 from client.reader_page.desk import Desk, ShownMap
-from client.reader_page.kept import KeptReading, Known, Verdict
-from client.reader_page.since_release import SinceRelease
+from client.reader_page.kept import NOT_SHOWN, Found, KeptReading, Known, Verdict
+from client.reader_page.since_release import P_VALUE_LIMIT, SinceRelease
 from client.reader_page.work_list import Film, Listed, Study
 from client.reading.result import Answer
+from shared_model.metrics.drift import MIN_CASES
+from shared_model.metrics.recalibration import MIN_PER_CLASS
 from shared_model.release.document import ColumnContract, InputContract
 from shared_model.system.html_templates import package_templates
 from shared_model.vocabulary import Laterality, View
@@ -33,6 +35,11 @@ def _environment() -> Environment:
         "verdicts": tuple(Verdict),
         "known": tuple(Known),
         "when": _when,
+        "not_shown": NOT_SHOWN,
+        "min_cases": MIN_CASES,
+        "min_per_class": MIN_PER_CLASS,
+        "p_value_limit": P_VALUE_LIMIT,
+        "p_value": _p_value,
         "share": _share,
     }
     return environment
@@ -51,11 +58,11 @@ def rows(listed: Listed, counts: Mapping[str, int]) -> str:
     return _render("rows.html", listed=listed, counts=counts, max_rows=MAX_ROWS)
 
 
-def study(desk: Desk, found: Study, side: Laterality | None, readings: Sequence[KeptReading], *, user: str) -> str:
+def study(desk: Desk, found: Study, side: Laterality | None, kept: Found, *, user: str) -> str:
     """Return the page of one breast of a study."""
     contract = desk.contract
     return _render(
-        "study.html", study=found, side=side, panels=_panels(found.of(side)), readings=readings,
+        "study.html", study=found, side=side, panels=_panels(found.of(side)), kept_readings=kept,
         columns=_columns(contract), needs_box=contract.needs_box, site=desk.site, release=desk.release_name, user=user,
         root="../",
     )  # fmt: skip
@@ -66,14 +73,22 @@ def reading(kept: KeptReading, maps: Sequence[ShownMap]) -> str:
     return _render("reading.html", kept=kept, reading=kept.reading, answer=kept.reading.answer, maps=maps)
 
 
-def earlier(readings: Sequence[KeptReading], found: Study) -> str:
+def earlier(kept: Found, found: Study) -> str:
     """Return the readings of a patient."""
-    return _render("earlier.html", readings=readings, study=found)
+    return _render("earlier.html", kept_readings=kept, study=found)
 
 
 def since_release(desk: Desk, found: SinceRelease, *, user: str) -> str:
     """Return what this site's readings add up to."""
-    return _render("since_release.html", found=found, site=desk.site, release=desk.release_name, user=user, root="")
+    return _render(
+        "since_release.html",
+        found=found,
+        section=desk.recalibration,
+        site=desk.site,
+        release=desk.release_name,
+        user=user,
+        root="",
+    )
 
 
 def problem(text: str) -> str:
@@ -109,6 +124,10 @@ def _columns(contract: InputContract) -> list[tuple[ColumnContract, str]]:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
+
+
+def _p_value(value: float) -> str:
+    return "below 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _share(value: float, width: float) -> str:

@@ -6,13 +6,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from client.deployment.reader_section import RecalibrationSection
 from client.reader_page.kept import KeptReading, Known, Verdict
 from client.reading.result import Answer, Outcome
+from shared_model.metrics.drift import Drift, drift, drift_from_mixture
 from shared_model.metrics.exact_interval import exact_interval
 from shared_model.metrics.intervals import ConfidenceInterval
-from shared_model.release.document import PublicReference
+from shared_model.metrics.recalibration import Recalibration, fit_recalibration
+from shared_model.release.document import GreyContract, PublicReference
 
 NUM_BINS = 10
+P_VALUE_LIMIT = 0.01
+"""Below it the page says that a distribution has moved."""
+_GREY_WORDS = {
+    "dark": "Dark end",
+    "middle": "Middle",
+    "bright": "Bright end",
+    "contrast": "Tissue over surroundings",
+    "white": "Share of pure white",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +60,39 @@ class ScoreBin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One number of this site's patients beside that of the release's public ones."""
+
+    name: str
+    """For a person."""
+    num_here: int
+    """Patients of this site."""
+    num_reference: int
+    """Public patients; of scores, both classes together."""
+    found: Drift | None
+    """None with too few on a side."""
+    here: tuple[float, ...]
+    """Quartiles; none without patients."""
+    reference: tuple[float, ...]
+    """Quartiles; none where several mixtures are compared with."""
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether so large a distance is unlikely by chance."""
+        return self.found is not None and self.found.p_value < P_VALUE_LIMIT
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalFit:
+    """What this site's outcomes say of the release's probabilities."""
+
+    num_benign: int
+    num_malignant: int
+    fitted: Recalibration | None
+    """None with too few."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SinceRelease:
     """One release at one site. Of a patient with several readings the newest counts, so that all are of others."""
 
@@ -63,15 +108,38 @@ class SinceRelease:
     sensitivity: Share | None
     """At the frozen threshold, of the patients whose lesion turned out malignant."""
     specificity: Share | None
+    known: Share | None
+    """Of the patients who were read, those whose outcome is known."""
+    malignant: Share | None
+    """Of those, whose lesion turned out malignant."""
+    num_not_shown: int
+    """Readings of other versions of this program, in none of these figures."""
+    scores: tuple[Compared, ...]
+    """All patients, and those whose outcome is known; empty where the release has no public scores."""
+    grey: tuple[Compared, ...]
+    """Empty where the release has no grey levels."""
+    local: LocalFit | None
+    """None where the site does not recalibrate."""
 
 
-def since_release(kept: Iterable[KeptReading], digest: str, public: PublicReference | None) -> SinceRelease:
+def since_release(
+    kept: Iterable[KeptReading],
+    digest: str,
+    public: PublicReference | None,
+    *,
+    grey: GreyContract | None = None,
+    recalibration: RecalibrationSection | None = None,
+    num_not_shown: int = 0,
+) -> SinceRelease:
     """Count the readings that were made with one release.
 
     Args:
         kept: newest first.
         digest: of the release.
         public: its reference, whose scores the site's stand beside.
+        grey: its grey levels.
+        recalibration: after how many outcomes the site recalibrates; None for never.
+        num_not_shown: readings that this version cannot show, with this release or another.
     """
     own = [each for each in kept if each.reading.release.digest == digest]
     answers = [(each, answer) for each, answer in _newest(own)]
@@ -89,7 +157,105 @@ def since_release(kept: Iterable[KeptReading], digest: str, public: PublicRefere
         agreed=_share(agreed),
         sensitivity=_share(malignant),
         specificity=_share(benign),
+        known=_share([each.patient in {one.patient for one, _ in known} for each, _ in answers]),
+        malignant=_share([each.pathology is Known.MALIGNANT for each, _ in known]),
+        num_not_shown=num_not_shown,
+        scores=_compared_scores(answers, known, public),
+        grey=_compared_grey(own, grey),
+        local=None if recalibration is None else _local_fit(known, recalibration),
     )
+
+
+def local_recalibration(
+    kept: Iterable[KeptReading], digest: str, patient: str, section: RecalibrationSection | None
+) -> Recalibration | None:
+    """Return how this site's outcomes move the probabilities of a patient, whose own outcome has no part in it.
+
+    Args:
+        kept: newest first.
+        digest: of the release: outcomes of readings with another say nothing of it.
+        patient: as the kept readings name patients.
+        section: of the site; None recalibrates never.
+
+    Returns:
+        None with too few outcomes.
+    """
+    if section is None:
+        return None
+    others = (
+        each
+        for each in kept
+        if each.reading.release.digest == digest and each.patient != patient and each.pathology is not None
+    )
+    return _local_fit(_newest(others), section).fitted
+
+
+def _local_fit(known: Sequence[tuple[KeptReading, Answer]], section: RecalibrationSection) -> LocalFit:
+    labels = [int(each.pathology is Known.MALIGNANT) for each, _ in known]
+    fitted = None
+    if len(labels) >= section.outcomes:
+        scores = [answer.probability for _, answer in known]
+        fitted = fit_recalibration(labels, scores, has_slope=len(labels) >= section.outcomes_for_slope)
+    return LocalFit(num_benign=len(labels) - sum(labels), num_malignant=sum(labels), fitted=fitted)
+
+
+def _compared_scores(
+    answers: Sequence[tuple[KeptReading, Answer]],
+    known: Sequence[tuple[KeptReading, Answer]],
+    public: PublicReference | None,
+) -> tuple[Compared, ...]:
+    abstention = None if public is None else public.abstention
+    if abstention is None:
+        return ()
+    benign, malignant = abstention.benign_scores, abstention.malignant_scores
+    all_scores = [answer.probability for _, answer in answers]
+    of_benign, of_malignant = (
+        [answer.probability for each, answer in known if each.pathology is wanted]
+        for wanted in (Known.BENIGN, Known.MALIGNANT)
+    )
+    return (
+        Compared(
+            name="All patients",
+            num_here=len(all_scores),
+            num_reference=len(benign) + len(malignant),
+            found=drift_from_mixture(all_scores, benign, malignant),
+            here=_quartiles(all_scores),
+            reference=(),
+        ),
+        _compared("Known benign", of_benign, benign),
+        _compared("Known malignant", of_malignant, malignant),
+    )
+
+
+def _compared_grey(own: Sequence[KeptReading], grey: GreyContract | None) -> tuple[Compared, ...]:
+    if grey is None:
+        return ()
+    # One picture of a patient, the first, as in the release; what a gate refused counts too.
+    levels = [
+        view.grey_levels
+        for each in _per_patient(each for each in own if any(view.grey_levels for view in each.reading.views))
+        for view in [next(view for view in each.reading.views if view.grey_levels)]
+        if view.grey_levels is not None
+    ]
+    return tuple(
+        _compared(_GREY_WORDS.get(name, name), [each[name] for each in levels if name in each], reference)
+        for name, reference in grey.values.items()
+    )
+
+
+def _compared(name: str, here: Sequence[float], reference: Sequence[float]) -> Compared:
+    return Compared(
+        name=name,
+        num_here=len(here),
+        num_reference=len(reference),
+        found=drift(here, reference),
+        here=_quartiles(here),
+        reference=_quartiles(reference),
+    )
+
+
+def _quartiles(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(value) for value in np.quantile(values, (0.25, 0.5, 0.75))) if len(values) else ()
 
 
 def _per_patient(kept: Iterable[KeptReading]) -> list[KeptReading]:

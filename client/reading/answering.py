@@ -2,13 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
 import torch
 
-from client.data.preprocessing import Float32Array
+from client.data.preprocessing import Float32Array, SeenSquare
 from client.reading.preparation import DOUBTFUL, Cells, PreparedLesion, columns_read
 from client.reading.release import OpenedRelease
-from client.reading.result import Answer, Band, ColumnRead, Contributions, Reason, Why
+from client.reading.result import (
+    MAP_SIDE,
+    Answer,
+    Band,
+    ColumnRead,
+    Contributions,
+    FilmMap,
+    LocalProbability,
+    Reason,
+    Why,
+)
 from shared_model.explanations.contributions import attributions_of_columns, share_of_modalities
 from shared_model.network.efficientnet import load_efficientnet_lite
 from shared_model.network.scoring import predict
@@ -16,6 +29,9 @@ from shared_model.release.conformal import conformal_set
 from shared_model.release.document import Release
 from shared_model.release.scaling import probability_interval
 from shared_model.vocabulary import View
+
+if TYPE_CHECKING:
+    from shared_model.metrics.recalibration import Recalibration
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,10 +43,18 @@ class LesionMap:
     """``(S, S)`` in [0, 1], as the network sees it."""
     saliency: Float32Array
     """``(S, S)`` in [0, 1]: Grad-CAM."""
+    on_film: FilmMap
+    """The same on the picture as its file has it."""
 
 
-def answer(prepared: PreparedLesion, release: OpenedRelease) -> Answer | Why:
-    """Return the answer, or why the reader abstains."""
+def answer(prepared: PreparedLesion, release: OpenedRelease, local: "Recalibration | None" = None) -> Answer | Why:
+    """Return the answer, or why the reader abstains.
+
+    Args:
+        prepared: the lesion.
+        release: with which it is read.
+        local: as this site's own outcomes would move the probability; it moves neither call nor band.
+    """
     if prepared.negative_share > DOUBTFUL:
         return Why(code=Reason.NEGATIVE, text="It cannot be told whether a picture is a negative.")
     distance = _novelty_distance(prepared, release)
@@ -54,6 +78,19 @@ def answer(prepared: PreparedLesion, release: OpenedRelease) -> Answer | Why:
         novelty_distance=distance,
         conformal_level=None if abstention is None else abstention.level,
         conformal_label=label,
+        local=None if local is None else _local(local, probability),
+    )
+
+
+def _local(fitted: "Recalibration", probability: float) -> LocalProbability:
+    return LocalProbability(
+        probability=fitted.probability(probability),
+        interval=fitted.interval(probability),
+        slope=fitted.slope,
+        offset=fitted.offset,
+        is_slope_fitted=fitted.is_slope_fitted,
+        num_benign=fitted.num_negatives,
+        num_malignant=fitted.num_positives,
     )
 
 
@@ -119,5 +156,22 @@ def lesion_maps(prepared: PreparedLesion, release: OpenedRelease) -> tuple[Lesio
             other_views=others if len(others) else None,
         )
         saliency = grad_cam(scorer, pixels)
-        maps.append(LesionMap(view=opened.view, picture=pixels[0].numpy(), saliency=saliency))
+        if opened.seen is None:
+            raise ValueError("Expected a picture that the network was shown.")
+        maps.append(
+            LesionMap(
+                view=opened.view,
+                picture=pixels[0].numpy(),
+                saliency=saliency,
+                on_film=film_map(saliency, opened.seen),
+            )
+        )
     return tuple(maps)
+
+
+def film_map(saliency: Float32Array, seen: SeenSquare) -> FilmMap:
+    """Return a map ``(S, S)``, in [0, 1], turned and scaled back to the picture."""
+    turned = saliency[:, ::-1] if seen.is_mirrored else saliency
+    small = cv2.resize(np.ascontiguousarray(turned), (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_AREA)
+    levels = np.rint(np.clip(small, 0, 1) * 255).astype(np.uint8)
+    return FilmMap(square=(seen.x, seen.y, seen.side), values=levels.tobytes().hex())

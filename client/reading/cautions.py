@@ -47,6 +47,11 @@ def _of_examinations(examinations: Sequence[Examination]) -> Iterator[str]:
 
 def of_answer(answer: Answer) -> Iterator[str]:
     """Yield what the answer itself leaves open."""
+    if answer.local is not None:
+        yield (
+            "The local probability rests on the outcomes that somebody has kept at this site: lesions that were "
+            "followed up. Call and band are of the release's own probability."
+        )
     if answer.threshold_interval.low <= answer.probability <= answer.threshold_interval.high:
         yield "The probability lies within the uncertainty of the threshold: the call could be the other."
     if answer.conformal_label is not None and (answer.conformal_label == "malignant") != answer.is_above_threshold:

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from client.data.dicom.examination import Examination
-from client.data.grey_levels import grey_levels, is_faint
-from client.data.preprocessing import Box, Float32Array, GreyImage, is_mask, preprocess
+from client.data.grey_levels import GreyLevels, grey_levels, is_faint
+from client.data.preprocessing import Box, Float32Array, GreyImage, SeenSquare, is_mask, preprocess
 from client.reading.request import Picture
 from client.reading.result import Reason, Why
 from shared_model.config.choices import ImageMode, Modality, Normalisation, Views
@@ -46,6 +46,10 @@ class OpenedPicture:
     sha256: str
     examination: Examination = field(default_factory=Examination)
     """What the file says of patient and day; nothing, if it is no DICOM file."""
+    levels: GreyLevels | None = None
+    """Of what the network is shown; None where no gate before it let it be made."""
+    seen: SeenSquare | None = None
+    """Where on the picture that is; None with ``levels``."""
 
     @property
     def view(self) -> View | None:

@@ -1,5 +1,6 @@
 """A request made into what the network reads, or the reasons why it must not: all gates, in the order of their cost."""
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from client.data import jpeg, png
 from client.data.dicom.examination import Examination, read_examination
+from client.data.grey_levels import grey_levels
 from client.data.image_files import open_image, unreadable
 from client.data.images import LesionFiles, prepare_lesion, read_image
-from client.data.preprocessing import Float32Array
-from client.data.tables.clinical_encoding import encode_record
+from client.data.preprocessing import Float32Array, seen_square
+from client.data.tables.record_encoding import encode_record
 from client.data.view_average import average_views
 from client.reading.gates import (
     OpenedPicture,
@@ -93,7 +95,7 @@ def prepare(request: LesionRequest, release: OpenedRelease) -> PreparedLesion | 
     if why:
         return Refusal(opened=opened, why=tuple(why))
     laterality = laterality or next((each.grey.laterality for each in opened if each.grey.laterality), None)
-    pictures, why = _pictures(opened, contract, laterality)
+    opened, pictures, why = _pictures(opened, contract, laterality)
     if why:
         return Refusal(opened=opened, why=tuple(why))
     return _looked_at(opened, pictures, cells, laterality, release)
@@ -165,10 +167,13 @@ def _file_problem(error: Exception, picture: Picture) -> Why:
 
 def _pictures(
     opened: Sequence[OpenedPicture], contract: InputContract, laterality: Laterality | None
-) -> tuple[list[Float32Array], list[Why]]:
-    """Return what the network sees of every picture, made as in training, and what its pixels say against it."""
-    pictures, why = list[Float32Array](), list[Why]()
-    for each in opened:
+) -> tuple[tuple[OpenedPicture, ...], list[Float32Array], list[Why]]:
+    """Return what the network sees of every picture, made as in training, and what its pixels say against it.
+
+    The pictures come back with what is known of that; one that cannot be made stays as it was.
+    """
+    known, pictures, why = list(opened), list[Float32Array](), list[Why]()
+    for number, each in enumerate(opened):
         path, found = each.picture.path, list[Why]()
         if contract.image.mode is not ImageMode.CROP:
             found += check_box_on_breast(each)
@@ -185,7 +190,14 @@ def _pictures(
             found = _negative_first(found, is_negative=has_dark_tissue(picture, each, contract.image, laterality))
         why += found
         pictures.append(picture)
-    return pictures, why
+        known[number] = dataclasses.replace(
+            each,
+            levels=grey_levels(picture, contract.image.mode),
+            seen=seen_square(
+                each.grey, contract.image, laterality=laterality or each.grey.laterality, box=each.picture.box
+            ),
+        )
+    return tuple(known), pictures, why
 
 
 def _negative_first(found: list[Why], *, is_negative: bool) -> list[Why]:

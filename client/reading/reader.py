@@ -1,9 +1,11 @@
 """The reader: a release that was opened once and stays warm, and one lesion after another read with it."""
 
+import dataclasses
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from client.deployment.site_file import SiteFile
 from client.reading import cautions
@@ -16,6 +18,9 @@ from client.reading.result import Answer, Outcome, Reading, ViewRead, Why
 from shared_model.config.fingerprints import source_fingerprint
 from shared_model.network.efficientnet import load_efficientnet_lite
 from shared_model.system.audit_log import AuditLog
+
+if TYPE_CHECKING:
+    from shared_model.metrics.recalibration import Recalibration
 
 EVENT = "reading"
 """Of the audit log: one line for every reading."""
@@ -60,8 +65,15 @@ class Reader:
         """
         return self.read_with_maps(request, has_maps=False)[0]
 
-    def read_with_maps(self, request: LesionRequest, *, has_maps: bool = True) -> tuple[Reading, tuple[LesionMap, ...]]:
+    def read_with_maps(
+        self, request: LesionRequest, *, has_maps: bool = True, local: "Recalibration | None" = None
+    ) -> tuple[Reading, tuple[LesionMap, ...]]:
         """Read one lesion, and show where the network looked on each picture; there are no maps unless it was read.
+
+        Args:
+            request: the lesion.
+            has_maps: whether maps are made, which takes as long as the reading does.
+            local: how this site's own outcomes move probabilities, as a second number.
 
         Raises:
             OSError, ConfigError: as ``read``.
@@ -70,11 +82,12 @@ class Reader:
         if isinstance(prepared, Refusal):
             return self._logged(self._without_answer(Outcome.REFUSED, prepared.why, prepared.opened)), ()
         doubts = list(cautions.of_lesion(prepared, self.release))
-        found = answer(prepared, self.release)
+        found = answer(prepared, self.release, local)
         if isinstance(found, Why):
             return self._logged(self._without_answer(Outcome.ABSTAINED, (found,), prepared.opened, doubts)), ()
+        maps = lesion_maps(prepared, self.release) if has_maps else ()
         reading = self._reading(Outcome.READ, (), prepared.opened, [*cautions.of_answer(found), *doubts], found)
-        return self._logged(reading), lesion_maps(prepared, self.release) if has_maps else ()
+        return self._logged(_with_maps(reading, maps)), maps
 
     def _without_answer(
         self, outcome: Outcome, why: tuple[Why, ...], opened: Sequence[OpenedPicture], doubts: Sequence[str] = ()
@@ -128,6 +141,13 @@ def read_lesion(
     return Reader.open(release, site=site, accept_unsigned=accept_unsigned).read(request)
 
 
+def _with_maps(reading: Reading, maps: Sequence[LesionMap]) -> Reading:
+    if not maps:
+        return reading
+    views = (dataclasses.replace(view, map=each.on_film) for view, each in zip(reading.views, maps, strict=True))
+    return dataclasses.replace(reading, views=tuple(views))
+
+
 def _view_read(opened: OpenedPicture) -> ViewRead:
     box = opened.picture.box
     return ViewRead(
@@ -135,4 +155,6 @@ def _view_read(opened: OpenedPicture) -> ViewRead:
         laterality=opened.grey.laterality,
         box=None if box is None else (box.x, box.y, box.width, box.height),
         sha256=opened.sha256,
+        grey_levels=None if opened.levels is None else dataclasses.asdict(opened.levels),
+        map=None,
     )

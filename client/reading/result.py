@@ -5,24 +5,35 @@ not there to be used. Nothing here leaves the hospital by itself.
 """
 
 import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from shared_model.config.bounds import Fraction, NotNegative
-from shared_model.errors import ConfigError
-from shared_model.metrics.intervals import ConfidenceInterval
+import numpy as np
+from annotated_types import Len
+from numpy.typing import NDArray
+
+from shared_model.config.bounds import Count, Fraction, NotNegative, Positive, Text, UnitInterval
+from shared_model.errors import ConfigError, FederatedMammographyError
 from shared_model.release.document import Digest, Level
-from shared_model.system.checked import NOT_EMPTY, AsList, build, checked, require, rule
+from shared_model.system.checked import NOT_EMPTY, build, checked, require, rule
 from shared_model.system.documents import from_json, to_json
 from shared_model.system.files import write_atomically
+from shared_model.system.peer_text import peer_text
 from shared_model.vocabulary import Laterality, View
 
-SCHEMA_VERSION = 2
-"""Raised whenever a key is added, removed or changes its meaning."""
+SCHEMA_VERSION = 3
+"""Raised whenever a key is added, removed or changes its meaning; then ``read_plain`` learns the one before."""
+MAP_SIDE = 16
+"""Numbers a side of a map: about as many as the layer has that Grad-CAM looks at."""
+_MAX_SIDE = 65536
 _BAND_EDGES = (0.1, 0.5)
-Text = Annotated[str, NOT_EMPTY]
+
+
+class OtherVersionError(FederatedMammographyError):
+    """A reading was written by a version of this program that this one does not know."""
 
 
 def _is_utc_second(text: str) -> bool:
@@ -31,11 +42,6 @@ def _is_utc_second(text: str) -> bool:
     except ValueError:
         return False
     return moment.utcoffset() == timedelta() and text == moment.isoformat(timespec="seconds")
-
-
-UnitInterval = Annotated[
-    ConfidenceInterval, AsList(), rule(lambda interval: interval.low >= 0 and interval.high <= 1, "in [0, 1]")
-]
 
 
 class Outcome(StrEnum):
@@ -104,6 +110,25 @@ class Why:
     """One line for a person."""
 
 
+@checked(key="map", error=ValueError)
+class FilmMap:
+    """Where the network looked on a picture: Grad-CAM, a hint, and neither evidence nor the outline of a lesion."""
+
+    square: Annotated[tuple[int, ...], Len(3, 3)]
+    """Left, top and side in pixels of the picture; it may reach beyond it."""
+    values: Annotated[str, rule(re.compile(rf"[0-9a-f]{{{2 * MAP_SIDE**2}}}").fullmatch, "to be a map in hexadecimal")]
+    """``MAP_SIDE`` rows of as many bytes, the upper left first; 255 is what speaks most for malignancy."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.square[2] <= _MAX_SIDE, f"in (0, {_MAX_SIDE}]", square=self.square[2])
+        is_near = all(abs(edge) <= _MAX_SIDE for edge in self.square[:2])
+        require(is_near, f"to begin within {_MAX_SIDE} pixels", square=self.square[:2])
+
+    def as_bytes(self) -> NDArray[np.uint8]:
+        """Return the values, ``(MAP_SIDE, MAP_SIDE)``."""
+        return np.frombuffer(bytes.fromhex(self.values), dtype=np.uint8).reshape(MAP_SIDE, MAP_SIDE)
+
+
 @checked(key="views", error=ValueError)
 class ViewRead:
     """One picture that was looked at."""
@@ -115,6 +140,10 @@ class ViewRead:
     """x, y, width, height in pixels of the film; null for a crop."""
     sha256: Digest
     """Of the file, so that whoever has it can tell which one this was."""
+    grey_levels: Mapping[str, float] | None
+    """Of what the network was shown, by the names of ``GreyLevels``; null where a gate before it refused."""
+    map: FilmMap | None
+    """Null where it was not read, or nobody asked for maps."""
 
 
 @checked(key="columns", error=ValueError)
@@ -139,6 +168,28 @@ class Contributions:
     by_column: tuple[ColumnRead, ...]
 
 
+@checked(key="local", error=ValueError)
+class LocalProbability:
+    """The probability moved to the outcomes that this site has kept: beside the release's own, never in its place."""
+
+    probability: Fraction
+    interval: UnitInterval
+    """95 %, of the line that was fitted to the outcomes alone."""
+    slope: Positive
+    """1 where only the offset was fitted."""
+    offset: float
+    """The release's logit ``l`` becomes ``slope * l + offset``."""
+    is_slope_fitted: bool
+    num_benign: Count
+    """Patients whose outcome was used; this patient is none of them."""
+    num_malignant: Count
+
+    def __post_init__(self) -> None:
+        is_inside = self.interval.low <= self.probability <= self.interval.high
+        require(is_inside, f"to hold probability={self.probability}", interval=self.interval)
+        require(self.is_slope_fitted or self.slope == 1, "1 where it was not fitted", slope=self.slope)
+
+
 @checked(key="answer", error=ValueError)
 class Answer:
     """What a lesion that is read is given."""
@@ -159,6 +210,8 @@ class Answer:
     """Null where abstention was not calibrated."""
     conformal_label: str | None
     """``benign`` or ``malignant``, the one label left at the level; null with it. It need not agree with the call."""
+    local: LocalProbability | None
+    """Null where the site does not recalibrate, or has too few outcomes. The call never rests on it."""
 
     def __post_init__(self) -> None:
         expectation = f"to say whether probability={self.probability} >= threshold={self.threshold}"
@@ -220,13 +273,50 @@ def write_result(reading: Reading, path: Path) -> None:
     write_atomically(path, to_result(reading).encode())
 
 
+def read_plain(values: object, *, read_at: str | None = None) -> Reading:
+    """Return the reading of plain values, which this or an earlier schema version wrote.
+
+    What an earlier one did not know is null.
+
+    Args:
+        values: as JSON gives them.
+        read_at: when it was read, for the first schema version, which did not say so.
+
+    Raises:
+        OtherVersionError: another version wrote it, or the first one and nobody says when.
+        ValueError: they are no reading.
+    """
+    version = values.get("schema_version") if isinstance(values, dict) else SCHEMA_VERSION
+    is_known = version in range(2, SCHEMA_VERSION + 1) or (version == 1 and read_at is not None)
+    if not is_known or isinstance(version, bool):
+        raise OtherVersionError(
+            f"Expected schema_version={peer_text(str(version), 20)} of a reading from 2 to {SCHEMA_VERSION}; another "
+            "version of this program wrote it."
+        )
+    if isinstance(values, dict):
+        values = _upgraded({"read_at": read_at} | values)
+    return build(Reading, values, path="reading")
+
+
+def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of an earlier schema version as those of this one; of this one they stay."""
+    if values["schema_version"] == SCHEMA_VERSION:
+        return values
+    views, answer = values.get("views"), values.get("answer")
+    if isinstance(views, list):
+        views = [{"grey_levels": None, "map": None} | view if isinstance(view, dict) else view for view in views]
+    if isinstance(answer, dict):
+        answer = {"local": None} | answer
+    return {**values, "schema_version": SCHEMA_VERSION, "views": views, "answer": answer}
+
+
 def read_result(path: Path) -> Reading:
     """Read what ``write_result`` wrote.
 
     Raises:
-        ConfigError: the file is not there, or is no reading of this schema version.
+        ConfigError: the file is not there, or is no reading of this or an earlier schema version.
     """
     try:
-        return build(Reading, from_json(path.read_text(encoding="utf-8")), path="reading")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"Expected a reading of schema version {SCHEMA_VERSION} in {path}: {error}") from error
+        return read_plain(from_json(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, OtherVersionError) as error:
+        raise ConfigError(f"Expected a reading in {path}: {error}") from error

@@ -8,7 +8,7 @@ import yaml
 from server.app import AUDIT_FILE
 from server.deployment.kit import ServerKit
 from server.report.run_folder import CONFIG_FILE
-from server.results.estimate import Text
+from shared_model.config.bounds import Text
 from shared_model.config.choices import PrivacyMode
 from shared_model.errors import ConfigError
 from shared_model.system import audit_log

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.evaluation.feature_constants import fit_feature_constants
-from server.evaluation.platt_scaling import PlattScaling, fit_platt_scaling
 from server.evaluation.private_mean import constants_without
 from server.evaluation.shipped_constants import load_shipped, set_shipped
 from server.evaluation.site_histograms import histogram_auroc, operating_threshold, sensitivity_specificity
@@ -26,6 +25,7 @@ from shared_model.errors import CohortError, ConfigError
 from shared_model.messages import Histogram
 from shared_model.metrics.confusion import ConfusionCounts
 from shared_model.metrics.counts import FloatArray
+from shared_model.metrics.platt_scaling import PlattScaling, fit_platt_scaling
 from shared_model.metrics.roc import auroc
 from shared_model.metrics.score_histogram import ScoreHistogram
 from shared_model.network.fusion import FusionNet, build_network

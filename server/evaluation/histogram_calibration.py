@@ -16,8 +16,8 @@ from scipy.optimize import isotonic_regression
 from scipy.special import logit
 
 from server.evaluation.noisy_histograms import MIN_TOTAL_TO_NOISE
-from server.evaluation.platt_scaling import PlattScaling
 from shared_model.metrics.counts import FloatArray
+from shared_model.metrics.platt_scaling import PlattScaling
 from shared_model.privacy.patient_histogram import PatientHistogram
 
 USUAL_SCALING = PlattScaling(scale=0.4, offset=0.0)

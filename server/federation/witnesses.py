@@ -11,7 +11,7 @@ For example, a site shows A, then B after A. If it then shows C after A, it has 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from server.results.estimate import Text
+from shared_model.config.bounds import Text
 from shared_model.errors import ConfigError
 from shared_model.messages import EvaluateReply, TrainReply
 from shared_model.system.checked import build, checked

@@ -16,11 +16,11 @@ from server.evaluation.histogram_calibration import (
     middle_logits,
     threshold_edge,
 )
-from server.evaluation.platt_scaling import PlattScaling, fit_platt_scaling
 from server.evaluation.threshold import threshold_for_sensitivity
 from shared_model.errors import ConfigError
 from shared_model.metrics.counts import FloatArray
 from shared_model.metrics.intervals import CONFIDENCE_LEVEL, ConfidenceInterval
+from shared_model.metrics.platt_scaling import PlattScaling, fit_platt_scaling
 from shared_model.privacy.patient_histogram import PatientHistogram
 
 NUM_DRAWS = 400

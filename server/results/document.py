@@ -11,9 +11,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from server.results.estimate import Interval, Size, Text
+from server.results.estimate import Size
 from server.results.evidence import Evidence
-from shared_model.config.bounds import Count, Fraction, NotNegative, PositiveFraction
+from shared_model.config.bounds import Count, Fraction, NotNegative, PositiveFraction, Text, UnitInterval
 from shared_model.config.choices import NoiseSource
 from shared_model.system.checked import build, checked, require, rule
 from shared_model.system.documents import from_json, to_json
@@ -23,7 +23,6 @@ SCHEMA_VERSION = 7
 """Raised whenever a key is added, removed or changes its meaning."""
 RESULTS_FILE = "results.json"
 """Name of the document in the run's folder."""
-UnitInterval = Annotated[Interval, rule(lambda interval: interval.low >= 0 and interval.high <= 1, "in [0, 1]")]
 Time = Annotated[str, rule(lambda text: datetime.fromisoformat(text).tzinfo is not None, "with an offset from UTC")]
 """ISO 8601."""
 

@@ -4,14 +4,10 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from shared_model.config.bounds import Fraction
-from shared_model.metrics.intervals import ConfidenceInterval
-from shared_model.system.checked import NOT_EMPTY, AsList, checked, require
+from shared_model.config.bounds import Fraction, Interval, Text
+from shared_model.system.checked import checked, require
 
-Interval = Annotated[ConfidenceInterval, AsList()]
-"""``[low, high]`` in JSON."""
 Size = Annotated[int, Ge(0)]
-Text = Annotated[str, NOT_EMPTY]
 
 
 @checked(error=ValueError)

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from annotated_types import Interval as Between
 
-from server.results.estimate import Estimate, Interval, Size, Text
+from server.results.estimate import Estimate, Size
+from shared_model.config.bounds import Interval, Text
 from shared_model.system.checked import checked, require
 
 

@@ -12,15 +12,14 @@ from typing import Annotated
 from annotated_types import Interval as Between
 from annotated_types import Len
 
-from shared_model.config.bounds import Count, Fraction, NotNegative, Positive
+from shared_model.config.bounds import Count, Fraction, Interval, NotNegative, Positive
 from shared_model.config.choices import ImageMode, Modality, Views
 from shared_model.config.site_sections import ImageConfig, ModelConfig
 from shared_model.errors import ReleaseError
-from shared_model.metrics.intervals import ConfidenceInterval
-from shared_model.system.checked import DISTINCT, NOT_EMPTY, AsList, checked, require, rule
+from shared_model.system.checked import DISTINCT, NOT_EMPTY, checked, require, rule
 from shared_model.vocabulary import FeaturePolicy, LesionType, clinical_columns
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever a key is added, removed or changes its meaning; a reader refuses every other."""
 DOCUMENT_FILE, MODEL_FILE, REFERENCE_FILE = "release.json", "model.safetensors", "reference.safetensors"
 MODEL_CARD_FILE = "model_card.md"
@@ -30,10 +29,11 @@ CONTENT_FILES = (MODEL_FILE, REFERENCE_FILE, MODEL_CARD_FILE)
 NOT_CALIBRATED = "novelty and abstention were not calibrated"
 """Said by release, model card and every reading where the coordinator had no public lesions."""
 MAX_DRAWS = 1000
+MAX_PICTURES = 500
+"""Of which a release has grey levels."""
 
 Text = Annotated[str, NOT_EMPTY, Len(0, 2000), rule(str.isprintable, "to be one printable line")]
 Digest = Annotated[str, rule(re.compile(r"[0-9a-f]{64}").fullmatch, "to be a SHA-256 digest in lower case")]
-Interval = Annotated[ConfidenceInterval, AsList()]
 Level = Annotated[float, Between(ge=0.5, lt=1)]
 Slope = Annotated[float, Between(gt=0, le=100)]
 Offset = Annotated[float, Between(ge=-100, le=100)]
@@ -56,12 +56,15 @@ class GreyContract:
     num_pictures: Count
     lowest: Mapping[str, float]
     highest: Mapping[str, float]
+    values: Mapping[str, Annotated[tuple[float, ...], Len(1, MAX_PICTURES)]]
+    """Number by number what the pictures have, ascending, one for each public patient, to compare a site's own with."""
 
     def __post_init__(self) -> None:
         is_paired = set(self.lowest) == set(self.highest) and all(
             low <= self.highest[name] for name, low in self.lowest.items()
         )
         require(is_paired, "to be at most highest, number by number", lowest=dict(self.lowest))
+        require(set(self.values) == set(self.lowest), "of the same numbers as lowest", values=sorted(self.values))
 
 
 @checked(key="contract", error=ReleaseError)

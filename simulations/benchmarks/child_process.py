@@ -4,7 +4,6 @@ import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from shared_model.errors import FederatedMammographyError
@@ -29,18 +28,3 @@ def in_child(action: Callable[_Arguments, _Found], *arguments: _Arguments.args, 
         raise FederatedMammographyError(
             "Expected the process to end, it was killed, perhaps for want of memory; measure something smaller."
         ) from error
-
-
-def memory(name: str) -> int:
-    """Return the bytes that Linux counts of this process under a name, such as ``VmHWM``, the most resident so far.
-
-    It is not ``ru_maxrss``, which begins at what the parent had.
-
-    Raises:
-        OSError: the system does not say it (``/proc``).
-    """
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        key, _, value = line.partition(":")
-        if key == name:
-            return 1024 * int(value.removesuffix("kB"))
-    raise OSError(f"Expected /proc/self/status to have {name}.")

@@ -19,7 +19,8 @@ from client.deployment.site_file import SiteFile
 from client.privacy.policy import SitePolicy
 from client.site import SiteSettings
 from shared_model.errors import DataError
-from simulations.benchmarks.child_process import in_child, memory
+from simulations.benchmarks.child_process import in_child
+from simulations.benchmarks.process_memory import NOW, PEAK, memory_bytes
 from simulations.benchmarks.synthetic_hospital import ROWS_PER_IMAGE, write_hospital
 
 READ, CHECKS = "read", "checks"
@@ -96,12 +97,12 @@ def _measured(action: _Action, path: Path) -> _Found:
     site = SiteFile.load(path)
     # The libraries that read a configuration are loaded when the first one is read.
     own_config(site, SitePolicy.load(site.policy))
-    before = memory("VmRSS")
+    before = memory_bytes(NOW)
     elapsed, processor = time.perf_counter(), time.process_time()
     action(site)
     elapsed, processor = time.perf_counter() - elapsed, time.process_time() - processor
     # Not ru_maxrss, which begins at what the parent had.
-    return _Found(elapsed, processor, before, memory("VmHWM"))
+    return _Found(elapsed, processor, before, memory_bytes(PEAK))
 
 
 def _begin(site: SiteFile) -> None:

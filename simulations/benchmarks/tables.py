@@ -13,6 +13,7 @@ from shared_model.system.files import write_atomically
 from simulations.benchmarks.grey_references import Detection
 from simulations.benchmarks.many_sites import HEAD, RoundCost
 from simulations.benchmarks.private_steps import PrivacyBenchmark
+from simulations.benchmarks.reading_times import ReadingTimes
 from simulations.benchmarks.sum_times import SumCost
 from simulations.benchmarks.table_costs import TableCost, exponent
 
@@ -159,6 +160,37 @@ def print_table_costs(rows: Sequence[TableCost], console: Console, *, load: floa
                 growth[1],
             )
             before = row
+    console.print(table)
+
+
+def print_readings(rows: Sequence[ReadingTimes], console: Console, *, load: float) -> None:
+    """Print one row for each way to read.
+
+    Args:
+        rows: as they were measured.
+        console: to print on.
+        load: of the machine when the measurement began: processes that ran or waited for a core.
+    """
+    table = Table(
+        title="One lesion read",
+        caption=f"{os.cpu_count()} cores, on which {load:.1f} processes ran or waited before; one thread. Medians "
+        "and 95th percentiles of processor time, which other work on the machine slows by less than elapsed time.",
+    )
+    table.add_column("what")
+    for name in ("readings", "median [s]", "95 % [s]", "target [s]", "met", "elapsed [s]", "memory [GiB]"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        is_met = row.target_seconds is not None and row.median_seconds <= row.target_seconds
+        table.add_row(
+            row.what,
+            str(row.num_readings),
+            f"{row.median_seconds:.2f}",
+            f"{row.late_seconds:.2f}",
+            "-" if row.target_seconds is None else f"{row.target_seconds:.1f}",
+            "-" if row.target_seconds is None else "yes" if is_met else "no",
+            f"{row.elapsed_seconds:.2f}",
+            f"{row.peak_bytes / 2**30:.2f}",
+        )
     console.print(table)
 
 

@@ -183,6 +183,27 @@ def cost(
             write_figures(path, [dataclasses.asdict(step) for step in steps])
 
 
+@app.command()
+def reading(repeats: Repeats = 20, out: Json = None) -> None:
+    """Measure how long a hospital waits for the answer about one lesion, and what memory that takes.
+
+    Pictures are synthetic and the network untrained, which changes no time.
+    """
+    import os
+
+    from rich.console import Console
+
+    from simulations.benchmarks.reading_times import measure_readings
+    from simulations.benchmarks.tables import print_readings, write_figures
+
+    console, load = Console(), os.getloadavg()[0]
+    with console.status("") as status:
+        rows = list(measure_readings(repeats, progress=status.update))
+    print_readings(rows, console, load=load)
+    if out is not None:
+        write_figures(out, [dataclasses.asdict(row) for row in rows])
+
+
 @app.command("grey-levels", epilog=ABOUT_OVERRIDES)
 def grey_levels(overrides: Overrides = None, out: Json = None) -> None:
     """Measure how often altered grey levels are noticed, on CBIS-DDSM masses; data.root=FOLDER is needed.

@@ -5,9 +5,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from server.results.document import Time
-from server.results.estimate import Estimate, Interval, Size, Text
+from server.results.estimate import Estimate, Size
 from server.results.evidence import Evidence, GroupResult
-from shared_model.config.bounds import Count, Fraction, Positive
+from shared_model.config.bounds import Count, Fraction, Interval, Positive, Text
 from shared_model.system.checked import build, checked, require
 from shared_model.system.documents import from_json, to_json
 from shared_model.system.files import write_atomically

@@ -12,11 +12,10 @@ from shared_model.config.choices import Modality
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.site_sections import ImageConfig
 from shared_model.errors import ConfigError
-from shared_model.release.document import GreyContract
+from shared_model.release.document import MAX_PICTURES, GreyContract
 from shared_model.vocabulary import Split
 from simulations.evaluation.other_lesions import Source, read_other_lesions
 
-_MAX_PICTURES = 500
 _MIN_PICTURES = 50
 _SLACK = 0.05
 """Of the range that the public pictures span, beyond its ends: what is farther out has never been seen."""
@@ -38,21 +37,28 @@ def read_public_lesions(source: Source, config: ExperimentConfig) -> PublicLesio
         lesions=other.lesions,
         source=f"{rows} of {source.name}, which the coordinator declares public",
         overlaps_training=source.split is not Split.TEST,
-        grey_reference=_grey_contract(other.files, config.data.image) if has_images else None,
+        grey_reference=_grey_contract(other.files, other.patient_ids, config.data.image) if has_images else None,
     )
 
 
-def _grey_contract(lesions: Sequence[LesionFiles], image: ImageConfig) -> GreyContract | None:
+def _grey_contract(lesions: Sequence[LesionFiles], patients: Sequence[str], image: ImageConfig) -> GreyContract | None:
     """Return between which grey levels pictures of the lesions lie; None where they are too few."""
-    with_pictures = [lesion for lesion in lesions if image_paths_used(lesion, image.mode)]
-    step = -(-len(with_pictures) // _MAX_PICTURES) or 1
+    with_pictures = [
+        (lesion, patient)
+        for lesion, patient in zip(lesions, patients, strict=True)
+        if image_paths_used(lesion, image.mode)
+    ]
+    step = -(-len(with_pictures) // MAX_PICTURES) or 1
     chosen = with_pictures[::step]
     if len(chosen) < _MIN_PICTURES:
         return None
-    found = [asdict(grey_levels(load_lesion(lesion, image), image.mode)) for lesion in chosen]
+    found = [asdict(grey_levels(load_lesion(lesion, image), image.mode)) for lesion, _ in chosen]
+    first = {patient: levels for levels, (_, patient) in reversed([*zip(found, chosen, strict=True)])}
     lowest, highest = {}, {}
     for name in found[0]:
         values = np.array([levels[name] for levels in found])
         slack = _SLACK * float(np.ptp(values))
         lowest[name], highest[name] = float(values.min()) - slack, float(values.max()) + slack
-    return GreyContract(num_pictures=len(chosen), lowest=lowest, highest=highest)
+    # Ascending, so that no order says which patient a number is of.
+    ordered = {name: tuple(sorted(levels[name] for levels in first.values())) for name in found[0]}
+    return GreyContract(num_pictures=len(chosen), lowest=lowest, highest=highest, values=ordered)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from client.training.feature_sum import feature_sum
 from server.evaluation.estimates import EstimateSettings, estimate_from_predictions
-from server.evaluation.platt_scaling import PlattScaling, finite_logits, fit_platt_scaling
 from server.evaluation.predictions import Predictions
 from server.evaluation.private_mean import constants_without
 from server.results.estimate import Estimate
@@ -24,6 +23,7 @@ from shared_model.config.experiment import ExperimentConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import CohortError, ConfigError
 from shared_model.metrics.counts import IntArray
+from shared_model.metrics.platt_scaling import PlattScaling, finite_logits, fit_platt_scaling
 from shared_model.network.fusion import FusionNet
 from shared_model.network.scoring import predict
 from shared_model.network.standardisation import FeatureConstants

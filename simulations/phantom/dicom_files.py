@@ -12,7 +12,12 @@ import numpy as np
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    DigitalMammographyXRayImageStorageForPresentation,
+    ExplicitVRLittleEndian,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
 from rle.utils import encode_pixel_data
 
 from client.data.preprocessing import mask_box
@@ -59,6 +64,25 @@ def _write_film(root: Path, series: Series, lesion_views: Sequence[LesionView], 
         images = (fitted, crop) if view.is_swapped else (crop, fitted)
         writer.write(view.crop, view.crop_number, images[0], description=CROP)
         writer.write(view.mask, view.mask_number, images[1], description=MASK)
+
+
+def write_presentation(path: Path, pixels: WordArray, *, view: View, laterality: Laterality) -> None:
+    """Write one picture of 12 bits as a hospital's machine does, for presentation and uncompressed."""
+    dataset = Dataset()
+    dataset.SOPClassUID = DigitalMammographyXRayImageStorageForPresentation
+    dataset.SOPInstanceUID, dataset.StudyInstanceUID = uid(0, str(view)), uid(0, "study")
+    dataset.SeriesInstanceUID = uid(0, "series", str(view))
+    dataset.PatientID, dataset.StudyDate, dataset.Modality = "PHANTOM", _STUDY_DATE, "MG"
+    dataset.PresentationIntentType = "FOR PRESENTATION"
+    dataset.ViewPosition, dataset.ImageLaterality = str(view), laterality[0]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
+    dataset.PixelData = pixels.tobytes()
+    dataset["PixelData"].VR = "OW"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dcmwrite(path, dataset, enforce_file_format=True)
 
 
 def cut_crop(stored: WordArray, mask: ByteArray) -> WordArray:

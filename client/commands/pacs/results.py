@@ -42,24 +42,13 @@ def results(
     pacs = settings.require_pacs()
     require_extra()
 
-    from client.data.dicom.decoder_pool import stop_decoders
-    from client.pacs.results.fhir import write_transactions
-    from client.pacs.results.files import write_results
-    from client.pacs.results.of_reading import lesion_reading
+    from client.pacs.results.outputs import Outputs, write_outputs
 
     found, films = _found(settings, reading, film or ())
-    known = lesion_reading(found, films, lesion=lesion, lesion_type=lesion_type)
+    wanted = Outputs(folder=out, has_dicom=True, fhir=None if pacs.patient_system is None else pacs)
     console = Console(highlight=False, soft_wrap=True)
-    try:
-        written = write_results(known, out)
-    finally:
-        stop_decoders()
-    for path in written:
+    for path in write_outputs(found, films, wanted, lesion=lesion, lesion_type=lesion_type):
         console.print(str(path), markup=False)
-    if pacs.patient_system is not None:
-        system, issuer = pacs.patient_system, pacs.patient_issuer
-        for path in write_transactions(known, out, patient_system=system, patient_issuer=issuer):
-            console.print(str(path), markup=False)
 
 
 def _found(site: "SiteFile", result: str, films: Sequence[Path]) -> "tuple[Reading, Sequence[Path]]":

@@ -11,9 +11,7 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from client.data.dicom.files import read_dataset
-from client.data.dicom.reader import errors_naming
-from client.data.image_files import open_image
+from client.data.dicom.reader import header_of
 from client.identifiers import folded_or_none
 
 _OF_ONE_PICTURE = re.compile(r"_(?:LEFT|RIGHT)_(?:CC|MLO)(?:_[0-9]+)?$")
@@ -64,9 +62,7 @@ def read_examination(path: Path) -> Examination:
     Raises:
         DicomError: it cannot be read.
     """
-    with errors_naming(path):
-        with open_image(path) as file:
-            dataset = read_dataset(file, with_pixels=False)
+    with header_of(path) as dataset:
         dates = {name: _matching(dataset, name, pattern) for name, pattern in _FORMATS.items()}
         return Examination(
             patient=folded_or_none(_OF_ONE_PICTURE.sub("", _text(dataset, "PatientID"))) or "",

@@ -7,9 +7,7 @@ from pathlib import Path
 from pydicom import Dataset
 
 from client.data.dicom.acquisition import laterality, require_mammogram, view
-from client.data.dicom.files import read_dataset
-from client.data.dicom.reader import errors_naming
-from client.data.image_files import open_image
+from client.data.dicom.reader import header_of
 from shared_model.errors import DicomError
 from shared_model.system.peer_text import peer_text
 from shared_model.vocabulary import Laterality, View
@@ -46,9 +44,7 @@ def read_film_header(path: Path) -> FilmHeader:
     Raises:
         DicomError: it is no DICOM file of an image, is damaged, or its identifiers are none.
     """
-    with errors_naming(path):
-        with open_image(path) as file:
-            dataset = read_dataset(file, with_pixels=False)
+    with header_of(path) as dataset:
         if not dataset.get("Rows") or not dataset.get("Columns"):
             raise DicomError("Expected a film, got a DICOM object without picture.")
         problem, side, projection = None, None, None

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from pydicom import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from client.data.dicom.acquisition import (
@@ -84,14 +85,26 @@ def read_dicom(path: Path) -> GreyImage:
         )
 
 
+@contextmanager
+def header_of(path: Path) -> Iterator[Dataset]:
+    """Yield the header of a DICOM file; values are made as they are asked for, inside the block, and so are errors.
+
+    Raises:
+        DicomError: the file cannot be read, or a value in it that the block asks for.
+    """
+    with errors_naming(path):
+        with open_image(path) as file:
+            dataset = read_dataset(file, with_pixels=False)
+        yield dataset
+
+
 def num_pixels(path: Path) -> int:
     """Return how many pixels a file claims to have; nothing of them is read.
 
     Raises:
         DicomError: the file cannot be read.
     """
-    with errors_naming(path), open_image(path) as file:
-        dataset = read_dataset(file, with_pixels=False)
+    with header_of(path) as dataset:
         return int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0)
 
 
@@ -101,8 +114,7 @@ def patient(path: Path) -> tuple[str, str]:
     Raises:
         DicomError: the file cannot be read, or is of another kind.
     """
-    with errors_naming(path), open_image(path) as file:
-        dataset = read_dataset(file, with_pixels=False)
+    with header_of(path) as dataset:
         return str(dataset.get("PatientID") or ""), str(dataset.get("IssuerOfPatientID") or "")
 
 

@@ -1,6 +1,6 @@
 """Clinical columns -> numbers: ordinal columns to [-1, 1], columns of several values to a 0 or 1 for each value."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -8,8 +8,9 @@ import pandas as pd
 
 from client.data.tables.cells import parse_clinical_cell
 from client.data.tables.distinct_cells import as_objects
+from client.data.tables.record_encoding import encode_cell
 from shared_model.errors import TableError
-from shared_model.vocabulary import ClinicalColumn, Encoding, FeaturePolicy, clinical_columns
+from shared_model.vocabulary import ClinicalColumn, FeaturePolicy, clinical_columns
 
 
 def encode_clinical(frame: pd.DataFrame, policy: FeaturePolicy) -> npt.NDArray[np.float32]:
@@ -37,30 +38,8 @@ def encode_clinical(frame: pd.DataFrame, policy: FeaturePolicy) -> npt.NDArray[n
     return np.concatenate(blocks, axis=1)
 
 
-def encode_record(cells: Mapping[str, str | None], policy: FeaturePolicy) -> npt.NDArray[np.float32]:
-    """Encode one lesion view, whose cells were parsed already, exactly as ``encode_clinical`` encodes its row.
-
-    Args:
-        cells: by column its canonical value; None, or no entry, where nothing was recorded.
-        policy: which columns enter.
-
-    Returns:
-        ``(clinical_width(policy),)``, float32.
-    """
-    return np.concatenate([_code(column, cells.get(column.name)) for column in clinical_columns(policy)])
-
-
 def _encode_column(column: ClinicalColumn, cells: Sequence[object]) -> npt.NDArray[np.float32]:
     numbers, distinct = pd.factorize(as_objects(cells), use_na_sentinel=False)
     canonical = [None if pd.isna(cell) else parse_clinical_cell(column, str(cell)) for cell in distinct]
-    codes = np.array([_code(column, cell) for cell in canonical], dtype=np.float32).reshape(-1, column.width)
+    codes = np.array([encode_cell(column, cell) for cell in canonical], dtype=np.float32).reshape(-1, column.width)
     return codes[numbers]
-
-
-def _code(column: ClinicalColumn, cell: str | None) -> npt.NDArray[np.float32]:
-    if column.encoding is Encoding.ORDINAL:
-        # Equal steps from -1 to 1 in the vocabulary's order; 0, the middle, where nothing was recorded.
-        steps = np.linspace(-1, 1, len(column.values), dtype=np.float32)
-        return steps[[column.values.index(cell)]] if cell is not None else np.zeros(1, dtype=np.float32)
-    parts = set() if cell is None else set(cell.split("-"))
-    return np.array([value in parts for value in column.values], dtype=np.float32)

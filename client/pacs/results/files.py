@@ -14,6 +14,11 @@ from client.pacs.results.presentation_state import presentation_state
 from client.pacs.results.structured_report import structured_report
 from shared_model.errors import DicomError
 from shared_model.system.files import write_atomically
+from shared_model.vocabulary import View
+
+_REPORT, _STATE, _PICTURE = "report.dcm", "state-{}.dcm", "picture-{}.dcm"
+DICOM_FILES = (_REPORT, *(name.format(view.lower()) for name in (_STATE, _PICTURE) for view in View))
+"""Names of all files that may be written."""
 
 logging.getLogger("highdicom").setLevel(logging.CRITICAL)
 
@@ -34,11 +39,11 @@ def result_objects(reading: LesionReading) -> dict[str, Dataset]:
         with warnings.catch_warnings():
             # highdicom's own show names of patients.
             warnings.simplefilter("ignore")
-            made = {"report.dcm": structured_report(reading, headers)}
+            made = {_REPORT: structured_report(reading, headers)}
             for film, header in zip(reading.films, headers, strict=True):
                 name = film.view.lower()
-                made[f"state-{name}.dcm"] = presentation_state(reading, film, header)
-                made[f"picture-{name}.dcm"] = picture(reading, film, header)
+                made[_STATE.format(name)] = presentation_state(reading, film, header)
+                made[_PICTURE.format(name)] = picture(reading, film, header)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise DicomError(f"Expected films whose headers a result can copy: {' '.join(str(error).split())}") from error
     return made

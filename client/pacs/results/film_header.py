@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pydicom import Dataset
-from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 
 from client.data.dicom.acquisition import require_mammogram
-from client.data.dicom.files import read_dataset
-from client.data.image_files import open_image
+from client.data.dicom.reader import header_of
 from client.pacs.incoming import is_uid
 from shared_model.errors import DicomError
 from shared_model.vocabulary import Laterality
@@ -43,7 +41,6 @@ _GREY_SCALE = (
 )
 _ORIENTATION = r"[LRAPHF]{1,3}\\[LRAPHF]{1,3}"
 _CHARACTER_SET = "SpecificCharacterSet"
-_DAMAGE = (AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError, TypeError, ValueError)
 
 
 def read_header(path: Path) -> Dataset:
@@ -52,17 +49,9 @@ def read_header(path: Path) -> Dataset:
     Raises:
         DicomError: the file cannot be read, is no mammogram, or lacks an identifier.
     """
-    try:
-        with open_image(path) as file:
-            film = read_dataset(file, with_pixels=False)
+    with header_of(path) as film:
         require_mammogram(film)
         return _copied(film)
-    except OSError as error:
-        raise DicomError(f"{path}: Expected a readable file: {error.strerror}.") from error
-    except DicomError as error:
-        raise DicomError(f"{path}: {error}") from error
-    except _DAMAGE as error:
-        raise DicomError(f"{path}: Expected a readable header, got {type(error).__name__}.") from error
 
 
 def require_one_study(headers: Sequence[Dataset]) -> str:

@@ -7,9 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-import numpy as np
-
-from client.data.preprocessing import Box, Float32Array
+from client.data.preprocessing import Box
+from client.reading.result import FilmMap
 from shared_model.vocabulary import Laterality, LesionType, View
 
 
@@ -29,19 +28,8 @@ class MarkedFilm:
     view: View
     box: Box | None
     """The lesion in pixels of the film; None where it is not marked."""
-    saliency: Float32Array | None = None
-    """``(H, W)`` in [0, 1], of the box: where the score came from; a hint, no outline. None without."""
-
-    def __post_init__(self) -> None:
-        if self.saliency is not None and (
-            self.box is None
-            or self.saliency.ndim != 2
-            or self.saliency.size == 0
-            or not np.isfinite(self.saliency).all()
-            or self.saliency.min() < 0
-            or self.saliency.max() > 1
-        ):
-            raise ValueError("Expected saliency (H, W) in [0, 1] of a box.")
+    map: FilmMap | None = None
+    """Where the network looked; a hint, no outline. None where the reading has none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,4 @@
-"""A reading of ``fedmammo read`` as outputs need it, joined to the very files that were read.
-
-The network's map is not carried over: it is of the picture that the network saw, which is cut out, turned and scaled,
-and nothing here knows the way back to the film.
-"""
+"""A reading of ``fedmammo read`` as outputs need it, joined to the very files that were read."""
 
 import hashlib
 from collections.abc import Sequence
@@ -63,7 +59,7 @@ def _film(view: ViewRead, path: Path) -> MarkedFilm:
     box = None if view.box is None else Box(**dict(zip(("x", "y", "width", "height"), view.box, strict=True)))
     if view.view is None:
         raise DicomError(f"{path}: Expected a film whose view is known; a result needs it.")
-    return MarkedFilm(path=path, view=view.view, box=box)
+    return MarkedFilm(path=path, view=view.view, box=box, map=view.map)
 
 
 def _score(answer: Answer) -> Score:

@@ -8,18 +8,19 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from client.data.dicom.reader import read_dicom
-from client.data.preprocessing import Box, Float32Array, GreyImage
+from client.data.preprocessing import Box, GreyImage
 from client.pacs.results.film_header import finish
 from client.pacs.results.identity import PLACEHOLDER, identified, series_uid
 from client.pacs.results.lesion_reading import LesionReading, MarkedFilm
 from client.pacs.results.wording import HINT, MAKER, PROGRAM, WARNING, headline
+from client.reading.result import MAP_SIDE, FilmMap
 
 Picture = NDArray[np.uint8]
 """``(H, W, 3)``, red, green, blue."""
 
 _SERIES_NUMBER = 9003
 _LONGEST_SIDE = 2048
-_BOX_COLOUR, _TEXT_COLOUR = (0, 200, 255), (255, 255, 255)
+_BOX_COLOUR, _TEXT_COLOUR, _MAP_COLOUR = (0, 200, 255), (255, 255, 255), (255, 0, 0)
 _MAP_STRENGTH = 0.5
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -83,22 +84,41 @@ def drawn(reading: LesionReading, film: MarkedFilm, image: GreyImage) -> Picture
     grey = np.clip((image.pixels - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
     canvas = np.repeat(cv2.resize(grey, size, interpolation=cv2.INTER_AREA)[:, :, None], 3, axis=2)
+    if film.map is not None:
+        _lay_over(canvas, film.map, scale)
     if film.box is not None:
-        _draw(canvas, film.box, film.saliency, scale)
-    lines = [headline(reading)] if film.saliency is None else [headline(reading), HINT]
+        _draw(canvas, film.box, scale)
+    lines = [headline(reading)] if film.map is None else [headline(reading), HINT]
     return np.concatenate([_band([WARNING.upper()], size[0]), canvas, _band(lines, size[0])])
 
 
-def _draw(canvas: Picture, box: Box, saliency: Float32Array | None, scale: float) -> None:
+def _lay_over(canvas: Picture, found: FilmMap, scale: float) -> None:
+    """Draw a map in red, in place, as far as it lies on the film."""
+    rows, columns, _ = canvas.shape
+    left, top, side = (round(value * scale) for value in found.square)
+    x, y = max(left, 0), max(top, 0)
+    width, height = min(left + side, columns) - x, min(top + side, rows) - y
+    if width < 1 or height < 1:
+        return
+    # From pixels of the canvas to those of the map, whose middles lie half a pixel inside: nothing as large as the
+    # square is made, which may be far larger than the film.
+    step = MAP_SIDE / side
+    to_map = np.array([[step, 0, (x + 0.5 - left) * step - 0.5], [0, step, (y + 0.5 - top) * step - 0.5]])
+    warmth = cv2.warpAffine(
+        found.as_bytes().astype(np.float32) / 255,
+        to_map,
+        (width, height),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )[:, :, None]
+    under = canvas[y : y + height, x : x + width].astype(np.float32)
+    share = _MAP_STRENGTH * warmth
+    canvas[y : y + height, x : x + width] = under * (1 - share) + share * np.array(_MAP_COLOUR, np.float32)
+
+
+def _draw(canvas: Picture, box: Box, scale: float) -> None:
     left, top = round(box.x * scale), round(box.y * scale)
     right, bottom = round((box.x + box.width) * scale), round((box.y + box.height) * scale)
-    if saliency is not None and right > left and bottom > top:
-        warmth = cv2.resize(saliency, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)[:, :, None]
-        under = canvas[top:bottom, left:right].astype(np.float32)
-        share = _MAP_STRENGTH * np.clip(warmth, 0, 1)
-        canvas[top:bottom, left:right] = (under * (1 - share) + share * np.array([255, 0, 0], np.float32)).astype(
-            np.uint8
-        )
     cv2.rectangle(canvas, (left, top), (right, bottom), _BOX_COLOUR, 2)
 
 

@@ -4,9 +4,10 @@ const MOST = 3_500_000; // pixels of a part that is fetched in full resolution
 const LEAST_BOX = 4;
 
 export class Film {
-  constructor(panel, changed) {
+  constructor(panel, changed, toggled) {
     this.panel = panel;
     this.changed = changed;
+    this.toggled = toggled;
     this.canvas = panel.querySelector("canvas");
     this.stage = panel.querySelector(".stage");
     this.over = panel.querySelector(".over");
@@ -18,6 +19,9 @@ export class Film {
     this.level = 0.5;
     this.contrast = 0.5;
     this.box = null;
+    this.map = null;
+    this.hasMap = false;
+    this.opacity = 0.5;
     this.parts = [];
     this.lut = new Uint8Array(65536);
     this.turn = 0;
@@ -128,6 +132,19 @@ export class Film {
       this.light(part);
       context.drawImage(part.canvas, part.x, part.y, part.width, part.height);
     }
+    const isMapped = this.hasMap && this.map?.film === this.id;
+    if (isMapped) {
+      const { x, y, side, canvas } = this.map;
+      context.imageSmoothingEnabled = true;
+      context.globalAlpha = this.opacity;
+      context.save();
+      context.beginPath();
+      context.rect(0, 0, this.columns, this.rows);
+      context.clip();
+      context.drawImage(canvas, x, y, side, side);
+      context.restore();
+      context.globalAlpha = 1;
+    }
     if (this.box) {
       const { x, y, width, height } = this.box;
       const ratio = window.devicePixelRatio || 1;
@@ -137,7 +154,7 @@ export class Film {
         context.strokeRect(x, y, width, height);
       }
     }
-    this.over.textContent = `${this.columns} × ${this.rows}, ${Math.round(this.zoom * 100)} %`;
+    this.over.textContent = `${this.columns} × ${this.rows}, ${Math.round(this.zoom * 100)} %${isMapped ? "; map: a hint, no evidence" : ""}`;
     this.sharpen();
   }
 
@@ -195,6 +212,21 @@ export class Film {
     this.showNumbers();
     this.draw();
     this.changed();
+  }
+
+  // The map of a reading, whose values are bytes in hexadecimal; it is drawn on the film that was read and on no other.
+  setMap(film, [x, y, side], values) {
+    const count = Math.sqrt(values.length / 2);
+    const canvas = new OffscreenCanvas(count, count);
+    const image = new ImageData(count, count);
+    for (let i = 0; i < count * count; i++) {
+      const value = parseInt(values.slice(2 * i, 2 * i + 2), 16);
+      // From clear over red to yellow.
+      image.data.set([255, Math.max(0, 2 * value - 255), 0, value], 4 * i);
+    }
+    canvas.getContext("2d").putImageData(image, 0, 0);
+    this.map = { film, x, y, side, canvas };
+    this.draw();
   }
 
   showNumbers() {
@@ -278,6 +310,8 @@ export class Film {
       this.zoomBy(0.8);
     } else if (event.key === "0") {
       this.fit();
+    } else if (event.key.toLowerCase() === "m" && this.map) {
+      this.toggled();
     } else if (pan) {
       this.left += (pan[0] * shown.width) / 10;
       this.top += (pan[1] * shown.height) / 10;

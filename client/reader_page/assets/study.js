@@ -10,7 +10,39 @@ const level = document.getElementById("level");
 const contrast = document.getElementById("contrast");
 const films = [...document.querySelectorAll(".film")]
   .filter((panel) => panel.querySelector("canvas"))
-  .map((panel) => new Film(panel, (light) => changed(light)));
+  .map((panel) => new Film(panel, (light) => changed(light), () => toggleMap()));
+
+const mapped = document.getElementById("mapped");
+const opacity = document.getElementById("opacity");
+
+function showMap() {
+  for (const film of films) {
+    film.hasMap = mapped.checked;
+    film.opacity = opacity.value / 100;
+    opacity.setAttribute("aria-valuetext", `${opacity.value} %`);
+    film.draw();
+  }
+}
+
+function toggleMap() {
+  mapped.checked = !mapped.checked;
+  showMap();
+  say(status, mapped.checked ? "Map shown: a hint, no evidence." : "Map hidden.");
+}
+
+// The maps of the reading that is shown, on the films that were read.
+function takeMaps(body) {
+  const found = [...reading.querySelectorAll(".filmmap")];
+  for (const film of films) film.map = null;
+  for (const { dataset } of found) {
+    const asked = body.films.find((film) => film.view === dataset.view);
+    const film = films.find((each) => each.view === dataset.view);
+    if (asked && film) film.setMap(asked.film, dataset.square.split(",").map(Number), dataset.values);
+  }
+  document.getElementById("maptools").hidden = !found.length;
+  mapped.checked = false;
+  showMap();
+}
 
 function say(element, text, isBad = false) {
   element.classList.toggle("bad", isBad);
@@ -99,6 +131,7 @@ async function ask(event) {
     read.setAttribute("aria-disabled", "true");
     say(status, "Reading.");
     reading.innerHTML = await post("readings", body);
+    takeMaps(body);
     document.getElementById("reading-title").focus();
     say(status, "Read.");
     if (!isStill(body)) stale();
@@ -166,6 +199,8 @@ for (const fieldset of document.querySelectorAll("fieldset[data-column]")) {
     document.querySelector(`[data-of="${fieldset.dataset.column}"]`).textContent = values.join(", ") || "not recorded";
   });
 }
+mapped.addEventListener("change", showMap);
+opacity.addEventListener("input", showMap);
 level.addEventListener("input", relight);
 contrast.addEventListener("input", relight);
 document.getElementById("reset").addEventListener("click", () => {

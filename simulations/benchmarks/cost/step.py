@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from simulations.benchmarks.child_process import memory
+from simulations.benchmarks.process_memory import PEAK, memory_bytes
 
 Progress = Callable[[str], None]
 
@@ -52,7 +52,7 @@ def measured(size: Size, step: str, action: Callable[[], object], *, num_repeats
         unit=size.unit,
         processor_seconds=statistics.median(processor),
         elapsed_seconds=statistics.median(elapsed),
-        peak_bytes=memory("VmHWM"),
+        peak_bytes=memory_bytes(PEAK),
     )
 
 

@@ -1,19 +1,26 @@
 """The page in Chromium: marked by mouse, by numbers and by keys, read, thought of; on two screens and in the dark."""
 
+import dataclasses
 import os
 import re
 import socket
+import sqlite3
 import threading
+from contextlib import contextmanager
 
 import pytest
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
+from client.data.preprocessing import Box
 from client.reader_page.application import reader_page
 from client.reader_page.desk import Desk
+from client.reader_page.kept import Known, Verdict
 from client.reader_page.serving import Listening, access_to, address_of
+from client.reading.request import LesionRequest, Picture
 from simulations.day.browser import chromium
+from tests.reader_room import room_in
 
 CHROMIUM = chromium()
 SECONDS = 60
@@ -26,19 +33,48 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def address(room):
+@contextmanager
+def served(site, desk):
     heard = socket.create_server(("127.0.0.1", 0))
     listening = Listening(host="127.0.0.1", port=heard.getsockname()[1])
-    access = access_to(room.site, listening)
-    config = uvicorn.Config(reader_page(Desk(room.site, room.reader), access), log_level="error", ws="none")
+    access = access_to(site, listening)
+    config = uvicorn.Config(reader_page(desk, access), log_level="error", ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [heard]})
     thread.start()
-    yield address_of(listening, access)
-    server.should_exit = True
-    thread.join()
-    heard.close()
+    try:
+        yield address_of(listening, access)
+    finally:
+        server.should_exit = True
+        thread.join()
+        heard.close()
+
+
+@pytest.fixture(scope="module")
+def address(room):
+    with served(room.site, Desk(room.site, room.reader)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def followed_up(tmp_path_factory):
+    """A hospital whose outcomes of sixty other patients are known, and that recalibrates."""
+    section = {"outcomes": 40, "outcomes_for_slope": 200}
+    room = room_in(tmp_path_factory.mktemp("followed"), has_public=True, recalibration=section)
+    desk = Desk(room.site, room.reader)
+    x, y, width, height = room.boxes["CC"]
+    picture = Picture(path=room.films / "leftCC.dcm", box=Box(x=x, y=y, width=width, height=height))
+    first = room.reader.read(LesionRequest(pictures=(picture,)))
+    for number in range(60):
+        reading = dataclasses.replace(first, reading_id=f"{number:032x}")
+        desk.kept.add(reading, study="elsewhere", patient=f"other {number}", user="ada")
+        desk.kept.add_pathology(reading.reading_id, Known.MALIGNANT if number % 4 else Known.BENIGN, user="ada")
+        desk.kept.add_opinion(reading.reading_id, Verdict.AGREE if number % 3 else Verdict.DISAGREE, "", user="ada")
+    with sqlite3.connect(room.site.opinions) as connection:
+        connection.execute("INSERT INTO readings VALUES ('later', 's', 'p', 't', 'u', '{\"schema_version\": 99}')")
+    connection.close()
+    with served(room.site, desk) as found:
+        yield dataclasses.replace(room, reader=first), found
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +91,14 @@ def opened(browser, address):
     """Open the page of a size and colour scheme; no script may fail, and nothing break the content security policy."""
     contexts, troubles = [], []
 
-    def open_page(*, width=1280, scheme="light"):
+    def open_page(*, width=1280, scheme="light", at=None):
         context = browser.new_context(viewport={"width": width, "height": 860}, color_scheme=scheme)
         contexts.append(context)
         context.set_default_timeout(1000 * SECONDS)
         page = context.new_page()
         page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.goto(address)
+        page.goto(at or address)
         return page
 
     yield open_page
@@ -277,3 +313,111 @@ def test_the_list_is_searched_by_patient(opened):
     page.get_by_label("Patient").fill("0002")
     page.get_by_text("1 study found").wait_for()
     assert not page.get_by_role("link", name="PH-0001").is_visible()
+
+
+_REDNESS = """c => {
+  const data = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+  let red = 0;
+  for (let i = 0; i < data.length; i += 4) red += data[i] > data[i + 2] + 8;
+  return red;
+}"""
+
+
+def redness(page, view="CC"):
+    return page.locator(f"[data-view={view}] canvas").evaluate(_REDNESS)
+
+
+def wait_for_redness(page, condition):
+    page.wait_for_function(
+        f"() => {{ const red = ({_REDNESS})(document.querySelector('[data-view=CC] canvas')); return {condition}; }}"
+    )
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_map_is_laid_over_the_film_that_was_read(opened, room, width, scheme):
+    page = opened(width=width, scheme=scheme)
+    open_study(page)
+    assert not page.locator("#maptools").is_visible()
+    mark_by_numbers(page, room.boxes)
+    read_lesion(page)
+    assert redness(page) == 0, "not before somebody asks for it"
+    page.get_by_label("Map: a hint, no evidence").check()
+    wait_for_redness(page, "red > 50")
+    strong = redness(page)
+    assert "a hint, no evidence" in page.locator("[data-view=CC] .over").inner_text()
+    require_accessible(page)
+    require_no_sideways_scrolling(page)
+    page.get_by_label("Opacity").fill("10")
+    wait_for_redness(page, f"red < {strong}")
+    page.get_by_label("Opacity").fill("70")
+    canvas = page.locator("[data-view=CC] canvas")
+    canvas.press("m")
+    wait_for_redness(page, "red === 0")
+    assert not page.get_by_label("Map: a hint, no evidence").is_checked()
+    canvas.press("m")
+    wait_for_redness(page, "red > 50")
+    page.locator("#status").get_by_text("Map shown: a hint, no evidence.").wait_for()
+
+
+def test_the_map_is_where_the_lesion_is(opened, room):
+    """It covers the square that the network saw round the box, on a film whose breast is drawn to the right too."""
+    page = opened()
+    open_study(page)
+    page.get_by_role("link", name="Right").click()
+    page.locator("[data-view=CC] .stage[data-ready]").wait_for()
+    x, y, width, height = room.boxes["CC"]
+    columns = int(re.findall(r"\d+", page.locator("[data-view=CC] .over").inner_text())[0])
+    box = (columns - x - width, y, width, height)
+    mark_by_numbers(page, {"CC": box})
+    read_lesion(page)
+    assert page.locator("#reading-title").inner_text() == "Reading"
+    page.get_by_label("Map: a hint, no evidence").check()
+    wait_for_redness(page, "red > 50")
+    place = page.locator("[data-view=CC] canvas").evaluate("""c => {
+      const data = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+      const found = [];
+      for (let i = 0; i < data.length / 4; i += 1) {
+        if (data[4 * i] > data[4 * i + 2] + 8) found.push([i % c.width, Math.floor(i / c.width)]);
+      }
+      return [Math.min(...found.map(p => p[0])), Math.max(...found.map(p => p[0])),
+              Math.min(...found.map(p => p[1])), Math.max(...found.map(p => p[1])), c.width, c.height];
+    }""")
+    left, right, top, bottom, canvas_width, canvas_height = place
+    rows = int(re.findall(r"\d+", page.locator("[data-view=CC] .over").inner_text())[1])
+    zoom = min(canvas_width / columns, canvas_height / rows)
+    middle_x = canvas_width / 2 + (box[0] + width / 2 - columns / 2) * zoom
+    middle_y = canvas_height / 2 + (y + height / 2 - rows / 2) * zoom
+    half = max(width, height) * zoom
+    assert middle_x - half <= left <= right <= middle_x + half
+    assert middle_y - half <= top <= bottom <= middle_y + half
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_a_second_number_stands_beside_the_release_s_own(opened, followed_up, width, scheme):
+    room, address = followed_up
+    page = opened(width=width, scheme=scheme, at=address)
+    open_study(page)
+    mark_by_numbers(page, {"CC": room.boxes["CC"]})
+    read_lesion(page)
+    text = page.locator("#reading").inner_text()
+    assert "At this site, by 60 outcomes kept here (45 malignant)" in text
+    assert "local probability" in text
+    assert "does not rest on this" in text
+    own, local = (float(found) for found in re.findall(r"([0-9.]+) %\s+(?:probability of|local)", text))
+    assert local == pytest.approx(74, abs=2), "the share of malignant among the outcomes of this very score"
+    assert own == pytest.approx(100 * room.reader.answer.probability, abs=0.06)
+    require_accessible(page)
+    require_no_sideways_scrolling(page)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
+def test_drift_is_told_with_its_interval(opened, followed_up, width, scheme):
+    _, address = followed_up
+    page = opened(width=width, scheme=scheme, at=address)
+    page.get_by_role("link", name="This site since the release").click()
+    page.get_by_role("heading", name="Have the grey levels moved?").wait_for()
+    text = page.locator("main").inner_text()
+    for words in ("too few readings: at least 30", "has moved", "Turned out malignant", "not shown", "not fitted"):
+        assert words in text
+    require_accessible(page)
+    require_no_sideways_scrolling(page)

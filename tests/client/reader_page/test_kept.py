@@ -1,13 +1,15 @@
 """What the page keeps: readings with what came after them, for the owner alone, in one file that survives a restart."""
 
+import dataclasses
 import json
 import sqlite3
 from contextlib import closing
 
 import pytest
 
-from client.reader_page.kept import KeptReadings, Known, Verdict
+from client.reader_page.kept import Found, KeptReadings, Known, Verdict
 from client.reading.request import LesionRequest
+from client.reading.result import to_result
 from shared_model.errors import ConfigError
 
 
@@ -33,8 +35,9 @@ def test_a_restart_finds_key_and_readings(tmp_path, reading):
     ]
     assert (kept.pathology, kept.pathology_user) == (Known.MALIGNANT, "grace")
     assert second.counts() == {"s": 1}
-    assert second.of_patient("p") == (kept,)
-    assert second.of_patient("q") == ()
+    assert second.of_patient("p") == Found(readings=(kept,), num_not_shown=0)
+    assert second.of_patient("q") == Found(readings=(), num_not_shown=0)
+    assert second.with_outcome(10).readings == (kept,)
 
 
 def test_the_table_has_the_last_opinion_of_every_reading(tmp_path, reading):
@@ -86,3 +89,56 @@ def test_a_reading_of_the_first_schema_version_has_the_time_at_which_it_was_kept
     found = kept.get(reading.reading_id)
     assert found.reading.read_at == found.time == "2026-01-05T09:00:00+00:00"
     assert found.reading.reading_id == reading.reading_id
+
+
+def rewritten(path, content, reading_id=None):
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE readings SET content = ?", (content,))
+        if reading_id is not None:
+            connection.execute("UPDATE readings SET reading_id = ?", (reading_id,))
+    connection.close()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_an_earlier_version_kept_is_shown(tmp_path, reading, version):
+    kept = KeptReadings(tmp_path / "kept.sqlite")
+    kept.add(reading, study="s", patient="p", user="ada")
+    values = json.loads(to_result(reading)) | {"schema_version": version}
+    for view in values["views"]:
+        del view["grey_levels"], view["map"]
+    if values["answer"] is not None:
+        del values["answer"]["local"]
+    if version == 1:
+        del values["read_at"]
+    rewritten(tmp_path / "kept.sqlite", json.dumps(values))
+    assert kept.of_patient("p").num_not_shown == 0
+    found = kept.get(reading.reading_id)
+    unread = [dataclasses.replace(view, grey_levels=None, map=None) for view in reading.views]
+    assert found.reading == dataclasses.replace(reading, read_at=found.reading.read_at, views=tuple(unread))
+    assert found.reading.read_at == (found.time if version == 1 else reading.read_at)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"schema_version": 99}', "{}", "[]", "no JSON", "[" * 9000, '{"schema_version": 3}']
+)
+def test_what_another_version_kept_is_counted_and_stops_nothing(tmp_path, reading, content):
+    kept = KeptReadings(tmp_path / "kept.sqlite")
+    kept.add(reading, study="s", patient="p", user="ada")
+    rewritten(tmp_path / "kept.sqlite", content)
+    assert kept.of_patient("p") == kept.newest(9) == Found(readings=(), num_not_shown=1)
+    assert kept.get(reading.reading_id) is None
+    assert "1 written by another version of this program, or damaged; not shown" in kept.to_csv().decode()
+
+
+def test_a_reading_under_another_identifier_or_with_an_unknown_verdict_is_not_shown(tmp_path, reading):
+    kept = KeptReadings(tmp_path / "kept.sqlite")
+    kept.add(reading, study="s", patient="p", user="ada")
+    rewritten(tmp_path / "kept.sqlite", to_result(reading), reading_id="0" * 32)
+    assert kept.newest(9).num_not_shown == 1
+    rewritten(tmp_path / "kept.sqlite", to_result(reading), reading_id=reading.reading_id)
+    kept.add_opinion(reading.reading_id, Verdict.AGREE, "", user="ada")
+    assert kept.newest(9).num_not_shown == 0
+    with sqlite3.connect(tmp_path / "kept.sqlite") as connection:
+        connection.execute("UPDATE opinions SET verdict = 'perhaps'")
+    connection.close()
+    assert kept.newest(9).num_not_shown == 1

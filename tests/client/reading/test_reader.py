@@ -95,7 +95,7 @@ class TestAReading:
         reading = reader.read(views.request())
         write_result(reading, tmp_path / "result.json")
         assert read_result(tmp_path / "result.json") == reading
-        assert json.loads(to_result(reading))["schema_version"] == 2
+        assert json.loads(to_result(reading))["schema_version"] == 3
 
     def test_shows_where_it_looked(self, reader, views):
         reading, maps = reader.read_with_maps(views.request())

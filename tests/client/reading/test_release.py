@@ -142,7 +142,7 @@ def test_a_reference_of_another_width_is_refused(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 2}, "format_version=2 = 1"),
+        ({"format_version": 1}, "format_version=1 = 2"),
         ({"format_version": None}, "format_version"),
         ({"files": {"../../etc/passwd": "0" * 64}}, "files"),
         ({"files": {}}, "files"),
@@ -171,7 +171,7 @@ def test_a_threshold_beside_its_interval_is_refused_before_a_lesion_is_read(fold
 
 def test_a_grey_reference_of_other_numbers_is_refused_before_a_lesion_is_read(folder):
     values = json.loads((folder / "release.json").read_text())["contract"]
-    reference = {"num_pictures": 9, "lowest": {"colour": 0.0}, "highest": {"colour": 1.0}}
+    reference = {"num_pictures": 9, "lowest": {"colour": 0.0}, "highest": {"colour": 1.0}, "values": {"colour": [0.5]}}
     rewrite(folder, is_signed=False, contract=values | {"grey_reference": reference})
     with pytest.raises(ReleaseError, match="colour"):
         opened(folder, accept_unsigned=True)

@@ -10,7 +10,6 @@ from sklearn.metrics import roc_auc_score
 
 from server.evaluation import exact_histograms
 from server.evaluation.global_model import GlobalMetrics, GlobalModel
-from server.evaluation.platt_scaling import fit_platt_scaling
 from server.federation.aggregation import site_weights
 from server.federation.checkpoints import CHECKPOINT_FILE, SiteState, read_checkpoint
 from server.federation.rounds import FinishedRound, federate
@@ -18,6 +17,7 @@ from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError, RoundError
 from shared_model.messages import PrivacySpent, Request, TrainReply
 from shared_model.messages.types import MEAN
+from shared_model.metrics.platt_scaling import fit_platt_scaling
 from shared_model.network.named_arrays import scale
 from shared_model.network.scoring import predict
 from shared_model.network.state import load_trainable

@@ -69,6 +69,7 @@ def test_the_tree_is_the_one_that_is_documented():
             "benchmark grey-levels",
             "benchmark tables",
             "benchmark cost",
+            "benchmark reading",
             "reference grey-levels",
             "attack liar",
             "attack membership",

@@ -4,7 +4,8 @@ import math
 import pytest
 import torch
 
-from simulations.benchmarks import ledger_times, utility
+from shared_model.errors import FederatedMammographyError
+from simulations.benchmarks import ledger_times, reading_times, utility
 from simulations.commands.app import main
 from simulations.studies.privacy_utility import RECIPE
 from simulations.studies.runner import default_workers
@@ -152,3 +153,25 @@ def test_what_the_utility_benchmark_asks_for(monkeypatch, tmp_path, flags, expec
     assert study.overrides == (*RECIPE, "data.root=there")
     folder = str(study.folder.relative_to(tmp_path))
     assert (study.seeds, folder, more["num_workers"], more["num_resamples"]) == expected
+
+
+@pytest.mark.slow
+def test_reading_benchmark_writes_what_it_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reading_times, "FILM_PIXELS", (1500, 900))
+    out = tmp_path / "reading.json"
+    assert main(["benchmark", "reading", "--repeats", "1", "--out", str(out)]) == 0
+    rows = {row["what"]: row for row in json.loads(out.read_text())}
+    assert [row["target_seconds"] for row in rows.values()] == [0.5, 1.2, None, 3.0, None]
+    for row in rows.values():
+        assert 0 < row["median_seconds"] <= row["late_seconds"]
+        assert row["peak_bytes"] > 2**27
+    assert rows["two crops, cold"]["median_seconds"] > rows["two crops, warm"]["median_seconds"]
+    assert "two films of 1500 x 900, warm" in rows
+    assert "One lesion read" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_lesion_that_is_not_read_has_no_time(monkeypatch):
+    monkeypatch.setattr(reading_times, "CROP_SIDE", 2000)
+    with pytest.raises(FederatedMammographyError, match="Expected a reading, got refused: Expected a crop"):
+        list(reading_times.measure_readings(1, progress=lambda _: None))

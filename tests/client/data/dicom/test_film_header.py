@@ -3,6 +3,7 @@
 import pytest
 
 from client.data.dicom.film_header import read_film_header
+from client.pacs.results.film_header import read_header
 from shared_model.errors import DicomError
 from shared_model.vocabulary import Laterality, View
 from tests.reader_room import write_film
@@ -41,3 +42,18 @@ def test_what_is_no_film(tmp_path):
     write_film(tmp_path / "b", Rows=0)
     with pytest.raises(DicomError, match="Expected a film, got a DICOM object without picture"):
         read_film_header(tmp_path / "b")
+
+
+def test_page_and_pacs_say_the_same_of_a_damaged_header(tmp_path):
+    path = tmp_path / "a"
+    write_film(path)
+    content = path.read_bytes()
+    # A whole number of one byte.
+    rows = content.index(b"\x28\x00\x10\x00US\x02\x00")
+    path.write_bytes(content[: rows + 6] + b"\x01\x00" + content[rows + 8 : rows + 9] + content[rows + 10 :])
+    said = []
+    for read in (read_film_header, read_header):
+        with pytest.raises(DicomError, match="Expected a readable DICOM image") as found:
+            read(path)
+        said.append(str(found.value))
+    assert said[0] == said[1]

@@ -11,6 +11,7 @@ from client.data.preprocessing import Box
 from client.pacs.results.files import result_objects, write_results
 from client.pacs.results.identity import encoded
 from client.pacs.results.lesion_reading import MarkedFilm
+from client.reading.result import MAP_SIDE, FilmMap
 from shared_model.errors import DicomError
 from shared_model.vocabulary import View
 from tests.pacs_films import PATIENT, STUDY, abstained, header_of, reading_of, write_films
@@ -118,10 +119,35 @@ def test_the_picture_has_box_and_map_and_leaves_the_rest_of_the_film(films):
     band = (with_box.shape[0] - 512) // 3
     differs = (with_box[band : band + 512] != without[band : band + 512]).any(axis=2)
     rows, columns = np.nonzero(differs)
-    assert (rows.min(), columns.min()) >= (118, 98)
-    assert rows.max() <= 172
-    assert columns.max() <= 162
+    assert (rows.min(), columns.min()) >= (110, 95)
+    assert rows.max() <= 180
+    assert columns.max() <= 165
     assert (with_box[:band] > 0).any(), "the warning is above the film"
+
+
+@pytest.mark.parametrize("square", [(95, 110, 64), (-20, -30, 160), (250, 350, 200), (-20000, -20000, 65536)])
+def test_the_map_lies_where_the_network_looked(films, square):
+    """One cell of the map is warm: the picture is redder there, and as it was everywhere else on the film."""
+    cell = (5, 9)
+    if square[2] > 60000:
+        # The cell that holds the film's middle.
+        cell = int((256 - square[1]) * MAP_SIDE / square[2]), int((192 - square[0]) * MAP_SIDE / square[2])
+    levels = np.zeros((MAP_SIDE, MAP_SIDE), np.uint8)
+    levels[cell] = 255
+    warm = FilmMap(square=square, values=levels.tobytes().hex())
+
+    def drawn(found):
+        marked = tuple(MarkedFilm(path=path, view=view, box=None, map=found) for view, path in films.items())
+        return result_objects(reading_of(films, films=marked))["picture-cc.dcm"].pixel_array
+
+    with_map, without = drawn(warm), drawn(FilmMap(square=square, values="00" * MAP_SIDE**2))
+    band = (with_map.shape[0] - 512) // 3
+    rows, columns = np.nonzero((with_map != without)[band : band + 512].any(axis=2))
+    assert len(rows)
+    side = square[2] / MAP_SIDE
+    left, top = square[0] + cell[1] * side, square[1] + cell[0] * side
+    assert left - side <= columns.min() <= columns.max() <= left + 2 * side
+    assert top - side <= rows.min() <= rows.max() <= top + 2 * side
 
 
 def test_a_box_beyond_the_film_is_refused(films):

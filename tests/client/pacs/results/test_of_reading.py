@@ -49,6 +49,7 @@ def reading_for(films, **changes):
         novelty_distance=0.5,
         conformal_level=0.9,
         conformal_label="malignant",
+        local=None,
     )
     values = {
         "reading_id": "0" * 32,
@@ -62,6 +63,8 @@ def reading_for(films, **changes):
                 laterality=Laterality.LEFT,
                 box=(100, 120, 60, 50),
                 sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+                grey_levels=None,
+                map=None,
             )
             for view, path in films.items()
         ),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from server.evaluation.platt_scaling import fit_platt_scaling
+from shared_model.metrics.platt_scaling import fit_platt_scaling
 
 
 def _cohort(seed, num_lesions=80, *, sharpness=3.0):

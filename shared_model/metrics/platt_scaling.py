@@ -37,6 +37,22 @@ def finite_logits(scores: ArrayLike) -> FloatArray:
     return logits
 
 
+def smoothed_targets(labels: ArrayLike, scores: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Return targets and finite logits ``(N,)`` of lesions: Platt's targets (1999) lie inside (0, 1).
+
+    So a fit stays finite where the classes do not overlap.
+
+    Raises:
+        ValueError: a label is not 0 or 1, a score is not in [0, 1], or lengths differ.
+    """
+    is_malignant, probabilities = check_scores(labels, scores)
+    if len(probabilities) and not (probabilities.min() >= 0 and probabilities.max() <= 1):
+        raise ValueError("Expected scores in [0, 1].")
+    num_positives, num_negatives = int(is_malignant.sum()), int((~is_malignant).sum())
+    targets = np.where(is_malignant, (num_positives + 1) / (num_positives + 2), 1 / (num_negatives + 2))
+    return targets, finite_logits(probabilities)
+
+
 def fit_platt_scaling(labels: ArrayLike, scores: ArrayLike) -> PlattScaling | None:
     """Return the scaling with which ``scores`` fit ``labels`` best (Platt 1999, with his smoothed targets).
 
@@ -52,14 +68,10 @@ def fit_platt_scaling(labels: ArrayLike, scores: ArrayLike) -> PlattScaling | No
     """
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415, takes a while, and few runs fit a line
 
-    is_malignant, probabilities = check_scores(labels, scores)
-    if len(probabilities) and not (probabilities.min() >= 0 and probabilities.max() <= 1):
-        raise ValueError("Expected scores in [0, 1].")
-    num_positives, num_negatives = int(is_malignant.sum()), int((~is_malignant).sum())
-    if not num_positives or not num_negatives:
+    targets, logits = smoothed_targets(labels, scores)
+    is_malignant = np.asarray(labels) == 1
+    if not is_malignant.any() or is_malignant.all():
         return None
-    logits = finite_logits(probabilities)
-    targets = np.where(is_malignant, (num_positives + 1) / (num_positives + 2), 1 / (num_negatives + 2))
     # scikit-learn takes whole labels: a lesion with target t counts t times as malignant and 1 - t times as benign.
     regression = LogisticRegression(C=np.inf).fit(
         np.tile(logits, 2)[:, None],

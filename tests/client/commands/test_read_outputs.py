@@ -1,0 +1,105 @@
+"""``fedmammo read --sr --fhir``: the files that ``fedmammo site pacs results`` writes of the same result, beside it."""
+
+import importlib.util
+
+import pytest
+import yaml
+
+from client.pacs import extra
+from client.reading.result import Outcome, read_result
+from simulations.commands.app import main
+from tests.reader_room import room_in
+
+SYSTEM = "urn:oid:1.2.3"
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("room")
+    made = room_in(folder)
+    path = made.site.approved_releases.parent / "site.yaml"
+    values = yaml.safe_load(path.read_text()) | {"pacs": {"patient_system": SYSTEM}}
+    path.write_text(yaml.safe_dump(values))
+    return made, path
+
+
+@pytest.fixture
+def command(room):
+    made, site = room
+    boxes = {view: ",".join(map(str, box)) for view, box in made.boxes.items()}
+    return [
+        "read", "--release", str(made.release), "--site", str(site), "--accept-unsigned",
+        "--cc", str(made.films / "leftCC.dcm"), "--box-cc", boxes["CC"],
+        "--mlo", str(made.films / "leftMLO.dcm"), "--box-mlo", boxes["MLO"],
+        "--columns", "abnormality_type=mass",
+    ]  # fmt: skip
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_both_commands_write_the_same(room, command, tmp_path, capsys):
+    made, site = room
+    out = tmp_path / "result.json"
+    assert main([*command, "--out", str(out), "--sr", "--fhir"]) == 0
+    assert str(tmp_path / "result" / "report.dcm") in capsys.readouterr().out
+    films = [word for name in ("leftCC", "leftMLO") for word in ("--film", str(made.films / f"{name}.dcm"))]
+    again = ["site", "pacs", "results", str(out), *films, "--out", str(tmp_path / "again"), "--site", str(site)]
+    assert main(again) == 0
+    found = contents(tmp_path / "result")
+    assert found == contents(tmp_path / "again")
+    assert set(found) == {
+        "report.dcm", "state-cc.dcm", "state-mlo.dcm", "picture-cc.dcm", "picture-mlo.dcm", "fhir-r4b.json",
+        "fhir-r5.json",
+    }  # fmt: skip
+    assert all(view.map is not None for view in read_result(out).views), "the picture has a map"
+
+
+def test_only_what_was_asked_for_and_nothing_of_an_older_reading(command, tmp_path):
+    out = tmp_path / "result.json"
+    (tmp_path / "result").mkdir()
+    (tmp_path / "result" / "state-mlo.dcm").write_text("of another lesion")
+    (tmp_path / "result" / "notes.txt").write_text("mine")
+    assert main([*command, "--out", str(out), "--fhir"]) == 0
+    assert set(contents(tmp_path / "result")) == {"fhir-r4b.json", "fhir-r5.json", "notes.txt"}
+
+
+def test_a_refused_reading_keeps_its_status(command, tmp_path, capsys):
+    out = tmp_path / "result.json"
+    place = command.index("--columns") + 1
+    command[place] = "abnormality_type=mass,breast_density=9"
+    assert main([*command, "--out", str(out), "--sr"]) == 3
+    assert read_result(out).outcome is Outcome.REFUSED
+    assert "Nothing for PACS or FHIR: Expected a reading of films that could be opened" in capsys.readouterr().err
+
+
+def test_a_film_is_never_taken_away(room, command, tmp_path, capsys):
+    made, _ = room
+    film = tmp_path / "result" / "picture-cc.dcm"
+    film.parent.mkdir()
+    film.write_bytes((made.films / "leftCC.dcm").read_bytes())
+    command[command.index("--cc") + 1] = str(film)
+    assert main([*command, "--out", str(tmp_path / "result.json"), "--sr"]) == 1
+    assert film.exists()
+    assert "Expected films elsewhere than" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--sr"], ["--sr", "--out", "result"], ["--fhir", "--out", "result.json"]])
+def test_wrong_usage_reads_nothing(command, tmp_path, capsys, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    place = command.index("--site")
+    assert main([*command[:place], *command[place + 2 :], *words]) == 2
+    assert "expected --" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_packages_one_line_says_how_to_get_them(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        extra, "find_spec", lambda name: None if name == "highdicom" else importlib.util.find_spec(name)
+    )
+    assert main([*command, "--out", str(tmp_path / "result.json"), "--sr"]) == 1
+    said = capsys.readouterr().err.strip()
+    assert "pip install 'federated-mammography[pacs]'" in said
+    assert len(said.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
