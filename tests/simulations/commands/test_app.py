@@ -61,7 +61,8 @@ def helps():
 
 def test_the_tree_is_the_one_that_is_documented():
     assert {" ".join(path) for path in COMMANDS} == {
-        *("simulate", "evaluate", "explain", "rehearse", "phantom", "manifest check", "reference constants"),
+        *("simulate", "evaluate", "explain", "rehearse", "rehearse-day", "phantom", "manifest check"),
+        *("reference constants", "site identity"),
         *(
             "benchmark privacy",
             "benchmark scale",
