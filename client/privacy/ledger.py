@@ -189,9 +189,12 @@ class Ledger:
         It is on disk when this returns, and nobody else writes meanwhile. What ``decide`` raises changes nothing.
 
         Raises:
-            LedgerError: the ledger was changed, is damaged or cannot be written.
+            LedgerError: the ledger was changed, is damaged, retired or cannot be written.
         """
         with self._store.transaction() as transaction:
+            if transaction.history.is_retired:
+                # The other copy answers: two could agree to two lists in one round.
+                raise LedgerError(f"Expected the ledger {self.path} in force; it was retired when it moved elsewhere.")
             known = read_rounds(transaction.connection, run)
             settled = decide(known)
             if settled != known.get(server_round):

@@ -12,7 +12,15 @@ _TABLE = """
 CREATE TABLE IF NOT EXISTS sums (
     run TEXT NOT NULL, server_round INTEGER NOT NULL, roster BLOB NOT NULL, seeds BLOB, offer BLOB NOT NULL,
     participants BLOB, request TEXT, shares BLOB, survivors BLOB, PRIMARY KEY (run, server_round)
-) WITHOUT ROWID
+)
+"""
+MOST_OPEN = 256
+"""Rounds with an offer and no release; the oldest go first. An offer costs no budget, so that a coordinator could fill
+the disk with them. Nothing was ever masked with the seeds of such a round: another offer in its place opens nothing."""
+_DROP = """
+DELETE FROM sums WHERE participants IS NULL AND rowid NOT IN (
+    SELECT rowid FROM sums WHERE participants IS NULL ORDER BY rowid DESC LIMIT ?
+)
 """
 
 
@@ -47,6 +55,7 @@ def read_rounds(connection: sqlite3.Connection, run: str) -> dict[int, SumRound]
 
 
 def write_round(connection: sqlite3.Connection, run: str, server_round: int, kept: SumRound) -> None:
-    """Keep ``kept`` in the place of what was kept of the round."""
+    """Keep ``kept`` in the place of what was kept of the round; of rounds without a release only ``MOST_OPEN``."""
     values = (run, server_round, *(getattr(kept, name) for name in _FIELDS))
     connection.execute(f"INSERT OR REPLACE INTO sums VALUES ({', '.join('?' * len(values))})", values)  # noqa: S608
+    connection.execute(_DROP, (MOST_OPEN,))

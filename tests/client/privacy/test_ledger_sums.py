@@ -1,0 +1,63 @@
+"""What a ledger keeps of secure sums: one copy answers, none is lost on the way, and nobody can fill the disk."""
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from client.privacy import ledger_sums
+from client.privacy.ledger import Ledger
+from client.privacy.ledger_sums import SumRound
+from shared_model.errors import LedgerError
+
+OFFERED = SumRound(roster=b"roster", seeds=b"seeds", offer=b"offer")
+JOINED = SumRound(roster=b"roster", seeds=b"seeds", offer=b"offer", participants=b"list", request="asked", shares=b"{}")
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger.create(tmp_path / "here" / "ledger.sqlite")
+
+
+def settle(ledger, kept, *, run="run", server_round=1):
+    """Keep ``kept`` of a round of which nothing is kept yet; return what is kept."""
+    return ledger.settle_sum(run, server_round, lambda known: known.get(server_round, kept))
+
+
+def num_rows(ledger):
+    with closing(sqlite3.connect(ledger.path)) as connection:
+        return connection.execute("SELECT COUNT(*) FROM sums").fetchone()[0]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path):
+    (tmp_path / "here").mkdir()
+
+
+def test_a_retired_copy_answers_nothing_about_a_sum_and_its_successor_goes_on(ledger, tmp_path):
+    """Two copies that answered would be two sites, which could each agree to another list."""
+    settle(ledger, JOINED)
+    moved = Ledger(ledger.move_to(tmp_path / "elsewhere"))
+    for old in (ledger, Ledger(ledger.path)):
+        with pytest.raises(LedgerError, match="in force"):
+            settle(old, OFFERED)
+        with pytest.raises(LedgerError, match="in force"):
+            settle(old, OFFERED, server_round=2)
+    assert settle(moved, OFFERED) == JOINED
+
+
+def test_a_copy_has_the_rounds(ledger, tmp_path):
+    settle(ledger, JOINED)
+    assert settle(Ledger(ledger.back_up(tmp_path / "copy")), OFFERED) == JOINED
+
+
+def test_offers_that_lead_to_nothing_fill_no_disk_and_push_out_no_round_with_a_release(ledger, monkeypatch):
+    monkeypatch.setattr(ledger_sums, "MOST_OPEN", 3)
+    settle(ledger, JOINED, run="first")
+    for number in range(6):
+        settle(ledger, OFFERED, run=f"run {number}")
+    assert num_rows(ledger) == 3 + 1
+    other = SumRound(roster=b"another", seeds=b"others", offer=b"another")
+    assert settle(ledger, other, run="first") == JOINED
+    assert settle(ledger, other, run="run 5") == OFFERED
+    assert settle(ledger, other, run="run 0") == other
