@@ -80,25 +80,25 @@ def scores(message: Message, context: Context) -> Message:
 @app.train("keys")
 def keys(message: Message, context: Context) -> Message:
     """Reply with the site's keys for a run of secure sums."""
-    return _reply(message, context, Purpose.TRAINING, advertise_locally, pack_advert_reply)
+    return _reply(message, context, None, advertise_locally, pack_advert_reply)
 
 
 @app.train("shares")
 def shares(message: Message, context: Context) -> Message:
     """Reply with the shares of the site's masks for a round, sealed for the other sites."""
-    return _reply(message, context, Purpose.TRAINING, offer_locally, pack_offer_reply)
+    return _reply(message, context, None, offer_locally, pack_offer_reply)
 
 
 @app.train("agree")
 def agree(message: Message, context: Context) -> Message:
     """Sign the list of the sites whose sum is to be opened."""
-    return _reply(message, context, Purpose.TRAINING, agree_locally, pack_agree_reply)
+    return _reply(message, context, None, agree_locally, pack_agree_reply)
 
 
 @app.train("unmask")
 def unmask(message: Message, context: Context) -> Message:
     """Reply with the shares that open the sum over the list that enough sites signed."""
-    return _reply(message, context, Purpose.TRAINING, unmask_locally, pack_unmask_reply)
+    return _reply(message, context, None, unmask_locally, pack_unmask_reply)
 
 
 @app.evaluate()
@@ -110,10 +110,11 @@ def evaluate(message: Message, context: Context) -> Message:
 def _reply(
     message: Message,
     context: Context,
-    purpose: Purpose,
+    purpose: Purpose | None,
     answer: Callable[[Request, Site], Reply],
     pack: Callable[[Reply], RecordDict],
 ) -> Message:
+    """Answer ``message``; ``purpose`` is that of the release which the reply is, if it is one."""
     facts = ConfigRecord()
     context.state[AUDIT] = facts
     try:
@@ -122,7 +123,8 @@ def _reply(
         facts[CONFIGURATION] = config_fingerprint(request.config)
         site = open_site(context.node_config, request.config)
         reply = Message(pack(answer(request, site)), reply_to=message)
-        _note(facts, request, site, purpose)
+        if purpose is not None:
+            _note(facts, request, site, purpose)
     except FederatedMammographyError as error:
         logger.error("Refused: %s", error)  # noqa: TRY400, one line is what the person at the site needs
         facts[REFUSED_KEY] = (error.key if isinstance(error, PolicyError) else "") or type(error).__name__

@@ -28,7 +28,7 @@ from client.privacy.audited_releases import LostRelease
 from client.privacy.ledger_copies import copy_ledger, move_ledger
 from client.privacy.ledger_creation import create_ledger, load_key
 from client.privacy.ledger_entries import Committed, Forgotten, Opened, Reserved, Unprotected
-from client.privacy.ledger_history import History, Limits
+from client.privacy.ledger_history import History, Limits, require_budget
 from client.privacy.ledger_patients import Recognition, recognise
 from client.privacy.ledger_recovery import enter_lost
 from client.privacy.ledger_reservation import Reservation, StoredReply, make_reservation, read_reservation, stored_reply
@@ -144,6 +144,17 @@ class Ledger:
         except BaseException:
             files.free_space(self.path)
             raise
+
+    def require_affordable(self, release: Reserved, limits: Limits) -> None:
+        """Check that ``reserve`` would find the budget of ``release``, or its reservation; nothing is spent.
+
+        Raises:
+            BudgetError: not enough is left.
+            LedgerError: the ledger was changed or is damaged.
+        """
+        history = self.history()
+        if history.reserved(release.purpose, release.request) is None:
+            require_budget(history.releases_for(release.purpose), release, limits)
 
     def commit(self, reservation: Reservation, reply: bytes) -> None:
         """Record that ``reply`` is about to leave the site for ``reservation``; only then may it leave.

@@ -76,17 +76,21 @@ def offer_locally(request: Request, site: Site) -> OfferReply:
     return OfferReply(server_round=request.server_round, offer=offer, sealed=sealed)
 
 
-def join_round(request: Request, site: Site) -> tuple[Participants, RoundSeeds | None]:
+def join_round(request: Request, site: Site, roster: Roster) -> tuple[Participants, RoundSeeds | None]:
     """Open the shares of the others and settle who takes part in the round; return them, and this site's own seeds.
 
     The seeds are None once the round has gone on: then a release was made and stored.
+
+    Args:
+        request: for the release.
+        site: this one.
+        roster: of the request, checked.
 
     Raises:
         ProtocolError: this site made no offer for the round, list or request are others than before, or a share is not
             whole.
         PolicyError: the site's policy names no partners.
     """
-    roster = checked_roster(request, site)
     participants = checked_participants(request, roster, site)
     sealed, digest = sum_parts(request).sealed, request_digest(request)
 

@@ -17,7 +17,7 @@ from client.local_release import is_among, noise_for, plan_of, reserve, training
 from client.privacy.ledger_entries import Purpose, Reserved
 from client.privacy.ledger_reservation import StoredReply
 from client.secure_sum.answers import join_round
-from client.secure_sum.roster_check import own_identity
+from client.secure_sum.roster_check import checked_roster, own_identity
 from client.site import Site
 from client.training.dp_sgd import ROUNDING_MARGIN
 from client.training.noise import NoiseGenerator
@@ -68,8 +68,7 @@ def release_masked(request: Request, site: Site, release: SumRelease) -> MaskedR
         DataError: the site's files cannot be read.
         TimeLimitError: it took too long; the same request goes on where this one stopped, at no new cost.
     """
-    participants, seeds = join_round(request, site)
-    roster, share_std = participants.roster, release.share_std
+    roster, share_std = checked_roster(request, site), release.share_std
     try:
         grid = sum_grid(
             most_patients=release.most_patients(roster),
@@ -79,6 +78,9 @@ def release_masked(request: Request, site: Site, release: SumRelease) -> MaskedR
         )
     except ValueError as error:
         raise PrivacyError(f"The noise of a secure sum: {error}") from error
+    # Before the round is settled, so that a refusal changes nothing.
+    site.ledger.require_affordable(release.entry, site.policy.limits)
+    participants, seeds = join_round(request, site, roster)
     if seeds is not None:
         # Whatever masking may refuse it refuses here, before anything is charged: no value decides it.
         mask(np.zeros(0, np.uint32), seeds, participants, site.name)

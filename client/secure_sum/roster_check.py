@@ -8,7 +8,7 @@ from client.site import Site
 from shared_model.config.fingerprints import config_fingerprint
 from shared_model.errors import PolicyError, ProtocolError
 from shared_model.messages import Request
-from shared_model.messages.sum_parts import SumParts
+from shared_model.messages.sum_parts import SumParts, evaluation_sum_round
 from shared_model.secure_sum.identity import Identity
 from shared_model.secure_sum.participants import Participants
 from shared_model.secure_sum.roster import Advert, Roster, advertise, threshold
@@ -47,13 +47,16 @@ def checked_roster(request: Request, site: Site) -> Roster:
     """Return the sites of the run, all of them partners of this one, and this one with its own keys among them.
 
     Raises:
-        ProtocolError: it is not so, or they are too few.
+        ProtocolError: it is not so, they are too few, or the round is none of the run.
         PolicyError: the site's policy names no partners.
     """
-    parts, federation = sum_parts(request), request.config.federation
-    roster = Roster.checked(config_fingerprint(request.config), parts.adverts, partners=_partners(site))
-    if not set(roster.sites) <= set(federation.sites):
+    parts, federation, last = sum_parts(request), request.config.federation, evaluation_sum_round(request.config)
+    # What costs nothing comes first, and bounds how many signatures are looked at.
+    if request.server_round > last:
+        raise ProtocolError(f"Expected a round of the run, at most {last}, got {request.server_round}.")
+    if not {advert.site for advert in parts.adverts} <= set(federation.sites):
         raise ProtocolError("Expected sites of federation.sites alone in a secure sum.")
+    roster = Roster.checked(config_fingerprint(request.config), parts.adverts, partners=_partners(site))
     if len(roster.sites) < federation.min_sites:
         raise ProtocolError(f"Expected at least {federation.min_sites} sites in a secure sum, got {len(roster.sites)}.")
     if site.name not in roster.sites or roster.advert(site.name) != own_advert(request, site):
@@ -83,7 +86,9 @@ def shares_needed(request: Request, roster: Roster) -> int:
 def _partners(site: Site) -> dict[str, bytes] | None:
     partners = site.policy.partners
     if partners is not None:
-        return {name: bytes.fromhex(identity) for name, identity in partners.items()}
+        pinned = {name: bytes.fromhex(identity) for name, identity in partners.items()}
+        # A policy names the others.
+        return {**pinned, site.name: own_identity(site).public}
     if site.settings.is_simulated:
         return None
     message = "Expected partners in the site's policy for a secure sum: the identities of the other sites, compared."

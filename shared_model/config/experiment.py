@@ -73,7 +73,7 @@ class ExperimentConfig:
         if self.is_one_shot:
             require_one_shot(self.model, self.training, self.strategy)
         if self.federation.secure_sum:
-            require_secure_sum(self.privacy, self.training, self.strategy)
+            require_secure_sum(self.privacy, self.training, self.strategy, self.evaluation)
 
     @property
     def is_one_shot(self) -> bool:

@@ -3,13 +3,15 @@
 With it a site's reply is one term of a sum that alone the server learns: clipped, with a share of one noise, masked.
 """
 
-from shared_model.config.choices import Aggregation, PrivacyMode
-from shared_model.config.server_sections import StrategyConfig
+from shared_model.config.choices import Aggregation, EvaluationPrivacy, PrivacyMode
+from shared_model.config.server_sections import EvaluationConfig, StrategyConfig
 from shared_model.config.site_sections import PrivacyConfig, TrainingConfig
 from shared_model.system.checked import require
 
 
-def require_secure_sum(privacy: PrivacyConfig, training: TrainingConfig, strategy: StrategyConfig) -> None:
+def require_secure_sum(
+    privacy: PrivacyConfig, training: TrainingConfig, strategy: StrategyConfig, evaluation: EvaluationConfig
+) -> None:
     """Check that every release is one clipped sum with noise, and that nothing asks for the updates of single sites.
 
     Raises:
@@ -32,4 +34,9 @@ def require_secure_sum(privacy: PrivacyConfig, training: TrainingConfig, strateg
         "== mean with federation.secure_sum=true: every other rule compares the updates of single sites, which nobody "
         "sees; set strategy.aggregation=mean",
         **{"strategy.aggregation": strategy.aggregation},
+    )
+    require(
+        evaluation.privacy is not EvaluationPrivacy.EXACT,
+        "== dp or none with federation.secure_sum=true: exact histograms show the patients of every single site",
+        **{"evaluation.privacy": evaluation.privacy},
     )

@@ -72,12 +72,15 @@ def unpack_request(content: RecordDict) -> Request:
         )
     config = _read_config(read_scalar(facts, "config", str))
     parameters, constants = split_arrays(content, facts, (_PARAMETERS, _CONSTANTS))
+    sum_parts = read_parts(content)
+    if sum_parts is not None and not config.federation.secure_sum:
+        raise ProtocolError("Expected no parts of a secure sum with federation.secure_sum=false.")
     return Request(
         config=config,
         server_round=read_scalar(facts, "server-round", int, low=0),
         parameters=parameters,
         constants=constants,
-        sum_parts=read_parts(content),
+        sum_parts=sum_parts,
     )
 
 

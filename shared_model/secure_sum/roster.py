@@ -114,15 +114,16 @@ class Roster:
         Raises:
             ProtocolError: a signature, a name, an identity or a key is not as it has to be.
         """
-        roster = cls(run=run, adverts=tuple(sorted(adverts, key=lambda advert: advert.site)))
+        listed = tuple(sorted(adverts, key=lambda advert: advert.site))
+        # First, so that a list of strangers costs no signature.
         if partners is not None:
-            for advert in roster.adverts:
+            for advert in listed:
                 if partners.get(advert.site) != advert.identity:
                     raise ProtocolError(
                         f"Expected the site {advert.site} with the identity that is pinned for it, got another or one "
                         "that is not pinned: compare it with that site over the telephone, then add it to partners."
                     )
-        return roster
+        return cls(run=run, adverts=listed)
 
     @property
     def sites(self) -> tuple[str, ...]:
