@@ -33,7 +33,7 @@ from client.privacy.ledger_patients import Recognition, recognise
 from client.privacy.ledger_recovery import enter_lost
 from client.privacy.ledger_reservation import Reservation, StoredReply, make_reservation, read_reservation, stored_reply
 from client.privacy.ledger_store import LedgerStore
-from client.privacy.ledger_sums import SumRound, read_rounds, write_round
+from client.privacy.ledger_sums import SumRound, close_rounds, read_rounds, write_round
 from client.privacy.pseudonyms import Cohort
 from shared_model.errors import BudgetError, LedgerError
 
@@ -250,6 +250,8 @@ class Ledger:
     ) -> None:
         """Enter what a ledger that was rolled back has lost; see ``ledger_recovery``.
 
+        Rounds of secure sums that it knows are closed: it may have answered about them since.
+
         ``forgotten`` are pseudonyms, ``patients`` the identifiers of all patients of today.
 
         Raises:
@@ -258,6 +260,7 @@ class Ledger:
         today = frozenset(map(self._key.pseudonym, patients))
         with self._store.transaction() as transaction:
             enter_lost(transaction, releases, forgotten=forgotten, patients=today)
+            close_rounds(transaction.connection)
 
     def recognise(self, patients: Iterable[str]) -> Recognition:
         """Return how many of ``patients`` the ledger knows, and under the same spelling.

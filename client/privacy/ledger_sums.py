@@ -59,3 +59,9 @@ def write_round(connection: sqlite3.Connection, run: str, server_round: int, kep
     values = (run, server_round, *(getattr(kept, name) for name in _FIELDS))
     connection.execute(f"INSERT OR REPLACE INTO sums VALUES ({', '.join('?' * len(values))})", values)  # noqa: S608
     connection.execute(_DROP, (MOST_OPEN,))
+
+
+def close_rounds(connection: sqlite3.Connection) -> None:
+    """Answer about no round any more that is known: this ledger was put back, and may have answered since."""
+    connection.execute(_TABLE)
+    connection.execute("UPDATE sums SET seeds = NULL, participants = X'', survivors = X''")

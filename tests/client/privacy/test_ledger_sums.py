@@ -51,6 +51,16 @@ def test_a_copy_has_the_rounds(ledger, tmp_path):
     assert settle(Ledger(ledger.back_up(tmp_path / "copy")), OFFERED) == JOINED
 
 
+def test_a_ledger_that_was_rolled_back_goes_on_with_no_round_that_it_may_have_answered_since(ledger):
+    settle(ledger, JOINED)
+    ledger.enter_lost([], forgotten=[], patients=[])
+    kept = settle(ledger, OFFERED)
+    assert (kept.roster, kept.seeds) == (JOINED.roster, None)
+    # No list has these digests, so that it joins none and agrees to none.
+    assert (kept.participants, kept.survivors) == (b"", b"")
+    assert settle(ledger, OFFERED, server_round=2) == OFFERED
+
+
 def test_offers_that_lead_to_nothing_fill_no_disk_and_push_out_no_round_with_a_release(ledger, monkeypatch):
     monkeypatch.setattr(ledger_sums, "MOST_OPEN", 3)
     settle(ledger, JOINED, run="first")
