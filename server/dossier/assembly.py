@@ -17,7 +17,7 @@ from server.dossier.catalogue import (
     chosen,
 )
 from server.dossier.citations import Citations, Figure, Part
-from server.dossier.facts import facts_of
+from server.dossier.facts import facts_of, is_synthetic
 from server.dossier.sources import Sources
 from shared_model.errors import ConfigError
 from shared_model.release.signature import digest_of
@@ -127,7 +127,8 @@ class Dossier:
     is_signed: bool
     tests_are_public: bool
     """Whether the release declares the run's test lesions public, of which this dossier tells figures."""
-    privacy_statement: str
+    is_synthetic: bool
+    """Whether the patients of the run were made up."""
     missing: tuple[str, ...]
     """What the run lacks for figures of decisions."""
     files: Mapping[str, str]
@@ -157,7 +158,7 @@ def assemble_dossier(sources: Sources, catalogue: Catalogue) -> Dossier:
         release_digest=sources.digest,
         is_signed=release.is_signed,
         tests_are_public=release.figures is not None,
-        privacy_statement=release.privacy_statement,
+        is_synthetic=is_synthetic(sources.run.configuration),
         missing=tuple(dict.fromkeys(sources.run.decisions.missing.values())),
         files={name: digest_of(content) for name, content in sources.files.items()},
         use_intro=catalogue.intended_use.intro,

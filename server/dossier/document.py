@@ -29,6 +29,7 @@ def to_dossier_json(dossier: Dossier) -> str:
             "is_signed": dossier.is_signed,
             "tests_are_public": dossier.tests_are_public,
         },
+        "is_synthetic": dossier.is_synthetic,
         "files": {f"{FILES_FOLDER}/{name}": digest for name, digest in dossier.files.items()},
         "missing": dossier.missing,
         "no_screening_study": NO_SCREENING_STUDY,

@@ -16,6 +16,12 @@ def facts_of(release: Release, run: StoredRun) -> Mapping[str, bool]:
     return {**_of_release(release), **_of_results(run), **_of_decisions(run)}
 
 
+def is_synthetic(configuration: Mapping[str, object]) -> bool:
+    """Return whether the patients of a run were made up by ``fedmammo phantom``, as its configuration says."""
+    phantom = configuration.get("phantom")
+    return isinstance(phantom, Mapping) and phantom.get("num_patients") is not None
+
+
 def _of_release(release: Release) -> dict[str, bool]:
     contract, public = release.contract, release.public
     has_images = contract.model.modality is not Modality.CLINICAL
@@ -37,6 +43,7 @@ def _of_results(run: StoredRun) -> dict[str, bool]:
     calibration = None if level is None else level.estimate("calibration_error")
     is_holdout = final.auroc_source is AurocSource.SERVER_HOLDOUT
     return {
+        "synthetic": is_synthetic(run.configuration),
         "private": run.results.privacy.unit is PrivacyUnit.PATIENT,
         "seeded": run.results.privacy.noise_source is NoiseSource.SEEDED,
         "shipped": run.results.reference is not None,
