@@ -12,7 +12,7 @@ from shared_model.errors import ConfigError
 
 _CITATION = re.compile(r"\[\[(?P<alias>\w+):(?P<key>/[^\]|]+)(?:\|(?P<interval>/[^\]|]+))?\]\]")
 _KEY = re.compile(r"(?P<alias>\w+):(?P<key>/.+)")
-_SMALL, _LARGE = 0.001, 1000
+_SMALL, _LARGE = 0.1, 1000
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,9 @@ from server.results.evidence import Level
 from shared_model.config.choices import ImageMode, Modality, NoiseSource
 from shared_model.release.document import Release
 
+CITED_TARGET = 0.98
+"""The sensitivity for which the dossier tells what would be ruled out."""
+
 
 def facts_of(release: Release, run: StoredRun) -> Mapping[str, bool]:
     """Return every fact by its name."""
@@ -50,17 +53,12 @@ def _of_results(run: StoredRun) -> dict[str, bool]:
         "explained": run.explanations is not None,
         "auroc": final.auroc is not None,
         "holdout": is_holdout and final.num_lesions is not None and final.num_patients is not None,
-        "rates": level is not None and level.tp is not None and None not in _rates(run),
+        "rates": level is not None and level.tp is not None and bool(run.decisions.what_if),
         "evidence": level is not None,
         "calibration": calibration is not None and calibration.value is not None,
         "groups": bool(groups),
         "sites": any(group.attribute == "site" for group in groups),
     }
-
-
-def _rates(run: StoredRun) -> tuple[object, ...]:
-    final = run.results.final
-    return final.sensitivity, final.sensitivity_interval, final.specificity, final.specificity_interval
 
 
 def _of_decisions(run: StoredRun) -> dict[str, bool]:
@@ -71,7 +69,8 @@ def _of_decisions(run: StoredRun) -> dict[str, bool]:
         "second_reader": bool(rules),
         "referral": any(entry.rule is ReadingRule.REFERRAL for entry in rules),
         "coverage": bool(decisions.coverage),
-        "rule_out": bool(decisions.rule_out),
+        # The catalogue cites this target.
+        "rule_out": any(row.target_sensitivity == CITED_TARGET for row in decisions.rule_out),
         "what_if": bool(shifted),
         "what_if_ppv": bool(shifted) and shifted[0].rows[0].ppv is not None,
         "errors": bool(worst_errors(run.predictions, run.results.final.threshold)),

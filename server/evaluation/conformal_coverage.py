@@ -104,19 +104,14 @@ def possible_labels(
     is_malignant = labels == 1
     if min(is_malignant[first].sum(), (~is_malignant[first]).sum()) < MIN_PATIENTS:
         return None
-    found = [
-        conformal_set(
-            float(score),
-            benign_scores=scores[is_calibrating & (folds != fold) & ~is_malignant],
-            malignant_scores=scores[is_calibrating & (folds != fold) & is_malignant],
-            level=level,
-        )
-        for score, fold in zip(scores, folds, strict=True)
-    ]
-    return PossibleLabels(
-        has_benign=np.array([each.has_benign for each in found]),
-        has_malignant=np.array([each.has_malignant for each in found]),
-    )
+    has_benign, has_malignant = np.zeros((2, len(labels)), dtype=bool)
+    for fold in np.unique(folds):
+        of_others = is_calibrating & (folds != fold)
+        benign, malignant = scores[of_others & ~is_malignant], scores[of_others & is_malignant]
+        for row in np.flatnonzero(folds == fold):
+            found = conformal_set(float(scores[row]), benign_scores=benign, malignant_scores=malignant, level=level)
+            has_benign[row], has_malignant[row] = found.has_benign, found.has_malignant
+    return PossibleLabels(has_benign=has_benign, has_malignant=has_malignant)
 
 
 def cross_fitted_labels(predictions: Predictions, *, level: float, seed: int) -> PossibleLabels | None:

@@ -154,6 +154,7 @@ def to_decisions_json(decisions: Decisions) -> str:
     rules = () if reader is None else reader.rules
     values = {
         "schema_version": SCHEMA_VERSION,
+        "operating_threshold": _at_threshold(decisions),
         "second_reader": None
         if reader is None
         else {**_fields(reader), "rules": {str(entry.rule): _fields(entry) for entry in rules}},
@@ -165,6 +166,13 @@ def to_decisions_json(decisions: Decisions) -> str:
         "missing": decisions.missing,
     }
     return json.dumps(values, indent=2, allow_nan=False, default=_plain) + "\n"
+
+
+def _at_threshold(decisions: Decisions) -> dict[str, object] | None:
+    if not decisions.what_if:
+        return None
+    first = decisions.what_if[0]
+    return {"threshold": first.threshold, "sensitivity": first.sensitivity, "specificity": first.specificity}
 
 
 def _fields(value: object) -> dict[str, object]:

@@ -102,9 +102,13 @@ def test_the_document_finds_figures_by_name(results):
     assert values["rule_out"]["0.98"]["missed"] == found.rule_out[1].missed
     assert values["what_if"]["operating threshold"]["rows"][0]["ppv"]["value"] == found.what_if[0].rows[0].ppv.value
     assert values["what_if_is"] == WHAT_IF_WORDS
+    at_threshold = values["operating_threshold"]
+    assert (at_threshold["threshold"], at_threshold["sensitivity"]["value"]) == (
+        results.final.threshold, results.final.sensitivity,
+    )  # fmt: skip
     empty = json.loads(to_decisions_json(decided(results, None)))
     assert set(empty) == set(values)
-    assert empty["second_reader"] is None
+    assert (empty["second_reader"], empty["operating_threshold"]) == (None, None)
 
 
 def test_report_and_card_say_it_with_its_words(finished_run, tmp_path):

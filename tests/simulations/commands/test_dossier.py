@@ -108,8 +108,9 @@ def test_every_figure_is_that_of_its_file(dossier):
         if isinstance(number, float):
             assert float(figure["shown"].split()[0]) == pytest.approx(number, abs=5e-4)
         if figure["interval_key"] is not None:
-            low, high = walk(json.loads((dossier / figure["file"]).read_text()), figure["interval_key"])
-            assert figure["shown"].endswith(f"({low:.3f} to {high:.3f})")
+            interval = walk(json.loads((dossier / figure["file"]).read_text()), figure["interval_key"])
+            shown = re.search(r"\((\S+) to (\S+)\)$", figure["shown"])
+            assert [float(end) for end in shown.groups()] == pytest.approx(interval, abs=5e-4)
 
 
 def test_every_link_leads_somewhere(dossier):
