@@ -80,8 +80,12 @@ def decide(
     if histogram is not None:
         ruled_out = rule_out(predictions, histogram, num_resamples=num_resamples, seed=seed)
     shifted = _what_if(results, predictions, ruled_out)
+    if reader is None:
+        why_no_reader = (
+            why_no_reader or "The test lesions that a reader assessed with 1 to 5 are none, or of one class."
+        )
     reasons = {
-        "second_reader": (reader, why_no_reader or "The lesions that a reader assessed with 1 to 5 are of one class."),
+        "second_reader": (reader, why_no_reader),
         "referral": (reader and reader.referred, why_no_reader or _TOO_FEW),
         "coverage": (coverage, _TOO_FEW),
         "rule_out": (ruled_out, _why_no_rule_out(histogram)),

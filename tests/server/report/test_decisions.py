@@ -62,6 +62,7 @@ def test_a_run_that_has_all_misses_nothing(results):
         ({"predictions": cohort()}, {"second_reader", "referral"}),
         ({"predictions": assessed(40)}, {"referral", "coverage"}),
         ({"is_independent": False}, {"second_reader", "referral"}),
+        ({"predictions": cohort(assessment=("0",) * 160)}, {"second_reader", "referral"}),
         ({"histogram": None}, {"rule_out"}),
         ({"histogram": PatientHistogram(negatives=np.ones(6), positives=np.ones(6), noise_std=100.0)}, {"rule_out"}),
     ],
@@ -73,6 +74,8 @@ def test_what_is_missing_is_said(results, change, missing):
     assert set(found.missing) == missing
     assert all(reason.endswith(".") and len(reason) > 20 for reason in found.missing.values())
     assert (found.second_reader is None) == ("second_reader" in missing)
+    if "second_reader" in missing:
+        assert found.missing["referral"] == found.missing["second_reader"]
     assert (found.coverage == ()) == ("coverage" in missing)
     assert (found.rule_out == ()) == ("rule_out" in missing)
 
