@@ -72,7 +72,7 @@ def test_without_evidence_the_three_metrics_stand_in_a_line(run):
 
 def test_without_privacy_and_threshold_there_are_dashes_and_no_claim(run):
     results = run.results
-    spent = {"epsilon": None, "delta": None, "noise_multiplier": None}
+    spent = {"epsilon": None, "delta": None, "noise_multiplier": None, "epsilon_by_colluding": ()}
     promise = {"adjacency": None, "mechanism": None, "target_epsilon": None, "noise_source": None}
     at_threshold = ("threshold", "sensitivity", "specificity", "sensitivity_interval", "specificity_interval")
     bare = dataclasses.replace(
