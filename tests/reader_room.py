@@ -75,8 +75,10 @@ def write_film(path, *, patient="PH-0001", study="2.25.1", laterality=Laterality
 def public_reference(rng):
     """Scores and grey levels of public lesions that nobody has."""
     measured = MeasuredCoverage(
-        num_benign=200, num_malignant=150, coverage_benign=0.91, coverage_malignant=0.9, abstained=0.2
-    )
+        num_benign=200, num_malignant=150, coverage=0.906, coverage_benign=0.91, coverage_malignant=0.9, abstained=0.2,
+        coverage_interval=None, coverage_benign_interval=None, coverage_malignant_interval=None,
+        abstained_interval=None,
+    )  # fmt: skip
     abstention = Abstention(
         # So low a level that every score is left one label.
         level=0.5,

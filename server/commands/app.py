@@ -2,6 +2,7 @@
 
 import typer
 
+from server.commands.dossier import dossier
 from server.commands.events import events
 from server.commands.follow import follow
 from server.commands.provision import provision
@@ -13,5 +14,5 @@ from server.commands.status import status
 from server.commands.stop import stop
 
 app = typer.Typer(help="The coordinator: from the first kit to the report of a run.", no_args_is_help=True)
-for command in (provision, start, run, follow, status, stop, resume, report, events):
+for command in (provision, start, run, follow, status, stop, resume, report, dossier, events):
     app.command()(command)

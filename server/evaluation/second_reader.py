@@ -2,6 +2,7 @@
 
 The reader is the radiologist whose assessment stands in the tables. It is one who saw other views and the clinical
 history too, and the network was not at hand then: these are figures of calls put together afterwards, no reader study.
+Decision referral after Leibig et al. 2022, Lancet Digital Health 4:e507, with conformal sets to say where it is sure.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from server.evaluation.conformal_coverage import DEFAULT_LEVEL, cross_fitted_labels
 from server.evaluation.patient_shares import Ratio, Share, patient_shares
 from server.evaluation.predictions import UNKNOWN, Predictions
 from shared_model.system.seeding import numpy_generator
@@ -21,7 +23,7 @@ _SUSPICIOUS = ("4", "5")
 """BI-RADS assessments after which a biopsy is advised."""
 _NOT_SUSPICIOUS = ("1", "2", "3")
 _RULE_SHARES = ("sensitivity", "specificity", "sensitivity_gain", "specificity_gain")
-_DISAGREEMENT = "disagreement"
+_DISAGREEMENT, _REFERRED = "disagreement", "referred"
 Calls = NDArray[np.bool_]
 
 
@@ -33,6 +35,7 @@ class ReadingRule(StrEnum):
     EITHER = "either"
     BOTH = "both"
     ARBITRATION = "arbitration"
+    REFERRAL = "referral"
 
     @property
     def words(self) -> str:
@@ -43,6 +46,7 @@ class ReadingRule(StrEnum):
             ReadingRule.EITHER: "malignant if either says so",
             ReadingRule.BOTH: "malignant if both say so",
             ReadingRule.ARBITRATION: "disagreements decided by a third reader who is never wrong",
+            ReadingRule.REFERRAL: "decision referral: the network where it is sure, else the reader",
         }[self]
 
 
@@ -73,6 +77,10 @@ class SecondReader:
     """Test lesions without an assessment from 1 to 5, such as BI-RADS 0, "incomplete"."""
     disagreement: Share
     """Lesions that reader and network call differently: those that a third reader would see."""
+    referral_level: float
+    """The network is sure where the conformal sets of this level leave one label."""
+    referred: Share | None
+    """Lesions where it is not, so that the reader decides; None with too few patients to make the sets of."""
     rules: tuple[RuleFigures, ...]
 
 
@@ -94,13 +102,24 @@ def second_reader(predictions: Predictions, threshold: float, *, num_resamples: 
     if labels.all() or not labels.any():
         return None
     calls = _calls(labels, np.isin(stated[is_assessed], _SUSPICIOUS), assessed.scores >= threshold)
+    ratios = {}
+    # The sets are made of all test patients: they need no assessment.
+    possible = cross_fitted_labels(predictions, level=DEFAULT_LEVEL, seed=seed)
+    if possible is not None:
+        is_sure = possible.is_single[is_assessed]
+        calls |= {
+            ReadingRule.REFERRAL: np.where(is_sure, possible.has_malignant[is_assessed], calls[ReadingRule.READER])
+        }
+        ratios[_REFERRED] = Ratio(above=(~is_sure).astype(float), below=np.ones(len(labels)))
     generator = numpy_generator(seed, "bootstrap", "second reader")
-    shares = patient_shares(_ratios(labels, calls), assessed.patients, num_resamples, generator)
+    shares = patient_shares(_ratios(labels, calls) | ratios, assessed.patients, num_resamples, generator)
     return SecondReader(
         num_lesions=len(labels),
         num_malignant=int(labels.sum()),
         num_left_out=int((~is_assessed).sum()),
         disagreement=shares[_DISAGREEMENT],
+        referral_level=DEFAULT_LEVEL,
+        referred=shares.get(_REFERRED),
         rules=tuple(
             RuleFigures(
                 rule=rule,
@@ -113,7 +132,7 @@ def second_reader(predictions: Predictions, threshold: float, *, num_resamples: 
     )
 
 
-def _calls(labels: Calls, reader: Calls, network: Calls) -> Mapping[ReadingRule, Calls]:
+def _calls(labels: Calls, reader: Calls, network: Calls) -> dict[ReadingRule, Calls]:
     return {
         ReadingRule.READER: reader,
         ReadingRule.NETWORK: network,

@@ -7,20 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 
+from server.evaluation.conformal_coverage import deal_folds, first_lesions, measured_coverage, possible_labels
 from shared_model.data.lesions import Lesions
-from shared_model.metrics.counts import FloatArray
+from shared_model.metrics.counts import FloatArray, IntArray
 from shared_model.network.named_arrays import Float32Array
-from shared_model.release.conformal import ConformalSet, conformal_set
 from shared_model.release.document import Abstention, GreyContract, MeasuredCoverage, Novelty, PublicReference
 from shared_model.release.novelty import FeatureReference
 
-DEFAULT_LEVEL = 0.9
-"""Of the conformal sets: the share of cancers, and of benign lesions, whose reading may not miss the truth."""
-MIN_PATIENTS = 30
-"""Of a class for abstention, and of lesions by number of folds for novelty; fewer say nothing of a coverage."""
-_NUM_FOLDS = 5
+_MIN_LESIONS = 150
+"""For novelty."""
 _FLAGGED = 0.01
 """Share of public lesions that the limit of novelty is to flag."""
+_NUM_RESAMPLES = 1000
+"""Of the bootstrap over public patients."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,66 +52,52 @@ def calibrate_on_public(
         public: the lesions.
         scores: ``(N,)``, theirs by the final network.
         level: of the conformal sets.
-        generator: deals patients to folds.
+        generator: deals patients to folds, then draws them for intervals.
     """
     lesions = public.lesions
-    patients = lesions.patients.numpy()
-    folds = _folds(patients, generator)
+    labels, patients = lesions.labels.numpy().astype(np.int64), lesions.patients.numpy()
+    folds = deal_folds(patients, generator)
     novelty, features = _novelty(lesions, folds) if lesions.images.ndim == 2 else (None, None)
     reference = PublicReference(
         source=public.source,
         overlaps_training=public.overlaps_training,
-        abstention=_abstention(lesions.labels.numpy(), scores, patients, folds=folds, level=level),
+        abstention=_abstention(labels, scores, patients, folds=folds, level=level, seeds=generator),
         novelty=novelty,
     )
     return PublicCalibration(reference=reference, features=features)
 
 
-def _folds(patients: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-    """Return the fold ``(N,)`` of every row; all rows of a patient are in one."""
-    _, numbers = np.unique(patients, return_inverse=True)
-    dealt = generator.permutation(int(numbers.max()) + 1 if len(numbers) else 0) % _NUM_FOLDS
-    folds: NDArray[np.int64] = dealt[numbers]
-    return folds
-
-
 def _abstention(
-    labels: Float32Array, scores: FloatArray, patients: NDArray[np.int64], *, folds: NDArray[np.int64], level: float
+    labels: IntArray,
+    scores: FloatArray,
+    patients: IntArray,
+    *,
+    folds: IntArray,
+    level: float,
+    seeds: np.random.Generator,
 ) -> Abstention | None:
-    # One lesion of each patient and class, the first: lesions of a patient are not exchangeable with those of others.
-    _, first = np.unique(np.stack([patients, labels.astype(np.int64)], axis=1), axis=0, return_index=True)
-    first = np.sort(first)
-    is_malignant, scores, folds = labels[first] == 1, scores[first], folds[first]
-    if min(is_malignant.sum(), (~is_malignant).sum()) < MIN_PATIENTS:
+    possible = possible_labels(labels, scores, patients, folds=folds, level=level)
+    if possible is None:
         return None
-    found = [
-        conformal_set(
-            float(scores[row]),
-            benign_scores=scores[(folds != folds[row]) & ~is_malignant],
-            malignant_scores=scores[(folds != folds[row]) & is_malignant],
-            level=level,
-        )
-        for row in range(len(scores))
-    ]
+    first = first_lesions(labels, patients)
+    is_malignant = labels[first] == 1
+    found = measured_coverage(labels, possible, patients, level=level, num_resamples=_NUM_RESAMPLES, generator=seeds)
     return Abstention(
         level=level,
-        benign_scores=_sorted(scores[~is_malignant]),
-        malignant_scores=_sorted(scores[is_malignant]),
-        measured=_measured(found, is_malignant),
-    )
-
-
-def _measured(found: list[ConformalSet], is_malignant: NDArray[np.bool_]) -> MeasuredCoverage:
-    covered = [
-        each.has_malignant if label else each.has_benign for each, label in zip(found, is_malignant, strict=True)
-    ]
-    is_covered = np.array(covered)
-    return MeasuredCoverage(
-        num_benign=int((~is_malignant).sum()),
-        num_malignant=int(is_malignant.sum()),
-        coverage_benign=float(is_covered[~is_malignant].mean()),
-        coverage_malignant=float(is_covered[is_malignant].mean()),
-        abstained=float(np.mean([not each.is_single for each in found])),
+        benign_scores=_sorted(scores[first][~is_malignant]),
+        malignant_scores=_sorted(scores[first][is_malignant]),
+        measured=MeasuredCoverage(
+            num_benign=found.num_benign,
+            num_malignant=found.num_malignant,
+            coverage=found.coverage.value,
+            coverage_interval=found.coverage.interval,
+            coverage_benign=found.coverage_benign.value,
+            coverage_benign_interval=found.coverage_benign.interval,
+            coverage_malignant=found.coverage_malignant.value,
+            coverage_malignant_interval=found.coverage_malignant.interval,
+            abstained=found.abstained.value,
+            abstained_interval=found.abstained.interval,
+        ),
     )
 
 
@@ -124,7 +109,7 @@ def _sorted(scores: FloatArray) -> tuple[float, ...]:
 def _novelty(lesions: Lesions, folds: NDArray[np.int64]) -> tuple[Novelty | None, FeatureReference | None]:
     has_image = lesions.has_image.numpy()
     features, folds = lesions.images.numpy()[has_image], folds[has_image]
-    if len(features) < MIN_PATIENTS * _NUM_FOLDS:
+    if len(features) < _MIN_LESIONS:
         return None, None
     distances = np.zeros(len(features))
     for part, rest in _parts(folds):

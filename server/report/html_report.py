@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from server.report.decisions import DECISIONS_FILE, to_decisions_json
 from server.report.model_card import MODEL_CARD_FILE, to_model_card
 from server.report.report_plots import GROUPS_TITLE, report_plots
 from server.report.report_values import template_environment, template_values
@@ -12,12 +13,13 @@ REPORT_FILE = "report.html"
 
 
 def write_report(folder: Path) -> None:
-    """Write report and model card into the folder of a finished run, from what lies there.
+    """Write report, decisions and model card into the folder of a finished run, from what lies there.
 
     Raises:
         ConfigError: the folder holds no finished run, or a file of it cannot be read.
     """
     run = StoredRun.load(folder)
+    write_atomically(folder / DECISIONS_FILE, to_decisions_json(run.decisions).encode())
     write_atomically(folder / REPORT_FILE, to_html(run).encode())
     write_atomically(folder / MODEL_CARD_FILE, to_model_card(run).encode())
 

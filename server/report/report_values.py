@@ -9,6 +9,7 @@ from jinja2 import Environment
 from server.evaluation.estimates import ESTIMATE_LABELS, SMALL_GROUP_PATIENTS
 from server.evaluation.patient_shares import Share
 from server.evaluation.predictions import Predictions
+from server.report.decisions import NO_SCREENING_STUDY, WHAT_IF_WORDS
 from server.report.printed_numbers import MISSING, format_interval, format_number, format_price, in_words
 from server.report.stored_run import StoredRun
 from server.results.estimate import shown
@@ -56,6 +57,7 @@ def template_environment(*packages: str) -> Environment:
         "in_words": in_words,
         "shown": shown,
         "share": format_share,
+        "per_thousand": format_per_thousand,
     }
     return environment
 
@@ -71,8 +73,9 @@ def template_values(run: StoredRun) -> dict[str, object]:
         "small_group_patients": SMALL_GROUP_PATIENTS,
         "radiologists": {"sensitivity": RADIOLOGIST_SENSITIVITY, "specificity": RADIOLOGIST_SPECIFICITY},
         "worst_errors": worst_errors(run.predictions, results.final.threshold),
-        "second_reader": run.second_reader,
-        "rule_out": run.rule_out,
+        "decisions": run.decisions,
+        "no_screening_study": NO_SCREENING_STUDY,
+        "what_if_words": WHAT_IF_WORDS,
         "explanations": run.explanations,
         "pictures": run.pictures,
         "rejects": run.rejects,
@@ -110,10 +113,17 @@ def estimate_rows(evidence: Evidence | None) -> list[tuple[str, str, list[str]]]
     ]
 
 
-def format_share(share: Share) -> str:
+def format_share(share: Share, digits: int = 3) -> str:
     """Return ``0.851 (0.796 to 0.899)``."""
-    between = "" if share.interval is None else f" ({format_interval(share.interval)})"
-    return f"{format_number(share.value)}{between}"
+    between = "" if share.interval is None else f" ({format_interval(share.interval, digits)})"
+    return f"{format_number(share.value, digits)}{between}"
+
+
+def format_per_thousand(share: Share) -> str:
+    """Return ``12.5 (8.0 to 19.1)``: of 1,000."""
+    interval = share.interval
+    between = "" if interval is None else f" ({1000 * interval.low:.1f} to {1000 * interval.high:.1f})"
+    return f"{1000 * share.value:.1f}{between}"
 
 
 def worst_errors(predictions: Predictions | None, threshold: float | None) -> list[Misclassified]:

@@ -11,9 +11,8 @@ import yaml
 
 from server.evaluation.estimates import roc_band
 from server.evaluation.predictions import HISTOGRAM_FILE, PREDICTIONS_FILE, Predictions, counts_from_csv
-from server.evaluation.rule_out import RuleOut, rule_out
-from server.evaluation.second_reader import SecondReader, second_reader
 from server.evaluation.training_histogram import read_training_histogram
+from server.report.decisions import Decisions, decide
 from server.report.epsilon_study import EpsilonStudy, read_epsilon_study
 from server.report.explanations import EXPLANATIONS_FOLDER, Explanations, read_explanations
 from server.report.run_folder import CONFIG_FILE
@@ -39,14 +38,12 @@ class StoredRun:
     """95 % band of the ROC curve; None without ``predictions``."""
     predictions: Predictions | None
     """The server's own test lesions; None where metrics come from the sites' histograms."""
-    second_reader: SecondReader | None
-    """None without assessments of a reader or threshold, or where the network reads what that reader wrote."""
+    decisions: Decisions
+    """What the scores would decide, and what the run lacks for it."""
     rejects: Mapping[str, Mapping[str, int]]
     """Rows that could not be used, by simulated site and reason; empty where sites keep that to themselves."""
     patients: Mapping[str, Mapping[str, tuple[int, int]]]
     """Patients and lesions in use, by simulated site and role (train, test, ...); empty likewise."""
-    rule_out: tuple[RuleOut, ...]
-    """Empty without test lesions, or where no histogram of training patients chose the threshold."""
     explanations: Explanations | None
     """None until the run has been explained."""
     pictures: Mapping[str, str]
@@ -73,8 +70,7 @@ class StoredRun:
                 score_counts=score_counts,
                 roc_band=None if predictions is None else roc_band(predictions, num_resamples, results.seed),
                 predictions=predictions,
-                second_reader=_second_reader(results, configuration, predictions),
-                rule_out=_rule_out(folder, results, num_resamples, predictions),
+                decisions=_decide(folder, results, configuration, predictions, num_resamples),
                 rejects=_read_rejects(folder),
                 patients=_read_patients(folder),
                 explanations=explanations,
@@ -85,24 +81,21 @@ class StoredRun:
             raise ConfigError(f"Expected a finished run in {folder}: {error}") from error
 
 
-def _second_reader(
-    results: Results, configuration: Mapping[str, Mapping[str, object]], predictions: Predictions | None
-) -> SecondReader | None:
-    threshold = results.final.threshold
+def _decide(
+    folder: Path,
+    results: Results,
+    configuration: Mapping[str, Mapping[str, object]],
+    predictions: Predictions | None,
+    num_resamples: int,
+) -> Decisions:
     is_independent = configuration["model"]["modality"] == "image" or configuration["data"]["features"] == "safe"
-    if predictions is None or threshold is None or not is_independent:
-        return None
-    num_resamples = int(str(configuration["evaluation"]["bootstrap_resamples"]))
-    return second_reader(predictions, threshold, num_resamples=num_resamples, seed=results.seed)
-
-
-def _rule_out(
-    folder: Path, results: Results, num_resamples: int, predictions: Predictions | None
-) -> tuple[RuleOut, ...]:
-    histogram = read_training_histogram(folder)
-    if predictions is None or histogram is None:
-        return ()
-    return rule_out(predictions, histogram, num_resamples=num_resamples, seed=results.seed)
+    return decide(
+        results,
+        predictions,
+        read_training_histogram(folder),
+        is_independent=is_independent,
+        num_resamples=num_resamples,
+    )
 
 
 def _read_scores(folder: Path) -> tuple[Predictions | None, ClassCounts | None]:

@@ -143,10 +143,17 @@ class MeasuredCoverage:
 
     num_benign: Count
     num_malignant: Count
+    coverage: Fraction
+    """Of all lesions; as ``abstained``, it depends on how many are malignant."""
+    coverage_interval: Interval | None
+    """95 % over public patients, as the next ones; null where resamples say nothing."""
     coverage_benign: Fraction
+    coverage_benign_interval: Interval | None
     coverage_malignant: Fraction
+    coverage_malignant_interval: Interval | None
     abstained: Fraction
     """Share of the lesions for which no single label was left."""
+    abstained_interval: Interval | None
 
 
 @checked(key="abstention", error=ReleaseError)

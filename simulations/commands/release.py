@@ -70,9 +70,9 @@ def release(
         raise typer.BadParameter("expected --public-root FOLDER or --public-manifest FILE, not both")
     import torch
 
+    from server.evaluation.conformal_coverage import DEFAULT_LEVEL
     from server.release.assembly import Choices, RunToRelease, assemble
     from server.release.folder import load_signer, require_new, write_release
-    from server.release.public_calibration import DEFAULT_LEVEL
     from shared_model.release.document import NOT_CALIBRATED
     from shared_model.system.terminal import log_to_stderr
     from shared_model.vocabulary import Split

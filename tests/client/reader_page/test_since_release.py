@@ -105,8 +105,10 @@ def test_the_page_shows_it(page):
 
 def public_scores(benign, malignant):
     measured = MeasuredCoverage(
-        num_benign=1, num_malignant=1, coverage_benign=1.0, coverage_malignant=1.0, abstained=0.0
-    )
+        num_benign=1, num_malignant=1, coverage=1.0, coverage_benign=1.0, coverage_malignant=1.0, abstained=0.0,
+        coverage_interval=None, coverage_benign_interval=None, coverage_malignant_interval=None,
+        abstained_interval=None,
+    )  # fmt: skip
     abstention = Abstention(
         level=0.9, benign_scores=tuple(benign), malignant_scores=tuple(malignant), measured=measured
     )

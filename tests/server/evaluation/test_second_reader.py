@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta
 
+from server.evaluation.conformal_coverage import cross_fitted_labels
 from server.evaluation.predictions import UNKNOWN, Predictions
 from server.evaluation.second_reader import ReadingRule, second_reader
 
@@ -91,6 +92,63 @@ def test_either_finds_most_and_both_alarms_least_whatever_the_lesions(rows):
     for entry in found.rules:
         malignant = [row for row in assessed if row[1]]
         assert entry.sensitivity.value == pytest.approx(1 - entry.missed / len(malignant))
+
+
+def with_referral(seed=0, num_patients=140):
+    """A reader and a network that are right more often than not; every seventh lesion has no assessment."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(num_patients) % 2
+    scores = 1 / (1 + np.exp(-generator.normal(1.5 * (labels - 0.5))))
+    is_called = generator.uniform(size=num_patients) < np.where(labels, 0.9, 0.3)
+    assessments = np.where(is_called, "4", "2").tolist()
+    return [
+        (row, int(labels[row]), float(scores[row]), UNKNOWN if row % 7 == 0 else assessments[row])
+        for row in range(num_patients)
+    ]
+
+
+class TestReferral:
+    def test_the_network_decides_where_one_label_is_left_and_the_reader_elsewhere(self):
+        rows = with_referral()
+        found = second_reader(predictions(rows), 0.5, num_resamples=20, seed=0)
+        possible = cross_fitted_labels(predictions(rows), level=found.referral_level, seed=0)
+        missed = false_alarms = referred = assessed = 0
+        for row, (_, label, _, assessment) in enumerate(rows):
+            if assessment == UNKNOWN:
+                continue
+            assessed += 1
+            call = assessment == "4"
+            if possible.has_benign[row] == possible.has_malignant[row]:
+                referred += 1
+            else:
+                call = possible.has_malignant[row]
+            missed += label == 1 and not call
+            false_alarms += label == 0 and call
+        entry = figures(found)[ReadingRule.REFERRAL]
+        assert (entry.missed, entry.false_alarms) == (missed, false_alarms)
+        assert found.referred.value == pytest.approx(referred / assessed)
+        assert 0.05 < found.referred.value < 0.95
+
+    @given(st.integers(0, 200))
+    def test_it_is_wrong_only_where_the_reader_or_the_network_is(self, seed):
+        rows = with_referral(seed)
+        found = second_reader(predictions(rows), 0.5, num_resamples=2, seed=0)
+        possible = cross_fitted_labels(predictions(rows), level=found.referral_level, seed=0)
+        # The network's own calls: the label that is left, and the reader's where none or both are.
+        either_wrong = both_wrong = 0
+        for row, (_, label, _, assessment) in enumerate(rows):
+            if assessment != UNKNOWN:
+                reader = (assessment == "4") != label
+                network = possible.is_single[row] and possible.has_malignant[row] != label
+                either_wrong += reader or network
+                both_wrong += reader and (network or not possible.is_single[row])
+        entry = figures(found)[ReadingRule.REFERRAL]
+        assert both_wrong <= entry.missed + entry.false_alarms <= either_wrong
+
+    def test_too_few_patients_leave_it_out(self):
+        found = second_reader(predictions(BY_HAND), 0.5, num_resamples=5, seed=0)
+        assert found.referred is None
+        assert ReadingRule.REFERRAL not in figures(found)
 
 
 def test_a_share_of_all_is_not_sure_for_all():

@@ -29,7 +29,13 @@ def test_the_measured_coverage_is_near_the_level():
     assert (measured.num_benign, measured.num_malignant) == (400, 400)
     assert measured.coverage_benign == pytest.approx(0.9, abs=0.045)
     assert measured.coverage_malignant == pytest.approx(0.9, abs=0.045)
+    assert measured.coverage == pytest.approx((measured.coverage_benign + measured.coverage_malignant) / 2)
     assert 0.2 < measured.abstained < 0.8
+    # 1.96 standard errors of a share of 400 patients to both sides.
+    interval = measured.coverage_benign_interval
+    assert interval.low < measured.coverage_benign < interval.high
+    width = 2 * 1.96 * np.sqrt(measured.coverage_benign * (1 - measured.coverage_benign) / 400)
+    assert interval.high - interval.low == pytest.approx(width, rel=0.2)
     assert found.novelty.flagged == pytest.approx(0.01, abs=0.012)
 
 

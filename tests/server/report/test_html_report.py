@@ -397,7 +397,8 @@ class TestBesideAReader:
         configuration["model"]["modality"], configuration["data"]["features"] = modality, features
         (folder / CONFIG_FILE).write_text(yaml.safe_dump(configuration))
         text = "".join(Page(to_html(StoredRun.load(folder))).text)
-        assert ("Beside a reader" in text) == shown
+        assert ("The network calls a lesion malignant from the frozen threshold on" in text) == shown
+        assert ("Beside a reader: The network reads what the same radiologist wrote" in text) != shown
         assert ("24 without an assessment from 1 to 5 are left out" in text) == shown
         assert ("disagreements decided by a third reader who is never wrong" in text) == shown
 
@@ -408,14 +409,18 @@ class TestBesideAReader:
         write_results(
             dataclasses.replace(results, final=dataclasses.replace(results.final, **gone)), folder / RESULTS_FILE
         )
-        assert StoredRun.load(folder).second_reader is None
+        decisions = StoredRun.load(folder).decisions
+        assert decisions.second_reader is None
+        assert decisions.missing["second_reader"] == "The run has no operating threshold."
 
 
 def test_rule_out_stands_in_the_report_of_a_run_whose_training_patients_chose_the_threshold(finished_run, tmp_path):
     folder = shutil.copytree(finished_run, tmp_path / "run")
-    assert "ruled out" not in "".join(Page(to_html(StoredRun.load(folder))).text)
+    text = "".join(Page(to_html(StoredRun.load(folder))).text)
+    assert "If low scores were ruled out" not in text
+    assert "Ruling out low scores: No histogram of training patients chose the threshold" in text
     counts = np.array([120.0, 80, 60, 30, 15, 5])
     write_training_histogram(folder, PatientHistogram(negatives=counts, positives=counts[::-1], noise_std=1.0))
     text = "".join(Page(to_html(StoredRun.load(folder))).text)
     assert "If low scores were ruled out" in text
-    assert all(f"{row.threshold:.3f}" in text for row in StoredRun.load(folder).rule_out)
+    assert all(f"{row.threshold:.3f}" in text for row in StoredRun.load(folder).decisions.rule_out)

@@ -34,26 +34,27 @@ def test_sections(run):
         "## Test data",
         "## Metrics",
         "## Groups",
+        "## What the scores would decide",
         "## Limits",
     ]
 
 
 def test_every_table_has_equally_long_rows(run):
     tables = tables_of(to_model_card(run))
-    assert len(tables) == 3
+    assert len(tables) == 5
     for table in tables:
         assert len({len(row) for row in table}) == 1
 
 
 def test_the_sites_are_those_of_the_results(run):
-    sites, _, _ = tables_of(to_model_card(run))
+    sites, *_ = tables_of(to_model_card(run))
     assert [row[0] for row in sites[1:]] == [site.site for site in run.results.sites]
     assert [row[1] for row in sites[1:]] == [str(site.num_patients_declared) for site in run.results.sites]
     assert [row[2] for row in sites[1:]] == [f"{site.epsilon:.2f}" for site in run.results.sites]
 
 
 def test_metrics_and_groups_are_those_of_the_results(run):
-    _, metrics, groups = tables_of(to_model_card(run))
+    _, metrics, groups, *_ = tables_of(to_model_card(run))
     assert [cell.split(" ")[1] for cell in metrics[0][1:]] == ["lesion", "breast", "patient"]
     assert metrics[1][0] == "AUC"
     assert metrics[1][1].startswith(f"{run.results.final.auroc:.3f}")
@@ -65,13 +66,13 @@ def test_without_evidence_the_three_metrics_stand_in_a_line(run):
     final = run.results.final
     card = to_model_card(dataclasses.replace(run, results=dataclasses.replace(run.results, evidence=None)))
     assert f"AUC {final.auroc:.3f}, sensitivity {final.sensitivity:.3f}, specificity {final.specificity:.3f}." in card
-    assert len(tables_of(card)) == 1
+    assert len(tables_of(card)) == 3
     assert "## Groups" not in card
 
 
 def test_without_privacy_and_threshold_there_are_dashes_and_no_claim(run):
     results = run.results
-    spent = {"epsilon": None, "delta": None, "noise_multiplier": None}
+    spent = {"epsilon": None, "delta": None, "noise_multiplier": None, "epsilon_by_colluding": ()}
     promise = {"adjacency": None, "mechanism": None, "target_epsilon": None, "noise_source": None}
     at_threshold = ("threshold", "sensitivity", "specificity", "sensitivity_interval", "specificity_interval")
     bare = dataclasses.replace(

@@ -82,7 +82,7 @@ def test_the_tree_is_the_one_that_is_documented():
         *("site init", "site preflight", "site start", "site forget", "site privacy-report", "site fingerprint"),
         *("site ledger verify", "site ledger backup", "site ledger move", "site ledger recover"),
         *("server provision", "server start", "server run", "server status", "server stop", "server resume"),
-        *("server follow", "server report", "server events", "server release", "site reader", "read"),
+        *("server follow", "server report", "server events", "server release", "server dossier", "site reader", "read"),
         *(f"site pacs {name}" for name in ("echo", "find", "worklist", "fetch", "receive", "results", "send", "post")),
     }
 
@@ -174,6 +174,7 @@ def test_a_group_alone_shows_its_commands(group, capsys):
         ["server", "stop", "1"],
         ["server", "resume", "none"],
         ["server", "report", "none"],
+        ["server", "dossier", "none", "--run", "none", "--out", "none-either"],
         ["server", "events", "none"],
     ],
     ids=" ".join,

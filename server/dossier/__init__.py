@@ -1,0 +1,1 @@
+"""The regulatory dossier of a release: intended use, risks, reporting checklists and change plan, each claim cited."""
