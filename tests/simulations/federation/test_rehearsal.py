@@ -149,12 +149,19 @@ def test_processes_compute_what_the_simulation_computes_to_the_last_bit(whole, r
 
 PRIVATE_MEAN = ("model.image_components=0", "model.feature_constants=private_mean")
 ONE_SHOT = ("strategy=one_shot", "training.num_rounds=1")
+SECURE = ("federation.secure_sum=true",)
+RECIPES = {
+    "deployed": PRIVATE_MEAN,
+    "one_shot": ONE_SHOT,
+    "deployed_secure": (*PRIVATE_MEAN, *SECURE),
+    "one_shot_secure": (*ONE_SHOT, *SECURE),
+}
 
 
 @pytest.mark.usefixtures("blank_pictures")
-@pytest.mark.parametrize(("name", "training"), [("deployed", PRIVATE_MEAN), ("one_shot", ONE_SHOT)])
-def test_the_deployed_recipe_gives_the_simulations_figures_and_threshold_over_tls(stage, run_smoke, name, training):
-    recipe = (*training, "evaluation.threshold_from=training")
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_deployed_recipe_gives_the_simulations_figures_and_threshold_over_tls(stage, run_smoke, name):
+    recipe = (*RECIPES[name], "evaluation.threshold_from=training")
     run_dir = stage.folder / name
     results = stage.finish(stage.submit(run_dir, *recipe), run_dir)
     simulated = run_smoke("privacy.noise=seeded", f"federation.round_timeout_seconds={SECONDS}", *recipe)
@@ -164,11 +171,12 @@ def test_the_deployed_recipe_gives_the_simulations_figures_and_threshold_over_tl
 
 
 @pytest.mark.usefixtures("blank_pictures")
-def test_a_killed_coordinator_resumes_and_ends_where_it_would_have(stage, run_smoke):
+@pytest.mark.parametrize("more", [(), SECURE], ids=["plain", "secure"])
+def test_a_killed_coordinator_resumes_and_ends_where_it_would_have(stage, run_smoke, more):
     """Where it would have ended is where the simulation ends, to the last bit, as the test above has shown."""
-    run_dir = stage.folder / "killed"
+    run_dir = stage.folder / f"killed-{len(more)}"
     # Another clip makes it another run for the ledgers; seed and noise differ with it.
-    follower = stage.submit(run_dir, "privacy.max_grad_norm=0.4")
+    follower = stage.submit(run_dir, "privacy.max_grad_norm=0.4", *more)
     wait_for(has_checkpoint(run_dir), "the first round")
     stage.kill("server")
     stop_process(follower)
@@ -176,7 +184,7 @@ def test_a_killed_coordinator_resumes_and_ends_where_it_would_have(stage, run_sm
     stage.start("server")
     resumed = stage.finish(stage.submit(run_dir, command="resume"), run_dir, "resume")
     undisturbed = run_smoke(
-        "privacy.noise=seeded", f"federation.round_timeout_seconds={SECONDS}", "privacy.max_grad_norm=0.4"
+        "privacy.noise=seeded", f"federation.round_timeout_seconds={SECONDS}", "privacy.max_grad_norm=0.4", *more
     )
     assert (run_dir / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
     assert resumed.final == read_results(undisturbed / "results.json").final
@@ -237,10 +245,11 @@ def test_nothing_of_the_sites_stands_in_what_the_coordinator_keeps(stage, whole)
 
 @pytest.mark.chaos
 class TestChaos:
-    def test_a_killed_site_is_done_without_and_comes_back(self, stage):
-        run_dir, ledger = stage.folder / "site-killed", stage.rehearsal.ledgers["WFU"]
+    @pytest.mark.parametrize("more", [(), SECURE], ids=["plain", "secure"])
+    def test_a_killed_site_is_done_without_and_comes_back(self, stage, more):
+        run_dir, ledger = stage.folder / f"site-killed-{len(more)}", stage.rehearsal.ledgers["WFU"]
         before = len(read_history(ledger).entries) if ledger.exists() else 0
-        follower = stage.submit(run_dir, "privacy.max_grad_norm=0.2", "training.num_rounds=5")
+        follower = stage.submit(run_dir, "privacy.max_grad_norm=0.2", "training.num_rounds=5", *more)
         wait_for(has_checkpoint(run_dir), "the first round")
         stage.kill("WFU")
         stage.start("WFU")
