@@ -105,7 +105,7 @@ class TestFinishedRun:
     def test_leaves_a_complete_run_folder(self, smoke):
         names = {path.name for path in smoke.first.iterdir()}
         files = {"config.yaml", "model.safetensors", "results.json", "roc.png", "rounds.png"}
-        files |= {"predictions.csv", "report.html", "model_card.md", "public.safetensors"}
+        files |= {"predictions.csv", "decisions.json", "report.html", "model_card.md", "public.safetensors"}
         assert names == files | {"ledgers", "privacy", "sites"}
 
     def test_the_model_file_gives_the_scores_of_the_predictions(self, smoke):
@@ -321,7 +321,7 @@ def test_a_site_with_a_full_disk_takes_no_part_and_the_others_go_on(run_smoke, m
     reserve = Ledger.reserve
 
     def on_a_full_disk(ledger, *arguments, **options):
-        if ledger.path.stem == "WFU":
+        if ledger.path.parent.name == "WFU":
             raise LedgerError("Expected a ledger that can be written: [Errno 28] No space left on device")
         return reserve(ledger, *arguments, **options)
 
