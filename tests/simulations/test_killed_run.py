@@ -40,7 +40,7 @@ def reserve(ledger, *arguments, **options):
 
 def commit(ledger, reservation, reply):
     with record.open("a") as file:
-        file.write(f"{ledger.path.stem} {reservation.sequence} {hashlib.sha256(reply).hexdigest()}\\n")
+        file.write(f"{ledger.path.parent.name} {reservation.sequence} {hashlib.sha256(reply).hexdigest()}\\n")
     reach("computed")
     originals["commit"](ledger, reservation, reply)
     reach("committed")
@@ -118,8 +118,7 @@ def test_a_ledger_that_was_put_back_is_told_and_its_update_is_not_used(clinical_
 
     monkeypatch.setattr(server.report.run_display.RunDisplay, "on_round", stop_after_two)
     assert main(overrides) == 130
-    for path in old.glob("WFU.*"):
-        shutil.copy(path, folder / "ledgers" / path.name)
+    shutil.copytree(old / "WFU", folder / "ledgers" / "WFU", dirs_exist_ok=True)
     # A process of its own: one that goes on notices by itself that its ledger was replaced.
     resumed = start("-m", "simulations.run", *overrides)
     assert resumed.returncode == 0, resumed.stderr
