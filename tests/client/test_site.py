@@ -13,7 +13,7 @@ from client.data.splits import Role
 from client.data.tables import shared_table
 from client.privacy.ledger import Ledger
 from client.privacy.policy import HOSPITAL_POLICY, OPEN_POLICY
-from client.site import SiteSettings, open_site, simulated_ledger
+from client.site import SiteSettings, forget_simulated_sites, open_site, simulated_ledger
 from shared_model.config import compose
 from shared_model.errors import ConfigError, LedgerError, PolicyError, TableError
 
@@ -240,6 +240,22 @@ class TestOpenSite:
             kept.append(weakref.ref(open_site(begun, config).data))
         gc.collect()
         assert [reference() is not None for reference in kept] == [False, False, True]
+
+    def test_sites_of_runs_that_are_over_fill_no_memory(self, config):
+        """A study has many runs in one process, each with ledgers of its own."""
+        site = open_site({"partition-id": 0}, config)
+        kept = [weakref.ref(site.data), weakref.ref(site.ledger)]
+        name = site.ledger.name
+        del site
+        forget_simulated_sites()
+        gc.collect()
+        assert [reference() for reference in kept] == [None, None]
+        assert open_site({"partition-id": 0}, config).ledger.name == name
+
+    def test_a_deployed_site_is_not_forgotten_with_them(self, config, begun):
+        data = open_site(begun, config).data
+        forget_simulated_sites()
+        assert open_site(begun, config).data is data
 
 
 class TestRoles:
