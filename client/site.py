@@ -24,7 +24,7 @@ from shared_model.config.choices import DataSource
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.fingerprints import source_fingerprint
 from shared_model.data.lesions import Lesions
-from shared_model.errors import ConfigError, PolicyError, TableError
+from shared_model.errors import ConfigError, LedgerError, PolicyError, TableError
 from shared_model.system.deadline import Deadline
 
 logger = logging.getLogger(__name__)
@@ -337,4 +337,13 @@ def _open_ledger(path: Path) -> Ledger:
 
 @cache
 def _open_simulated_ledger(path: Path) -> Ledger:
-    return Ledger(path) if is_begun(path) else Ledger.create(path)
+    if is_begun(path):
+        return Ledger(path)
+    earlier = path.parent.with_name(f"{path.parent.name}.sqlite")
+    if earlier.exists():
+        # An empty ledger beside it would grant everything again.
+        raise LedgerError(
+            f"Expected the ledger {earlier} of an earlier version at {path}; move it and the files beside it there, "
+            "or set another federation.ledger_dir."
+        )
+    return Ledger.create(path)

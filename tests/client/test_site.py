@@ -185,6 +185,17 @@ class TestOpenSite:
         name = open_site({"partition-id": 0}, config).ledger.name
         assert open_site({"partition-id": 0}, config).ledger.name == Ledger(ledger).name == name
 
+    def test_a_simulated_site_begins_no_ledger_beside_that_of_an_earlier_version(self, config):
+        """Whoever keeps ``ledger_dir`` over several runs would get everything granted again."""
+        earlier, ledger = Path(config.federation.ledger_dir) / "HOME.sqlite", simulated_ledger(config, "HOME")
+        Ledger.create(earlier).forget("P-1")
+        with pytest.raises(LedgerError, match=r"Expected the ledger .*HOME\.sqlite of an earlier version at "):
+            open_site({"partition-id": 0}, config)
+        ledger.parent.mkdir()
+        for path in earlier.parent.glob("HOME.sqlite*"):
+            path.rename(ledger.parent / path.name.replace("HOME", "ledger"))
+        assert len(open_site({"partition-id": 0}, config).ledger.history().forgotten) == 1
+
     def test_a_damaged_ledger_stops_before_the_table(self, config, node_config, hospital, tmp_path):
         (tmp_path / "site").mkdir()
         (tmp_path / "site" / "ledger.sqlite").write_text("no database, whatever its name says")
