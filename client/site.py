@@ -24,7 +24,7 @@ from shared_model.config.choices import DataSource
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.fingerprints import source_fingerprint
 from shared_model.data.lesions import Lesions
-from shared_model.errors import ConfigError, PolicyError, TableError
+from shared_model.errors import ConfigError, LedgerError, PolicyError, TableError
 from shared_model.system.deadline import Deadline
 
 logger = logging.getLogger(__name__)
@@ -232,8 +232,19 @@ def open_site(node_config: Mapping[str, object], config: ExperimentConfig) -> Si
         raise PolicyError(message, key="declared_patients")
     if config.federation.secure_sum and not settings.is_simulated:
         _require_partners(policy, settings)
-    ledger = _open_ledger(settings.ledger, settings.is_simulated)
+    ledger = (_open_simulated_ledger if settings.is_simulated else _open_ledger)(settings.ledger)
     return Site(settings=settings, policy=policy, ledger=ledger, deadline=Deadline(policy.max_request_seconds))
+
+
+def forget_simulated_sites() -> None:
+    """Drop data and ledgers of simulated sites from memory when their run is over: a process may have many runs.
+
+    A deployed site's ledger stays, whose memory notices that an older copy was put in its place.
+    """
+    with _DATA_LOCK:
+        for key in [key for key in _DATA if key[1]]:
+            del _DATA[key]
+    _open_simulated_ledger.cache_clear()
 
 
 def _require_partners(policy: SitePolicy, settings: SiteSettings) -> None:
@@ -252,8 +263,9 @@ def _require_partners(policy: SitePolicy, settings: SiteSettings) -> None:
         raise PolicyError(message, key="partners")
 
 
-_DATA: dict[Path, tuple[Hashable, SiteData]] = {}
-"""By ledger the data that were asked for last: a server that asks for ever new configurations fills no memory."""
+_DATA: dict[tuple[Path, bool], tuple[Hashable, SiteData]] = {}
+"""By ledger, and whether the site is simulated, the data that were asked for last: a server that asks for ever new
+configurations fills no memory."""
 _DATA_LOCK = threading.Lock()
 _SHARED_LOCK = threading.Lock()
 """Sites that compute at the same time wait for the one that reads the table."""
@@ -268,7 +280,7 @@ def _site_data(settings: SiteSettings, policy: SitePolicy, ledger: Ledger) -> Si
     tables = table_state(Path(config.data.root), config.data.roster)
     key = (config, settings.site, secret, fraction, policy.max_cache_bytes, forgotten, tables)
     with _DATA_LOCK:
-        known = _DATA.get(settings.ledger)
+        known = _DATA.get((settings.ledger, settings.is_simulated))
         if known is not None and known[0] == key:
             return known[1]
     table = _readable_table(settings, tables)
@@ -282,7 +294,7 @@ def _site_data(settings: SiteSettings, policy: SitePolicy, ledger: Ledger) -> Si
         is_cache_purged=bool(forgotten) and not settings.is_simulated,
     )
     with _DATA_LOCK:
-        _DATA[settings.ledger] = (key, data)
+        _DATA[settings.ledger, settings.is_simulated] = (key, data)
     if known is not None and known[1].config == config:
         _log_who_changed(known[1], data)
     return data
@@ -319,5 +331,19 @@ def _shared_table(config: ExperimentConfig, tables: TableState) -> SharedTable: 
 
 
 @cache
-def _open_ledger(path: Path, is_simulated: bool) -> Ledger:
-    return Ledger.create(path) if is_simulated and not is_begun(path) else Ledger(path)
+def _open_ledger(path: Path) -> Ledger:
+    return Ledger(path)
+
+
+@cache
+def _open_simulated_ledger(path: Path) -> Ledger:
+    if is_begun(path):
+        return Ledger(path)
+    earlier = path.parent.with_name(f"{path.parent.name}.sqlite")
+    if earlier.exists():
+        # An empty ledger beside it would grant everything again.
+        raise LedgerError(
+            f"Expected the ledger {earlier} of an earlier version at {path}; move it and the files beside it there, "
+            "or set another federation.ledger_dir."
+        )
+    return Ledger.create(path)

@@ -14,6 +14,7 @@ same number of rows (``patients.LesionsByPatient.batches``) and a layer with one
 by itself, as every patient has a pass of its own.
 """
 
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -61,8 +62,8 @@ def sum_by_ghost_norms(
             exactly once, as one row.
     """
     products = outer_products(model, lambda: summed_loss(model, batch, config), num_lesions=len(batch.labels))
-    squares = torch.stack([product.squared_lengths(batch.sizes) for product in products]).sum(0)
-    factors, num_rejected = _clip_factors(squares, max_grad_norm, batch.num_empty_rows)
+    squares = [product.squared_lengths(batch.sizes) for product in products]
+    factors, num_rejected = _clip_factors(_added_up(squares), max_grad_norm, batch.num_empty_rows)
     total: dict[Tensor, Tensor] = {}
     for product in products:
         total |= product.summed(factors[batch.patient_of_lesion])
@@ -107,10 +108,11 @@ def sum_by_record(model: nn.Module, batch: PatientBatch, config: TrainingConfig,
         values.new_zeros(len(batch.sizes), *values.shape[1:]).index_add_(0, batch.patient_of_lesion, values)
         for values in record_gradients(model, batch, config)
     ]
-    lengths = [
-        torch.linalg.vector_norm(values.unsqueeze(1).flatten(1), dim=1, dtype=torch.float64) for values in by_patient
+    squares = [
+        torch.linalg.vector_norm(values.unsqueeze(1).flatten(1), dim=1, dtype=torch.float64).square()
+        for values in by_patient
     ]
-    factors, num_rejected = _clip_factors(torch.stack(lengths).square().sum(0), max_grad_norm, batch.num_empty_rows)
+    factors, num_rejected = _clip_factors(_added_up(squares), max_grad_norm, batch.num_empty_rows)
     return ClippedSum(tuple(_weighted_sum(factors, values) for values in by_patient), num_rejected)
 
 
@@ -134,6 +136,15 @@ def sum_by_patient(model: nn.Module, batch: PatientBatch, config: TrainingConfig
 def zero_gradients(parameters: list[nn.Parameter]) -> Gradients:
     """Return zeros, float64, in the shapes of ``parameters``."""
     return tuple(torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters)
+
+
+def _added_up(squares: list[Tensor]) -> Tensor:
+    """Return the squared lengths ``(P,)`` over all parameters, from those of each, in one order for every patient.
+
+    Torch's sum over the rows of a matrix takes another order in the last columns, so that the last bit of a patient's
+    length would tell how many patients stand before her.
+    """
+    return functools.reduce(torch.add, squares)
 
 
 def _clip_factors(squares: Tensor, max_grad_norm: float, num_empty_rows: int = 0) -> tuple[Tensor, int]:

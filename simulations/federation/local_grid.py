@@ -16,6 +16,8 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity  # internal to Flower; this is the only module that needs it
 
+from client.site import forget_simulated_sites
+
 logger = logging.getLogger(__name__)
 _SERVER_NODE = 1
 _RUN_ID = 1
@@ -41,6 +43,7 @@ class LocalGrid(Grid):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._pool.shutdown(wait=kind is None, cancel_futures=True)
+        forget_simulated_sites()
 
     def set_run(self, run: Run) -> None:
         """Set the run that messages belong to."""

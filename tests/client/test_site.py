@@ -13,7 +13,7 @@ from client.data.splits import Role
 from client.data.tables import shared_table
 from client.privacy.ledger import Ledger
 from client.privacy.policy import HOSPITAL_POLICY, OPEN_POLICY
-from client.site import SiteSettings, open_site, simulated_ledger
+from client.site import SiteSettings, forget_simulated_sites, open_site, simulated_ledger
 from shared_model.config import compose
 from shared_model.errors import ConfigError, LedgerError, PolicyError, TableError
 
@@ -185,6 +185,17 @@ class TestOpenSite:
         name = open_site({"partition-id": 0}, config).ledger.name
         assert open_site({"partition-id": 0}, config).ledger.name == Ledger(ledger).name == name
 
+    def test_a_simulated_site_begins_no_ledger_beside_that_of_an_earlier_version(self, config):
+        """Whoever keeps ``ledger_dir`` over several runs would get everything granted again."""
+        earlier, ledger = Path(config.federation.ledger_dir) / "HOME.sqlite", simulated_ledger(config, "HOME")
+        Ledger.create(earlier).forget("P-1")
+        with pytest.raises(LedgerError, match=r"Expected the ledger .*HOME\.sqlite of an earlier version at "):
+            open_site({"partition-id": 0}, config)
+        ledger.parent.mkdir()
+        for path in earlier.parent.glob("HOME.sqlite*"):
+            path.rename(ledger.parent / path.name.replace("HOME", "ledger"))
+        assert len(open_site({"partition-id": 0}, config).ledger.history().forgotten) == 1
+
     def test_a_damaged_ledger_stops_before_the_table(self, config, node_config, hospital, tmp_path):
         (tmp_path / "site").mkdir()
         (tmp_path / "site" / "ledger.sqlite").write_text("no database, whatever its name says")
@@ -240,6 +251,22 @@ class TestOpenSite:
             kept.append(weakref.ref(open_site(begun, config).data))
         gc.collect()
         assert [reference() is not None for reference in kept] == [False, False, True]
+
+    def test_sites_of_runs_that_are_over_fill_no_memory(self, config):
+        """A study has many runs in one process, each with ledgers of its own."""
+        site = open_site({"partition-id": 0}, config)
+        kept = [weakref.ref(site.data), weakref.ref(site.ledger)]
+        name = site.ledger.name
+        del site
+        forget_simulated_sites()
+        gc.collect()
+        assert [reference() for reference in kept] == [None, None]
+        assert open_site({"partition-id": 0}, config).ledger.name == name
+
+    def test_a_deployed_site_is_not_forgotten_with_them(self, config, begun):
+        data = open_site(begun, config).data
+        forget_simulated_sites()
+        assert open_site(begun, config).data is data
 
 
 class TestRoles:

@@ -15,6 +15,7 @@ from shared_model.config.choices import Backbone, ConstantsFrom, Fusion, Initial
 from shared_model.config.site_sections import ModelConfig
 from shared_model.data.lesions import Lesions
 from shared_model.network.fusion import build_network
+from shared_model.network.heads import RowwiseLinear
 from simulations.benchmarks.synthetic_cohort import synthetic_cohort
 from tests.small_trainings import CONFIG, SIZES, Head, lesions_of, network_of
 
@@ -174,6 +175,39 @@ def test_rounding_in_another_batch_stays_far_below_the_margin_for_a_whole_hospit
         rest, _ = clipped_sum(method, model, lesions.select(lesions.patients != removed), max_grad_norm=0.01)
         alone, _ = clipped_sum(PATIENT, model, lesions.select(lesions.patients == removed), max_grad_norm=0.01)
         assert float((whole - rest - alone).norm()) <= 0.01 * ROUNDING_MARGIN / 5
+
+
+class Parts(nn.Module):
+    """Six layers without bias, each on columns of its own: a record of zeros has a gradient of zero."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList(RowwiseLinear(3, 1, bias=False) for _ in range(6))
+
+    def forward(self, images, has_image, clinical):
+        columns = images.split(3, dim=1)
+        return sum(layer(values) for layer, values in zip(self.layers, columns, strict=True)).squeeze(1)
+
+
+@pytest.mark.parametrize("method", GradientMethod)
+def test_not_a_bit_of_a_clipped_gradient_depends_on_the_patients_place_in_the_batch(method):
+    """Squared lengths of many layers are added up in one order, whichever column they stand in."""
+    # The last patients stand where no full vector of patients is left.
+    sizes, generator = [4, *[1] * 252], torch.Generator().manual_seed(1)
+    for _ in range(8):
+        row, found = torch.randn(18, generator=generator), []
+        for patient in (1, 100, 250, 251, 252):
+            is_hers = torch.repeat_interleave(torch.tensor(sizes)) == patient
+            lesions = dataclasses.replace(
+                lesions_of(sizes, shape=(18,)),
+                images=is_hers.unsqueeze(1) * row,
+                has_image=torch.ones(256, dtype=torch.bool),
+                labels=torch.zeros(256),
+                patients=torch.repeat_interleave(torch.tensor(sizes)),
+            )
+            found.append(clipped_sum(method, Parts(), lesions, max_grad_norm=0.01)[0])
+        assert all(torch.equal(other, found[0]) for other in found)
 
 
 @pytest.mark.parametrize("method", GradientMethod)

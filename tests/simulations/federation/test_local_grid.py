@@ -1,6 +1,7 @@
 """The grid in this process: sites share nothing, a failure is a reply, and a deadline is kept."""
 
 import concurrent.futures
+import contextlib
 import threading
 
 import numpy as np
@@ -255,3 +256,15 @@ def test_the_run_can_be_set(app):
         run = Run.create_empty(run_id=7)
         grid.set_run(run)
         assert grid.run is run
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_sites_are_forgotten_when_their_run_is_over(app, monkeypatch, fails):
+    forgotten = []
+    monkeypatch.setattr(local_grid, "forget_simulated_sites", lambda: forgotten.append(1))
+    with contextlib.suppress(RuntimeError), LocalGrid(app, num_sites=1, num_workers=1) as grid:
+        list(grid.send_and_receive(messages_to(grid, content_of())))
+        assert forgotten == []
+        if fails:
+            raise RuntimeError("the server stops")
+    assert forgotten == [1]
