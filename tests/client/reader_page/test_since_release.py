@@ -56,6 +56,20 @@ def kept(read_one):
     return make
 
 
+def test_each_patient_is_looked_up_a_few_times_however_many_there_are(kept, read_one):
+    class Patient(str):
+        num_looked_up = 0
+        __slots__ = ()
+
+        def __hash__(self):
+            Patient.num_looked_up += 1
+            return super().__hash__()
+
+    readings = [kept(Patient(number), 0.2, pathology=Known.BENIGN) for number in range(100)]
+    assert since_release(readings, read_one.release.digest, None).known == Share(count=100, total=100)
+    assert Patient.num_looked_up < 20 * len(readings)
+
+
 def test_every_patient_counts_once_with_the_newest_reading(kept, read_one):
     newest_first = [
         kept("a", 0.95),
