@@ -114,6 +114,7 @@ def test_the_page_shows_it(page):
     text = page.client.get("/since").text
     assert "This site since the release" in text
     assert "Sensitivity" in text
+    assert "those on which it abstained, or which it refused, are in neither" in text
     assert "PH-0001" not in text
 
 
