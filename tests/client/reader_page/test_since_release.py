@@ -8,6 +8,7 @@ from scipy.stats import binom
 
 from client.data.preprocessing import Box
 from client.deployment.reader_section import RecalibrationSection
+from client.reader_page import pages
 from client.reader_page.kept import KeptReading, Known, Opinion, Verdict
 from client.reader_page.since_release import Share, local_recalibration, since_release
 from client.reading.request import LesionRequest, Picture
@@ -130,7 +131,7 @@ def public_scores(benign, malignant):
     return PublicReference(source="x", overlaps_training=False, abstention=abstention, novelty=None)
 
 
-def test_scores_that_moved_are_told_from_another_share_of_cancers(kept, read_one):
+def test_scores_that_moved_are_told_from_another_share_of_cancers(page, kept, read_one):
     rng = np.random.default_rng(0)
     benign, malignant = rng.beta(2, 6, 300), rng.beta(6, 2, 300)
     public, digest = public_scores(benign, malignant), read_one.release.digest
@@ -140,6 +141,8 @@ def test_scores_that_moved_are_told_from_another_share_of_cancers(kept, read_one
     assert [row.has_moved for row in since_release(same, digest, public).scores] == [False, False, False]
     of_all, *of_known = since_release(moved, digest, public).scores
     assert of_all.has_moved
+    text = pages.since_release(page.desk, since_release(moved, digest, public), user="ada")
+    assert text.count('<tr class="moved">') == 1
     assert [(row.num_here, row.found) for row in of_known] == [(0, None), (0, None)]
     assert since_release(moved[:29], digest, public).scores[0].found is None
 
