@@ -85,7 +85,8 @@ def read(
     settings = None if site is None else SiteFile.load(site)
     outputs = _outputs(out, settings, has_dicom=sr, has_fhir=fhir) if sr or fhir else None
     films = [each.path for each in pictures]
-    _require_not_read((out, picture), films)
+    given = (*films, *(path for path in (site, _file_of(columns)) if path is not None))
+    _require_apart((out, picture), given, release=release, outputs=outputs)
     _remove_older((out, picture), outputs, films)
     reader = Reader.open(release, site=settings, accept_unsigned=accept_unsigned)
     request = _request(pictures, columns)
@@ -160,11 +161,23 @@ def _remove_older(written: "Sequence[Path | None]", outputs: "Outputs | None", f
             older.unlink(missing_ok=True)
 
 
-def _require_not_read(written: "Sequence[Path | None]", read: "Sequence[Path]") -> None:
-    """Check that no output takes the place of a film, nor one output that of another."""
+def _require_apart(
+    written: "Sequence[Path | None]", read: "Sequence[Path]", *, release: Path, outputs: "Outputs | None"
+) -> None:
+    """Check that no output takes the place of what is read, nor one output that of another."""
     paths = [path.resolve() for path in written if path is not None]
+    if outputs is not None:
+        paths += [path.resolve() for path in (outputs.folder, *outputs.paths)]
     if len(set(paths)) < len(paths) or not {path.resolve() for path in read}.isdisjoint(paths):
-        raise typer.BadParameter("expected --out and --picture to name two files of their own, not one that is read")
+        raise typer.BadParameter("expected --out and --picture to name files of their own, not one that is read")
+    if any(path.is_relative_to(release.resolve()) for path in paths):
+        raise typer.BadParameter("expected --out and --picture to name files outside the release")
+
+
+def _file_of(columns: str | None) -> Path | None:
+    from client.reading.request import table_of
+
+    return None if columns is None else table_of(columns)
 
 
 def _request(pictures: "tuple[Picture, ...]", columns: str | None) -> "LesionRequest":

@@ -31,6 +31,9 @@ _SCHEMA = (
     "REFERENCES readings, time TEXT NOT NULL, user TEXT NOT NULL, verdict TEXT NOT NULL, why TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS outcomes (sequence INTEGER PRIMARY KEY AUTOINCREMENT, reading_id TEXT NOT NULL "
     "REFERENCES readings, time TEXT NOT NULL, user TEXT NOT NULL, pathology TEXT NOT NULL)",
+    # Without them every reading that is shown looks at all that came after any other.
+    "CREATE INDEX IF NOT EXISTS opinions_of_reading ON opinions (reading_id)",
+    "CREATE INDEX IF NOT EXISTS outcomes_of_reading ON outcomes (reading_id)",
 )
 _HEADER = (
     "reading", "study", "patient", "time", "user", "outcome", "probability", "threshold", "call", "release", "verdict",
@@ -207,7 +210,7 @@ def _kept(connection: sqlite3.Connection, row: Sequence[str]) -> KeptReading | N
     try:
         reading = read_plain(from_json(content), read_at=time)
         for each in (time, *(opinion[0] for opinion in opinions)):
-            datetime.fromisoformat(each)
+            datetime.fromisoformat(each).astimezone(UTC)
         kept = KeptReading(
             reading=reading,
             study=study,
@@ -221,7 +224,7 @@ def _kept(connection: sqlite3.Connection, row: Sequence[str]) -> KeptReading | N
             pathology_time="" if pathology is None else pathology[0],
             pathology_user="" if pathology is None else pathology[1],
         )
-    except (OtherVersionError, TypeError, ValueError):
+    except (OtherVersionError, OverflowError, TypeError, ValueError):
         return None
     # Under another identifier opinions and outcome would be those of another.
     return kept if reading.reading_id == reading_id else None

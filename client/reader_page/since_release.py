@@ -147,6 +147,7 @@ def since_release(
         each.opinions[-1].verdict is Verdict.AGREE for each in _per_patient(each for each in own if each.opinions)
     ]
     known = [(each, answer) for each, answer in _newest(each for each in own if each.pathology is not None)]
+    with_outcome = {each.patient for each, _ in known}
     malignant = [answer.is_above_threshold for each, answer in known if each.pathology is Known.MALIGNANT]
     benign = [not answer.is_above_threshold for each, answer in known if each.pathology is Known.BENIGN]
     return SinceRelease(
@@ -157,7 +158,7 @@ def since_release(
         agreed=_share(agreed),
         sensitivity=_share(malignant),
         specificity=_share(benign),
-        known=_share([each.patient in {one.patient for one, _ in known} for each, _ in answers]),
+        known=_share([each.patient in with_outcome for each, _ in answers]),
         malignant=_share([each.pathology is Known.MALIGNANT for each, _ in known]),
         num_not_shown=num_not_shown,
         scores=_compared_scores(answers, known, public),

@@ -42,9 +42,9 @@ def columns_from(text: str) -> dict[str, str]:
     Raises:
         ConfigError: it is neither, or a column is named twice.
     """
-    path = Path(text)
-    if "=" not in text:
-        return _from_table(path)
+    table = table_of(text)
+    if table is not None:
+        return _from_table(table)
     columns: dict[str, str] = {}
     for part in text.split(","):
         name, equals, value = (piece.strip() for piece in part.partition("="))
@@ -52,6 +52,11 @@ def columns_from(text: str) -> dict[str, str]:
             raise ConfigError(f"Expected columns as key=value,key=value, each once, got {part.strip()[:80]!r}.")
         columns[name] = value
     return columns
+
+
+def table_of(text: str) -> Path | None:
+    """Return the file that ``columns_from`` would read; None where the columns stand in the text."""
+    return None if "=" in text else Path(text)
 
 
 def _from_table(path: Path) -> dict[str, str]:

@@ -136,7 +136,7 @@ class ViewRead:
     view: View | None
     """As declared, or as the file says; null where nobody says."""
     laterality: Laterality | None
-    box: tuple[int, ...] | None
+    box: Annotated[tuple[int, ...], Len(4, 4)] | None
     """x, y, width, height in pixels of the film; null for a crop."""
     sha256: Digest
     """Of the file, so that whoever has it can tell which one this was."""
@@ -144,6 +144,10 @@ class ViewRead:
     """Of what the network was shown, by the names of ``GreyLevels``; null where a gate before it refused."""
     map: FilmMap | None
     """Null where it was not read, or nobody asked for maps."""
+
+    def __post_init__(self) -> None:
+        is_box = self.box is None or (min(self.box[:2]) >= 0 and min(self.box[2:]) >= 1)
+        require(is_box, "to begin at 0 or more and to have an area", box=self.box)
 
 
 @checked(key="columns", error=ValueError)

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from server.report.decisions import DECISIONS_FILE, to_decisions_json
 from server.report.html_report import REPORT_FILE, to_html
 from server.report.stored_run import StoredRun
-from server.results.document import RESULTS_FILE
+from server.results.document import RESULTS_FILE, Results
 from shared_model.errors import ConfigError, ReleaseError
 from shared_model.release.document import (
     CERTIFICATE_FILE,
@@ -53,7 +53,7 @@ def read_sources(release_folder: Path, run_folder: Path) -> Sources:
 
     Raises:
         ReleaseError: the release is damaged, or was changed after it was signed.
-        ConfigError: the run is not finished, or the release is of another run.
+        ConfigError: the run is not finished, the release is of another run, or the results were changed since.
     """
     release, files = _read_release(release_folder)
     run = StoredRun.load(run_folder)
@@ -61,6 +61,7 @@ def read_sources(release_folder: Path, run_folder: Path) -> Sources:
     ours = (made.source_fingerprint, made.config_fingerprint, made.finished)
     if ours != (of_release.source_fingerprint, of_release.config_fingerprint, of_release.run_finished):
         raise ConfigError(f"Expected {run_folder} to be the run that {release_folder} was made from; it is another.")
+    _require_unchanged(release, run.results, run_folder)
     return Sources(
         release=release,
         digest=digest_of(files[DOCUMENT_FILE]),
@@ -72,6 +73,28 @@ def read_sources(release_folder: Path, run_folder: Path) -> Sources:
             REPORT_FILE: to_html(run).encode(),
         },
     )
+
+
+def _require_unchanged(release: Release, results: Results, run_folder: Path) -> None:
+    """Check that the results still say what the release took from them: nothing else ties them to it."""
+    final = results.final
+    pairs: dict[str, tuple[object, object]] = {
+        "threshold": (final.threshold, release.threshold.value),
+        "privacy statement": (results.privacy.statement, release.privacy_statement),
+        "privacy of the sites": (
+            [(site.site, site.epsilon, site.delta) for site in results.sites],
+            [(site.site, site.epsilon, site.delta) for site in release.sites],
+        ),
+    }
+    if release.figures is not None:
+        pairs |= {
+            each.name: (getattr(final, each.name), getattr(release.figures, each.name))
+            for each in fields(release.figures)
+        }
+    if changed := [name for name, (found, wanted) in pairs.items() if found != wanted]:
+        raise ConfigError(
+            f"Expected {RESULTS_FILE} in {run_folder} to say what the release says; another: {', '.join(changed)}."
+        )
 
 
 def _read_release(folder: Path) -> tuple[Release, dict[str, bytes]]:

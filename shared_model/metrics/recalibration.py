@@ -77,15 +77,15 @@ def fit_recalibration(labels: ArrayLike, scores: ArrayLike, *, has_slope: bool) 
     counts = {"num_positives": num_positives, "num_negatives": num_negatives}
     line = fit_platt_scaling(labels, scores) if has_slope else None
     if line is not None:
-        covariance = np.linalg.inv(_information(logits, line))
-        if line.scale > float(norm.ppf((1 + CONFIDENCE_LEVEL) / 2)) * math.sqrt(covariance[0, 0]):
+        weight, middle, spread = _moments(logits, line)
+        if line.scale * math.sqrt(spread) > float(norm.ppf((1 + CONFIDENCE_LEVEL) / 2)):
             return Recalibration(
                 slope=line.scale,
                 offset=line.offset,
                 is_slope_fitted=True,
-                variance_slope=float(covariance[0, 0]),
-                variance_offset=float(covariance[1, 1]),
-                covariance=float(covariance[0, 1]),
+                variance_slope=1 / spread,
+                variance_offset=1 / weight + middle**2 / spread,
+                covariance=-middle / spread,
                 **counts,
             )
     line = PlattScaling(scale=1.0, offset=_offset(targets, logits))
@@ -94,19 +94,21 @@ def fit_recalibration(labels: ArrayLike, scores: ArrayLike, *, has_slope: bool) 
         offset=line.offset,
         is_slope_fitted=False,
         variance_slope=0.0,
-        variance_offset=float(1 / _information(logits, line)[1, 1]),
+        variance_offset=1 / _moments(logits, line)[0],
         covariance=0.0,
         **counts,
     )
 
 
-def _information(logits: FloatArray, line: PlattScaling) -> FloatArray:
-    """Return Fisher's information ``(2, 2)`` of slope and offset."""
+def _moments(logits: FloatArray, line: PlattScaling) -> tuple[float, float, float]:
+    """Return the sum of the weights ``p * (1 - p)``, the logits' weighted mean, and their squares about it summed.
+
+    Fisher's information of slope and offset, turned round from these, stays finite where all scores are nearly equal.
+    """
     probabilities = line.probabilities(logits)
     weights = np.maximum(probabilities * (1 - probabilities), np.finfo(float).tiny)
-    rows = np.stack((logits, np.ones_like(logits)), axis=1)
-    information: FloatArray = (rows * weights[:, None]).T @ rows
-    return information
+    middle = float(np.average(logits, weights=weights))
+    return float(weights.sum()), middle, float(weights @ (logits - middle) ** 2)
 
 
 def _offset(targets: FloatArray, logits: FloatArray) -> float:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from shared_model.config.overrides import override
 from shared_model.release.document import DOCUMENT_FILE
 from shared_model.release.signature import digest_of
 from simulations.day.commands import required
@@ -34,7 +35,7 @@ def phantom_release(folder: Path, server_kit: Path) -> Path:
         ConfigError: a command failed.
     """
     data = folder / "phantom"
-    _train(folder, [*_PHANTOM, f"data.root={data}"])
+    _train(folder, [*_PHANTOM, override("data.root", str(data))])
     public = ("--public-root", data, "--public-split", "test")
     return _release(folder, server_kit, "rehearsal of a day, phantom", public)
 
@@ -49,7 +50,7 @@ def real_release(folder: Path, server_kit: Path, root: Path) -> Path:
     table = folder / "patches" / "lesions.csv"
     if not (folder / "run" / _RESULTS).exists():
         write_table(root, table.parent)
-    _train(folder, [*_REAL, f"data.root={table}"])
+    _train(folder, [*_REAL, override("data.root", str(table))])
     public = ("--public-manifest", table, "--public-split", "test")
     return _release(folder, server_kit, "rehearsal of a day, four films", public)
 
@@ -64,7 +65,8 @@ def _train(folder: Path, overrides: Sequence[str]) -> None:
     if not (run / _RESULTS).exists():
         # Of a call that was killed.
         shutil.rmtree(run, ignore_errors=True)
-        required("simulate", *overrides, f"data.cache_dir={folder / 'cache'}", f"run.dir={run}")
+        places = (override("data.cache_dir", str(folder / "cache")), override("run.dir", str(run)))
+        required("simulate", *overrides, *places)
 
 
 def _release(folder: Path, server_kit: Path, name: str, public: Sequence[str | Path]) -> Path:

@@ -25,7 +25,8 @@ def lesion_reading(reading: Reading, films: Sequence[Path], *, lesion: str, lesi
         lesion_type: of the lesion.
 
     Raises:
-        DicomError: no film could be opened, the films are not those of the reading, or no side is known.
+        DicomError: no film could be opened, the films are not those of the reading, no side is known, or two films are
+            of one view.
     """
     if not reading.views:
         raise DicomError(
@@ -38,6 +39,8 @@ def lesion_reading(reading: Reading, films: Sequence[Path], *, lesion: str, lesi
     sides = {view.laterality for view in reading.views if view.laterality is not None}
     if len(sides) != 1:
         raise DicomError("Expected a reading of one breast whose side is known; a result needs it.")
+    if len({view.view for view in reading.views}) < len(reading.views):
+        raise DicomError("Expected a reading of one film of each view; a result needs it.")
     return LesionReading(
         outcome=Outcome(str(reading.outcome)),
         reason="; ".join(why.text for why in reading.why),

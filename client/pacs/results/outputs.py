@@ -35,20 +35,31 @@ class Outputs:
                 "FHIR resources need to know whose they are."
             )
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Of all files that may be written."""
+        return tuple(self.folder / name for name in OUTPUT_FILES)
+
+    def require_apart(self, films: Sequence[Path]) -> None:
+        """Check that no film lies where results go: they would be taken for films of the next reading.
+
+        Raises:
+            ConfigError: one does.
+        """
+        if any(path.resolve().parent == self.folder.resolve() for path in films):
+            raise ConfigError(f"Expected films elsewhere than in {self.folder}, where results go; use another --out.")
+
     def remove_older(self, *, but: Sequence[Path]) -> None:
         """Remove what an earlier reading has left here, which nobody shall take for this one's.
 
         Args:
-            but: the films that are to be read.
+            but: the films that are to be read; none of them lies here.
 
         Raises:
-            ConfigError: one of them would be removed.
+            ConfigError: as ``require_apart``.
         """
-        paths = [self.folder / name for name in OUTPUT_FILES]
-        films = {path.resolve() for path in but}
-        if taken := [path for path in paths if path.resolve() in films]:
-            raise ConfigError(f"Expected films elsewhere than {taken[0]}, where a result goes.")
-        for path in paths:
+        self.require_apart(but)
+        for path in self.paths:
             path.unlink(missing_ok=True)
 
 
@@ -65,9 +76,11 @@ def write_outputs(
         lesion_type: of the lesion.
 
     Raises:
+        ConfigError: a film lies where results go.
         DicomError: nothing can be attached to these films; what was written before stays.
         OSError: a file cannot be written.
     """
+    wanted.require_apart(films)
     known = lesion_reading(reading, films, lesion=lesion, lesion_type=lesion_type)
     if wanted.has_dicom:
         try:

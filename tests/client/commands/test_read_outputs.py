@@ -1,6 +1,8 @@
 """``fedmammo read --sr --fhir``: the files that ``fedmammo site pacs results`` writes of the same result, beside it."""
 
 import importlib.util
+import json
+import shutil
 
 import pytest
 import yaml
@@ -74,15 +76,71 @@ def test_a_refused_reading_keeps_its_status(command, tmp_path, capsys):
     assert "Nothing for PACS or FHIR: Expected a reading of films that could be opened" in capsys.readouterr().err
 
 
-def test_a_film_is_never_taken_away(room, command, tmp_path, capsys):
+@pytest.mark.parametrize("name", ["picture-cc.dcm", "film.dcm"])
+def test_no_result_goes_into_the_folder_of_the_films(room, command, tmp_path, capsys, name):
     made, _ = room
-    film = tmp_path / "result" / "picture-cc.dcm"
+    film = tmp_path / "result" / name
     film.parent.mkdir()
     film.write_bytes((made.films / "leftCC.dcm").read_bytes())
     command[command.index("--cc") + 1] = str(film)
-    assert main([*command, "--out", str(tmp_path / "result.json"), "--sr"]) == 1
-    assert film.exists()
-    assert "Expected films elsewhere than" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "result.json"), "--sr"]) != 0
+    assert list(tmp_path.rglob("*")) == [film.parent, film]
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_results_of_a_file_do_not_go_into_the_folder_of_the_films_either(room, command, tmp_path, capsys):
+    made, site = room
+    films = tmp_path / "films"
+    films.mkdir()
+    for name, view in (("leftCC", "--cc"), ("leftMLO", "--mlo")):
+        copy = films / f"{name}.dcm"
+        copy.write_bytes((made.films / copy.name).read_bytes())
+        command[command.index(view) + 1] = str(copy)
+    out, before = tmp_path / "result.json", sorted(films.iterdir())
+    assert main([*command, "--out", str(out)]) == 0
+    given = [word for path in before for word in ("--film", str(path))]
+    assert main(["site", "pacs", "results", str(out), *given, "--out", str(films), "--site", str(site)]) == 1
+    assert "Expected films elsewhere than in" in capsys.readouterr().err
+    assert sorted(films.iterdir()) == before
+
+
+@pytest.mark.parametrize("option", ["--out", "--picture"])
+@pytest.mark.parametrize("name", ["columns.csv", "site.yaml", "release/release.json", "release/more.json"])
+def test_nothing_that_is_read_is_taken_away(room, command, tmp_path, capsys, option, name):
+    made, site = room
+    (tmp_path / "site.yaml").write_bytes(site.read_bytes())
+    (tmp_path / "columns.csv").write_text("abnormality_type\nmass\n")
+    shutil.copytree(made.release, tmp_path / "release")
+    for word, value in (("--columns", "columns.csv"), ("--site", "site.yaml"), ("--release", "release")):
+        command[command.index(word) + 1] = str(tmp_path / value)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert main([*command, option, str(tmp_path / name)]) == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert "expected --out and --picture to name files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["result", "result/report.dcm"])
+def test_the_picture_and_the_results_are_apart(command, tmp_path, capsys, name):
+    out, picture = tmp_path / "result.json", tmp_path / name
+    assert main([*command, "--out", str(out), "--sr", "--picture", str(picture)]) == 2
+    assert "expected --out and --picture to name files" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "changed", [{"box": [1, 2]}, {"box": [1, 2, 0, 4]}, {"box": [-1, 2, 3, 4]}, {"view": "MLO"}], ids=str
+)
+def test_a_damaged_result_is_told_in_one_line(room, command, tmp_path, capsys, changed):
+    made, site = room
+    out = tmp_path / "result.json"
+    assert main([*command, "--out", str(out)]) == 0
+    values = json.loads(out.read_text())
+    out.write_text(json.dumps(values | {"views": [values["views"][0] | changed, values["views"][1]]}))
+    films = [word for name in ("leftCC", "leftMLO") for word in ("--film", str(made.films / f"{name}.dcm"))]
+    capsys.readouterr()
+    assert main(["site", "pacs", "results", str(out), *films, "--out", str(tmp_path / "x"), "--site", str(site)]) == 1
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize("words", [["--sr"], ["--sr", "--out", "result"], ["--fhir", "--out", "result.json"]])

@@ -130,6 +130,23 @@ def test_what_another_version_kept_is_counted_and_stops_nothing(tmp_path, readin
     assert "1 written by another version of this program, or damaged; not shown" in kept.to_csv().decode()
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "yesterday"])
+def test_a_reading_of_a_time_that_no_page_can_show_is_not_shown(tmp_path, reading, time):
+    kept = KeptReadings(tmp_path / "kept.sqlite")
+    kept.add(reading, study="s", patient="p", user="ada")
+    with closing(sqlite3.connect(tmp_path / "kept.sqlite")) as connection, connection:
+        connection.execute("UPDATE readings SET time = ?", (time,))
+    assert kept.of_patient("p") == Found(readings=(), num_not_shown=1)
+
+
+@pytest.mark.parametrize("table", ["opinions", "outcomes"])
+def test_what_came_after_a_reading_is_found_without_a_look_at_all_others(tmp_path, table):
+    KeptReadings(tmp_path / "kept.sqlite")
+    with closing(sqlite3.connect(tmp_path / "kept.sqlite")) as connection:
+        query = f"EXPLAIN QUERY PLAN SELECT * FROM {table} WHERE reading_id = '0'"  # noqa: S608, our own words
+        assert all("USING INDEX" in row[3] for row in connection.execute(query))
+
+
 def test_a_reading_under_another_identifier_or_with_an_unknown_verdict_is_not_shown(tmp_path, reading):
     kept = KeptReadings(tmp_path / "kept.sqlite")
     kept.add(reading, study="s", patient="p", user="ada")

@@ -8,6 +8,7 @@ from scipy.stats import binom
 
 from client.data.preprocessing import Box
 from client.deployment.reader_section import RecalibrationSection
+from client.reader_page import pages
 from client.reader_page.kept import KeptReading, Known, Opinion, Verdict
 from client.reader_page.since_release import Share, local_recalibration, since_release
 from client.reading.request import LesionRequest, Picture
@@ -56,6 +57,20 @@ def kept(read_one):
     return make
 
 
+def test_each_patient_is_looked_up_a_few_times_however_many_there_are(kept, read_one):
+    class Patient(str):
+        num_looked_up = 0
+        __slots__ = ()
+
+        def __hash__(self):
+            Patient.num_looked_up += 1
+            return super().__hash__()
+
+    readings = [kept(Patient(number), 0.2, pathology=Known.BENIGN) for number in range(100)]
+    assert since_release(readings, read_one.release.digest, None).known == Share(count=100, total=100)
+    assert Patient.num_looked_up < 20 * len(readings)
+
+
 def test_every_patient_counts_once_with_the_newest_reading(kept, read_one):
     newest_first = [
         kept("a", 0.95),
@@ -100,6 +115,7 @@ def test_the_page_shows_it(page):
     text = page.client.get("/since").text
     assert "This site since the release" in text
     assert "Sensitivity" in text
+    assert "those on which it abstained, or which it refused, are in neither" in text
     assert "PH-0001" not in text
 
 
@@ -115,7 +131,7 @@ def public_scores(benign, malignant):
     return PublicReference(source="x", overlaps_training=False, abstention=abstention, novelty=None)
 
 
-def test_scores_that_moved_are_told_from_another_share_of_cancers(kept, read_one):
+def test_scores_that_moved_are_told_from_another_share_of_cancers(page, kept, read_one):
     rng = np.random.default_rng(0)
     benign, malignant = rng.beta(2, 6, 300), rng.beta(6, 2, 300)
     public, digest = public_scores(benign, malignant), read_one.release.digest
@@ -125,6 +141,8 @@ def test_scores_that_moved_are_told_from_another_share_of_cancers(kept, read_one
     assert [row.has_moved for row in since_release(same, digest, public).scores] == [False, False, False]
     of_all, *of_known = since_release(moved, digest, public).scores
     assert of_all.has_moved
+    text = pages.since_release(page.desk, since_release(moved, digest, public), user="ada")
+    assert text.count('<tr class="moved">') == 1
     assert [(row.num_here, row.found) for row in of_known] == [(0, None), (0, None)]
     assert since_release(moved[:29], digest, public).scores[0].found is None
 

@@ -26,6 +26,16 @@ def test_one_score_becomes_the_share_of_malignant():
     assert found.interval(0.4).high == pytest.approx(expit(logit(share) + half), abs=1e-6)
 
 
+@pytest.mark.parametrize(("score", "apart"), [(0, 0), (0.3, 0), (0.3, 1e-15), (0.3, 1e-9), (0.7, 1e-9), (1, 0)])
+def test_scores_that_are_all_but_equal_have_no_slope(score, apart):
+    labels = [1] * 40 + [0] * 80
+    scores = score + apart * np.arange(120)
+    found = fit_recalibration(labels, scores, has_slope=True)
+    assert not found.is_slope_fitted
+    # Platt's targets: 40 times 41 / 42, 80 times 1 / 82.
+    assert found.probability(score) == pytest.approx((40 * 41 / 42 + 80 / 82) / 120, abs=1e-5)
+
+
 @pytest.mark.parametrize("num_positives", [0, MIN_PER_CLASS - 1])
 def test_too_few_of_a_class(num_positives):
     labels = [1] * num_positives + [0] * 200

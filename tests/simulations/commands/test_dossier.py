@@ -190,6 +190,29 @@ def test_release_and_run_must_belong_together(lacking, smoke, tmp_path, capsys):
     assert "it is another" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda results: results["final"].update(threshold=0.01),
+        lambda results: results["final"].update(auroc=0.999),
+        lambda results: results["final"].update(sensitivity_interval=[0.9, 1.0]),
+        lambda results: results["privacy"].update(statement="Perfectly private."),
+        lambda results: results["sites"][0].update(epsilon=0.001, epsilon_by_colluding=[0.001]),
+    ],
+    ids=["threshold", "auroc", "interval", "statement", "epsilon"],
+)
+def test_results_that_were_changed_after_the_release_have_no_dossier(whole, tmp_path, capsys, change):
+    run, out = shutil.copytree(whole / "run", tmp_path / "run"), tmp_path / "dossier"
+    results = json.loads((run / "results.json").read_text())
+    change(results)
+    (run / "results.json").write_text(json.dumps(results))
+    assert main(["server", "dossier", str(whole / "release"), "--run", str(run), "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert "results.json" in said
+    assert "to say what the release says" in said
+    assert not out.exists()
+
+
 @pytest.fixture(scope="module")
 def signed(smoke, tmp_path_factory):
     folder = tmp_path_factory.mktemp("signed")
@@ -213,6 +236,9 @@ def test_a_changed_release_has_no_dossier(signed, smoke, tmp_path, capsys, name)
     assert main(made) == (0 if name is None else 1)
     assert capsys.readouterr().err.count("\n") == (0 if name is None else 1)
     assert (tmp_path / "dossier").exists() == (name is None)
+    if name is None:
+        # The dossier knows no authority.
+        assert "signed (by whom was not asked here)" in (tmp_path / "dossier" / "dossier.html").read_text()
 
 
 def test_a_folder_in_use_is_left_alone(lacking, smoke, tmp_path, capsys):
