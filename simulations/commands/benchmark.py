@@ -98,7 +98,11 @@ def scale(
         if path.suffix == ".png":
             write_scale(path, rows)
         else:
-            write_figures(path, [*map(dataclasses.asdict, rows), *map(dataclasses.asdict, sums)])
+            figures = {
+                "rounds": [dataclasses.asdict(row) for row in rows],
+                "secure_sums": [dataclasses.asdict(row) for row in sums],
+            }
+            write_figures(path, figures)
 
 
 @app.command()

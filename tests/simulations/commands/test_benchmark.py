@@ -35,6 +35,7 @@ def test_privacy_benchmark_writes_what_it_measured(tmp_path, monkeypatch, capsys
         "mid head": "ghost",
         "late head": "record",
         "small_cnn 32 px": "record",
+        "resnet18 32 px, 10 patients": "patient",
     }
     whole, sampled = found["calibration"]
     assert (whole["sampling_rate"], whole["num_steps"]) == (1.0, 20)
@@ -56,13 +57,21 @@ def test_scale_benchmark_writes_what_it_measured(tmp_path, capsys):
     out, plot = tmp_path / "scale.json", tmp_path / "scale.png"
     options = ["--num-sites", "2,20", "--repeats", "1", "--small", "--out", str(out), "--out", str(plot)]
     assert main(["benchmark", "scale", *options]) == 0
-    few, many = json.loads(out.read_text())
+    found = json.loads(out.read_text())
+    few, many = found["rounds"]
+    assert [(row["num_sites"], row["num_values"]) for row in found["secure_sums"]] == [
+        (3, 100_000),
+        (10, 100_000),
+        (30, 100_000),
+    ]
     assert (few["num_sites"], many["num_sites"]) == (2, 20)
     for row in (few, many):
         assert row["round_seconds"] > 0
         assert row["peak_bytes"] > row["num_bytes"] > 1000
     assert plot.read_bytes().startswith(b"\x89PNG")
-    assert "One round without training" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "One round without training" in printed
+    assert "What a secure sum adds to a round" in printed
 
 
 @pytest.mark.slow
