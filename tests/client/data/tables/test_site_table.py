@@ -73,7 +73,7 @@ class TestSharedTable:
     def test_another_question_reads_another_table(self, config, reads):
         shared_table(config)
         clinical = dataclasses.replace(config.model, modality=Modality.CLINICAL)
-        site_table(dataclasses.replace(config, model=clinical), "A", is_shared=True)
+        shared_table(dataclasses.replace(config, model=clinical))
         assert len(reads) == 2
 
 
