@@ -184,7 +184,10 @@ class TestPrivacy:
         """What a site claims is what the sum costs; the rest follows from the plan."""
         _, training, predictions = with_holdout
         config = shared_federation.config(
-            "federation.secure_sum=true", "federation.min_sites=3", run_dir=shared_federation.folder / "with_holdout"
+            "federation.secure_sum=true",
+            "federation.min_sites=3",
+            "evaluation.privacy=none",
+            run_dir=shared_federation.folder / "with_holdout",
         )
         results = results_of(training, config, predictions)
         privacy = results.privacy
