@@ -26,7 +26,7 @@ TOOLS = {
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-OPTIONAL = [text for extra in ("tensorboard", "pacs") for text in PROJECT["optional-dependencies"][extra]]
+OPTIONAL = [text for extra in ("tensorboard", "pacs", "day") for text in PROJECT["optional-dependencies"][extra]]
 
 
 def normalised(name):

@@ -29,7 +29,9 @@ def missing() -> str:
     """Return what this machine lacks, in one line; empty if nothing."""
     if chromium() is None:
         return "Chromium is not installed: apt-get install chromium"
-    return "" if find_spec("playwright") is not None else "playwright is not installed: pip install playwright"
+    return (
+        "" if find_spec("playwright") is not None else "playwright is not installed: pip install playwright (extra day)"
+    )
 
 
 def chromium() -> str | None:
