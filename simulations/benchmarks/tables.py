@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from client.data.grey_sample import SAMPLE_SIZE
@@ -40,7 +41,7 @@ def _throughput_table(benchmark: PrivacyBenchmark) -> Table:
     for name in ("network", "gradients", "baseline"):
         table.add_column(name)
     for name in ("baseline [ms]", "private [ms]", "ratio", "target"):
-        table.add_column(name, justify="right")
+        table.add_column(escape(name), justify="right")
     for row in benchmark.throughput:
         table.add_row(
             row.network,
@@ -57,7 +58,7 @@ def _throughput_table(benchmark: PrivacyBenchmark) -> Table:
 def _calibration_table(benchmark: PrivacyBenchmark) -> Table:
     table = Table(title="Making a privacy plan, nothing cached")
     for name in ("sampling rate", "steps", "noise multiplier", "calibrate [s]", "target [s]", "cross-check [s]"):
-        table.add_column(name, justify="right")
+        table.add_column(escape(name), justify="right")
     for row in benchmark.calibration:
         table.add_row(
             f"{row.sampling_rate:g}",
@@ -73,7 +74,7 @@ def _calibration_table(benchmark: PrivacyBenchmark) -> Table:
 def _ledger_table(benchmark: PrivacyBenchmark) -> Table:
     table = Table(title="A round's ledger: reserve and commit")
     for name in ("earlier releases", "round [ms]", "target [ms]", "open and verify [ms]"):
-        table.add_column(name, justify="right")
+        table.add_column(escape(name), justify="right")
     for row in benchmark.ledger:
         table.add_row(
             str(row.num_earlier_releases),
@@ -88,7 +89,7 @@ def print_scale(rows: Sequence[RoundCost], console: Console) -> None:
     """Print one row per federation."""
     table = Table(title="One round without training, in one process")
     for name in ("network", "sites", "round [s]", "per site [ms]", "target [ms]", "peak memory [MiB]"):
-        table.add_column(name, justify="left" if name == "network" else "right")
+        table.add_column(escape(name), justify="left" if name == "network" else "right")
     for row in rows:
         table.add_row(
             row.network,
@@ -105,7 +106,7 @@ def print_sums(rows: Sequence[SumCost], console: Console) -> None:
     """Print one row per federation and size of what is summed."""
     table = Table(title="What a secure sum adds to a round", caption="CPU time; two sites drop out where two may.")
     for name in ("sites", "values", "a site [ms]", "target [ms]", "server [ms]"):
-        table.add_column(name, justify="right")
+        table.add_column(escape(name), justify="right")
     words = {None: "-", True: "< 50", False: "< 50, missed"}
     for row in rows:
         times = f"{1e3 * row.site_seconds:.1f}", words[row.meets_target], f"{1e3 * row.server_seconds:.1f}"
@@ -144,7 +145,7 @@ def print_table_costs(rows: Sequence[TableCost], console: Console, *, load: floa
     )
     table.add_column("step")
     for name in ("rows", "images", "elapsed [s]", "processor [s]", "growth", "memory [GiB]", "growth"):
-        table.add_column(name, justify="right")
+        table.add_column(escape(name), justify="right")
     for step in dict.fromkeys(row.step for row in rows):
         before: TableCost | None = None
         for row in (row for row in rows if row.step == step):
@@ -178,7 +179,7 @@ def print_readings(rows: Sequence[ReadingTimes], console: Console, *, load: floa
     )
     table.add_column("what")
     for name in ("readings", "median [s]", "95 % [s]", "target [s]", "met", "elapsed [s]", "memory [GiB]"):
-        table.add_column(name, justify="right")
+        table.add_column(escape(name), justify="right")
     for row in rows:
         is_met = row.target_seconds is not None and row.median_seconds <= row.target_seconds
         table.add_row(

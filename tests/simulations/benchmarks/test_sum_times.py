@@ -24,3 +24,11 @@ def test_a_missed_target_is_said():
     text = console.export_text()
     assert text.count("< 50") == 2
     assert text.count("missed") == 1
+
+
+def test_a_table_says_its_units():
+    console = Console(width=120, record=True)
+    print_sums([SumCost(num_sites=3, num_values=7, site_seconds=0.01, server_seconds=1.0)], console)
+    text = console.export_text()
+    assert "a site [ms]" in text
+    assert "server [ms]" in text
