@@ -8,6 +8,7 @@ from pydicom import dcmwrite
 
 from client.deployment.site_file import SiteFile
 from client.reading.reader import Reader
+from server.release.assembly import input_contract
 from server.release.folder import write_release
 from shared_model.config.composition import compose
 from shared_model.metrics.intervals import ConfidenceInterval
@@ -20,7 +21,6 @@ from shared_model.release.document import (
     MODEL_FILE,
     Abstention,
     GreyContract,
-    InputContract,
     MeasuredCoverage,
     Provenance,
     PublicReference,
@@ -28,7 +28,6 @@ from shared_model.release.document import (
     ScalingUncertainty,
     SitePrivacy,
     Threshold,
-    column_contracts,
 )
 from shared_model.release.signature import digest_of
 from shared_model.system.documents import to_json
@@ -113,15 +112,7 @@ def write_test_release(folder, *, has_public=False):
     release = Release(
         name="phantom films",
         is_signed=False,
-        contract=InputContract(
-            image=config.data.image,
-            model=config.model,
-            features=config.data.features,
-            views=config.data.views,
-            lesion_types=config.data.lesion_types,
-            columns=column_contracts(config.data.features, config.model.modality),
-            grey_reference=grey,
-        ),
+        contract=input_contract(config, grey),
         threshold=Threshold(
             value=0.35, interval=ConfidenceInterval(low=0.3, high=0.42), source="a test", target_sensitivity=0.9
         ),

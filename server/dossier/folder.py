@@ -1,15 +1,12 @@
 """A dossier written as a folder: the page, the document, and copies of the files that they cite."""
 
-import tempfile
 from pathlib import Path
 
 from server.dossier.assembly import assemble_dossier
 from server.dossier.catalogue import load_catalogue
 from server.dossier.document import FILES_FOLDER, to_dossier_html, to_dossier_json
 from server.dossier.sources import read_sources
-from server.release.folder import require_new
-from shared_model.errors import ConfigError
-from shared_model.system.files import write_atomically
+from server.release.folder import require_new, write_folder
 
 PAGE_FILE, DOCUMENT_FILE = "dossier.html", "dossier.json"
 
@@ -34,12 +31,4 @@ def write_dossier(release: Path, run: Path, out: Path) -> None:
         DOCUMENT_FILE: to_dossier_json(dossier).encode(),
         **{f"{FILES_FOLDER}/{name}": content for name, content in sources.files.items()},
     }
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
-            folder = Path(temporary) / out.name
-            for name, content in contents.items():
-                write_atomically(folder / name, content)
-            folder.rename(out)
-    except OSError as error:
-        raise ConfigError(f"Expected out={out} to be a folder that can be written: {error}.") from error
+    write_folder(out, contents)

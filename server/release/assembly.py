@@ -29,6 +29,7 @@ from shared_model.release.document import (
     MODEL_FILE,
     NOT_CALIBRATED,
     REFERENCE_FILE,
+    GreyContract,
     InputContract,
     Provenance,
     Release,
@@ -95,7 +96,7 @@ def assemble(run: RunToRelease, choices: Choices, public: PublicLesions | None) 
     release = Release(
         name=choices.name,
         is_signed=choices.is_signed,
-        contract=_contract(config, public),
+        contract=input_contract(config, None if public is None else public.grey_reference),
         threshold=Threshold(
             value=threshold,
             interval=uncertainty.threshold,
@@ -181,7 +182,8 @@ def _calibration(run: RunToRelease, public: PublicLesions | None, choices: Choic
     return calibrate_on_public(public, scores, level=choices.level, generator=generator)
 
 
-def _contract(config: ExperimentConfig, public: PublicLesions | None) -> InputContract:
+def input_contract(config: ExperimentConfig, grey_reference: GreyContract | None) -> InputContract:
+    """Return what a network of ``config`` reads; ``grey_reference`` are the grey levels of public lesions, if any."""
     return InputContract(
         image=config.data.image,
         # A path of the coordinator's machine, which a network that is trained does not need.
@@ -190,7 +192,7 @@ def _contract(config: ExperimentConfig, public: PublicLesions | None) -> InputCo
         views=config.data.views,
         lesion_types=config.data.lesion_types,
         columns=column_contracts(config.data.features, config.model.modality),
-        grey_reference=None if public is None else public.grey_reference,
+        grey_reference=grey_reference,
     )
 
 

@@ -60,6 +60,16 @@ def write_release(
         key, certificate = signer
         contents |= {SIGNATURE_FILE: sign(document, key), CERTIFICATE_FILE: certificate}
         verify(document, contents[SIGNATURE_FILE], certificate=certificate, authority=None)
+    write_folder(out, contents)
+    return digest_of(document)
+
+
+def write_folder(out: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files, by name, into ``out``, whole or not at all.
+
+    Raises:
+        ConfigError: ``out`` is in use or cannot be written.
+    """
     require_new(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -70,4 +80,3 @@ def write_release(
             folder.rename(out)
     except OSError as error:
         raise ConfigError(f"Expected out={out} to be a folder that can be written: {error}.") from error
-    return digest_of(document)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from server.release.assembly import input_contract
 from server.release.folder import write_release
 from shared_model.config.composition import compose
 from shared_model.metrics.intervals import ConfidenceInterval
@@ -15,7 +16,6 @@ from shared_model.release.document import (
     MODEL_CARD_FILE,
     MODEL_FILE,
     REFERENCE_FILE,
-    InputContract,
     Novelty,
     Provenance,
     PublicReference,
@@ -23,7 +23,6 @@ from shared_model.release.document import (
     ScalingUncertainty,
     SitePrivacy,
     Threshold,
-    column_contracts,
 )
 from shared_model.release.signature import digest_of
 from shared_model.system.documents import to_json
@@ -52,15 +51,7 @@ def write_untrained_release(folder: Path, mode: str) -> str:
     release = Release(
         name="untrained",
         is_signed=False,
-        contract=InputContract(
-            image=config.data.image,
-            model=config.model,
-            features=config.data.features,
-            views=config.data.views,
-            lesion_types=config.data.lesion_types,
-            columns=column_contracts(config.data.features, config.model.modality),
-            grey_reference=None,
-        ),
+        contract=input_contract(config, None),
         threshold=Threshold(
             value=0.5, interval=ConfidenceInterval(low=0.4, high=0.6), source=_WORDS, target_sensitivity=0.9
         ),
