@@ -19,7 +19,7 @@ from server.federation import exchange
 from server.federation.aggregation import Aggregate
 from server.federation.cohort_sums import Check, site_factors
 from server.federation.exchange import Exchange
-from server.federation.honest_lengths import FAILURE_PROBABILITY, MOST_PER_DECLARED, longest_noise, plan_for
+from server.federation.honest_lengths import FAILURE_PROBABILITY, longest_noise, plan_for
 from server.federation.median_length import FEWEST_TO_JUDGE, far_longer, name_far, shortening
 from server.federation.secure_sums import OpenedSum, SumOfSites, secure_sum
 from shared_model.config.choices import Aggregation, PrivacyMode
@@ -30,6 +30,7 @@ from shared_model.messages.types import MOMENT_SUM, MOMENTS
 from shared_model.metrics.counts import FloatArray
 from shared_model.network.named_arrays import Float32Array
 from shared_model.privacy.patient_moments import SECOND_WEIGHT, Moments, noise_edge, num_moments
+from shared_model.secure_sum.sum_grid import MOST_PER_DECLARED
 
 _ROUNDING = 1e-3
 """More than float32 takes from an eigenvalue, for each patient."""

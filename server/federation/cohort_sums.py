@@ -17,7 +17,7 @@ from server.evaluation.site_histograms import sum_histograms
 from server.federation import exchange
 from server.federation.aggregation import site_weights
 from server.federation.exchange import Exchange
-from server.federation.honest_lengths import MOST_PER_DECLARED, longest_noise, plan_for
+from server.federation.honest_lengths import longest_noise, plan_for
 from server.federation.secure_sums import SumOfSites, secure_sum
 from shared_model.config.choices import Aggregation, PrivacyMode
 from shared_model.config.experiment import ExperimentConfig
@@ -28,6 +28,7 @@ from shared_model.messages.types import CLASSES, FEATURE_SUM, MEAN, SCORES
 from shared_model.metrics.counts import FloatArray
 from shared_model.network.efficientnet import FEATURE_WIDTH
 from shared_model.privacy.patient_histogram import PatientHistogram
+from shared_model.secure_sum.sum_grid import MOST_PER_DECLARED
 
 Check = Callable[[TrainReply], None]
 _LEAST_LENGTH = 1e-9

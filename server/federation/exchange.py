@@ -318,7 +318,7 @@ class _Answers(Generic[Reply]):
 
 def _add_absences(found: _Answers[Reply], federation: FederationConfig, asked: Sequence[int]) -> None:
     """Add a line for the sites that were asked and are silent, and one for those that were not there."""
-    names = _names(federation)
+    names = site_names(federation)
     silent = [node for node in asked if node not in found.nodes]
     absent = [site for node, site in names.items() if node not in asked]
     for sites, count, reason in (
@@ -335,14 +335,14 @@ def _silence(federation: FederationConfig) -> str:
     return f"no reply within {federation.round_timeout_seconds:g} s"
 
 
-def _names(federation: FederationConfig) -> dict[int, str]:
+def site_names(federation: FederationConfig) -> dict[int, str]:
     """Return the sites by their nodes; empty where these are not enrolled, as in a simulation."""
     return {} if federation.node_ids is None else dict(zip(federation.node_ids, federation.sites, strict=True))
 
 
 def _read_answers(answers: Iterable[Message], request: Request, reader: _Reader[Reply]) -> _Answers[Reply]:
     """Return the valid replies, and why each other answer was refused."""
-    found, names = _Answers[Reply](), _names(request.config.federation)
+    found, names = _Answers[Reply](), site_names(request.config.federation)
     for answer in answers:
         node = answer.metadata.src_node_id
         who, is_site = names.get(node, f"node {node}"), node in names

@@ -12,12 +12,10 @@ from shared_model.config.choices import PrivacyMode, StrategyName
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.network.named_arrays import Parameters, l2_norm
 from shared_model.privacy.plan import PrivacyPlan
+from shared_model.secure_sum.sum_grid import MOST_PER_DECLARED
 
 FAILURE_PROBABILITY = 1e-9
 """That an honest update is longer than ``longest`` says."""
-MOST_PER_DECLARED = 2
-"""Patients for each one declared: sizes are declared rounded down to a multiple that is not above them, so that fewer
-than twice as many are there."""
 _ROUNDING = 1e-3
 """More than float32 arithmetic and the sites' margin on the noise add to a length, relatively."""
 

@@ -24,6 +24,7 @@ from shared_model.errors import ProtocolError, RoundError
 from shared_model.messages import Request, TrainReply, pack_request
 from shared_model.messages.sum_parts import AGREE, KEYS, SHARES, UNMASK, SumParts
 from shared_model.messages.sum_records import (
+    add_parts,
     unpack_advert_reply,
     unpack_agree_reply,
     unpack_masked_reply,
@@ -139,7 +140,7 @@ class _Round:
             if set(reply.sealed) != set(roster.sites):
                 raise ProtocolError("Expected shares for every site of the run.")
 
-        names = self._names()
+        names = exchange.site_names(self.request.config.federation)
         there = [node for node in self.nodes if names.get(node, roster.sites[0]) in roster.sites]
         contents = dict.fromkeys(there, self._content(SumParts(adverts=state.adverts)))
         found = self._ask(
@@ -169,15 +170,11 @@ class _Round:
             self.check(reply.facts)
 
         wanted = [site for site in nodes if site in state.masked or not state.masked]
+        # Packed once: all messages share the arrays of a large network.
+        packed, parts = pack_request(self.request), SumParts(adverts=state.adverts, offers=state.offers)
+        sealed_for = {site: {sender: sealed[site] for sender, sealed in state.sealed.items()} for site in wanted}
         contents = {
-            nodes[site]: self._content(
-                SumParts(
-                    adverts=state.adverts,
-                    offers=state.offers,
-                    sealed={sender: sealed[site] for sender, sealed in state.sealed.items()},
-                ),
-                whole=True,
-            )
+            nodes[site]: add_parts(RecordDict(dict(packed)), dataclasses.replace(parts, sealed=sealed_for[site]))
             for site in wanted
         }
         step = Step(
@@ -301,14 +298,8 @@ class _Round:
     def _threshold(self, participants: Participants) -> int:
         return threshold(len(participants.roster.sites), self.request.config.federation.max_colluding)
 
-    def _names(self) -> dict[int, str]:
-        federation = self.request.config.federation
-        return {} if federation.node_ids is None else dict(zip(federation.node_ids, federation.sites, strict=True))
-
-    def _content(self, parts: SumParts, *, whole: bool = False) -> RecordDict:
-        """Return a message with ``parts``; only the ``whole`` request has parameters."""
-        if whole:
-            return pack_request(dataclasses.replace(self.request, sum_parts=parts))
+    def _content(self, parts: SumParts) -> RecordDict:
+        """Return a message with ``parts`` and without parameters, which only the release needs."""
         return pack_request(dataclasses.replace(self.request, parameters={}, constants={}, sum_parts=parts))
 
     def _ask(self, contents: Mapping[int, RecordDict], step: Step[Reply]) -> Exchange[Reply]:

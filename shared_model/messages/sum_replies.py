@@ -77,6 +77,3 @@ class UnmaskReply:
     server_round: int
     own: Mapping[str, bytes]
     mask: Mapping[str, bytes]
-
-
-SumReply = AdvertReply | OfferReply | MaskedReply | AgreeReply | UnmaskReply
