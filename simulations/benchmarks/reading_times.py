@@ -4,15 +4,12 @@ Every case is measured in a process of its own, so that memory is that of nothin
 """
 
 import dataclasses
-import multiprocessing
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -24,6 +21,7 @@ from client.reading.request import LesionRequest, Picture
 from client.reading.result import Outcome
 from shared_model.errors import FederatedMammographyError
 from shared_model.vocabulary import Laterality, LesionType, Pathology, Split, View
+from simulations.benchmarks.child_process import in_child
 from simulations.benchmarks.process_memory import PEAK, memory_bytes
 from simulations.benchmarks.untrained_release import write_untrained_release
 from simulations.phantom.dicom_files import cut_crop, write_presentation
@@ -167,8 +165,7 @@ def _mass() -> Lesion:
 
 
 def _warm(case: _Case, num_repeats: int) -> _Found:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(partial(_read_warm, case, num_repeats)).result()
+    return in_child(_read_warm, case, num_repeats)
 
 
 def _read_warm(case: _Case, num_repeats: int) -> _Found:

@@ -17,6 +17,7 @@ from simulations.commands.flags import (
     at_least,
     each_at_least,
 )
+from simulations.studies.purposes import Part
 
 app = typer.Typer(help="Figures that a reader can measure again on any machine.", no_args_is_help=True)
 
@@ -228,10 +229,6 @@ def grey_levels(overrides: Overrides = None, out: Json = None) -> None:
         write_figures(out, [dataclasses.asdict(row) for row in rows])
 
 
-_PARTS = ("inputs", "comparisons", "shipped-constants", "shared-noise")
-"""``simulations.studies.privacy_utility.Part``, which takes long to import."""
-
-
 @app.command(epilog=ABOUT_OVERRIDES)
 def utility(
     overrides: Overrides = None,
@@ -239,8 +236,8 @@ def utility(
     workers: Workers = None,
     resamples: Annotated[int, typer.Option(parser=at_least(100), metavar="NUMBER", help="Of the bootstrap.")] = 1000,
     parts: Annotated[
-        list[str] | None,
-        typer.Option("--part", metavar="PART", help=f"One of {', '.join(_PARTS)}; may be repeated. All, if not given."),
+        list[Part] | None,
+        typer.Option("--part", metavar="PART", help=f"One of {', '.join(Part)}; may be repeated. All, if not given."),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write to.")] = Path("runs/utility"),
 ) -> None:
@@ -250,21 +247,18 @@ def utility(
 
     from shared_model.system.terminal import log_to_stderr, on_interrupt
     from simulations.benchmarks.utility import report_utility
-    from simulations.studies.privacy_utility import RECIPE, UTILITY, Part
+    from simulations.studies.privacy_utility import RECIPE, UTILITY
     from simulations.studies.runner import default_workers
     from simulations.studies.study import Study
 
     log_to_stderr()
     torch.set_num_threads(1)
-    unknown = set(parts or ()) - set(_PARTS)
-    if unknown:
-        raise typer.BadParameter(f"Expected one of {', '.join(_PARTS)}.", param_hint="--part")
     study = Study(
         protocol=UTILITY,
         overrides=(*RECIPE, *(overrides or ())),
         seeds=seeds,
         folder=out.resolve(),
-        parts=tuple(Part) if parts is None else tuple(part for part in Part if part in parts),
+        parts=tuple(part for part in Part if part in (parts or Part)),
     )
     with on_interrupt(_STOPPED):
         report_utility(study, Console(), num_workers=workers or default_workers(), num_resamples=resamples)

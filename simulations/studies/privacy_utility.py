@@ -5,13 +5,13 @@ chosen by it: the recipe comes from ``fedmammo study search``, on training patie
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from enum import StrEnum
 
 from shared_model.config.choices import ConstantsFrom, Modality, ThresholdFrom
 from shared_model.vocabulary import FeaturePolicy
 from simulations.federation.server_files import write_roster
 from simulations.studies.noise_shares import shared_runs
 from simulations.studies.protocols import CENTRAL, NO_PRIVACY, StudyData, StudyRun, site_overrides
+from simulations.studies.purposes import Part
 from simulations.studies.shipped_constants import shipped_runs
 
 UTILITY = "utility"
@@ -48,15 +48,6 @@ WITH_PUBLIC: dict[str, tuple[str, ...]] = {
 """What a consortium could do whose hospitals declared patients public: their mean and components, their threshold."""
 OPERATED = ("image", "image + descriptors")
 """Inputs whose threshold and calibration are reported too."""
-
-
-class Part(StrEnum):
-    """A table of the study, and the runs behind it."""
-
-    INPUTS = "inputs"
-    COMPARISONS = "comparisons"
-    SHIPPED = "shipped-constants"
-    SHARED_NOISE = "shared-noise"
 
 
 def utility_runs(data: StudyData, parts: Collection[Part] = tuple(Part)) -> list[StudyRun]:

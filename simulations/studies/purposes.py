@@ -1,6 +1,7 @@
 """The names of the studies and what each is for, without what it takes to run them."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 CROSS_VALIDATION, SEARCH = "cross-validation", "search"
 PURPOSES: Mapping[str, str] = {
@@ -11,3 +12,12 @@ PURPOSES: Mapping[str, str] = {
     "baselines": "What else there is: centralised, local, one modality, logistic regression, majority.",
     "epsilon": "The price of privacy: one run for every epsilon, and one without.",
 }
+
+
+class Part(StrEnum):
+    """A table of the privacy-utility study, and the runs behind it."""
+
+    INPUTS = "inputs"
+    COMPARISONS = "comparisons"
+    SHIPPED = "shipped-constants"
+    SHARED_NOISE = "shared-noise"

@@ -28,9 +28,9 @@ from simulations.federation.prepare import prepare
 from simulations.studies.display import StudyDisplay
 from simulations.studies.jobs import Job
 from simulations.studies.plots import epsilon_study, write_site_plot
-from simulations.studies.privacy_utility import UTILITY, Part, utility_runs
+from simulations.studies.privacy_utility import UTILITY, utility_runs
 from simulations.studies.protocols import NO_PRIVACY, PROTOCOLS, StudyData, StudyRun, cross_validation
-from simulations.studies.purposes import CROSS_VALIDATION, SEARCH
+from simulations.studies.purposes import CROSS_VALIDATION, SEARCH, Part
 from simulations.studies.recipe_search import Candidate, search_runs, search_table, write_search
 from simulations.studies.results import Row, read_rows, summarise
 from simulations.studies.runner import run_jobs
