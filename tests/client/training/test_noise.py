@@ -1,7 +1,6 @@
 import math
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -10,15 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from client.training.noise import NoiseGenerator
+from tests.noise_scale import scale_p_value
 
 NUM_DRAWS = 20_000
 LEVEL = 1e-3
-
-
-def scale_p_value(values: np.ndarray, std: float) -> float:
-    """Two-sided p-value of the chi-squared test that the variance is std^2."""
-    upper = stats.chi2.sf((values**2).sum() / std**2, df=len(values))
-    return 2 * min(upper, 1 - upper)
 
 
 def test_uniform_is_the_aes_keystream_of_the_counter_from_zero():
