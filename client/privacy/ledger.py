@@ -27,13 +27,13 @@ from client.privacy import ledger_files as files
 from client.privacy.audited_releases import LostRelease
 from client.privacy.ledger_copies import copy_ledger, move_ledger
 from client.privacy.ledger_creation import create_ledger, load_key
-from client.privacy.ledger_entries import Committed, Forgotten, Opened, Reserved, Unprotected
+from client.privacy.ledger_entries import Agreed, Committed, Forgotten, Opened, Reserved, Unprotected
 from client.privacy.ledger_history import History, Limits, require_budget
 from client.privacy.ledger_patients import Recognition, recognise
 from client.privacy.ledger_recovery import enter_lost
 from client.privacy.ledger_reservation import Reservation, StoredReply, make_reservation, read_reservation, stored_reply
 from client.privacy.ledger_store import LedgerStore
-from client.privacy.ledger_sums import SumRound, close_rounds, read_rounds, write_round
+from client.privacy.ledger_sums import SumRound, close_rounds, read_rounds, require_agreed, write_round
 from client.privacy.pseudonyms import Cohort
 from shared_model.errors import BudgetError, LedgerError
 
@@ -197,7 +197,8 @@ class Ledger:
     def settle_sum(self, run: str, server_round: int, decide: Callable[[Mapping[int, SumRound]], SumRound]) -> SumRound:
         """Keep what ``decide`` makes of the rounds of a secure sum for ``server_round``, and return it.
 
-        It is on disk when this returns, and nobody else writes meanwhile. What ``decide`` raises changes nothing.
+        It is on disk when this returns, and nobody else writes meanwhile. What ``decide`` raises changes nothing. The
+        list of survivors is an entry too, so that the head and the audit log know a ledger that was put back behind it.
 
         Raises:
             LedgerError: the ledger was changed, is damaged, retired or cannot be written.
@@ -207,9 +208,12 @@ class Ledger:
                 # The other copy answers: two could agree to two lists in one round.
                 raise LedgerError(f"Expected the ledger {self.path} in force; it was retired when it moved elsewhere.")
             known = read_rounds(transaction.connection, run)
+            require_agreed(known.get(server_round), transaction.history.agreed(run, server_round))
             settled = decide(known)
             if settled != known.get(server_round):
                 write_round(transaction.connection, run, server_round, settled)
+            if settled.survivors and transaction.history.agreed(run, server_round) is None:
+                transaction.append(Agreed(run=run, server_round=server_round, survivors=settled.survivors.hex()))
             return settled
 
     def forget(self, patient: str) -> bool:

@@ -106,6 +106,16 @@ class Unprotected:
 
 
 @checked()
+class Agreed:
+    """The one list of hospitals in a round of a secure sum was signed; a ledger put back behind it lacks this entry."""
+
+    run: str
+    server_round: int
+    survivors: str
+    """Digest of the list, hexadecimal."""
+
+
+@checked()
 class Forgotten:
     """A patient takes part no longer; what she has spent stays spent."""
 
@@ -121,13 +131,14 @@ class Retired:
     """For a person: where it went."""
 
 
-Content = Opened | CohortAdded | Reserved | Committed | Unprotected | Forgotten | Retired
+Content = Opened | CohortAdded | Reserved | Committed | Unprotected | Agreed | Forgotten | Retired
 _KINDS: dict[str, type[Content]] = {
     "opened": Opened,
     "cohort": CohortAdded,
     "reserved": Reserved,
     "committed": Committed,
     "unprotected": Unprotected,
+    "agreed": Agreed,
     "forgotten": Forgotten,
     "retired": Retired,
 }

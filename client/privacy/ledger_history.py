@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from client.privacy.cohorts import Cohorts, unlike_recorded
 from client.privacy.ledger_entries import (
+    Agreed,
     CohortAdded,
     Committed,
     Entry,
@@ -123,6 +124,12 @@ class History:
             if isinstance(content, Reserved) and (content.purpose, content.request) == (purpose, request):
                 return entry.sequence
         return None
+
+    def agreed(self, run: str, server_round: int) -> Agreed | None:
+        """Return which list of a round of a secure sum was signed, if one was."""
+        contents = (entry.content for entry in reversed(self.entries))
+        asked = (run, server_round)
+        return next((c for c in contents if isinstance(c, Agreed) and (c.run, c.server_round) == asked), None)
 
     def committed(self, reservation: int) -> Committed | None:
         """Return the release that was made of a reservation, if it was."""

@@ -8,6 +8,9 @@ import dataclasses
 import sqlite3
 from dataclasses import dataclass
 
+from client.privacy.ledger_entries import Agreed
+from shared_model.errors import LedgerError
+
 _TABLE = """
 CREATE TABLE IF NOT EXISTS sums (
     run TEXT NOT NULL, server_round INTEGER NOT NULL, roster BLOB NOT NULL, seeds BLOB, offer BLOB NOT NULL,
@@ -59,6 +62,22 @@ def write_round(connection: sqlite3.Connection, run: str, server_round: int, kep
     values = (run, server_round, *(getattr(kept, name) for name in _FIELDS))
     connection.execute(f"INSERT OR REPLACE INTO sums VALUES ({', '.join('?' * len(values))})", values)  # noqa: S608
     connection.execute(_DROP, (MOST_OPEN,))
+
+
+def require_agreed(kept: SumRound | None, agreed: Agreed | None) -> None:
+    """Check that what is kept of a round has the list that the ledger's entries name.
+
+    Raises:
+        LedgerError: it has not: the rows beside the entries were put back or changed.
+    """
+    if agreed is None:
+        return
+    # A closed round has an empty list, and signs none.
+    if kept is None or (kept.survivors is None or kept.survivors.hex() not in {"", agreed.survivors}):
+        raise LedgerError(
+            f"Expected the list that this site signed in round {agreed.server_round} of a secure sum as the ledger's "
+            "entries have it: its rows were changed afterwards."
+        )
 
 
 def close_rounds(connection: sqlite3.Connection) -> None:

@@ -1,5 +1,7 @@
 """What a ledger keeps of secure sums: one copy answers, none is lost on the way, and nobody can fill the disk."""
 
+import dataclasses
+import shutil
 import sqlite3
 from contextlib import closing
 
@@ -7,11 +9,14 @@ import pytest
 
 from client.privacy import ledger_sums
 from client.privacy.ledger import Ledger
+from client.privacy.ledger_entries import Agreed
 from client.privacy.ledger_sums import SumRound
 from shared_model.errors import LedgerError
 
+AGREED_DIGEST = b"\x01" * 32
 OFFERED = SumRound(roster=b"roster", seeds=b"seeds", offer=b"offer")
 JOINED = SumRound(roster=b"roster", seeds=b"seeds", offer=b"offer", participants=b"list", request="asked", shares=b"{}")
+AGREED = dataclasses.replace(JOINED, seeds=None, survivors=AGREED_DIGEST)
 
 
 @pytest.fixture
@@ -22,6 +27,10 @@ def ledger(tmp_path):
 def settle(ledger, kept, *, run="run", server_round=1):
     """Keep ``kept`` of a round of which nothing is kept yet; return what is kept."""
     return ledger.settle_sum(run, server_round, lambda known: known.get(server_round, kept))
+
+
+def agree(ledger, *, server_round=1):
+    return ledger.settle_sum("run", server_round, lambda known: AGREED)
 
 
 def num_rows(ledger):
@@ -71,3 +80,44 @@ def test_offers_that_lead_to_nothing_fill_no_disk_and_push_out_no_round_with_a_r
     assert settle(ledger, other, run="first") == JOINED
     assert settle(ledger, other, run="run 5") == OFFERED
     assert settle(ledger, other, run="run 0") == other
+
+
+class TestAgreement:
+    """Which list was signed is an entry, so that a ledger put back behind it is found as one behind a release is."""
+
+    def test_it_is_one_entry_a_round(self, ledger):
+        settle(ledger, JOINED)
+        entries = ledger.history().entries
+        for _ in range(2):
+            assert agree(ledger) == AGREED
+        settle(ledger, OFFERED)
+        (added,) = ledger.history().entries[len(entries) :]
+        assert added.content == Agreed(run="run", server_round=1, survivors=AGREED_DIGEST.hex())
+        agree(ledger, server_round=2)
+        assert len(ledger.history().entries) == len(entries) + 2
+
+    def test_a_database_put_back_behind_it_is_found(self, ledger, tmp_path):
+        settle(ledger, JOINED)
+        shutil.copy(ledger.path, tmp_path / "before")
+        agree(ledger)
+        shutil.copy(tmp_path / "before", ledger.path)
+        with pytest.raises(LedgerError, match="as its head has it"):
+            settle(ledger, OFFERED)
+        with pytest.raises(LedgerError, match="as its head has it"):
+            Ledger(ledger.path)
+
+    @pytest.mark.parametrize(
+        "change", ["DELETE FROM sums", "UPDATE sums SET survivors = NULL", "UPDATE sums SET survivors = X'02'"]
+    )
+    def test_rows_that_were_changed_are_found(self, ledger, change):
+        agree(ledger)
+        with closing(sqlite3.connect(ledger.path)) as connection, connection:
+            connection.execute(change)
+        with pytest.raises(LedgerError, match="Expected the list that this site signed in round 1"):
+            settle(ledger, OFFERED)
+
+    def test_a_closed_round_signs_nothing_and_is_no_damage(self, ledger):
+        agree(ledger)
+        ledger.enter_lost([], forgotten=[], patients=[])
+        assert settle(ledger, OFFERED).survivors == b""
+        assert settle(ledger, OFFERED, server_round=2) == OFFERED
