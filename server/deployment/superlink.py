@@ -6,15 +6,18 @@ out: each becomes a child too, in which the installed ``server.app`` runs.
 
 import ipaddress
 import logging
+import math
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
-from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.runtime import RuntimeHttpClient
 
@@ -38,6 +41,7 @@ logger = logging.getLogger(__name__)
 _START_SECONDS = 300.0
 """Long enough for a machine with ten times more to do than it has cores."""
 _POLL_SECONDS = 0.2
+_BEAT_SECONDS = 5.0
 _SERVER_PROCESS = "server.deployment.server_process"
 """Not imported here: this process needs no network."""
 
@@ -86,17 +90,44 @@ def serve(
             stop.wait(_POLL_SECONDS)
 
 
+@dataclass(kw_only=True)
+class _Run:
+    """A run that was handed out, its process, and a client that speaks for its task."""
+
+    process: processes.Process
+    client: RuntimeHttpClient
+    next_beat: float = -math.inf
+
+    def beat(self) -> None:
+        """Tell Flower, now and then, that the run goes on.
+
+        Flower hands a run out again when it hears nothing for 30 seconds. On a busy machine the process takes longer to
+        start, and each further one would start later still.
+        """
+        now = time.monotonic()
+        if now < self.next_beat:
+            return
+        with suppress(httpx.HTTPError, RuntimeError):
+            self.client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+        self.next_beat = now + _BEAT_SECONDS
+
+
 class _Runs:
     """The runs that were handed out, each in a process of its own."""
 
     def __init__(self, kit: ServerKit, access: SuperLinkAccess) -> None:
         self._kit, self._access = kit, access
         self._client: RuntimeHttpClient = access.tasks()
-        self._running: list[processes.Process] = []
+        self._running: list[_Run] = []
 
     def take_next(self) -> None:
-        """Start the next run that was submitted, if there is one."""
-        self._running = [process for process in self._running if process.poll() is None]
+        """Start the next run that was submitted, if there is one; speak for those whose process lives."""
+        ended = [run for run in self._running if run.process.poll() is not None]
+        self._running = [run for run in self._running if run not in ended]
+        for run in ended:
+            run.client.close()
+        for run in self._running:
+            run.beat()
         try:
             acquired = self._client.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP]))
         except (httpx.HTTPError, RuntimeError) as error:
@@ -107,8 +138,9 @@ class _Runs:
 
     def close(self) -> None:
         """Stop the runs that go on; each can be resumed."""
-        for process in self._running:
-            processes.stop_process(process)
+        for run in self._running:
+            processes.stop_process(run.process)
+            run.client.close()
         self._client.close()
 
     def _start(self, run_id: str, task: Task) -> None:
@@ -121,7 +153,7 @@ class _Runs:
             log=log,
             stdin=task.to_bytes(),
         )
-        self._running.append(process)
+        self._running.append(_Run(process=process, client=self._access.task(task.token)))
 
 
 def listening_addresses(hosts: Iterable[str]) -> tuple[str, ...]:
