@@ -153,7 +153,7 @@ class _Runs:
             log=log,
             stdin=task.to_bytes(),
         )
-        self._running.append(_Run(process=process, client=self._access.task(task.token)))
+        self._running.append(_Run(process=process, client=self._access.heartbeats(task.token)))
 
 
 def listening_addresses(hosts: Iterable[str]) -> tuple[str, ...]:

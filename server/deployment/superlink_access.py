@@ -14,7 +14,7 @@ from flwr.supercore.interceptors import (
     SuperExecAuthHttpInterceptor,
 )
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufClientInterceptor, ProtobufRequestContext
-from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supercore.retry import RetryInvoker, make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.grid import HttpGrid
 
@@ -81,11 +81,20 @@ class SuperLinkAccess:
     def tasks(self) -> RuntimeHttpClient:
         """Return a client that may take tasks."""
         master = self.secret.encode()
-        return self._runtime(SuperExecAuthHttpInterceptor(master_secret=master, protected_methods={_ACQUIRE}))
+        return self._runtime(
+            SuperExecAuthHttpInterceptor(master_secret=master, protected_methods={_ACQUIRE}), _retries()
+        )
 
     def task(self, token: str) -> RuntimeHttpClient:
         """Return a client for the task with ``token``."""
-        return self._runtime(RuntimeTokenHttpInterceptor(token))
+        return self._runtime(RuntimeTokenHttpInterceptor(token), _retries())
+
+    def heartbeats(self, token: str) -> RuntimeHttpClient:
+        """Return a client that says for another process that its task goes on; it tries once.
+
+        Flower's retries would interrupt the process that asks as soon as the token is no longer valid.
+        """
+        return self._runtime(RuntimeTokenHttpInterceptor(token), retries=None)
 
     def grid(self, token: str) -> HttpGrid:
         """Return Flower's grid for the task with ``token``; ``set_run`` comes before messages."""
@@ -93,15 +102,13 @@ class SuperLinkAccess:
         grid._client = self.task(token)
         return grid
 
-    def _runtime(self, *interceptors: ProtobufClientInterceptor) -> RuntimeHttpClient:
-        retries = make_simple_http_retry_invoker()
-        retries.max_tries = _MAX_TRIES
+    def _runtime(self, interceptor: ProtobufClientInterceptor, retries: RetryInvoker | None) -> RuntimeHttpClient:
         return RuntimeHttpClient(
             f"https://{self.address}",
             interceptors=[
                 RuntimeVersionHttpInterceptor(component_name="flwr-serverapp"),
                 _Secret(self.secret),
-                *interceptors,
+                interceptor,
             ],
             verify=self._trust(),
             timeout=_SECONDS,
@@ -114,6 +121,12 @@ class SuperLinkAccess:
     @classmethod
     def _of(cls, kit: ServerKit, secret: str) -> Self:
         return cls(address=kit.local_address, authority=str(kit.folder / "ca.pem"), secret=secret)
+
+
+def _retries() -> RetryInvoker:
+    retries = make_simple_http_retry_invoker()
+    retries.max_tries = _MAX_TRIES
+    return retries
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,12 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import httpx
 import pytest
-from flwr.proto.runtime_pb2 import AcquireTaskResponse
+from flwr.proto.runtime_pb2 import AcquireTaskResponse, SendTaskHeartbeatRequest
 
 from server.deployment import superlink
+from server.deployment.superlink_access import SuperLinkAccess
 from shared_model.system import processes
 
 
@@ -37,7 +39,7 @@ class Access:
     def tasks(self):
         return self.of_tasks
 
-    def task(self, token):
+    def heartbeats(self, token):
         return self.of_task[token]
 
     def to_bytes(self):
@@ -85,3 +87,17 @@ def test_it_is_spoken_for_now_and_then_and_not_at_every_look(runs_of, monkeypatc
     for _ in range(5):
         runs.take_next()
     assert access.of_task["token"].num_beats == 1
+
+
+def test_a_run_that_flower_has_ended_interrupts_nobody(runs_of, monkeypatch, coordinator):
+    """With Flower's own retries, the first refusal would be a Ctrl-C of the whole coordinator."""
+    client = SuperLinkAccess.read(coordinator.kit).heartbeats("0" * 64)
+    with pytest.raises(httpx.HTTPStatusError, match="401"):
+        client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+    monkeypatch.setattr(superlink, "_BEAT_SECONDS", 0.0)
+    access = Access("token")
+    access.of_task["token"] = client
+    runs, _ = runs_of(access)
+    for _ in range(3):
+        runs.take_next()
+    runs.close()
