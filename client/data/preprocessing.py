@@ -22,6 +22,7 @@ BoolArray = NDArray[np.bool_]
 Pixel = TypeVar("Pixel", bound=np.generic)
 
 _PERCENTILES = (1, 99)
+_FEW_ROWS = 16
 
 
 class OtherView(StrEnum):
@@ -98,17 +99,20 @@ def normalise(
     Returns:
         ``(H, W)`` float32; all 0 where the image is constant under ``MIN_MAX`` or ``PERCENTILE``, or all padding.
     """
-    inside = pixels[~padding]
-    if inside.size == 0:
+    if padding.all():
         return np.zeros(pixels.shape, dtype=np.float32)
     smallest, largest = value_range
     if method is Normalisation.MIN_MAX:
+        inside = pixels[~padding]
         smallest, largest = float(inside.min()), float(inside.max())
     elif method is Normalisation.PERCENTILE:
-        smallest, largest = (float(value) for value in np.percentile(inside, _PERCENTILES))
+        smallest, largest = (float(value) for value in np.percentile(pixels[~padding], _PERCENTILES))
     if smallest == largest:
         return np.zeros(pixels.shape, dtype=np.float32)
-    scaled: Float32Array = np.clip((pixels - np.float32(smallest)) / np.float32(largest - smallest), 0, 1)
+    # Before any shrinking: afterwards the last bit would be another, and what was to be clipped averaged in.
+    scaled: Float32Array = pixels - np.float32(smallest)
+    scaled /= np.float32(largest - smallest)
+    np.clip(scaled, 0, 1, out=scaled)
     scaled[padding] = 0
     return scaled
 
@@ -156,8 +160,12 @@ def resize(image: Float32Array, size: int) -> Float32Array:
 
 
 def face_left(image: NDArray[Pixel], laterality: Laterality | None) -> NDArray[Pixel]:
-    """Mirror a picture that is drawn as a right breast; a left one, or one of unknown side, stays."""
-    return np.ascontiguousarray(image[:, ::-1]) if laterality is Laterality.RIGHT else image
+    """Mirror a picture that is drawn as a right breast; a left one, or one of unknown side, stays.
+
+    Returns:
+        The same pixels seen in another order, no copy: mostly little of a film is used.
+    """
+    return image[:, ::-1] if laterality is Laterality.RIGHT else image
 
 
 def turned_left(grey: GreyImage, box: Place, laterality: Laterality | None) -> tuple[GreyImage, Place]:
@@ -180,8 +188,13 @@ def is_mask(pixels: Float32Array) -> bool:
     A constant image is no mask: it marks nothing or everything. The two values themselves are not compared with 1 or
     255, since a rescale slope or a window may have changed them.
     """
-    smallest, largest = pixels.min(), pixels.max()
-    return bool(smallest == 0 < largest and ((pixels == smallest) | (pixels == largest)).all())
+    # A few rows of a film show a third value already.
+    some_rows = pixels[:: max(1, len(pixels) // _FEW_ROWS)]
+    return _has_only_extremes(some_rows) and bool(pixels.min() == 0 < pixels.max()) and _has_only_extremes(pixels)
+
+
+def _has_only_extremes(pixels: Float32Array) -> bool:
+    return bool(((pixels == pixels.min()) | (pixels == pixels.max())).all())
 
 
 def mask_box(mask: NDArray[np.generic]) -> Box:

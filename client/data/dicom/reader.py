@@ -73,7 +73,8 @@ def read_dicom(path: Path) -> GreyImage:
         stored = stored_values(dataset, pixel_format)
         table = grey_table(dataset, pixel_format)
         return GreyImage(
-            pixels=table[stored - pixel_format.smallest],
+            # Rolled, so that a negative value counts from the end of the table, as NumPy's indices do.
+            pixels=np.roll(table, pixel_format.smallest).take(stored),
             value_range=(float(table.min()), float(table.max())),
             padding=padding_mask(dataset, stored, pixel_format),
             laterality=laterality(dataset),

@@ -1,6 +1,7 @@
 """Every step against a second way: naive loops, exact arithmetic, or a law."""
 
 import dataclasses
+import tracemalloc
 
 import cv2
 import mpmath
@@ -134,6 +135,37 @@ class TestNormalise:
         np.testing.assert_array_equal(result[:, [0, 4]], 0)
         np.testing.assert_array_equal(result[:, 1:4], normalise(inner, FULL, method, no_padding(inner)))
 
+    @given(STORED, st.sampled_from(Normalisation), st.booleans(), st.integers(0, 2**32 - 1))
+    def test_to_the_last_bit(self, pixels, method, is_mirrored, seed):
+        """What a cache holds was computed by this formula."""
+        padding = np.random.default_rng(seed).random(pixels.shape) < 0.2
+        if is_mirrored:
+            pixels, padding = pixels[:, ::-1], padding[:, ::-1]
+        before = pixels.copy()
+        result = normalise(pixels, FULL, method, padding)
+        np.testing.assert_array_equal(pixels, before)
+        inside = before[~padding]
+        if not inside.size:
+            return
+        low, high = {
+            Normalisation.FULL_RANGE: FULL,
+            Normalisation.MIN_MAX: (float(inside.min()), float(inside.max())),
+            Normalisation.PERCENTILE: tuple(float(value) for value in np.percentile(inside, (1, 99))),
+        }[method]
+        if low < high:
+            expected = np.clip((before - np.float32(low)) / np.float32(high - low), 0, 1)
+            np.testing.assert_array_equal(result, np.where(padding, np.float32(0), expected))
+
+    def test_a_film_takes_no_copy_of_its_pixels(self):
+        """Statistics of all pixels are for the methods that need them."""
+        pixels = np.zeros((1000, 1000), np.float32)
+        padding = no_padding(pixels)
+        tracemalloc.start()
+        normalise(pixels, FULL, Normalisation.FULL_RANGE, padding)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 1.1 * pixels.nbytes
+
     @pytest.mark.parametrize("method", [Normalisation.MIN_MAX, Normalisation.PERCENTILE])
     def test_constant(self, method):
         pixels = np.full((3, 4), 9, np.float32)
@@ -261,6 +293,10 @@ class TestFaceLeft:
     def test_right_is_mirrored(self):
         np.testing.assert_array_equal(face_left(np.array([[1, 2, 3]], np.float32), Laterality.RIGHT), [[3, 2, 1]])
 
+    def test_no_pixel_is_copied(self):
+        image = np.ones((3, 4), np.float32)
+        assert np.shares_memory(face_left(image, Laterality.RIGHT), image)
+
     @given(UNIT, st.sampled_from([None, *Laterality]))
     def test_involution(self, image, laterality):
         np.testing.assert_array_equal(face_left(face_left(image, laterality), laterality), image)
@@ -283,6 +319,22 @@ class TestIsMask:
     def test_counts_values(self, pixels):
         values = set(pixels.ravel().tolist())
         assert is_mask(pixels) == (len(values) == 2 and min(values) == 0)
+
+    @pytest.mark.parametrize("row", [0, 1, 37, 99])
+    def test_a_third_value_in_any_row(self, row):
+        pixels = np.zeros((100, 2), np.float32)
+        pixels[50] = 255
+        assert is_mask(pixels)
+        pixels[row, 1] = 7
+        assert not is_mask(pixels)
+
+    def test_a_mark_in_one_row(self):
+        """Of which the rows that are looked at first may show nothing, or all."""
+        for row in range(100):
+            pixels = np.zeros((100, 2), np.float32)
+            pixels[row, 1] = 255
+            assert is_mask(pixels)
+            assert is_mask(255 - pixels)
 
 
 class TestMaskBox:

@@ -1,5 +1,6 @@
 """The children that decode: kept for the next frame, and replaced when a frame has killed one."""
 
+import struct
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -173,6 +174,17 @@ def test_what_interrupts_the_exchange_costs_the_child(started, monkeypatch):
     assert len(started) == 2
 
 
+def test_a_panic_is_told_in_its_own_words(started):
+    """A run beyond the last pixel of 16 bits; the decoder prints how to trace it, which is no reason."""
+    runs = bytes([257 - 60, 1, 257 - 60, 2])
+    content = struct.pack("<16I", 2, 64, 64 + len(runs), *[0] * 13) + runs + runs
+    for _ in range(2):
+        with pytest.raises(DicomError, match="got PanicException: index out of bounds: the len is 200"):
+            decode(rle_frame(np.zeros((10, 10), np.uint16), content))
+    np.testing.assert_array_equal(decode(rle_frame()), PIXELS)
+    assert len(started) == 1
+
+
 def mutated(content, flips):
     damaged = bytearray(content)
     for position, value in flips:
@@ -180,6 +192,7 @@ def mutated(content, flips):
     return bytes(damaged)
 
 
+@pytest.mark.filterwarnings("ignore:The number of bytes of compressed pixel data matches")
 @settings(max_examples=150)
 @given(
     shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),

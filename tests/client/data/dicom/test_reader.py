@@ -149,6 +149,28 @@ class TestCompressed:
         ds.compress(syntax, generate_instance_uid=False)
         np.testing.assert_array_equal(read_dicom(write(ds, tmp_path / "image.dcm")).pixels, pixels)
 
+    @pytest.mark.filterwarnings("ignore:The number of bytes of compressed pixel data matches")
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        shape=st.tuples(st.integers(1, 150), st.integers(1, 150)),
+        dtype=st.sampled_from(["uint8", "int8", "uint16", "int16"]),
+        seed=st.integers(0, 2**32 - 1),
+        data=st.data(),
+    )
+    def test_rle_reads_as_uncompressed(self, tmp_path, shape, dtype, seed, data):
+        """Of every shape, depth and sign; pydicom's own encoder shares no code with the decoder."""
+        bits = data.draw(st.integers(1, np.iinfo(dtype).bits))
+        rng = np.random.default_rng(seed)
+        pixels = rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+        pixels[rng.random(shape) < 0.4] = 0
+        expected = read(tmp_path, pixels, BitsStored=bits)
+        ds = dataset_of(pixels)
+        ds.compress(uid.RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
+        ds.BitsStored, ds.HighBit = bits, bits - 1
+        found = read_dicom(write(ds, tmp_path / "image.dcm"))
+        np.testing.assert_array_equal(found.pixels, expected.pixels)
+        assert found.value_range == expected.value_range
+
     def test_jpeg_2000(self, tmp_path):
         np.testing.assert_array_equal(read_dicom(write(jpeg_2000(PIXELS), tmp_path / "image.dcm")).pixels, PIXELS)
 
