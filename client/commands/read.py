@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from client.deployment.report_kind import ReportKind
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -58,6 +60,9 @@ def read(
     sr: Annotated[
         bool, typer.Option("--sr", help="Write report, presentation states and pictures for the PACS too (DICOM).")
     ] = False,
+    report: Annotated[
+        ReportKind | None, typer.Option(help="With --sr: which report; else as site.yaml says, or comprehensive.")
+    ] = None,
     fhir: Annotated[
         bool, typer.Option("--fhir", help="Write FHIR transactions too; the site names patient_system.")
     ] = False,
@@ -83,7 +88,10 @@ def read(
     torch.set_num_threads(1)
     pictures = _pictures(folder, cc, mlo, boxes=(box_cc, box_mlo))
     settings = None if site is None else SiteFile.load(site)
-    outputs = _outputs(out, settings, has_dicom=sr, has_fhir=fhir) if sr or fhir else None
+    if report is not None and not sr:
+        raise typer.BadParameter("expected --sr with --report")
+    dicom = (report or _report_of(settings)) if sr else None
+    outputs = _outputs(out, settings, dicom=dicom, has_fhir=fhir) if sr or fhir else None
     films = [each.path for each in pictures]
     given = (*films, *(path for path in (site, _file_of(columns)) if path is not None))
     _require_apart((out, picture), given, release=release, outputs=outputs)
@@ -106,7 +114,13 @@ def read(
         raise typer.Exit(status)
 
 
-def _outputs(out: Path | None, site: "SiteFile | None", *, has_dicom: bool, has_fhir: bool) -> "Outputs":
+def _report_of(site: "SiteFile | None") -> ReportKind:
+    from client.deployment.pacs_section import default_report
+
+    return default_report() if site is None or site.pacs is None else site.pacs.report
+
+
+def _outputs(out: Path | None, site: "SiteFile | None", *, dicom: ReportKind | None, has_fhir: bool) -> "Outputs":
     if out is None or not out.suffix:
         raise typer.BadParameter("expected --out FILE with an ending, such as result.json, with --sr and --fhir")
     if has_fhir and site is None:
@@ -118,7 +132,7 @@ def _outputs(out: Path | None, site: "SiteFile | None", *, has_dicom: bool, has_
     from client.pacs.results.outputs import Outputs
 
     fhir = site.require_pacs() if has_fhir and site is not None else None
-    return Outputs(folder=out.with_suffix(""), has_dicom=has_dicom, fhir=fhir)
+    return Outputs(folder=out.with_suffix(""), dicom=dicom, fhir=fhir)
 
 
 def _write(

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from annotated_types import Ge, Interval
 
+from client.deployment.report_kind import ReportKind
 from shared_model.config.composition import CONFIG_FOLDER
 from shared_model.errors import ConfigError
 from shared_model.system.checked import DISTINCT, NOT_EMPTY, build, checked, require, rule, to_plain
@@ -18,6 +19,7 @@ _DEFAULTS = CONFIG_FOLDER / "site_pacs" / "hospital.yaml"
 _AE_TITLE = re.compile(r"[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _PATHS = ("incoming", "web_authority", "web_token_file", "web_password_file", "fhir_token_file")
+
 
 AeTitle = Annotated[
     str,
@@ -70,6 +72,7 @@ class PacsSettings:
     web_token_file: str | None
     web_user: Annotated[str, NOT_EMPTY] | None
     web_password_file: str | None
+    report: ReportKind
     fhir_url: Url | None
     fhir_token_file: str | None
     patient_system: Annotated[str, NOT_EMPTY] | None
@@ -92,6 +95,11 @@ class PacsSettings:
         missing = [key for key in keys if getattr(self, key) is None]
         if missing:
             raise ConfigError(f"Expected {', '.join(missing)} in the section pacs of site.yaml; see docs/pacs.md.")
+
+
+def default_report() -> ReportKind:
+    """Return what is written where no site says anything."""
+    return read_section({}, Path()).report
 
 
 def read_section(values: Mapping[str, object], folder: Path) -> PacsSettings:

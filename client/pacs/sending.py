@@ -15,6 +15,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     GrayscaleSoftcopyPresentationStateStorage,
     ImplicitVRLittleEndian,
+    MammographyCADSRStorage,
     SecondaryCaptureImageStorage,
 )
 
@@ -30,6 +31,7 @@ from shared_model.system.audit_log import AuditLog
 RESULT_CLASSES = (
     Comprehensive3DSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
+    MammographyCADSRStorage,
     SecondaryCaptureImageStorage,
 )
 """SOP classes of what ``client.pacs.results`` writes."""

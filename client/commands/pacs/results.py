@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client.commands.flags import HERE, SitePath
+from client.deployment.report_kind import ReportKind
 from shared_model.vocabulary import LesionType
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ def results(
     film: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A film that was read; once for each. Not for a number.")
     ] = None,
+    *,
     lesion_type: Annotated[LesionType, typer.Option(help="What the lesion is.")] = LesionType.MASS,
     lesion: Annotated[str, typer.Option(help="What the site calls it; no patient's name.")] = "lesion 1",
+    report: Annotated[ReportKind | None, typer.Option(help="As what; else as site.yaml says.")] = None,
     site: SitePath = HERE,
 ) -> None:
     """Write a reading as DICOM files for its films' study, and as FHIR transactions where pacs.patient_system is set.
@@ -45,7 +48,7 @@ def results(
     from client.pacs.results.outputs import Outputs, write_outputs
 
     found, films = _found(settings, reading, film or ())
-    wanted = Outputs(folder=out, has_dicom=True, fhir=None if pacs.patient_system is None else pacs)
+    wanted = Outputs(folder=out, dicom=report or pacs.report, fhir=None if pacs.patient_system is None else pacs)
     console = Console(highlight=False, soft_wrap=True)
     for path in write_outputs(found, films, wanted, lesion=lesion, lesion_type=lesion_type):
         console.print(str(path), markup=False)

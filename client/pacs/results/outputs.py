@@ -6,6 +6,7 @@ from pathlib import Path
 
 from client.data.dicom.decoder_pool import stop_decoders
 from client.deployment.pacs_section import PacsSettings
+from client.deployment.report_kind import ReportKind
 from client.pacs.results.fhir import FhirVersion, write_transactions
 from client.pacs.results.files import DICOM_FILES, write_results
 from client.pacs.results.of_reading import lesion_reading
@@ -24,7 +25,8 @@ class Outputs:
     """What is wanted, and where."""
 
     folder: Path
-    has_dicom: bool
+    dicom: ReportKind | None
+    """The report among the DICOM files; None for no such files."""
     fhir: PacsSettings | None
     """Which names the hospital's patient numbers; None for no FHIR resources."""
 
@@ -82,9 +84,9 @@ def write_outputs(
     """
     wanted.require_apart(films)
     known = lesion_reading(reading, films, lesion=lesion, lesion_type=lesion_type)
-    if wanted.has_dicom:
+    if wanted.dicom is not None:
         try:
-            yield from write_results(known, wanted.folder)
+            yield from write_results(known, wanted.folder, wanted.dicom)
         finally:
             stop_decoders()
     if wanted.fhir is not None and wanted.fhir.patient_system is not None:

@@ -5,6 +5,7 @@ The groups share the lesion's tracking identifier. Nobody has verified the docum
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from highdicom.sr import (
@@ -69,21 +70,28 @@ def structured_report(reading: LesionReading, headers: Sequence[Dataset]) -> Dat
     document = Comprehensive3DSR(
         evidence=list(headers),
         content=report,
-        series_instance_uid=series_uid(reading, study, "SR"),
         series_number=_SERIES_NUMBER,
-        sop_instance_uid=PLACEHOLDER,
-        instance_number=1,
-        manufacturer=MAKER,
-        manufacturer_model_name=PROGRAM,
-        software_versions=reading.software,
-        device_serial_number=reading.release_digest[:16],
-        series_description="Automated reading (research)",
-        is_complete=True,
-        is_final=False,
-        is_verified=False,
+        **document_values(reading, study, "SR"),
     )
     finish(document, headers[0], None)
     return identified(document, reading)
+
+
+def document_values(reading: LesionReading, study: str, kind: str) -> dict[str, Any]:
+    """Return what reports of every ``kind`` say alike, as highdicom's constructors name it."""
+    return {
+        "series_instance_uid": series_uid(reading, study, kind),
+        "sop_instance_uid": PLACEHOLDER,
+        "instance_number": 1,
+        "manufacturer": MAKER,
+        "manufacturer_model_name": PROGRAM,
+        "software_versions": reading.software,
+        "device_serial_number": reading.release_digest[:16],
+        "series_description": "Automated reading (research)",
+        "is_complete": True,
+        "is_final": False,
+        "is_verified": False,
+    }
 
 
 def _lesion(reading: LesionReading, headers: Sequence[Dataset], study: str) -> MeasurementsAndQualitativeEvaluations:

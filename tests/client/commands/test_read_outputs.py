@@ -58,6 +58,26 @@ def test_both_commands_write_the_same(room, command, tmp_path, capsys):
     assert all(view.map is not None for view in read_result(out).views), "the picture has a map"
 
 
+@pytest.mark.parametrize("said_by", ["option", "site"])
+def test_a_cad_report_stands_in_place_of_the_other(room, command, tmp_path, said_by):
+    made, site = room
+    out, words = tmp_path / "result.json", ["--report", "cad"]
+    if said_by == "site":
+        values = yaml.safe_load(site.read_text())
+        own = site.with_name("own.yaml")
+        own.write_text(yaml.safe_dump(values | {"pacs": {"report": "cad"}}))
+        command[command.index("--site") + 1], site, words = str(own), own, []
+    assert main([*command, "--out", str(out), "--sr", *words]) == 0
+    found = contents(tmp_path / "result")
+    assert set(found) == {"cad-report.dcm", "state-cc.dcm", "state-mlo.dcm", "picture-cc.dcm", "picture-mlo.dcm"}
+    films = [word for name in ("leftCC", "leftMLO") for word in ("--film", str(made.films / f"{name}.dcm"))]
+    again = ["site", "pacs", "results", str(out), *films, "--out", str(tmp_path / "again"), "--site", str(site)]
+    assert main([*again, *words]) == 0
+    assert contents(tmp_path / "again").items() >= found.items()
+    assert main([*command, "--out", str(out), "--sr", "--report", "comprehensive"]) == 0
+    assert "cad-report.dcm" not in contents(tmp_path / "result"), "of the older reading"
+
+
 def test_only_what_was_asked_for_and_nothing_of_an_older_reading(command, tmp_path):
     out = tmp_path / "result.json"
     (tmp_path / "result").mkdir()
@@ -143,7 +163,15 @@ def test_a_damaged_result_is_told_in_one_line(room, command, tmp_path, capsys, c
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize("words", [["--sr"], ["--sr", "--out", "result"], ["--fhir", "--out", "result.json"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--sr"],
+        ["--sr", "--out", "result"],
+        ["--report", "cad", "--out", "result.json"],
+        ["--fhir", "--out", "result.json"],
+    ],
+)
 def test_wrong_usage_reads_nothing(command, tmp_path, capsys, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
     place = command.index("--site")

@@ -1,7 +1,8 @@
 import pytest
 import yaml
 
-from client.deployment.pacs_section import read_section
+from client.deployment.pacs_section import default_report, read_section
+from client.deployment.report_kind import ReportKind
 from client.deployment.site_file import SiteFile
 from server.deployment.provision import provision
 from shared_model.errors import ConfigError
@@ -17,6 +18,8 @@ def test_a_short_section_is_enough_and_nobody_outside_is_listened_to(settings, t
     assert pacs.listen_host == "127.0.0.1"
     assert pacs.calling == ()
     assert pacs.incoming == str(tmp_path / "incoming")
+    assert pacs.report is ReportKind.COMPREHENSIVE is default_report()
+    assert settings(report="cad").report is ReportKind.CAD
     with pytest.raises(ConfigError, match="Expected web_url in the section pacs"):
         pacs.require("called", "web_url")
 
@@ -32,6 +35,7 @@ def test_a_short_section_is_enough_and_nobody_outside_is_listened_to(settings, t
         ({"fhir_url": "ftp://localhost/"}, "to begin with https://"),
         ({"web_user": "reader"}, "together"),
         ({"web_user": "a", "web_password_file": "p", "web_token_file": "t"}, "one of both"),
+        ({"report": "pdf"}, "report"),
         ({"port": 0}, r"in \[1, 65535\]"),
         ({"password": "secret"}, "Unknown key pacs.password"),
     ],

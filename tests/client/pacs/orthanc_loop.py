@@ -16,6 +16,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom import AE
 
 from client.deployment.pacs_section import read_section
+from client.deployment.report_kind import ReportKind
 from client.pacs.fetching import fetch
 from client.pacs.network.association import echo, find_studies, worklist
 from client.pacs.network.receiver import receiving
@@ -122,7 +123,9 @@ def main(folder, films):
         ]
         say("same pixels", same)
         say("no such study", refusal(fetch, pacs, audit, "1.2.3.9"))
-        results = read_results(write_results(reading_of(films_here), folder / "results"))
+        reading = reading_of(films_here)
+        written = [path for kind in ReportKind for path in write_results(reading, folder / "results", kind)]
+        results = read_results(sorted(set(written)))
         say(
             "sent",
             [[each.failure for each in send(pacs, audit, results, way=way)] for way in (Way.STOW, Way.STOW, Way.DIMSE)],

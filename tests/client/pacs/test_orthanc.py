@@ -49,11 +49,12 @@ def test_films_are_found_and_fetched_as_they_were_sent(day):
 
 
 def test_results_lie_in_the_films_study_once_however_often_they_are_sent(day):
-    assert day["sent"] == [[None] * 5] * 3
+    assert day["sent"] == [[None] * 6] * 3
     kinds = {name: day["in the study"].count(name) for name in day["in the study"]}
     assert kinds == {
         "Comprehensive 3D SR Storage": 1,
         "Grayscale Softcopy Presentation State Storage": 2,
+        "Mammography CAD SR Storage": 1,
         # Two films of the phantom, and a picture of each.
         "Secondary Capture Image Storage": 4,
     }

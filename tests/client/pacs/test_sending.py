@@ -1,6 +1,7 @@
 import httpx
 import pytest
 
+from client.deployment.report_kind import ReportKind
 from client.pacs import sending
 from client.pacs.results.files import write_results
 from client.pacs.sending import Way, read_results, send
@@ -13,7 +14,8 @@ from tests.pacs_films import STUDY, reading_of
 
 @pytest.fixture
 def results(films, tmp_path):
-    return read_results(write_results(reading_of({View.CC: films[View.CC]}), tmp_path / "out"))
+    written = write_results(reading_of({View.CC: films[View.CC]}), tmp_path / "out", ReportKind.COMPREHENSIVE)
+    return read_results(written)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 from pydicom import dcmread
 
 from client.data.preprocessing import Box
+from client.deployment.report_kind import ReportKind
 from client.pacs.results.files import result_objects, write_results
 from client.pacs.results.identity import encoded
 from client.pacs.results.lesion_reading import MarkedFilm
@@ -22,6 +23,10 @@ NEEDS_VALIDATOR = pytest.mark.skipif(
 READINGS = pytest.mark.parametrize("make", [reading_of, abstained])
 
 
+def objects_of(reading, report=ReportKind.COMPREHENSIVE):
+    return result_objects(reading, report)
+
+
 @pytest.mark.pacs
 @NEEDS_VALIDATOR
 @READINGS
@@ -31,14 +36,14 @@ def test_another_program_finds_no_error(films, tmp_path, make, photometric):
         film = dcmread(path)
         film.PhotometricInterpretation = photometric
         film.save_as(path)
-    for path in write_results(make(films), tmp_path / "out"):
+    for path in write_results(make(films), tmp_path / "out", ReportKind.COMPREHENSIVE):
         done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)  # noqa: S603, S607
         assert "Error" not in done.stderr + done.stdout, (path.name, done.stderr)
         assert done.returncode == 0
 
 
 def test_results_have_the_films_patient_and_study(films):
-    made = result_objects(reading_of(films))
+    made = objects_of(reading_of(films))
     assert sorted(made) == ["picture-cc.dcm", "picture-mlo.dcm", "report.dcm", "state-cc.dcm", "state-mlo.dcm"]
     for each in made.values():
         assert (each.StudyInstanceUID, each.PatientID, each.AccessionNumber) == (STUDY, PATIENT, "ACC1")
@@ -50,11 +55,11 @@ def test_results_have_the_films_patient_and_study(films):
 
 @READINGS
 def test_the_same_reading_gives_the_same_bytes_and_another_another_identifier(films, make):
-    first, second = (result_objects(make(films)) for _ in range(2))
+    first, second = (objects_of(make(films)) for _ in range(2))
     assert {name: encoded(each) for name, each in first.items()} == {
         name: encoded(each) for name, each in second.items()
     }
-    other = result_objects(make(films, cautions=("something else",)))
+    other = objects_of(make(films, cautions=("something else",)))
     assert other["report.dcm"].SOPInstanceUID != first["report.dcm"].SOPInstanceUID
     assert other["report.dcm"].SeriesInstanceUID == first["report.dcm"].SeriesInstanceUID
     assert len({each.SOPInstanceUID for each in first.values()}) == 5
@@ -80,7 +85,7 @@ def texts(item):
 
 
 def test_the_report_says_what_the_reading_says(films):
-    report = result_objects(reading_of(films))["report.dcm"]
+    report = objects_of(reading_of(films))["report.dcm"]
     assert numbers(report) == {
         "Probability of cancer": 81.0,
         "Lower bound of 95 % interval": 70.0,
@@ -94,7 +99,7 @@ def test_the_report_says_what_the_reading_says(films):
 
 
 def test_a_reading_without_an_answer_has_no_number_anywhere(films):
-    made = result_objects(abstained(films))
+    made = objects_of(abstained(films))
     assert numbers(made["report.dcm"]) == {}
     assert "Abstained: both labels are possible" in texts(made["report.dcm"])
     assert all(b"Probability of malignancy" not in encoded(each) for each in made.values())
@@ -104,7 +109,7 @@ def test_the_state_draws_the_box_and_keeps_the_films_grey_scale(films):
     film = dcmread(films[View.CC])
     film.PhotometricInterpretation = "MONOCHROME1"
     film.save_as(films[View.CC])
-    states = result_objects(reading_of(films))
+    states = objects_of(reading_of(films))
     state = states["state-cc.dcm"]
     (annotation,) = state.GraphicAnnotationSequence
     assert annotation.GraphicObjectSequence[0].GraphicData == [100, 120, 160, 120, 160, 170, 100, 170, 100, 120]
@@ -115,7 +120,7 @@ def test_the_state_draws_the_box_and_keeps_the_films_grey_scale(films):
 def test_the_picture_has_box_and_map_and_leaves_the_rest_of_the_film(films):
     marked = reading_of(films)
     plain = reading_of(films, films=tuple(MarkedFilm(path=path, view=view, box=None) for view, path in films.items()))
-    with_box, without = (result_objects(each)["picture-cc.dcm"].pixel_array for each in (marked, plain))
+    with_box, without = (objects_of(each)["picture-cc.dcm"].pixel_array for each in (marked, plain))
     band = (with_box.shape[0] - 512) // 3
     differs = (with_box[band : band + 512] != without[band : band + 512]).any(axis=2)
     rows, columns = np.nonzero(differs)
@@ -138,7 +143,7 @@ def test_the_map_lies_where_the_network_looked(films, square):
 
     def drawn(found):
         marked = tuple(MarkedFilm(path=path, view=view, box=None, map=found) for view, path in films.items())
-        return result_objects(reading_of(films, films=marked))["picture-cc.dcm"].pixel_array
+        return objects_of(reading_of(films, films=marked))["picture-cc.dcm"].pixel_array
 
     with_map, without = drawn(warm), drawn(FilmMap(square=square, values="00" * MAP_SIDE**2))
     band = (with_map.shape[0] - 512) // 3
@@ -155,14 +160,14 @@ def test_a_box_beyond_the_film_is_refused(films):
         MarkedFilm(path=path, view=view, box=Box(x=380, y=1, width=60, height=9)) for view, path in films.items()
     )
     with pytest.raises(DicomError, match="on a film of 384 x 512 pixels"):
-        result_objects(reading_of(films, films=away))
+        objects_of(reading_of(films, films=away))
 
 
 def test_films_of_two_patients_or_studies_are_refused(films, phantom_films, tmp_path):
     for changes in ({"patient": "SOMEBODY-ELSE"}, {"study": "1.2.9"}):
         other = write_films(phantom_films, tmp_path / "other", **changes)
         with pytest.raises(DicomError, match="one patient and one study, got 2"):
-            result_objects(reading_of({View.CC: films[View.CC], View.MLO: other[View.MLO]}))
+            objects_of(reading_of({View.CC: films[View.CC], View.MLO: other[View.MLO]}))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -170,16 +175,16 @@ def test_hostile_headers_are_refused_or_left_behind(films):
     film = dcmread(films[View.CC])
     film.PatientSex, film.PatientBirthDate, film.PatientOrientation = "X", "yesterday", "CC"
     film.save_as(films[View.CC])
-    report = result_objects(reading_of({View.CC: films[View.CC]}))["report.dcm"]
+    report = objects_of(reading_of({View.CC: films[View.CC]}))["report.dcm"]
     assert (report.PatientSex, report.PatientBirthDate) == ("", "")
     film.AccessionNumber = "A\x1b[31m"
     film.save_as(films[View.CC])
     with pytest.raises(DicomError, match="AccessionNumber without control characters"):
-        result_objects(reading_of({View.CC: films[View.CC]}))
+        objects_of(reading_of({View.CC: films[View.CC]}))
 
 
 def test_text_of_a_release_cannot_leave_ascii(films):
-    made = result_objects(reading_of(films, release="\u202emäß\x1b", cautions=("schön\n\n# x",)))
+    made = objects_of(reading_of(films, release="\u202emäß\x1b", cautions=("schön\n\n# x",)))
     assert all(text.isascii() and text.isprintable() for text in texts(made["report.dcm"]))
 
 
@@ -199,7 +204,7 @@ def test_texts_that_the_standard_does_not_know_are_in_no_result(films, name, val
     setattr(film, name, value)
     film.save_as(films[View.CC])
     with pytest.raises(DicomError, match=f"Expected {name} of one value"):
-        result_objects(reading_of({View.CC: films[View.CC]}))
+        objects_of(reading_of({View.CC: films[View.CC]}))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -208,4 +213,4 @@ def test_digits_of_other_scripts_are_no_date(films):
     film.SpecificCharacterSet = "ISO_IR 192"
     film.add_new("StudyTime", "LO", "\u0661\u0662")
     film.save_as(films[View.CC])
-    assert result_objects(reading_of({View.CC: films[View.CC]}))["report.dcm"].StudyTime == ""
+    assert objects_of(reading_of({View.CC: films[View.CC]}))["report.dcm"].StudyTime == ""

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from pydicom import dcmread
 
+from client.deployment.report_kind import ReportKind
 from client.pacs.results.files import result_objects
 from client.pacs.results.lesion_reading import Outcome
 from client.pacs.results.of_reading import lesion_reading
@@ -88,7 +89,7 @@ def test_everything_that_the_reading_says_is_carried_over(films):
     assert score.contributions == {"image": 1.0, "breast_density": 0.5}
     assert [(film.path, film.view) for film in found.films] == [(path, view) for view, path in films.items()]
     assert (found.release_digest, found.cautions, found.read_at) == ("ab" * 32, ("one reader, one decade",), NOW)
-    assert len(result_objects(found)) == 5
+    assert len(result_objects(found, ReportKind.COMPREHENSIVE)) == 5
 
 
 def test_a_reading_without_an_answer_says_why(films):
