@@ -130,14 +130,17 @@ def tables_of(text: str) -> Iterator[list[list[str]]]:
 
 def _selected(table: list[list[str]], rows: Sequence[str] | None, columns: Sequence[str] | None) -> list[list[str]]:
     titles, *lines = table
-    by_name = {line[0]: line for line in lines}
-    wanted_rows, wanted_columns = rows or list(by_name), columns or titles
-    missing = [name for name in wanted_rows if name not in by_name] + [n for n in wanted_columns if n not in titles]
+    names = [line[0] for line in lines]
+    wanted_columns = columns or titles
+    missing = [name for name in rows or () if name not in names] + [n for n in wanted_columns if n not in titles]
     if missing:
         raise ValueError(f"Expected the table to have {', '.join(missing)}.")
+    doubled = [name for name in rows or () if names.count(name) > 1]
+    if doubled:
+        raise ValueError(f"Expected one row of each name, the table has several of {', '.join(doubled)}.")
     # Two columns may have one title.
     places = [titles.index(name) for name in columns] if columns else range(len(titles))
-    kept = [titles, *(by_name[name] for name in wanted_rows)]
+    kept = [titles, *(lines if rows is None else (lines[names.index(name)] for name in rows))]
     return [[line[place] for place in places] for line in kept]
 
 

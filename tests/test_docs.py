@@ -193,6 +193,17 @@ def test_a_block_that_asks_for_what_is_not_there_is_an_error(options, message):
         tables.refreshed(page_with(options))
 
 
+def test_rows_of_one_name_are_all_shown_and_none_can_be_picked(monkeypatch, tmp_path):
+    monkeypatch.setattr(tables, "GENERATED", tmp_path)
+    (tmp_path / "twice.md").write_text("| step | time |\n|---|---|\n| round | 1 |\n| round | 2 |\n| start | 3 |\n")
+    assert "| round | 1 |\n| round | 2 |\n| start | 3 |\n<!-- end" in tables.refreshed(page_with("from: twice.md"))
+    assert "-->\n| step | time |\n| --- | --- |\n| start | 3 |\n<!-- end" in tables.refreshed(
+        page_with("from: twice.md\nrows: [start]")
+    )
+    with pytest.raises(ValueError, match="has several of round"):
+        tables.refreshed(page_with("from: twice.md\nrows: [start, round]"))
+
+
 def test_columns_of_one_title_are_each_their_own():
     shown = tables.refreshed(page_with("from: search.md\nrows: [each view by itself]"))
     assert "| each view by itself | 0.883 | -0.013 ± 0.003 | 0.848 | -0.030 ± 0.009 |" in shown

@@ -4,9 +4,6 @@ Every case is measured in a process of its own, so that memory is that of nothin
 """
 
 import dataclasses
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +18,7 @@ from client.reading.request import LesionRequest, Picture
 from client.reading.result import Outcome
 from shared_model.errors import FederatedMammographyError
 from shared_model.vocabulary import Laterality, LesionType, Pathology, Split, View
-from simulations.benchmarks.child_process import in_child
+from simulations.benchmarks.child_process import in_child, run_fedmammo
 from simulations.benchmarks.process_memory import PEAK, memory_bytes
 from simulations.benchmarks.untrained_release import write_untrained_release
 from simulations.phantom.dicom_files import cut_crop, write_presentation
@@ -34,12 +31,6 @@ CROP_SIDE = 600
 _CROPS, _FILMS, _COLD = 0.5, 1.2, 3.0
 """Seconds of processor time that the reader is meant to take at most."""
 _LATE = 0.95
-_COMMAND = (
-    "import sys; from simulations.commands.app import main; status = main(sys.argv[1:]); "
-    "from simulations.benchmarks.process_memory import PEAK, memory_bytes; "
-    "print(); print(memory_bytes(PEAK)); sys.exit(status)"
-)
-"""``fedmammo``, which says at its end how much memory it has had."""
 Progress = Callable[[str], None]
 
 
@@ -188,28 +179,20 @@ def _read_warm(case: _Case, num_repeats: int) -> _Found:
 
 
 def _cold(case: _Case, num_repeats: int) -> _Found:
-    command = [sys.executable, "-P", "-c", _COMMAND, "read", "--accept-unsigned"]
-    command += ["--release", str(case.release)]
+    command = ["read", "--accept-unsigned", "--release", str(case.release)]
     for picture in case.pictures:
         name = str(picture.view).lower()
         command += [f"--{name}", str(picture.path)]
         if picture.box is not None:
             box = picture.box
             command += [f"--box-{name}", f"{box.x},{box.y},{box.width},{box.height}"]
-    processor, elapsed, peaks = [], [], []
-    for _ in range(1 + max(1, num_repeats // 4)):
-        begun, begun_processor = time.perf_counter(), _children_seconds()
-        done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603, our own
-        elapsed.append(time.perf_counter() - begun)
-        if done.returncode:
-            raise FederatedMammographyError(f"Expected a reading, the command ended with status {done.returncode}.")
-        processor.append(_children_seconds() - begun_processor)
-        peaks.append(int(done.stdout.splitlines()[-1]))
+    costs = [run_fedmammo(command) for _ in range(1 + max(1, num_repeats // 4))]
+    for cost in costs:
+        if cost.status:
+            raise FederatedMammographyError(f"Expected a reading, the command ended with status {cost.status}.")
     # The first one finds nothing in the system's cache of files.
-    return _Found(processor_seconds=processor[1:], elapsed_seconds=elapsed[1:], peak_bytes=max(peaks))
-
-
-def _children_seconds() -> float:
-    """Return the processor time of all processes that were begun here and have ended, to their very end."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return _Found(
+        processor_seconds=[cost.processor_seconds for cost in costs[1:]],
+        elapsed_seconds=[cost.elapsed_seconds for cost in costs[1:]],
+        peak_bytes=max(cost.peak_bytes for cost in costs),
+    )

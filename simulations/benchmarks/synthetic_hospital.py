@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from server.deployment.bundle import bundle_digest
 from server.deployment.provision import provision
 from shared_model.config.choices import DataSource
 from shared_model.system.processes import free_port
@@ -116,7 +117,7 @@ def _write_kit(folder: Path, table: Path) -> Path:
         hosts=["localhost"],
         port=free_port(),
         valid_days=_VALID_DAYS,
-        approved_bundles=[],
+        approved_bundles=[bundle_digest()],
     )
     path = kits.sites[_SITE] / "site.yaml"
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))

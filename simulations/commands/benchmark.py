@@ -1,12 +1,12 @@
 """``fedmammo benchmark``: figures that a reader can measure again on any machine."""
 
 import dataclasses
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from simulations.benchmarks.cost.parts import CostPart
 from simulations.commands.flags import (
     ABOUT_OVERRIDES,
     Numbers,
@@ -25,21 +25,15 @@ Json = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figur
 _SIZES, _FIVE = Numbers((10, 100, 1000)), Numbers(range(5))
 _TABLE_SIZES = Numbers((10_000, 100_000, 1_000_000))
 _PATIENTS = Numbers((1000, 10_000, 100_000))
-_COST_ROWS = Numbers((1000, 10_000, 100_000))
+_COST_ROWS, _TRAINED, _PHANTOMS = Numbers((1000, 10_000, 100_000)), Numbers((100, 1000, 10_000)), Numbers((60, 240))
+_DEPLOYED = Numbers((3, 10))
+_MEASURED = "interrupted; what was measured is shown and in the files, and --part measures the rest"
 _STOPPED = "interrupted; the same command goes on where this one stopped"
 
 
-class _Part(StrEnum):
-    """What ``benchmark cost`` can measure."""
-
-    ROUNDS = "rounds"
-    LEDGER = "ledger"
-    INGEST = "ingest"
-
-
-def _json_or_md(text: str) -> Path:
-    if not text.endswith((".json", ".md")):
-        raise typer.BadParameter(f"expected {text} to end in .json or .md")
+def _cost_file(text: str) -> Path:
+    if not text.endswith((".json", ".csv", ".md", ".png")):
+        raise typer.BadParameter(f"expected {text} to end in .json, .csv, .md or .png")
     return Path(text)
 
 
@@ -132,11 +126,13 @@ def tables(
         write_figures(out, [dataclasses.asdict(row) for row in rows])
 
 
-@app.command()
+@app.command(epilog=ABOUT_OVERRIDES)
 def cost(
+    overrides: Overrides = None,
     *,
     part: Annotated[
-        list[_Part] | None, typer.Option(metavar="PART", help="rounds, ledger or ingest; may be repeated.")
+        list[CostPart] | None,
+        typer.Option(metavar="PART", help=f"One of {', '.join(CostPart)}; may be repeated. All, if not given."),
     ] = None,
     num_sites: Annotated[
         Numbers, typer.Option(parser=each_at_least(1), metavar="NUMBER,...", help="Of rounds in one process.")
@@ -148,44 +144,60 @@ def cost(
         int, typer.Option(parser=at_least(1), metavar="NUMBER", help="That a ledger has had.")
     ] = 100,
     num_rows: Annotated[
-        Numbers, typer.Option(parser=each_at_least(400), metavar="NUMBER,...", help="Of a site's table.")
+        Numbers,
+        typer.Option(parser=each_at_least(400), metavar="NUMBER,...", help="Of a site's table: ingest and preflight."),
     ] = _COST_ROWS,
+    num_trained: Annotated[
+        Numbers, typer.Option(parser=each_at_least(10), metavar="NUMBER,...", help="Patients of a step of training.")
+    ] = _TRAINED,
+    num_synthetic: Annotated[
+        Numbers, typer.Option(parser=each_at_least(40), metavar="NUMBER,...", help="Patients of a whole run.")
+    ] = _PHANTOMS,
+    num_deployed: Annotated[
+        Numbers, typer.Option(parser=each_at_least(1), metavar="NUMBER,...", help="Sites that are processes.")
+    ] = _DEPLOYED,
     repeats: Repeats = 3,
     out: Annotated[
         list[Path] | None,
-        typer.Option(parser=_json_or_md, metavar="FILE", help=".json of the figures, .md a table; may be repeated."),
+        typer.Option(
+            parser=_cost_file, metavar="FILE", help=".json or .csv of the figures, .md table, .png; may be repeated."
+        ),
     ] = None,
 ) -> None:
-    """Measure what a federation costs as it grows: rounds with many sites, a ledger, a hospital's table.
+    """Measure what a federation costs as it grows: rounds, ledger, table, training, a run, sites as processes.
 
-    Every size is measured in a process of its own. The default takes some minutes, 1 GiB of memory and 1 GB in the
-    system's folder for temporary files.
+    The run is preset=cbis_mass over synthetic patients, or with data.root=FOLDER over those. Every size is measured in
+    a process of its own. The default takes some ten minutes, 1 GiB of memory for each deployed site and 1 GB in the
+    system's folder for temporary files. Files are written after every size, and the table also where Ctrl-C ends it:
+    --part measures the rest.
     """
     from rich.console import Console
 
-    from shared_model.system.files import write_atomically
-    from simulations.benchmarks.cost.ingest import measure_ingest
-    from simulations.benchmarks.cost.ledger import measure_ledgers
-    from simulations.benchmarks.cost.rounds import measure_rounds
-    from simulations.benchmarks.cost.step import Step, to_markdown
-    from simulations.benchmarks.tables import write_figures
+    from shared_model.system.terminal import on_interrupt
+    from simulations.benchmarks.cost.document import to_markdown, write_steps
+    from simulations.benchmarks.cost.measurement import Sizes, measure
+    from simulations.benchmarks.cost.step import Step
 
-    parts, steps = tuple(part or _Part), list[Step]()
+    sizes = Sizes(
+        num_sites=sorted(num_sites),
+        num_patients=sorted(num_patients),
+        num_cohorts=num_cohorts,
+        num_rows=sorted(num_rows),
+        num_trained=sorted(num_trained),
+        num_synthetic=sorted(num_synthetic),
+        num_deployed=sorted(num_deployed),
+    )
+    parts, steps = [each for each in CostPart if each in (part or CostPart)], list[Step]()
     # The table is for the output; what is being done is not.
-    with Console(stderr=True).status("") as status:
-        if _Part.ROUNDS in parts:
-            steps += measure_rounds(sorted(num_sites), num_repeats=repeats, progress=status.update)
-        if _Part.LEDGER in parts:
-            sizes = sorted(num_patients)
-            steps += measure_ledgers(sizes, num_cohorts, num_repeats=repeats, progress=status.update)
-        if _Part.INGEST in parts:
-            steps += measure_ingest(sorted(num_rows), progress=status.update)
-    typer.echo(to_markdown(steps), nl=False)
-    for path in out or ():
-        if path.suffix == ".md":
-            write_atomically(path, to_markdown(steps).encode())
-        else:
-            write_figures(path, [dataclasses.asdict(step) for step in steps])
+    with Console(stderr=True).status("") as status, on_interrupt(_MEASURED):
+        try:
+            for step in measure(parts, sizes, overrides or (), num_repeats=repeats, progress=status.update):
+                steps.append(step)
+                for path in out or ():
+                    write_steps(path, steps)
+        finally:
+            if steps:
+                typer.echo(to_markdown(steps), nl=False)
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """A hospital's own table: reading it, and the checks before a start; see ``simulations.benchmarks.table_costs``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from simulations.benchmarks.cost.step import Progress, Step
 from simulations.benchmarks.table_costs import measure_tables
@@ -8,7 +8,7 @@ from simulations.benchmarks.table_costs import measure_tables
 PART = "ingest"
 
 
-def measure_ingest(num_rows: list[int], *, progress: Progress) -> Iterator[Step]:
+def measure_ingest(num_rows: Sequence[int], *, progress: Progress) -> Iterator[Step]:
     """Yield the steps of ``measure_tables`` for each number of rows, at least 400."""
     for cost in measure_tables(num_rows, progress=progress):
         yield Step(

@@ -2,7 +2,7 @@
 
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +25,7 @@ _NO_LIMIT = Limits(max_epsilon=None, max_delta=1e-5)
 
 
 def measure_ledgers(
-    num_patients: list[int], num_cohorts: int, *, num_repeats: int, progress: Progress
+    num_patients: Sequence[int], num_cohorts: int, *, num_repeats: int, progress: Progress
 ) -> Iterator[Step]:
     """Yield, for each number of patients, what a process pays once, and what it pays for every round.
 

@@ -4,7 +4,7 @@
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -32,7 +32,7 @@ _HEADER = (
 )
 
 
-def measure_rounds(num_sites: list[int], *, num_repeats: int, progress: Progress) -> Iterator[Step]:
+def measure_rounds(num_sites: Sequence[int], *, num_repeats: int, progress: Progress) -> Iterator[Step]:
     """Yield, for each number of sites, the first round, in which sites read their tables and begin ledgers, and others.
 
     Args:

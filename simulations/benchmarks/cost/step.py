@@ -1,9 +1,9 @@
-"""One measured step of one size, how costs grow with sizes, and all of them as a table."""
+"""One measured step of one size, and how costs grow with sizes."""
 
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -26,6 +26,10 @@ class Step:
     elapsed_seconds: float
     peak_bytes: int
     """Of resident memory until the step's end, libraries included."""
+    num_messages: int | None = None
+    """Requests and replies that a site took and gave; None where there is no network."""
+    num_bytes: int | None = None
+    """Of a site's connections, both ways, as TLS sends them; None where there is no network."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,20 +43,47 @@ class Size:
 
 def measured(size: Size, step: str, action: Callable[[], object], *, num_repeats: int = 1) -> Step:
     """Do ``action`` and return what it cost: the median of ``num_repeats`` >= 1."""
-    processor, elapsed = [], []
-    for _ in range(num_repeats):
-        times = time.process_time(), time.perf_counter()
+    costs = [_timed(action) for _ in range(num_repeats)]
+    return _step(size, step, costs, memory_bytes(PEAK))
+
+
+def measured_in_turns(size: Size, actions: Mapping[str, Callable[[], object]], *, num_repeats: int) -> list[Step]:
+    """Do actions in turns, so that a machine that slows down slows all, and return what each cost, by its name.
+
+    Each is done once before, which does not count but for memory: an action's peak is that of it and those before it.
+
+    Args:
+        size: of all.
+        actions: by the name of the step.
+        num_repeats: whose median counts, at least 1.
+    """
+    peaks = {}
+    for name, action in actions.items():
         action()
-        processor.append(time.process_time() - times[0])
-        elapsed.append(time.perf_counter() - times[1])
+        peaks[name] = memory_bytes(PEAK)
+    costs: dict[str, list[tuple[float, float]]] = {name: [] for name in actions}
+    for _ in range(num_repeats):
+        for name, action in actions.items():
+            costs[name].append(_timed(action))
+    return [_step(size, name, costs[name], peaks[name]) for name in actions]
+
+
+def _timed(action: Callable[[], object]) -> tuple[float, float]:
+    """Return the processor time and the time of one call."""
+    processor, elapsed = time.process_time(), time.perf_counter()
+    action()
+    return time.process_time() - processor, time.perf_counter() - elapsed
+
+
+def _step(size: Size, step: str, costs: Sequence[tuple[float, float]], peak_bytes: int) -> Step:
     return Step(
         part=size.part,
         step=step,
         size=size.count,
         unit=size.unit,
-        processor_seconds=statistics.median(processor),
-        elapsed_seconds=statistics.median(elapsed),
-        peak_bytes=memory_bytes(PEAK),
+        processor_seconds=statistics.median(processor for processor, _ in costs),
+        elapsed_seconds=statistics.median(elapsed for _, elapsed in costs),
+        peak_bytes=peak_bytes,
     )
 
 
@@ -67,24 +98,3 @@ def exponent(sizes: Sequence[int], costs: Sequence[float]) -> float | None:
     if len(set(sizes)) < 2 or min(costs) <= 0:
         return None
     return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
-
-
-def to_markdown(steps: Sequence[Step]) -> str:
-    """Return a table of the steps, in their order; growth is fitted to the processor time of all sizes of a step."""
-    lines = [
-        "| part | step | size | processor [s] | elapsed [s] | peak memory [MiB] | growth |",
-        "|---|---|---:|---:|---:|---:|---:|",
-    ]
-    groups: dict[tuple[str, str], list[Step]] = {}
-    for step in steps:
-        groups.setdefault((step.part, step.step), []).append(step)
-    for (part, name), group in groups.items():
-        growth = exponent([step.size for step in group], [step.processor_seconds for step in group])
-        for step in group:
-            is_last = step is group[-1]
-            lines.append(
-                f"| {part} | {name} | {step.size:,} {step.unit} | {step.processor_seconds:.3f} | "
-                f"{step.elapsed_seconds:.3f} | {step.peak_bytes / 2**20:.0f} | "
-                f"{'' if growth is None or not is_last else f'{growth:.2f}'} |"
-            )
-    return "\n".join(lines) + "\n"

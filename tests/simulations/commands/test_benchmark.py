@@ -6,6 +6,9 @@ import torch
 
 from shared_model.errors import FederatedMammographyError
 from simulations.benchmarks import ledger_times, reading_times, utility
+from simulations.benchmarks.cost import measurement
+from simulations.benchmarks.cost.parts import CostPart
+from simulations.benchmarks.cost.step import Step
 from simulations.commands.app import main
 from simulations.studies.privacy_utility import RECIPE
 from simulations.studies.runner import default_workers
@@ -88,11 +91,109 @@ def test_tables_benchmark_writes_what_it_measured(tmp_path, capsys):
     assert "A hospital's own table" in capsys.readouterr().out
 
 
+@pytest.fixture
+def parts(monkeypatch):
+    """Every part of the cost benchmark yields one step for each of its sizes, at once; the fixture is what it got."""
+    asked = []
+
+    def stand_in(part, unit):
+        def measure(sizes, *more, progress, **options):
+            asked.append((part, sizes, more, options))
+            progress(part)
+            for size in sizes:
+                yield Step(
+                    part=part,
+                    step="all",
+                    size=size,
+                    unit=unit,
+                    processor_seconds=1e-3 * size,
+                    elapsed_seconds=2e-3 * size,
+                    peak_bytes=10**8,
+                )
+
+        return measure
+
+    for name, part, unit in (
+        ("measure_rounds", "rounds", "sites"),
+        ("measure_ledgers", "ledger", "patients"),
+        ("measure_ingest", "ingest", "rows"),
+        ("measure_preflight", "preflight", "rows"),
+        ("measure_training", "training", "patients"),
+        ("measure_runs", "run", "patients"),
+        ("measure_deployed", "deployed", "sites"),
+    ):
+        monkeypatch.setattr(measurement, name, stand_in(part, unit))
+    return asked
+
+
+def test_cost_benchmark_measures_every_part_and_writes_what_it_measured(tmp_path, capsys, parts):
+    files = {suffix: tmp_path / f"cost.{suffix}" for suffix in ("json", "csv", "md", "png")}
+    sizes = {
+        "--num-sites": "3,1",
+        "--num-patients": "30",
+        "--num-cohorts": "4",
+        "--num-rows": "500,400",
+        "--num-trained": "10",
+        "--num-synthetic": "60",
+        "--num-deployed": "2",
+        "--repeats": "5",
+    }
+    words = [word for pair in sizes.items() for word in pair]
+    out = [word for path in files.values() for word in ("--out", str(path))]
+    assert main(["benchmark", "cost", *words, *out, "data.root=there"]) == 0
+    assert [part for part, *_ in parts] == [str(part) for part in CostPart]
+    assert {part: list(sizes) for part, sizes, *_ in parts} == {
+        "rounds": [1, 3],
+        "ledger": [30],
+        "ingest": [400, 500],
+        "preflight": [400, 500],
+        "training": [10],
+        "run": [60],
+        "deployed": [2],
+    }
+    more = {part: (more, options) for part, _, more, options in parts}
+    assert more["ledger"] == ((4,), {"num_repeats": 5})
+    assert more["run"] == ((["data.root=there"],), {"num_repeats": 5})
+    assert more["deployed"] == ((), {"num_rounds": 8, "waiting_seconds": 20.0})
+    found = json.loads(files["json"].read_text())
+    assert [(step["part"], step["size"]) for step in found][:4] == [
+        ("rounds", 1),
+        ("rounds", 3),
+        ("ledger", 30),
+        ("ingest", 400),
+    ]
+    assert len(files["csv"].read_text().splitlines()) == 1 + len(found) == 11
+    assert capsys.readouterr().out == files["md"].read_text()
+    assert len(files["md"].read_text().splitlines()) == 2 + len(CostPart)
+    assert files["png"].stat().st_size > 1000
+
+
+def test_parts_of_the_cost_benchmark_alone(capsys, parts):
+    assert main(["benchmark", "cost", "--part", "training", "--part", "ledger"]) == 0
+    assert [part for part, *_ in parts] == ["ledger", "training"]
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split("|")[1].strip() for line in lines] == ["ledger: all", "training: all"]
+
+
+def test_an_interrupted_cost_benchmark_keeps_and_shows_what_it_measured(tmp_path, monkeypatch, capsys, parts):
+    def interrupted(_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measurement, "measure_ingest", interrupted)
+    out = tmp_path / "cost.json"
+    assert main(["benchmark", "cost", "--num-sites", "1", "--num-patients", "30", "--out", str(out)]) == 130
+    assert [step["part"] for step in json.loads(out.read_text())] == ["rounds", "ledger"]
+    captured = capsys.readouterr()
+    assert "| ledger: all |" in captured.out
+    assert "what was measured is shown and in the files" in captured.err
+
+
 @pytest.mark.slow
-def test_cost_benchmark_measures_every_part_and_writes_what_it_measured(tmp_path, capsys):
-    out, table = tmp_path / "cost.json", tmp_path / "cost.md"
+def test_rounds_ledger_and_ingest_are_measured(tmp_path):
+    out = tmp_path / "cost.json"
     sizes = ["--num-sites", "3,1", "--num-patients", "30", "--num-cohorts", "3", "--num-rows", "400", "--repeats", "2"]
-    assert main(["benchmark", "cost", *sizes, "--out", str(out), "--out", str(table)]) == 0
+    parts = [word for part in ("rounds", "ledger", "ingest") for word in ("--part", part)]
+    assert main(["benchmark", "cost", *sizes, *parts, "--out", str(out)]) == 0
     found = json.loads(out.read_text())
     assert [(step["part"], step["step"], step["size"], step["unit"]) for step in found] == [
         ("rounds", "first round", 1, "sites"),
@@ -109,15 +210,6 @@ def test_cost_benchmark_measures_every_part_and_writes_what_it_measured(tmp_path
         assert step["processor_seconds"] > 0
         assert step["elapsed_seconds"] > 0
         assert step["peak_bytes"] > 10**7
-    assert capsys.readouterr().out == table.read_text()
-    assert len(table.read_text().splitlines()) == 2 + len(found)
-
-
-@pytest.mark.slow
-def test_a_part_of_the_cost_benchmark_alone(capsys):
-    assert main(["benchmark", "cost", "--part", "ledger", "--num-patients", "5,9", "--num-cohorts", "2"]) == 0
-    lines = capsys.readouterr().out.splitlines()[2:]
-    assert [line.split("|")[1].strip() for line in lines] == ["ledger"] * 6
 
 
 @pytest.mark.parametrize(
@@ -130,7 +222,10 @@ def test_a_part_of_the_cost_benchmark_alone(capsys):
         (["tables", "--num-rows", "399"], "expected 399 >= 400"),
         (["cost", "--part", "disk"], "'disk' is not one of"),
         (["cost", "--num-patients", "1"], "expected 1 >= 2"),
-        (["cost", "--out", "cost.txt"], "expected cost.txt to end in .json or .md"),
+        (["cost", "--num-trained", "9"], "expected 9 >= 10"),
+        (["cost", "--num-synthetic", "39"], "expected 39 >= 40"),
+        (["cost", "--num-deployed", "0"], "expected 0 >= 1"),
+        (["cost", "--out", "cost.txt"], "expected cost.txt to end in .json, .csv, .md or .png"),
         (["scale", "--out", "scale.jpg"], "expected scale.jpg to end in .json or .png"),
     ],
 )

@@ -1,20 +1,8 @@
-"""How costs grow, and their table."""
+"""What a step costs, and how costs grow."""
 
 import pytest
 
-from simulations.benchmarks.cost.step import Size, Step, exponent, measured, to_markdown
-
-
-def step(size, seconds, *, name="round"):
-    return Step(
-        part="rounds",
-        step=name,
-        size=size,
-        unit="sites",
-        processor_seconds=seconds,
-        elapsed_seconds=2 * seconds,
-        peak_bytes=3 * 2**20,
-    )
+from simulations.benchmarks.cost.step import Size, exponent, measured, measured_in_turns
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])
@@ -38,12 +26,17 @@ def test_a_step_costs_what_its_action_does():
     assert found.peak_bytes > 10**7
 
 
-def test_the_table_has_a_line_for_each_step_and_its_growth_once():
-    text = to_markdown([step(10, 1.0), step(10, 0.5, name="first round"), step(1000, 100.0)])
-    assert text.splitlines() == [
-        "| part | step | size | processor [s] | elapsed [s] | peak memory [MiB] | growth |",
-        "|---|---|---:|---:|---:|---:|---:|",
-        "| rounds | round | 10 sites | 1.000 | 2.000 | 3 |  |",
-        "| rounds | round | 1,000 sites | 100.000 | 200.000 | 3 | 1.00 |",
-        "| rounds | first round | 10 sites | 0.500 | 1.000 | 3 |  |",
-    ]
+def test_steps_in_turns_are_each_done_once_more_than_counts():
+    calls = []
+    actions = {name: lambda name=name: calls.append(name) for name in ("plain", "private")}
+    found = measured_in_turns(Size(part="training", count=7, unit="patients"), actions, num_repeats=2)
+    assert calls == ["plain", "private"] * 3
+    assert [(each.step, each.size) for each in found] == [("plain", 7), ("private", 7)]
+    assert all(each.elapsed_seconds > 0 for each in found)
+
+
+def test_the_memory_of_an_action_is_not_that_of_a_later_one():
+    held = []
+    actions = {"small": lambda: None, "large": lambda: held.append(b"x" * (256 << 20))}
+    small, large = measured_in_turns(Size(part="training", count=7, unit="patients"), actions, num_repeats=1)
+    assert large.peak_bytes > small.peak_bytes
