@@ -3,7 +3,6 @@
 import dataclasses
 
 import pytest
-import yaml
 
 from client.deployment.site_file import SiteFile
 from shared_model.errors import DataError, FederatedMammographyError
@@ -55,12 +54,11 @@ def test_preflight_is_measured_after_the_ledger_has_begun():
 
 
 def test_a_check_that_fails_is_no_figure(tmp_path):
-    path = write_hospital(tmp_path, 400)
-    preflight._begin(SiteFile.load(path))
-    settings = yaml.safe_load(path.read_text())
-    (path.parent / settings["approved_bundles"]).write_text("")
+    site = SiteFile.load(write_hospital(tmp_path, 400))
+    preflight._begin(site)
+    site.approved_bundles.write_text("")
     with pytest.raises(DataError, match="bundles: Expected an approved bundle"):
-        preflight._check(SiteFile.load(path))
+        preflight._check(site)
 
 
 class TestRun:
