@@ -53,7 +53,7 @@ def measure_deployed(
 
     Args:
         num_sites: each at least 1; a site is two processes and takes 1 GiB of memory.
-        num_rounds: of the run, at least 3.
+        num_rounds: of the run, at least 4, so that the median is that of a round in which sites train alone.
         waiting_seconds: for which sites that have nothing to do are watched, > 0.
         progress: called with what is measured next.
 

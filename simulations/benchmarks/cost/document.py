@@ -22,7 +22,7 @@ _COLUMNS: Mapping[str, Callable[[Step], str]] = {
     "moved [KiB]": lambda step: "" if step.num_bytes is None else f"{step.num_bytes / 2**10:.1f}",
 }
 _COLUMNS_OF_FIGURE = 3
-_WIDTH, _HEIGHT = 3.2, 2.6
+_WIDTH, _HEIGHT = 3.2, 3.4
 """Inches of one part in the figure."""
 _COLOURS, _LOOKS = (BLUE, VERMILLION, GREEN, GREY), ("o-", "s--", "^:")
 _SHORTEST_SECONDS = 1e-3
@@ -101,7 +101,12 @@ def _draw(axes: Axes, part: str, steps: Sequence[Step]) -> None:
     axes.set_yscale("log")
     axes.set_title(part, fontsize=FONT_SIZE)
     label_axes(axes, x=steps[0].unit, y="processor time, s")
-    axes.legend(fontsize=FONT_SIZE - 3, frameon=False)
+    sizes = sorted({step.size for step in steps})
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.set_xticks([], minor=True)
+    axes.tick_params(which="minor", labelsize=FONT_SIZE - 2)
+    # Below, where no line is.
+    axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.25), fontsize=FONT_SIZE - 3, frameon=False)
 
 
 def _by_kind(steps: Sequence[Step]) -> Mapping[str, Sequence[Step]]:

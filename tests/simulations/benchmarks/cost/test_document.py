@@ -58,7 +58,7 @@ def test_the_figure_shows_each_part_beside_the_others(tmp_path, num_parts):
     write_steps(tmp_path / "cost.png", parts)
     height, width, _ = cv2.imread(str(tmp_path / "cost.png")).shape
     columns, rows = min(3, num_parts), -(-num_parts // 3)
-    assert width / height == pytest.approx(3.2 * columns / (2.6 * rows), rel=0.01)
+    assert width / height == pytest.approx(3.2 * columns / (3.4 * rows), rel=0.01)
 
 
 def test_what_takes_no_time_can_be_drawn(tmp_path):

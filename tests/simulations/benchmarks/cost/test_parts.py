@@ -122,7 +122,7 @@ def test_a_command_is_measured_from_its_beginning_to_its_end():
 @pytest.mark.slow
 def test_a_deployment_is_measured_by_its_phases(monkeypatch):
     monkeypatch.setattr(deployed, "_SETTLING_SECONDS", 0.5)
-    found = list(deployed.measure_deployed([2], num_rounds=3, waiting_seconds=0.5, progress=silent))
+    found = list(deployed.measure_deployed([2], num_rounds=4, waiting_seconds=0.5, progress=silent))
     assert kinds(found) == [
         ("deployed", f"{phase}, {whose}", 2, "sites")
         for phase in ("start", "waiting 0.5 s", "first round", "round")
