@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from client.training.ghost_norms import outer_products
+from client.training.ghost_norms import OuterProducts, outer_products
 from client.training.patient_loss import record_loss, summed_loss
 from client.training.patients import PatientBatch
 from shared_model.config.site_sections import TrainingConfig
@@ -58,26 +58,34 @@ def sum_by_ghost_norms(
     The price is that lesions must not depend on each other: see ``client.training.ghost_norms``.
 
     Raises:
-        RuntimeError: a trainable parameter is not that of a linear layer, or the layer does not see every lesion
-            exactly once, as one row.
+        UnsuitableNetworkError: as ``ghost_norms.outer_products``.
     """
-    products = outer_products(model, lambda: summed_loss(model, batch, config), num_lesions=len(batch.labels))
-    squares = [product.squared_lengths(batch.sizes) for product in products]
-    factors, num_rejected = _clip_factors(_added_up(squares), max_grad_norm, batch.num_empty_rows)
-    total: dict[Tensor, Tensor] = {}
-    for product in products:
-        total |= product.summed(factors[batch.patient_of_lesion])
-    return ClippedSum(tuple(total[parameter] for parameter in trainable_parameters(model)), num_rejected)
+    products = _outer_products(model, batch, config)
+    sizes = batch.sizes[: batch.num_patients]
+    squares = [product.squared_lengths(sizes) for product in products]
+    factors, num_rejected = _clip_factors(_added_up(squares), max_grad_norm)
+    by_lesion = torch.repeat_interleave(factors, sizes)
+    return ClippedSum(
+        tuple(total for product in products for total in product.summed(by_lesion).values()), num_rejected
+    )
 
 
 def ghost_terms(model: nn.Module, batch: PatientBatch, config: TrainingConfig) -> list[Tensor]:
     """Return what ghost norms are made of: of every linear layer its inputs and the gradients of its outputs, by row.
 
     Raises:
-        RuntimeError: as ``sum_by_ghost_norms``.
+        UnsuitableNetworkError: as ``sum_by_ghost_norms``.
     """
+    return [
+        values for product in _outer_products(model, batch, config) for values in (product.inputs, product.gradients)
+    ]
+
+
+def _outer_products(model: nn.Module, batch: PatientBatch, config: TrainingConfig) -> list[OuterProducts]:
+    """Return the outer products of the lesions, without those of empty rows, which would be zero."""
     products = outer_products(model, lambda: summed_loss(model, batch, config), num_lesions=len(batch.labels))
-    return [values for product in products for values in (product.inputs, product.gradients)]
+    rows = slice(len(batch.labels) - batch.num_empty_rows)
+    return [OuterProducts(layer, inputs[rows], gradients[rows]) for layer, inputs, gradients in products]
 
 
 def record_gradients(model: nn.Module, batch: PatientBatch, config: TrainingConfig) -> list[Tensor]:
@@ -112,8 +120,9 @@ def sum_by_record(model: nn.Module, batch: PatientBatch, config: TrainingConfig,
         torch.linalg.vector_norm(values.unsqueeze(1).flatten(1), dim=1, dtype=torch.float64).square()
         for values in by_patient
     ]
-    factors, num_rejected = _clip_factors(_added_up(squares), max_grad_norm, batch.num_empty_rows)
-    return ClippedSum(tuple(_weighted_sum(factors, values) for values in by_patient), num_rejected)
+    rows = slice(batch.num_patients)
+    factors, num_rejected = _clip_factors(_added_up(squares)[rows], max_grad_norm)
+    return ClippedSum(tuple(_weighted_sum(factors, values[rows]) for values in by_patient), num_rejected)
 
 
 def sum_by_patient(model: nn.Module, batch: PatientBatch, config: TrainingConfig, max_grad_norm: float) -> ClippedSum:
@@ -121,7 +130,7 @@ def sum_by_patient(model: nn.Module, batch: PatientBatch, config: TrainingConfig
     parameters = trainable_parameters(model)
     total = zero_gradients(parameters)
     num_rejected = 0
-    patients = itertools.islice(batch.single_patients(), len(batch.sizes) - batch.num_empty_rows)
+    patients = itertools.islice(batch.single_patients(), batch.num_patients)
     for patient in patients:
         gradients = torch.autograd.grad(summed_loss(model, patient, config), parameters, materialize_grads=True)
         lengths = torch.stack([torch.linalg.vector_norm(values, dtype=torch.float64) for values in gradients])
@@ -147,12 +156,10 @@ def _added_up(squares: list[Tensor]) -> Tensor:
     return functools.reduce(torch.add, squares)
 
 
-def _clip_factors(squares: Tensor, max_grad_norm: float, num_empty_rows: int = 0) -> tuple[Tensor, int]:
+def _clip_factors(squares: Tensor, max_grad_norm: float) -> tuple[Tensor, int]:
     """Return the factor of each patient, 0 where the squared length ``(P,)`` is not finite, and how many those are."""
     is_rejected = ~torch.isfinite(squares)
-    is_rejected[len(squares) - num_empty_rows :] = False
     factors = (max_grad_norm / squares.sqrt()).clamp(max=1)
-    factors[len(squares) - num_empty_rows :] = 0
     return factors.masked_fill(is_rejected, 0), int(is_rejected.sum())
 
 

@@ -23,6 +23,7 @@ from client.training.clipped_gradients import (
     trainable_parameters,
     zero_gradients,
 )
+from client.training.ghost_norms import UnsuitableNetworkError
 from client.training.patient_loss import summed_loss
 from client.training.patients import LesionsByPatient, PatientBatch
 from shared_model.config.site_sections import TrainingConfig
@@ -80,19 +81,21 @@ def choose_gradient_method(model: nn.Module, by_patient: LesionsByPatient, confi
     For cached features that is ``GHOST``, for small images on small networks ``RECORD``; where it does not work, the
     next in the order of ``GradientMethod``. Each is tried on two invented patients, never on real ones: methods differ
     in their last bits, so a choice that followed a patient would change the others' sum. Parameters are invented too:
-    with those of a request, such as zeros, a trial may see nothing. So one trial tells for all networks of a kind.
+    with those of a request, such as zeros, a trial may see nothing. So one trial tells for all networks of a kind, and
+    is remembered, unless it ended in an error of torch's that may pass, such as a want of memory.
     """
     candidates = _candidates(model, by_patient)
     if type(model) is not FusionNet:
         # What another module computes its parts do not tell.
-        return _first_that_works(candidates, model, by_patient, config)
+        return _first_that_works(candidates, model, by_patient, config)[0]
     kind = (candidates, _kind(model, by_patient.lesions, config))
     method = _CHOSEN.get(kind)
     if method is None:
-        method = _first_that_works(candidates, model, by_patient, config)
-        if len(_CHOSEN) >= _MAX_KINDS:
-            _CHOSEN.clear()
-        _CHOSEN[kind] = method
+        method, is_lasting = _first_that_works(candidates, model, by_patient, config)
+        if is_lasting:
+            if len(_CHOSEN) >= _MAX_KINDS:
+                _CHOSEN.clear()
+            _CHOSEN[kind] = method
     return method
 
 
@@ -113,7 +116,9 @@ def _kind(model: FusionNet, lesions: Lesions, config: TrainingConfig) -> Hashabl
 
 def _first_that_works(
     candidates: Iterable[GradientMethod], model: nn.Module, by_patient: LesionsByPatient, config: TrainingConfig
-) -> GradientMethod:
+) -> tuple[GradientMethod, bool]:
+    """Return the method, and whether another trial would find the same: not after an error that may pass."""
+    is_lasting = True
     for method in candidates:
         try:
             batch, invented = _invented_patients(by_patient.lesions), with_invented_numbers(model)
@@ -121,10 +126,12 @@ def _first_that_works(
             _SUMS[method](invented, batch, config, 1.0)
             _require_positions_agree(invented, by_patient, config, method)
         except RuntimeError as error:
+            # Torch's own may be a want of memory.
+            is_lasting = is_lasting and isinstance(error, UnsuitableNetworkError)
             logger.info("Gradients are not computed by the method %s: %s", method, error)
         else:
-            return method
-    return GradientMethod.PATIENT
+            return method, is_lasting
+    return GradientMethod.PATIENT, is_lasting
 
 
 def _candidates(model: nn.Module, by_patient: LesionsByPatient) -> tuple[GradientMethod, ...]:
@@ -165,12 +172,12 @@ def _require_lesions_apart(model: nn.Module, batch: PatientBatch) -> None:
     that no lesion depends on another is for the module to ensure, unless the method is ``PATIENT``.
 
     Raises:
-        RuntimeError: the first lesion's logit, or what a layer with trainable parameters reads of it, differs.
+        UnsuitableNetworkError: the first lesion's logit differs, or what a layer with trainable parameters reads of it.
     """
     in_batch, alone = (_what_layers_read(model, inputs) for inputs in (batch.inputs, [v[:1] for v in batch.inputs]))
     for several, one in zip(in_batch, alone, strict=True):
         if not torch.allclose(several[:1], one, rtol=1e-3, atol=1e-4, equal_nan=True):
-            raise RuntimeError("Expected a lesion's logit not to depend on other lesions in the batch.")
+            raise UnsuitableNetworkError("Expected a lesion's logit not to depend on other lesions in the batch.")
 
 
 def _require_positions_agree(
@@ -179,7 +186,7 @@ def _require_positions_agree(
     """Refuse a method that gives a patient other numbers elsewhere in the batch, on this machine and for these shapes.
 
     Raises:
-        RuntimeError: one of the method's terms differs between positions, if only in its last bit.
+        UnsuitableNetworkError: one of the method's terms differs between positions, if only in its last bit.
     """
     num_rows = GradientSource(model=model, by_patient=by_patient, config=config, method=method).rows_per_pass
     terms = RECORD_TERMS[method]
@@ -197,7 +204,7 @@ def _require_positions_agree(
 
         does_agree = does_agree and positions_agree(compute, inputs)
     if not does_agree:
-        raise RuntimeError("Expected a row to give the same numbers at every position of the batch.")
+        raise UnsuitableNetworkError("Expected a row to give the same numbers at every position of the batch.")
 
 
 def _what_layers_read(model: nn.Module, inputs: Iterable[Tensor]) -> list[Tensor]:

@@ -30,6 +30,11 @@ class PatientBatch:
     """They are the last ones, are zero throughout, and weigh nothing."""
 
     @property
+    def num_patients(self) -> int:
+        """Number of patients without the empty rows, which stand last in ``sizes`` too."""
+        return len(self.sizes) - self.num_empty_rows
+
+    @property
     def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
         """What a network reads: images, has_image, clinical."""
         return self.images, self.has_image, self.clinical

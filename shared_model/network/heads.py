@@ -120,9 +120,11 @@ class LateHead(nn.Module):
 
     def __init__(self, image_width: int, clinical_width: int, *, hidden_width: int) -> None:
         super().__init__()
+        # A layer that reads the constant 1, for gradients by ghost norms, which take linear layers only.
+        self.decision = RowwiseLinear(1, 2, bias=False)
+        nn.init.zeros_(self.decision.weight)
         self.image = SingleHead(image_width, hidden_width=hidden_width)
         self.clinical = SingleHead(clinical_width, hidden_width=hidden_width)
-        self.decision = nn.Parameter(torch.zeros(2))
 
     def forward(self, image: Tensor, has_image: Tensor, clinical: Tensor, has_clinical: Tensor) -> Tensor:
         """Map ``(N, D)`` and ``(N, C)``, with their ``(N,)`` presence, to logits ``(N,)``.
@@ -130,6 +132,7 @@ class LateHead(nn.Module):
         If one modality is missing, the logit is that of the other; if both are missing, it is 0.
         """
         logits = torch.stack((self.image(image, has_image), self.clinical(clinical, has_clinical)), dim=-1)
-        weights = torch.softmax(self.decision, dim=-1) * torch.stack((has_image, has_clinical), dim=-1)
+        shares = torch.softmax(self.decision(torch.ones_like(logits[..., :1])), dim=-1)
+        weights = shares * torch.stack((has_image, has_clinical), dim=-1)
         weights = weights / weights.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
         return (weights * logits).sum(dim=-1)

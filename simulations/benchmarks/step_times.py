@@ -64,12 +64,8 @@ def measure_heads(num_patients: int, num_repeats: int) -> Iterator[Throughput]:
         lesions = synthetic_cohort(
             num_patients, shape=(FEATURE_WIDTH,), clinical_width=clinical_width(config.data.features)
         )
-        methods = tuple(GradientMethod)
-        if fusion is Fusion.LATE:
-            # One of its parameters is not a linear layer's.
-            methods = (GradientMethod.RECORD, GradientMethod.PATIENT)
         benchmark = StepBenchmark(name=f"{fusion} head", config=config, lesions=lesions)
-        yield from benchmark.measure(methods, num_repeats=num_repeats)
+        yield from benchmark.measure(tuple(GradientMethod), num_repeats=num_repeats)
 
 
 def measure_encoder(num_patients: int, image_size: int, num_repeats: int) -> Iterator[Throughput]:

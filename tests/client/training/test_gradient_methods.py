@@ -239,6 +239,19 @@ class TestTrialOfPositions:
         assert self.choose(network_of()) is PATIENT
         assert trials == []
 
+    def test_an_error_that_may_pass_is_not_remembered(self, trials, monkeypatch):
+        """Torch says that memory is short by a RuntimeError: it decides about one round, not about all that follow."""
+
+        def without_memory(*_):
+            raise RuntimeError("DefaultCPUAllocator: not enough memory")
+
+        for name in ("positions_agree", "_require_lesions_apart"):
+            with monkeypatch.context() as patched:
+                patched.setattr(gradient_methods, name, without_memory)
+                assert self.choose(network_of()) is PATIENT
+            assert gradient_methods._CHOSEN == {}
+        assert self.choose(network_of()) is GHOST
+
     def test_few_kinds_are_remembered_and_another_loss_is_another_kind(self, trials, monkeypatch):
         monkeypatch.setattr(gradient_methods, "_MAX_KINDS", 2)
         by_patient = LesionsByPatient.from_lesions(lesions_of([1, 2], shape=(FEATURE_WIDTH,)))

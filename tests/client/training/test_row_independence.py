@@ -187,7 +187,7 @@ def test_a_method_under_which_positions_differ_is_not_chosen():
     assert choose_gradient_method(PositionSensitive(97), by_patient, config) is not GradientMethod.GHOST
 
 
-@pytest.mark.parametrize("overrides", SHAPES[:1] + SHAPES[-2:])
+@pytest.mark.parametrize("overrides", SHAPES[:1] + SHAPES[-3:])
 def test_scores_do_not_depend_on_who_else_is_scored(threads, overrides):
     network, config = network_for(*overrides)
     lesions = cohort(clinical_width(config.data.features))

@@ -137,7 +137,7 @@ def test_linear_fusion_with_one_modality_missing_equals_the_network_of_the_other
     late = build_network(make_model(fusion="late"), WIDTH, seed=0)
     state = {name.replace("head.", "head.image."): array for name, array in image_state.items()}
     state |= {name.replace("head.", "head.clinical."): array for name, array in clinical_state.items()}
-    load_trainable(late, state | {"head.decision": np.array([0.3, -1.2], dtype=np.float32)})
+    load_trainable(late, state | {"head.decision.weight": np.array([[0.3], [-1.2]], dtype=np.float32)})
     torch.testing.assert_close(late(images, ~has_image, clinical), without_image)
     torch.testing.assert_close(late(images, has_image, 0 * clinical), without_clinical)
     assert torch.equal(late(images, ~has_image, 0 * clinical), torch.zeros(8))
@@ -158,7 +158,7 @@ def test_late_fusion_is_the_weighted_mean_of_both_logits():
     images, has_image, clinical = make_records(8)
     late = randomise(build_network(make_model(fusion="late"), WIDTH, seed=0))
     image, alone = late(images, has_image, 0 * clinical), late(images, ~has_image, clinical)
-    first, second = np.exp(trainable_state(late)["head.decision"])
+    first, second = np.exp(trainable_state(late)["head.decision.weight"]).squeeze()
     expected = (first * image + second * alone) / (first + second)
     torch.testing.assert_close(late(images, has_image, clinical), expected)
 

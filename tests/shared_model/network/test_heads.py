@@ -98,7 +98,7 @@ def test_late_fusion_weighs_the_logits_of_the_modalities_that_are_there(hidden_w
     inputs = make_inputs()
     expected = []
     for image, has_image, clinical, has_clinical in zip(*as_arrays(*inputs), strict=True):
-        weights = np.exp(values["decision"]) * (has_image, has_clinical)
+        weights = np.exp(values["decision.weight"]).squeeze() * (has_image, has_clinical)
         logits = [
             logit(values, embed(values, vector, f"{name}.embedding"), f"{name}.output")
             for name, vector in (("image", image), ("clinical", clinical))
