@@ -17,34 +17,14 @@ Flower's own, so that a message waits for about a fifth of the time since the on
 
 import os
 import sys
-import time
 import traceback
 from collections.abc import Callable
 
 from flwr.supernode import start_client_internal
 from flwr.supernode.cli import flower_supernode
 
+from client.deployment.pauses import Pauses
 from shared_model.messages.object_pulls import pull_soon
-
-_SHORTEST_PAUSE_SECONDS, _GROWTH = 0.05, 1.25
-
-
-class Pauses:
-    """Takes the place of the module ``time`` in Flower's loop."""
-
-    def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Wait by ``sleep``."""
-        self._sleep = sleep
-        self._next = _SHORTEST_PAUSE_SECONDS
-
-    def sleep(self, seconds: float) -> None:
-        """Wait a quarter longer than the last time, and never longer than ``seconds``."""
-        self._sleep(min(self._next, seconds))
-        self._next = min(_GROWTH * self._next, seconds)
-
-    def shorten(self) -> None:
-        """Begin with a short pause again."""
-        self._next = _SHORTEST_PAUSE_SECONDS
 
 
 def end_on_dropped_message(
@@ -80,7 +60,7 @@ def main() -> None:
     """Run the SuperNode and end the process with it, whatever threads of it are left."""
     pull_soon()
     pauses = Pauses()
-    # Flower has no setting for it.
+    # Flower has no setting for it: its loop waits by ``time.sleep`` and by nothing else of this module.
     vars(start_client_internal)["time"] = pauses
     start_client_internal._pull_and_store_message = end_on_dropped_message(
         start_client_internal._pull_and_store_message, on_message=pauses.shorten

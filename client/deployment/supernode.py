@@ -30,6 +30,7 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 
 from client.deployment.desk import Desk
 from client.deployment.own_patients import remember_spellings
+from client.deployment.pauses import Pauses
 from client.deployment.site_file import SiteFile
 from shared_model.errors import FederatedMammographyError
 from shared_model.messages.object_pulls import pull_soon
@@ -40,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 _LOG = "supernode.log"
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
-_POLL_SECONDS, _HEARTBEAT_SECONDS = 0.1, 20.0
+_LONGEST_POLL_SECONDS, _HEARTBEAT_SECONDS = 1.0, 20.0
 _MAX_TRIES = 3
 _START_SECONDS = 300.0
 """Long enough for a machine with ten times more to do than it has cores."""
@@ -124,6 +125,7 @@ class _SuperNode:
         if not processes.wait_for_port(self._port, self._process, seconds=_START_SECONDS, stop=stop):
             return
         tasks = self._client(SuperExecAuthHttpInterceptor(master_secret=self._secret, protected_methods={_ACQUIRE}))
+        pauses = Pauses(stop.wait)
         try:
             while not stop.is_set() and self._process.poll() is None:
                 try:
@@ -134,8 +136,9 @@ class _SuperNode:
                     if acquired.HasField("task") and acquired.token:
                         if not self._has_answered(desk, acquired.token):
                             return
+                        pauses.shorten()
                         continue
-                stop.wait(_POLL_SECONDS)
+                pauses.sleep(_LONGEST_POLL_SECONDS)
         finally:
             tasks.close()
 

@@ -2,12 +2,11 @@
 
 import inspect
 import re
-from itertools import pairwise
 
 import pytest
 from flwr.supernode import start_client_internal
 
-from client.deployment.flower_supernode import Pauses, end_on_dropped_message
+from client.deployment.flower_supernode import end_on_dropped_message
 
 MESSAGE = object()
 
@@ -34,21 +33,6 @@ def test_every_message_is_told():
     assert told == []
     wrapped(receive=lambda: MESSAGE, keeps=True)
     assert told == [True]
-
-
-def test_pauses_grow_up_to_what_flower_asks_for_and_begin_again_with_a_message():
-    waited = []
-    pauses = Pauses(waited.append)
-    for _ in range(40):
-        pauses.sleep(3)
-    assert waited[0] == 0.05
-    assert all(later == min(3, 1.25 * before) for before, later in pairwise(waited))
-    assert waited[-1] == 3
-    # A message that comes after some time waits for a quarter of it at most.
-    assert all(pause <= 0.25 * sum(waited[:number]) + 0.05 for number, pause in enumerate(waited))
-    pauses.shorten()
-    pauses.sleep(0.5)
-    assert waited[-1] == 0.05
 
 
 def test_flower_uses_no_more_of_the_module_time():
