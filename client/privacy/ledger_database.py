@@ -55,7 +55,14 @@ def read_history(path: Path) -> History:
     """
     if not path.is_file():
         raise LedgerError(f"Expected a ledger at {path}.")
-    with as_ledger_error(path), _readable(path) as readable, closing(connect(readable, mode="ro")) as connection:
+    with (
+        as_ledger_error(path),
+        # SQLite's own lock of a reader is gone as soon as this process closes the file anywhere else, as
+        # ``change_counter`` does, which holds this lock alone (POSIX, fcntl: all locks of the process on the file).
+        read_locked(path),
+        _readable(path) as readable,
+        closing(connect(readable, mode="ro")) as connection,
+    ):
         # Entries and members must come from one moment: a client may be writing.
         connection.execute("BEGIN")
         return verified_history(connection, path)
@@ -63,7 +70,7 @@ def read_history(path: Path) -> History:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[Path]:
-    """Yield the ledger, or a copy of it where a crash left a transaction half-way, which only a writer may undo."""
+    """Yield the locked ledger, or a copy where a crash left a transaction half-way, which only a writer may undo."""
     journal = path.with_name(path.name + "-journal")
     try:
         is_half_way = journal.read_bytes()[:8] == _JOURNAL_MAGIC
@@ -74,9 +81,8 @@ def _readable(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         copied = Path(folder) / path.name
-        with read_locked(path):
-            for source in (path, journal):
-                shutil.copyfile(source, copied.with_name(source.name))
+        for source in (path, journal):
+            shutil.copyfile(source, copied.with_name(source.name))
         with closing(connect(copied, mode="rw")) as connection:
             connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
         yield copied

@@ -90,7 +90,11 @@ def file_state(path: Path) -> tuple[int, ...]:
 
 
 def change_counter(path: Path) -> bytes:
-    """Return what every transaction that changes the database raises by one, whatever clock and size say."""
+    """Return what every transaction that changes the database raises by one, whatever clock and size say.
+
+    Only for who holds the ledger's lock and no connection: closing the file drops the locks that SQLite has on it in
+    this process.
+    """
     with path.open("rb") as file:
         # SQLite file format, 1.3.7.
         file.seek(24)

@@ -1,19 +1,31 @@
 """The tables of a ledger: entries, members, stored replies, keys of noise, spellings."""
 
+import fcntl
 import hashlib
 import shutil
 import sqlite3
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
 
 from client.privacy import ledger_database as database
+from client.privacy import ledger_files as files
+from client.privacy.ledger import Ledger
 from client.privacy.ledger_entries import FORMAT, CohortAdded, Opened, parse_entry, to_row
 from client.privacy.ledger_files import write_head
 from client.privacy.pseudonyms import Cohort
 from shared_model.errors import LedgerError
 from shared_model.system.hash_chain import FIRST_PREVIOUS
 
+WRITER = """
+import sqlite3, sys
+sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None).execute("BEGIN EXCLUSIVE")
+"""
+"""Another process that wants to write at once."""
 COHORT = Cohort.from_pseudonyms([bytes(16), bytes([1] * 16)])
 
 
@@ -96,6 +108,41 @@ class TestReading:
         assert database.ends_with(connection, history)
         connection.execute("DELETE FROM entries WHERE sequence = 2")
         assert not database.ends_with(connection, history)
+
+
+class TestLocks:
+    def test_nobody_writes_while_a_report_is_read_though_a_request_looks_at_the_file(self, tmp_path, monkeypatch):
+        """The request has looked, or waits for the lock; then another process tries to write."""
+        ledger, decided, answers = Ledger.create(tmp_path / "ledger.sqlite"), threading.Event(), []
+        verified, counter, lock = database.verified_history, files.change_counter, fcntl.flock
+
+        def look(path):
+            found = counter(path)
+            decided.set()
+            return found
+
+        def wait(handle, operation):
+            try:
+                lock(handle, operation | fcntl.LOCK_NB)
+            except BlockingIOError:
+                decided.set()
+                lock(handle, operation)
+
+        def read_beside_a_request(connection, path):
+            history = verified(connection, path)
+            answers.append(pool.submit(ledger.history))
+            decided.wait()
+            answers.append(subprocess.run([sys.executable, "-c", WRITER, path], capture_output=True, text=True))  # noqa: PLW1510, S603
+            return history
+
+        monkeypatch.setattr(files, "change_counter", look)
+        monkeypatch.setattr(fcntl, "flock", wait)
+        monkeypatch.setattr(database, "verified_history", read_beside_a_request)
+        with ThreadPoolExecutor(1) as pool:
+            history = database.read_history(tmp_path / "ledger.sqlite")
+        request, writer = answers
+        assert request.result().entries == history.entries
+        assert "database is locked" in writer.stderr
 
 
 class TestReplies:
