@@ -39,10 +39,7 @@ class Site:
         participants = Participants.checked(self.roster, self.server_round, offers, fewest=self.fewest)
         if self.participants is not None and participants != self.participants:
             raise ProtocolError("Expected one list of participants.")
-        self.shares = {
-            offer.site: open_shares(self.secret, self.roster, self.name, self.server_round, offer, sealed[offer.site])
-            for offer in participants.offers
-        }
+        self.shares = open_shares(self.secret, self.roster, self.name, self.server_round, participants.offers, sealed)
         masked = mask(values, self.seeds, participants, self.name)
         self.participants = participants
         return masked, sign_masked(self.identity, participants, self.name)

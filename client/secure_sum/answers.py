@@ -106,12 +106,9 @@ def join_round(request: Request, site: Site, roster: Roster) -> tuple[Participan
         own, _ = _from_bytes(site.name, kept.offer)
         if own not in participants.offers:
             raise ProtocolError("Expected this site with its own key among those that take part in the round.")
-        shares = {
-            offer.site: open_shares(
-                site.ledger.identity_secret, roster, site.name, request.server_round, offer, sealed.get(offer.site, b"")
-            )
-            for offer in participants.offers
-        }
+        shares = open_shares(
+            site.ledger.identity_secret, roster, site.name, request.server_round, participants.offers, sealed
+        )
         return dataclasses.replace(
             kept, participants=participants.digest, request=digest, shares=_shares_to_bytes(shares)
         )

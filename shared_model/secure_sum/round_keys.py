@@ -1,7 +1,7 @@
 """A site's seeds of one round, and their shares sealed for its partners, so that a sum opens although a site fails."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -143,33 +143,45 @@ def require_offer(roster: Roster, server_round: int, offer: Offer) -> None:
     require_signed(roster.advert(offer.site).identity, content, offer.signature)
 
 
-def open_shares(secret: bytes, roster: Roster, site: str, server_round: int, offer: Offer, sealed: bytes) -> SeedShares:
-    """Return the shares that the site of ``offer`` sealed for ``site``.
+def open_shares(
+    secret: bytes,
+    roster: Roster,
+    site: str,
+    server_round: int,
+    offers: Iterable[Offer],
+    sealed: Mapping[str, bytes],
+) -> dict[str, SeedShares]:
+    """Return, by sender, the shares that the sites of ``offers`` sealed for ``site``.
 
     Args:
         secret: of ``site``, 32 bytes.
         roster: of the run.
         site: the recipient.
         server_round: from 0.
-        offer: of the sender; the seal holds for its mask key alone.
-        sealed: as ``make_offer`` returned it for ``site``.
+        offers: of the senders; a seal holds for its sender's mask key alone.
+        sealed: by sender, as ``make_offer`` returned it for ``site``.
 
     Raises:
-        ProtocolError: it was changed, or sealed by or for another site, in another run or round, or for another offer.
+        ProtocolError: one is missing, was changed, or sealed by or for another site, in another run or round, or for
+            another offer.
         ValueError: ``secret`` has not 32 bytes.
     """
-    require_bytes(sealed, SEALED_BYTES, "sealed shares")
     roster.require_member(site, secret)
-    info = _seal_statement(roster, server_round, offer, site)
-    key = derive(shared_secret(run_private_key(secret, roster.run), roster.advert(offer.site).run_key), info)
-    try:
-        shares = AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], info)
-    except InvalidTag as error:
-        raise ProtocolError(
-            f"Expected shares that {offer.site} sealed for {site} in round {server_round}: they were changed or "
-            "exchanged on the way."
-        ) from error
-    return SeedShares(mask=shares[:SEED_BYTES], own=shares[SEED_BYTES:])
+    own_key, opened = run_private_key(secret, roster.run), {}
+    for offer in offers:
+        content = sealed.get(offer.site, b"")
+        require_bytes(content, SEALED_BYTES, "sealed shares")
+        info = _seal_statement(roster, server_round, offer, site)
+        key = derive(shared_secret(own_key, roster.advert(offer.site).run_key), info)
+        try:
+            shares = AESGCM(key).decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], info)
+        except InvalidTag as error:
+            raise ProtocolError(
+                f"Expected shares that {offer.site} sealed for {site} in round {server_round}: they were changed or "
+                "exchanged on the way."
+            ) from error
+        opened[offer.site] = SeedShares(mask=shares[:SEED_BYTES], own=shares[SEED_BYTES:])
+    return opened
 
 
 def _offer_statement(roster: Roster, site: str, server_round: int, mask_key: bytes) -> bytes:

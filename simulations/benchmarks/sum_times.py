@@ -167,10 +167,10 @@ class _Federation:
     def open(self, name: str, offers: _Offers) -> dict[str, SeedShares]:
         """Return the shares that the others sealed for a site."""
         roster = self.participants(offers).roster
-        return {
-            sender: open_shares(self.secrets[name], roster, name, _ROUND, offer, sealed[name])
-            for sender, (offer, sealed) in offers.items()
-        }
+        sealed_for = {sender: sealed[name] for sender, (_, sealed) in offers.items()}
+        return open_shares(
+            self.secrets[name], roster, name, _ROUND, [offer for offer, _ in offers.values()], sealed_for
+        )
 
     def agree(self, name: str, offers: _Offers, listed: Mapping[str, bytes]) -> bytes:
         """Return what a site signs for the list of those whose values arrived."""

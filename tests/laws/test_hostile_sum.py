@@ -142,7 +142,8 @@ class Coordinator:
         self._offers[roster.digest, server_round, offer.site] = offer
         self._sealed[offer.mask_key] = sealed
         for name, secret in next(each[1] for each in self._rosters.values() if each[0] == roster).items():
-            opened = open_shares(secret, roster, name, server_round, offer, sealed[name])
+            sent = {offer.site: sealed[name]}
+            opened = open_shares(secret, roster, name, server_round, [offer], sent)[offer.site]
             for kind in ("own", "mask"):
                 self._keep_share(offer.mask_key, kind, roster.position(name), getattr(opened, kind))
 

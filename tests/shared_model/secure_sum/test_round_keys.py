@@ -6,6 +6,8 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from shared_model.errors import ProtocolError
+from shared_model.secure_sum import roster as roster_module
+from shared_model.secure_sum import round_keys
 from shared_model.secure_sum.identity import statement
 from shared_model.secure_sum.key_agreement import derive, private_key, shared_secret
 from shared_model.secure_sum.roster import run_private_key
@@ -27,9 +29,9 @@ ROSTER = SITES[0].roster
 
 def opened(recipient, sender, *, sealed=None, offer=None, server_round=0, roster=ROSTER):
     content = sender.sealed[recipient.name] if sealed is None else sealed
-    return open_shares(
-        recipient.secret, roster, recipient.name, server_round, sender.offer if offer is None else offer, content
-    )
+    offer = sender.offer if offer is None else offer
+    sent = {offer.site: content}
+    return open_shares(recipient.secret, roster, recipient.name, server_round, [offer], sent)[offer.site]
 
 
 def test_seeds_are_drawn_anew_and_come_back_from_bytes():
@@ -175,17 +177,37 @@ def test_seals_of_the_same_seeds_are_new_every_time():
     assert {len(each) for each in first_sealed.values()} == {SEALED_BYTES}
 
 
+def test_a_sites_own_key_is_derived_once_for_the_shares_of_all_others(monkeypatch):
+    derived, sealed = [], {site.name: site.sealed["site-1"] for site in SITES}
+
+    def counted(secret, run):
+        derived.append(run)
+        return run_private_key(secret, run)
+
+    for module in (round_keys, roster_module):
+        monkeypatch.setattr(module, "run_private_key", counted)
+    shares = open_shares(SITES[0].secret, ROSTER, "site-1", 0, [site.offer for site in SITES], sealed)
+    assert derived == [RUN, RUN]  # to be a member of the roster, and to open
+    assert shares == {site.name: opened(SITES[0], site) for site in SITES}
+
+
+def test_no_sender_is_left_out():
+    sealed = {site.name: site.sealed["site-1"] for site in SITES[:2]}
+    with pytest.raises(ProtocolError, match="Expected sealed shares of 60 bytes"):
+        open_shares(SITES[0].secret, ROSTER, "site-1", 0, [site.offer for site in SITES], sealed)
+
+
 @pytest.mark.parametrize("content", [b"", bytes(SEALED_BYTES - 1), bytes(SEALED_BYTES + 1), None, bytes(10**6)])
 def test_sealed_shares_of_another_length_are_refused(content):
     with pytest.raises(ProtocolError, match="Expected sealed shares of 60 bytes"):
-        open_shares(SITES[0].secret, ROSTER, "site-1", 0, SITES[1].offer, content)
+        open_shares(SITES[0].secret, ROSTER, "site-1", 0, [SITES[1].offer], {"site-2": content})
 
 
 def test_nobody_makes_an_offer_or_opens_shares_under_another_name():
     with pytest.raises(ProtocolError, match="Expected the roster to hold site-2 with its own keys"):
         make_offer(SITES[0].identity, SITES[0].secret, ROSTER, "site-2", 0, SITES[0].seeds, 3)
     with pytest.raises(ProtocolError, match="Expected the roster to hold site-2 with its own keys"):
-        open_shares(SITES[0].secret, ROSTER, "site-2", 0, SITES[1].offer, SITES[1].sealed["site-2"])
+        open_shares(SITES[0].secret, ROSTER, "site-2", 0, [SITES[1].offer], {"site-2": SITES[1].sealed["site-2"]})
 
 
 @pytest.mark.parametrize("server_round", [-1, 2**31, True, 1.0])
