@@ -4,10 +4,13 @@ The readers (``cbis_ddsm``, ``manifest``) turn their format into ``LesionRows``;
 ``row_checks``, once. A row that does not is rejected: set aside with its reason, and counted.
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pandera.pandas as pa
 
@@ -15,12 +18,16 @@ from client.data.tables.distinct_cells import ObjectArray, as_objects, first_pro
 from client.data.tables.findings import TWO_OUTCOMES, contradicting_findings, finding_names
 from client.data.tables.lesion_rows import LesionRow, LesionRows
 from client.data.tables.lesion_schema import LESION_SCHEMA
-from client.data.tables.rejects import REJECT_COLUMNS, reject_frame, require_few
+from client.data.tables.rejects import REJECT_COLUMNS, RejectCells, reject_frame, require_few
 from client.data.tables.row_checks import CheckedRows
 from shared_model.errors import TableError
 
 IN_TEST_SPLIT = "patient is in the official test split"
 SET_ASIDE = ("rejects", "excluded", "unreadable")
+PARTS = ("frame", *SET_ASIDE)
+"""The tables of a ``LesionTable``."""
+Rows = npt.NDArray[np.int64]
+"""Positions of rows, in order and each once."""
 
 
 def _no_rows() -> pd.DataFrame:
@@ -59,6 +66,38 @@ class LesionTable:
         for name in SET_ASIDE:
             if tuple(getattr(self, name).columns) != REJECT_COLUMNS:
                 raise TableError(f"Expected {name} with columns {', '.join(REJECT_COLUMNS)}.")
+
+    def part(self, rows: Mapping[str, Rows], *, respelt: frozenset[str]) -> Self:
+        """Return the part with these rows of every table.
+
+        It is not checked again, which takes longer than all else a small site does with its table: whatever
+        ``LESION_SCHEMA`` asks of a frame holds for every selection of its rows.
+
+        Args:
+            rows: by name of the table, ``PARTS``.
+            respelt: those of the patients in the part.
+
+        Raises:
+            ValueError: ``rows`` are not in order, or one stands there twice.
+        """
+        part = copy.copy(self)
+        for name in PARTS:
+            if (np.diff(rows[name]) <= 0).any():
+                raise ValueError(f"Expected rows of {name} in order and each once.")
+            # Frozen for everybody else; __init__ would check again.
+            object.__setattr__(part, name, getattr(self, name).iloc[rows[name]].reset_index(drop=True))
+        object.__setattr__(part, "respelt", respelt)
+        return part
+
+    def with_rejects(self, cells: Iterable[RejectCells]) -> Self:
+        """Return the table with further rejects."""
+        further = list(cells)
+        if not further:
+            return self
+        table = copy.copy(self)
+        known = self.rejects.itertuples(index=False, name=None)
+        object.__setattr__(table, "rejects", reject_frame([*known, *further]))
+        return table
 
     @property
     def reject_fraction(self) -> float:

@@ -4,18 +4,15 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from client.data.tables.lesion_table import SET_ASIDE, LesionTable
-from client.data.tables.rejects import RejectCells, reject_frame
+from client.data.tables.lesion_table import PARTS, LesionTable, Rows
+from client.data.tables.rejects import RejectCells
 from client.data.tables.roster import fold_site, patient_key
 from client.data.tables.site_table import read_homes, rejects_of_nobody, row_owners, shared_table
 from shared_model.config.experiment import ExperimentConfig
 
-_PARTS = ("frame", *SET_ASIDE)
 _NO_ROWS = np.array([], dtype=np.int64)
-Rows = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,7 +46,7 @@ class SharedTable:
             respelt.setdefault(home.get(patient_key(patient), ""), set()).add(patient)
         return cls(
             table=table,
-            rows={name: _positions(owner[name].map(home)) for name in _PARTS},
+            rows={name: _positions(owner[name].map(home)) for name in PARTS},
             respelt={site: frozenset(patients) for site, patients in respelt.items()},
             open_rejects=np.flatnonzero(~owner["rejects"].isin(homes.keys())),
             unknown=tuple(rejects_of_nobody(table.frame[~owner["frame"].isin(homes.keys())])),
@@ -60,13 +57,9 @@ class SharedTable:
         if self.rows is None:
             return self.table
         home = fold_site(site)
-        parts = {
-            name: getattr(self.table, name).iloc[rows.get(home, _NO_ROWS)].reset_index(drop=True)
-            for name, rows in self.rows.items()
-        }
-        heard = self.table.rejects.iloc[self.open_rejects].itertuples(index=False, name=None)
-        parts["rejects"] = reject_frame([*parts["rejects"].itertuples(index=False, name=None), *heard, *self.unknown])
-        return dataclasses.replace(self.table, **parts, respelt=self.respelt.get(home, frozenset()))
+        own = {name: rows.get(home, _NO_ROWS) for name, rows in self.rows.items()}
+        own["rejects"] = np.union1d(own["rejects"], self.open_rejects)
+        return self.table.part(own, respelt=self.respelt.get(home, frozenset())).with_rejects(self.unknown)
 
 
 def _positions(homes: "pd.Series[str]") -> dict[str, Rows]:

@@ -1,18 +1,18 @@
 """The lesion table of one site: read in the format of ``data.source``, cut down to the site's own patients."""
 
-import dataclasses
 import threading
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from client.data.tables.case_tables import table_folders
+from client.data.tables.case_tables import table_files
 from client.data.tables.cbis_ddsm import read_cbis_ddsm
 from client.data.tables.distinct_cells import parse_distinct
-from client.data.tables.lesion_table import SET_ASIDE, LesionTable
+from client.data.tables.lesion_table import PARTS, LesionTable
 from client.data.tables.manifest import read_manifest
-from client.data.tables.rejects import REJECT_COLUMNS, RejectCells, reject_frame
+from client.data.tables.rejects import REJECT_COLUMNS, RejectCells
 from client.data.tables.roster import Roster, at_sites, patient_key
 from client.identifiers import folded_or_none
 from shared_model.config.choices import DataSource, Modality
@@ -53,10 +53,10 @@ def of_roster(table: LesionTable, *, named: Collection[str], kept: Collection[st
         kept: those of them whose rows stay.
     """
     owner = row_owners(table)
-    cells = rejects_of_nobody(table.frame[~owner["frame"].isin(named)])
-    is_open = owner["rejects"].isin(kept) | ~owner["rejects"].isin(named)
-    rejects = reject_frame([*table.rejects[is_open].itertuples(index=False, name=None), *cells])
-    return dataclasses.replace(_part(table, owner, kept), rejects=rejects)
+    unknown = rejects_of_nobody(table.frame[~owner["frame"].isin(named)])
+    is_kept = {name: owners.isin(kept) for name, owners in owner.items()}
+    is_kept["rejects"] |= ~owner["rejects"].isin(named)
+    return _part(table, is_kept, kept).with_rejects(unknown)
 
 
 def rejects_of_nobody(unknown: pd.DataFrame) -> list[RejectCells]:
@@ -67,34 +67,29 @@ def rejects_of_nobody(unknown: pd.DataFrame) -> list[RejectCells]:
 def restrict(table: LesionTable, patients: Collection[str]) -> LesionTable:
     """Return the part of the table, rejects and exclusions that concerns ``patients``, however they are spelt."""
     kept = {folded for patient in patients if (folded := folded_or_none(patient)) is not None}
-    return _part(table, row_owners(table), kept)
+    return _part(table, {name: owners.isin(kept) for name, owners in row_owners(table).items()}, kept)
 
 
 def row_owners(table: LesionTable) -> "dict[str, pd.Series[str]]":
     """Return the folded patient of every row, by the parts of the table."""
-    columns = {name: getattr(table, name)["patient_id"] for name in ("frame", *SET_ASIDE)}
+    columns = {name: getattr(table, name)["patient_id"] for name in PARTS}
     return {
         name: pd.Series(parse_distinct(column.to_list(), patient_key).values, index=column.index, dtype=object)
         for name, column in columns.items()
     }
 
 
-def _part(table: LesionTable, owner: "Mapping[str, pd.Series[str]]", kept: Collection[str]) -> LesionTable:
-    """Return the rows whose ``owner`` is one of the folded patients ``kept``."""
-    parts = {
-        name: getattr(table, name)[owners.isin(kept).to_numpy(dtype=bool)].reset_index(drop=True)
-        for name, owners in owner.items()
-    }
-    respelt = frozenset(patient for patient in table.respelt if patient_key(patient) in kept)
-    return dataclasses.replace(table, **parts, respelt=respelt)
+def _part(table: LesionTable, is_kept: "Mapping[str, pd.Series[bool]]", patients: Collection[str]) -> LesionTable:
+    """Return the rows that are kept of every table; ``patients`` are the folded ones they are of."""
+    rows = {name: np.flatnonzero(kept.to_numpy(dtype=bool)) for name, kept in is_kept.items()}
+    return table.part(rows, respelt=frozenset(patient for patient in table.respelt if patient_key(patient) in patients))
 
 
 def table_state(root: Path, roster: str | None) -> TableState:
     """Return what changes when somebody writes to a table or the roster of the site; nothing of them is read."""
     states: dict[str, tuple[int, ...] | None] = {}
     try:
-        files = [path for folder in table_folders(root) for path in sorted(folder.glob("*.[cC][sS][vV]"))]
-        files = files if root.is_dir() else [root]
+        files = table_files(root) if root.is_dir() else [root]
         if roster is not None:
             files.append(_folder(root) / roster)
     except OSError:

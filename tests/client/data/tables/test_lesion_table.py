@@ -3,20 +3,24 @@
 import dataclasses
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from client.data.tables.cells import BOX_COLUMNS
 from client.data.tables.lesion_schema import LESION_SCHEMA
 from client.data.tables.lesion_table import (
+    PARTS,
     LesionTable,
     build_lesion_table,
     check_rejects,
 )
 from client.data.tables.rejects import REJECT_COLUMNS, kinds, write_rejects
 from shared_model.errors import RejectLimitError, TableError
+
+NO_BOX, NO_ROWS = ("", "", "", ""), np.array([], dtype=np.int64)
 
 
 def test_rows_become_a_table_with_every_column(row):
@@ -134,6 +138,44 @@ def test_an_invalid_table_cannot_exist(row, changes, match):
         dataclasses.replace(table, frame=table.frame.drop(columns="view"))
     with pytest.raises(TableError, match="Expected excluded with columns source, row"):
         dataclasses.replace(table, excluded=frame)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.booleans(), min_size=6, max_size=6))
+def test_every_part_of_a_table_is_a_valid_table(row, is_kept):
+    """Of patients with several lesions, both sides of the split, boxes and missing cells."""
+    rows = [
+        row(
+            i,
+            patient_id=f"P{i // 2}",
+            split=("train", "test")[i // 2 % 2],
+            box=("1", "2", "3", "4") if i % 2 else NO_BOX,
+        )
+        for i in range(1, 7)
+    ]
+    table = build_lesion_table([*rows, row(8, problem="bad"), row(9, problem="bad")])
+    chosen = {"frame": np.flatnonzero(is_kept), "rejects": np.array([1]), "excluded": NO_ROWS, "unreadable": NO_ROWS}
+    part = table.part(chosen, respelt=frozenset())
+    LESION_SCHEMA.validate(part.frame)
+    pd.testing.assert_frame_equal(part.frame, table.frame[is_kept].reset_index(drop=True))
+    assert list(part.rejects["row"]) == [9]
+    assert list(dataclasses.replace(part).frame.columns) == list(table.frame.columns)
+
+
+@pytest.mark.parametrize("rows", [[1, 0], [0, 0]])
+def test_a_part_has_its_rows_in_order_and_each_once(row, rows):
+    table = build_lesion_table([row(1), row(2)])
+    with pytest.raises(ValueError, match="Expected rows of frame in order and each once"):
+        table.part(dict.fromkeys(PARTS, np.array(rows)), respelt=frozenset())
+
+
+def test_further_rejects_stand_among_the_others_by_row(row):
+    table = build_lesion_table([row(1), row(2, problem="bad"), row(9, problem="bad")])
+    added = table.with_rejects([("t.csv", 5, "P_5", "L_5", "unknown")])
+    assert sorted(added.rejects["row"]) == [2, 5, 9]
+    assert list(added.rejects["reason"].value_counts().index) == ["bad", "unknown"]
+    assert table.with_rejects([]) is table
+    assert len(table.rejects) == 2
 
 
 @pytest.fixture

@@ -8,7 +8,14 @@ import pytest
 
 from client.data.tables import site_table as module
 from client.data.tables.lesion_table import check_rejects
-from client.data.tables.site_table import read_roster, read_shared_table, restrict, shared_table, site_table
+from client.data.tables.site_table import (
+    read_roster,
+    read_shared_table,
+    restrict,
+    shared_table,
+    site_table,
+    table_state,
+)
 from client.data.tables.table_notes import notes
 from shared_model.config.choices import Modality
 from shared_model.config.composition import compose
@@ -75,6 +82,21 @@ class TestSharedTable:
         clinical = dataclasses.replace(config.model, modality=Modality.CLINICAL)
         shared_table(dataclasses.replace(config, model=clinical))
         assert len(reads) == 2
+
+
+def test_the_state_of_the_tables_is_of_every_csv_file_beside_the_images(tmp_path):
+    """In the root and its folder csv, in whatever case; of nothing else."""
+    for name in ("b.csv", "a.CSV", "CSV/c.Csv", "other/d.csv", "note.txt", "csv.dcm"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    before = table_state(tmp_path, "sites.csv")
+    assert [path.removeprefix(f"{tmp_path}/") for path, _ in before] == ["a.CSV", "b.csv", "CSV/c.Csv", "sites.csv"]
+    assert [state is None for _, state in before] == [False, False, False, True]
+    (tmp_path / "CSV/c.Csv").write_text("longer than before")
+    (tmp_path / "e.csv").touch()
+    after = table_state(tmp_path, "sites.csv")
+    assert len(set(after) - set(before)) == 2
+    assert table_state(tmp_path / "away", None) == ((f"{tmp_path}/away", None),)
 
 
 class TestRoster:
