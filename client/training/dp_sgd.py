@@ -12,12 +12,12 @@ import torch
 from opacus.optimizers import DPOptimizerFastGradientClipping
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
-from torch.optim import SGD
 
 from client.training.clipped_gradients import Gradients, trainable_parameters
 from client.training.gradient_methods import GradientMethod, GradientSource, choose_gradient_method
 from client.training.noise import NoiseGenerator
 from client.training.patients import LesionsByPatient
+from client.training.plain_sgd import PlainSGD
 from shared_model.config.site_sections import TrainingConfig
 from shared_model.data.lesions import Lesions
 from shared_model.errors import PrivacyError
@@ -79,7 +79,7 @@ class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
     ``sampling_rate * num_patients_declared``, not the number of patients drawn, which is secret.
     """
 
-    def __init__(self, optimizer: SGD, *, plan: PrivacyPlan, noise: NoiseGenerator) -> None:
+    def __init__(self, optimizer: PlainSGD, *, plan: PrivacyPlan, noise: NoiseGenerator) -> None:
         super().__init__(
             optimizer,
             noise_multiplier=plan.noise_multiplier,
@@ -147,7 +147,7 @@ def train_round(
     """
     config, plan, by_patient = training.config, training.plan, LesionsByPatient.from_lesions(lesions)
     parameters = trainable_parameters(model)
-    sgd = SGD(parameters, lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
+    sgd = PlainSGD(parameters, lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
     pull = _proximal_pull(parameters, training.proximal_mu)
     optimizer = None
     if plan is not None:

@@ -25,9 +25,6 @@ def simulate(overrides: Overrides = None) -> None:
 
     with collector_at_rest():
         import torch
-
-        # The first optimiser would import it, in the midst of a round.
-        import torch._dynamo
         from rich.console import Console
 
         from server.report.html_report import REPORT_FILE
