@@ -192,13 +192,19 @@ class Site:
     def data(self) -> SiteData:
         """The hospital's patients as its files have them now, without those whom the ledger has forgotten.
 
-        The files are read again when a table has changed or somebody was forgotten.
+        The files are read again when a table had changed before this request or somebody was forgotten.
 
         Raises:
             TableError: a file cannot be read. The server learns only that the site failed.
             LedgerError: the ledger was changed or is damaged.
         """
-        return _site_data(self.settings, self.policy, self.ledger)
+        return _site_data(self.settings, self.policy, self.ledger, self._tables)
+
+    @cached_property
+    def _tables(self) -> TableState:
+        """The tables as one answer finds them, however often it asks for its patients."""
+        data = self.settings.config.data
+        return table_state(Path(data.root), data.roster)
 
     def num_declared(self) -> int:
         """Return the size of the training cohort that the site tells: the policy's constant.
@@ -271,13 +277,12 @@ _SHARED_LOCK = threading.Lock()
 """Sites that compute at the same time wait for the one that reads the table."""
 
 
-def _site_data(settings: SiteSettings, policy: SitePolicy, ledger: Ledger) -> SiteData:
+def _site_data(settings: SiteSettings, policy: SitePolicy, ledger: Ledger, tables: TableState) -> SiteData:
     config, forgotten = settings.config, ledger.history().forgotten
     fraction = policy.validation_fraction
     if fraction is None:
         fraction = config.data.validation_fraction
     secret = simulated_secret(config.seed) if settings.is_simulated else ledger.role_secret
-    tables = table_state(Path(config.data.root), config.data.roster)
     key = (config, settings.site, secret, fraction, policy.max_cache_bytes, forgotten, tables)
     with _DATA_LOCK:
         known = _DATA.get((settings.ledger, settings.is_simulated))

@@ -64,7 +64,10 @@ def save_png(figure: Figure, path: Path) -> None:
     if path.suffix != ".png":
         raise ValueError(f"Expected path={path} to end in .png.")
     stream = io.BytesIO()
-    FigureCanvasAgg(figure).print_figure(stream, format="png", dpi=DOTS_PER_INCH, facecolor="white")
+    figure.set_dpi(DOTS_PER_INCH)
+    figure.set_facecolor("white")
+    # Figure.savefig would draw a figure with a layout twice, for the same picture.
+    FigureCanvasAgg(figure).print_png(stream)  # type: ignore[no-untyped-call]
     write_atomically(path, stream.getvalue())
 
 

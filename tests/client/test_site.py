@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from client import site as site_module
 from client.data.splits import Role
 from client.data.tables import shared_table
 from client.privacy.ledger import Ledger
@@ -233,6 +234,17 @@ class TestOpenSite:
         with_rows(hospital, lambda frame: frame[frame["patient_id"] != patients[1]])
         assert [sorted(patients_of(number)) for number in (0, 1)] == [sorted(patients[::2]), sorted(patients[3::2])]
         assert len(read) == 2
+
+    def test_one_answer_looks_at_the_tables_once(self, config, begun, hospital, monkeypatch):
+        looks, original = [], site_module.table_state
+        monkeypatch.setattr(site_module, "table_state", lambda *data: looks.append(data) or original(*data))
+        site = open_site(begun, config)
+        before = site.data
+        with_rows(hospital, lambda frame: frame.iloc[2:])
+        assert site.data is before
+        assert len(looks) == 1
+        assert len(open_site(begun, config).data.table.frame) < len(before.table.frame)
+        assert len(looks) == 2
 
     def test_a_roster_that_changes_counts_too(self, config, begun, hospital):
         roster = hospital.manifest.parent / "who.csv"

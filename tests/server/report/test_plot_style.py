@@ -1,7 +1,10 @@
 """A plot becomes one PNG file, the same every time, and Matplotlib's global state is left alone."""
 
+import io
+
 import matplotlib as mpl
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from server.report.plot_style import bracket, label_axes, save_png, to_svg
@@ -27,6 +30,15 @@ def test_leaves_one_file_and_no_global_state(tmp_path):
     save_png(plot(), tmp_path / "roc.png")
     assert dict(mpl.rcParams) == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["roc.png"]
+
+
+def test_a_picture_is_the_one_that_matplotlib_saves_and_is_drawn_once(tmp_path, monkeypatch):
+    saved, draws, draw = io.BytesIO(), [], Figure.draw
+    FigureCanvasAgg(plot()).print_figure(saved, format="png", dpi=200, facecolor="white")
+    monkeypatch.setattr(Figure, "draw", lambda self, renderer: draws.append(self) or draw(self, renderer))
+    save_png(plot(), tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == saved.getvalue()
+    assert len(draws) == 1
 
 
 def test_the_same_plot_gives_the_same_bytes(tmp_path):
