@@ -38,7 +38,7 @@ class HostileCoordinator:
         # By honest site and kind of seed: who gave its share. Colluding sites give all that was sealed for them.
         self.shares = {(site.name, kind): set() for site in self.honest for kind in ("own", "mask")}
         for partner, site in itertools.product(self.colluding, self.honest):
-            open_shares(partner.secret, roster, partner.name, 0, site.offer, site.sealed[partner.name])
+            open_shares(partner.secret, roster, partner.name, 0, [site.offer], {site.name: site.sealed[partner.name]})
             self.shares[site.name, "own"].add(partner.name)
             self.shares[site.name, "mask"].add(partner.name)
 
