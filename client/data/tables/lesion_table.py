@@ -12,11 +12,12 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pandera.pandas as pa
 
 from client.data.tables.distinct_cells import ObjectArray, as_objects, first_problem
 from client.data.tables.findings import TWO_OUTCOMES, contradicting_findings, finding_names
 from client.data.tables.lesion_rows import LesionRow, LesionRows
-from client.data.tables.lesion_schema import require_lesion_frame
+from client.data.tables.lesion_schema import LESION_SCHEMA
 from client.data.tables.rejects import REJECT_COLUMNS, RejectCells, reject_frame, require_few
 from client.data.tables.row_checks import CheckedRows
 from shared_model.errors import TableError
@@ -41,7 +42,7 @@ class LesionTable:
     """
 
     frame: pd.DataFrame
-    """One row per lesion view, as ``LESION_COLUMNS`` says; rows of a patient with the same ``finding_id`` show the same
+    """One row per lesion view, as ``LESION_SCHEMA`` says; rows of a patient with the same ``finding_id`` show the same
     finding, and no other patient's rows do. ``lesion_paths`` are files that may be crop or mask in any
     order; they and ``film_path`` are relative to the data folder."""
     rejects: pd.DataFrame
@@ -58,7 +59,10 @@ class LesionTable:
     them; people at the site should say whose lesion it is."""
 
     def __post_init__(self) -> None:
-        require_lesion_frame(self.frame)
+        try:
+            LESION_SCHEMA.validate(self.frame)
+        except pa.errors.SchemaError as error:
+            raise TableError(f"Expected a lesion table: {' '.join(str(error).split())}.") from error
         for name in SET_ASIDE:
             if tuple(getattr(self, name).columns) != REJECT_COLUMNS:
                 raise TableError(f"Expected {name} with columns {', '.join(REJECT_COLUMNS)}.")
@@ -66,7 +70,8 @@ class LesionTable:
     def part(self, rows: Mapping[str, Rows], *, respelt: frozenset[str]) -> Self:
         """Return the part with these rows of every table.
 
-        It is not checked again: whatever ``require_lesion_frame`` asks holds for every selection of the rows.
+        It is not checked again, which takes longer than all else a small site does with its table: whatever
+        ``LESION_SCHEMA`` asks of a frame holds for every selection of its rows.
 
         Args:
             rows: by name of the table, ``PARTS``.

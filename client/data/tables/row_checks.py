@@ -10,7 +10,7 @@ import pandas as pd
 from client.data.tables.cells import BOX_COLUMNS, parse_box, parse_clinical_cell, parse_outcome, parse_split
 from client.data.tables.distinct_cells import ObjectArray, as_objects, first_problem, parse_distinct
 from client.data.tables.lesion_rows import LesionRows
-from client.data.tables.lesion_schema import LESION_COLUMNS, TEXT
+from client.data.tables.lesion_schema import LESION_SCHEMA, TEXT
 from client.data.tables.rejects import RejectCells
 from client.identifiers import fold_identifier
 from shared_model.errors import TableError
@@ -55,7 +55,7 @@ class CheckedRows:
         return np.array(is_training & pd.Series(self.spelling).isin(tested).to_numpy(dtype=bool), dtype=bool)
 
     def frame(self) -> pd.DataFrame:
-        """Return all rows with the columns of ``LESION_COLUMNS``; those of unusable rows mean nothing."""
+        """Return all rows with the columns of ``LESION_SCHEMA``; those of unusable rows mean nothing."""
         rows, count = self.rows, len(self.rows)
         labels = [(0, None) if outcome is None else outcome for outcome in self._outcome.values]
         nothing = (None,) * len(BOX_COLUMNS)
@@ -78,7 +78,7 @@ class CheckedRows:
         columns["row"] = pd.Series(np.array(rows.row, dtype=np.int64))
         columns["label"] = pd.Series(np.array([label for label, _ in labels], dtype=np.int64))
         columns["lesion_paths"] = pd.Series(as_objects(rows.lesion_paths), dtype=object)
-        return pd.DataFrame({name: columns[name] for name in LESION_COLUMNS})
+        return pd.DataFrame({name: columns[name] for name in LESION_SCHEMA.columns})
 
     def unreadable(self, is_usable: BoolArray) -> list[RejectCells]:
         """Return a row for every cell of a usable row that was not understood and counts as not recorded."""

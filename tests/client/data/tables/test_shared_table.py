@@ -5,8 +5,9 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from client.data.tables import lesion_table, shared_table
+from client.data.tables import shared_table
 from client.data.tables import site_table as site_table_module
+from client.data.tables.lesion_schema import LESION_SCHEMA
 from client.data.tables.lesion_table import SET_ASIDE
 from client.data.tables.shared_table import SharedTable
 from client.data.tables.site_table import site_table
@@ -76,7 +77,13 @@ def test_a_missing_table(config):
 def test_rows_are_checked_once_for_all_sites(config, hospital, monkeypatch):
     patients, checked = pd.read_csv(hospital.manifest)["patient_id"].unique(), []
     config = with_roster(config, hospital, [(patient, f"site-{i % 5}") for i, patient in enumerate(patients)])
-    monkeypatch.setattr(lesion_table, "require_lesion_frame", lambda frame: checked.append(len(frame)))
+    validate = LESION_SCHEMA.validate
+
+    def counted(frame):
+        checked.append(len(frame))
+        return validate(frame)
+
+    monkeypatch.setattr(LESION_SCHEMA, "validate", counted)
     monkeypatch.setattr(site_table_module, "_SHARED", [])
     shared = SharedTable.read(config)
     parts = [shared.of(f"site-{i}").frame for i in range(5)]
