@@ -64,7 +64,6 @@ def test_all_of_it(fresh):
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.slow
 def test_killed_at_any_write_it_is_as_before_or_complete(fresh):
     outcomes = []
     for folder in killed_at_every_write(fresh, change):

@@ -310,7 +310,6 @@ class TestRenewCertificate:
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 class TestEveryChange:
-    @pytest.mark.slow
     def test_killed_at_any_write_the_kits_are_as_before_or_complete(self, fresh, change):
         whole = fresh()
         before = contents(whole)
@@ -324,7 +323,6 @@ class TestEveryChange:
         assert outcomes == sorted(outcomes)
         assert set(outcomes) == {False, True}
 
-    @pytest.mark.slow
     def test_on_a_full_disk_too_and_the_message_says_which(self, fresh, change):
         before, said = contents(fresh()), set()
         for num_writes in itertools.count():

@@ -4,17 +4,14 @@ A write is any opening for writing, and any making, renaming or removing of a fi
 """
 
 import errno
-import functools
-import itertools
 import os
+import shutil
 import sys
 import threading
-import warnings
 from contextlib import contextmanager
 
 _MAKING = {"os.mkdir"}
 _OTHERS = {"os.rename", "os.remove", "os.rmdir"}
-_KILLED = 86
 
 
 class _Faults:
@@ -48,26 +45,22 @@ def _failing(num_writes, fail):
 
 
 def killed_at_every_write(make, change):
-    """Yield what ``make`` returned after a process that did ``change`` with it was killed, at every write in turn."""
-    for num_writes in itertools.count():
-        subject = make()
-        if not _is_killed(functools.partial(change, subject), after=num_writes):
-            return
-        yield subject
+    """Return copies of what ``make`` returned, a folder: as a process that is killed during ``change`` leaves it.
 
+    There is one for every write, in their order. Who is killed before a write leaves on the disk what stands there at
+    that moment: what is still in a buffer is lost, and no handler of the process runs.
+    """
+    subject, copies = make(), []
 
-def _is_killed(change, *, after):
-    with warnings.catch_warnings():
-        # The child uses no thread of ours.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        with _failing(after, lambda makes: os._exit(_KILLED)):
-            change()
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in {0, _KILLED}
-    return status == _KILLED
+    def keep(_makes):
+        _Faults.thread = None
+        copies.append(subject.with_name(f"{subject.name}-killed-{len(copies)}"))
+        shutil.copytree(subject, copies[-1], symlinks=True)
+        _Faults.thread = threading.get_ident()
+
+    with _failing(0, keep):
+        change(subject)
+    return copies
 
 
 @contextmanager
