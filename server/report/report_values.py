@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import yaml
 from jinja2 import Environment
@@ -42,10 +43,11 @@ class Misclassified:
     """Its attributes."""
 
 
+@cache
 def template_environment(*packages: str) -> Environment:
     """Return the environment of the templates of this folder, with the functions that print numbers.
 
-    The templates of ``packages`` may include them.
+    The templates of ``packages`` may include them. It is one for all callers, and compiles a template once.
     """
     environment = package_templates(*packages, "server.report")
     environment.globals |= {

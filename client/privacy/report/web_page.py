@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING, Decimal
+from functools import cache
 
 from jinja2 import Environment
 from markupsafe import Markup
@@ -42,6 +43,7 @@ def federation_to_html(document: Mapping[str, object]) -> str:
     return _environment().get_template("federation_privacy.html").render(document=document)
 
 
+@cache
 def _environment() -> Environment:
     environment = package_templates("client.privacy.report")
     environment.globals |= {

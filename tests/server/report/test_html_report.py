@@ -69,6 +69,12 @@ def finished_simulation(finished_run, tmp_path_factory):
 
 
 @pytest.fixture
+def without_plots(monkeypatch):
+    """Leave out the plots, which take most of the time, where words are looked at."""
+    monkeypatch.setattr(html_report, "report_plots", lambda run: [])
+
+
+@pytest.fixture
 def folder(finished_simulation, tmp_path):
     return shutil.copytree(finished_simulation, tmp_path / "run")
 
@@ -89,6 +95,7 @@ def change_results(folder, **changes):
     write_results(dataclasses.replace(results, **parts), folder / RESULTS_FILE)
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_a_doubtful_ledger_is_named_with_its_round(folder):
     assert "does not continue" not in text_of(folder)
     first, *others = read_results(folder / RESULTS_FILE).rounds
@@ -98,6 +105,7 @@ def test_a_doubtful_ledger_is_named_with_its_round(folder):
     assert f"In round 1 {warning}. A restored or copied ledger forgets" in text
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_a_site_that_stood_out_is_named_with_its_rounds(folder):
     assert "Ask the site before its figures are used: its update" not in text_of(folder)
     outlier = "<b>MGH</b> points away from the other sites and did not count"
@@ -175,6 +183,7 @@ def test_a_damaged_file_is_named(folder, name):
         StoredRun.load(folder)
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_what_comes_from_files_is_escaped(folder):
     text = (folder / PREDICTIONS_FILE).read_text().replace(",mass,", ",<b>mass</b>,")
     assert "<b>" in text
@@ -211,6 +220,7 @@ def test_without_any_evidence_the_page_says_so(folder):
     assert "AUC -" in (folder / MODEL_CARD_FILE).read_text()
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_the_worst_errors_are_the_furthest_from_the_threshold(folder):
     run = StoredRun.load(folder)
     threshold = float(np.median(run.predictions.scores))
@@ -250,12 +260,9 @@ def test_text_stands_out_and_wide_tables_can_be_scrolled_with_the_keyboard(folde
     assert ":focus-visible" in html
 
 
+@pytest.mark.usefixtures("without_plots")
 class TestWords:
-    """What the page says depends on what was done; its plots, which take most of the time, are left out."""
-
-    @pytest.fixture(autouse=True)
-    def without_plots(self, monkeypatch):
-        monkeypatch.setattr(html_report, "report_plots", lambda run: [])
+    """What the page says depends on what was done."""
 
     def test_no_page_names_a_module_to_run(self, folder):
         for name in (REPORT_FILE, MODEL_CARD_FILE):
@@ -362,6 +369,7 @@ class TestWords:
         assert images[-1]["src"] == "data:image/png;base64,cGljdHVyZQ=="
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_the_strategy_stands_in_report_and_card(finished_run, tmp_path):
     folder = shutil.copytree(finished_run, tmp_path / "run")
     configuration = yaml.safe_load((folder / CONFIG_FILE).read_text())
@@ -372,6 +380,7 @@ def test_the_strategy_stands_in_report_and_card(finished_run, tmp_path):
     assert "trained by federated learning (strategy `one_shot`)" in to_model_card(run)
 
 
+@pytest.mark.usefixtures("without_plots")
 class TestBesideAReader:
     @pytest.fixture
     def folder(self, finished_run, tmp_path):

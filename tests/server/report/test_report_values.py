@@ -127,6 +127,9 @@ class TestTemplates:
         with pytest.raises(Exception, match="no_such_name"):
             template.render(**template_values(run))
 
+    def test_they_are_compiled_once(self):
+        assert template_environment().get_template("report.html") is template_environment().get_template("report.html")
+
     def test_the_whole_configuration_is_printed_in_its_order(self, run):
         text = template_values(run)["configuration"]
         assert text.startswith("preset: cbis_mass\nseed: 0\n")
