@@ -2,12 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup simulate federation test test-fast nightly chaos lint types format docs-tables sbom clean
+.PHONY: help setup simulate federation test test-fast durations nightly chaos lint types format docs-tables sbom clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -30,17 +32,20 @@ federation: $(READY) ## The same as processes over TLS: a coordinator and one pr
 	$(BIN)/fedmammo rehearse $(OVERRIDES)
 
 test: $(READY) ## Run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m 'not chaos' $(TESTS)
+	$(PYTEST) $(PARALLEL) -m 'not chaos' $(TESTS)
 
 test-fast: $(READY) ## Run the tests that take less than five seconds each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not chaos' $(TESTS)
+	$(PYTEST) $(PARALLEL) -m 'not slow and not chaos' $(TESTS)
+
+durations: $(READY) ## Run all tests and write down how long each file takes, by which tests are ordered
+	$(PYTEST) $(PARALLEL) -m 'not chaos' --write-durations
 
 nightly: $(READY) ## Try the privacy law on some 50,000 pairs of answers, and the readers on 2,000 mutated images (an hour)
-	LAW_EXAMPLES=9000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/laws
-	MUTATED_IMAGES=2000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/client/data/test_mutated_images.py
+	LAW_EXAMPLES=9000 $(PYTEST) tests/laws
+	MUTATED_IMAGES=2000 $(PYTEST) tests/client/data/test_mutated_images.py
 
 chaos: $(READY) ## Kill, hang and cut off processes; let strangers knock, proxies swallow, ledgers come back, hospitals lie
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'chaos or fault' tests/simulations/federation/test_rehearsal.py \
+	$(PYTEST) -m 'chaos or fault' tests/simulations/federation/test_rehearsal.py \
 		tests/simulations/attacks/test_liar.py tests/client/deployment/test_connection.py
 
 lint: $(READY) ## Check style and import contracts

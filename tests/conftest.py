@@ -1,6 +1,9 @@
-"""One small phantom, its cache and one finished run, shared by the tests of whole runs; and no test has a deadline."""
+"""One small phantom, its cache and one finished run, shared by the tests of whole runs; no test has a deadline; and the
+order of the files, the longest first.
+"""
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +16,47 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 
+DURATIONS = Path(__file__).with_name("durations.json")
+"""Seconds of each file that takes more than one, as ``make durations`` measured them."""
+_SECONDS_OF_A_SLOW_TEST = 5.0
+"""What is reckoned for each in a file that was not measured yet."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-durations", action="store_true", help=f"write {DURATIONS.name} anew from this run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--write-durations") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Durations())
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the files with slow tests first: one that starts last keeps a single worker busy while the others wait."""
+    """Start the longest files first: one that starts last keeps a single worker busy while the others wait."""
+    seconds = json.loads(DURATIONS.read_text())
     num_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -num_slow[item.path])
+    guesses = {path: _SECONDS_OF_A_SLOW_TEST * count for path, count in num_slow.items()}
+    length = {item.path: seconds.get(name_of(item.nodeid), guesses.get(item.path, 0.0)) for item in items}
+    items.sort(key=lambda item: -length[item.path])
+
+
+class Durations:
+    """Adds up how long the tests of every file took, fixtures included."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[name_of(report.nodeid)] += report.duration
+
+    def pytest_sessionfinish(self) -> None:
+        long = {name: round(seconds) for name, seconds in self.seconds.most_common() if seconds >= 1}
+        DURATIONS.write_text(json.dumps(long, indent=2) + "\n")
+
+
+def name_of(nodeid: str) -> str:
+    """Return the file of a test, as pytest names it from the repository's root."""
+    return nodeid.partition("::")[0]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +92,17 @@ def _leave_pictures_blank(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("matplotlib.backends.backend_agg.FigureCanvasAgg.print_figure", write(b"\x89PNG"))
     monkeypatch.setattr("matplotlib.backends.backend_svg.FigureCanvasSVG.print_svg", write(b"<svg/>"))
+
+
+@pytest.fixture(scope="module")
+def decoders_stay() -> Iterator[None]:
+    """Let all runs of a module share the process that decodes, which each would start and end: half a second."""
+    from client.data.dicom.decoder_pool import stop_decoders  # noqa: PLC0415, as below
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("client.data.network_inputs.stop_decoders", lambda: None)
+        yield
+    stop_decoders()
 
 
 @pytest.fixture(scope="session")

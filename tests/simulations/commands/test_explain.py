@@ -13,7 +13,7 @@ from simulations.commands.app import main
 from simulations.explanations import faithfulness
 from simulations.explanations.finished_run import FinishedRun
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("decoders_stay")]
 
 
 @pytest.fixture(scope="module")

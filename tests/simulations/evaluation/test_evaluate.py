@@ -16,7 +16,7 @@ from server.results.document import RESULTS_FILE, read_results
 from simulations.commands.app import main
 from simulations.evaluation.document import EVALUATION_FILE, read_evaluation
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_pictures")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_pictures", "decoders_stay")]
 
 
 def read(folder):

@@ -36,7 +36,7 @@ from shared_model.system.processes import free_port, start_process, stop_process
 from simulations.federation.prepare import prepare
 from simulations.federation.rehearsal import FEDMAMMO, Rehearsal, environment, overrides_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("decoders_stay")]
 SECONDS = 600
 """How long anything is waited for; only a test that fails takes so long."""
 

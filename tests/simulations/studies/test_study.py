@@ -12,7 +12,7 @@ from shared_model.errors import RoundError
 from simulations.commands.app import main
 from simulations.studies import runner as study_runner
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_pictures_in_module")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_pictures_in_module", "decoders_stay")]
 SITES = ("ISMD", "MGH", "WFU")
 HERE = ("--workers", "1")
 """No process of its own for a run: it would take longer to start than to run."""
