@@ -42,9 +42,10 @@ def test_audits_count_the_trials_of_all(monkeypatch):
     "case", AUDIT_CASES, ids=lambda case: f"{case.fault}, {case.gradient_method}, {case.sampling_rate}"
 )
 def test_the_claim_stands_and_falls_with_every_planted_fault(case):
-    # The other two ways to the same sum are slower: they get fewer trials, which prove less.
+    # A fault shows in few trials. The other two ways to the same sum are slower: they get fewer, which prove less.
     is_fast = case.gradient_method is GradientMethod.GHOST
-    found = audit(case, target_epsilon=8.0, num_trials=700 if is_fast else 200, seed=7)
+    num_trials = 700 if is_fast and case.fault is Fault.NONE else 200
+    found = audit(case, target_epsilon=8.0, num_trials=num_trials, seed=7)
     for bound in found.bounds:
         print(f"delta {bound.delta:g}: {bound.least_epsilon:.2f} of {bound.claimed_epsilon:.2f}")  # noqa: T201
     assert found.is_as_expected

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,7 @@ def writing(tmp_path):
 
         while len(workers()) < 2:
             assert process.poll() is None
+            time.sleep(0.02)
         yield process, workers
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
