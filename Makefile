@@ -41,8 +41,9 @@ test-fast: $(READY) ## Run the tests that take less than five seconds each
 durations: $(READY) ## Run all tests and write down how long each file takes, by which tests are ordered
 	$(PYTEST) $(PARALLEL) -m 'not chaos' --write-durations
 
-nightly: $(READY) ## Try the privacy law on some 50,000 pairs of answers, and the readers on 2,000 mutated images (an hour)
+nightly: $(READY) ## Try the law on some 50,000 pairs of answers, readers on 2,000 mutated images, a kill at each system call
 	LAW_EXAMPLES=9000 $(PYTEST) tests/laws
+	EVERY_SYSTEM_CALL=1 $(PYTEST) tests/client/privacy/test_ledger_faults.py
 	MUTATED_IMAGES=2000 $(PYTEST) tests/client/data/test_mutated_images.py
 
 chaos: $(READY) ## Kill, hang and cut off processes; let strangers knock, proxies swallow, ledgers come back, hospitals lie
