@@ -1,5 +1,6 @@
 """Which federations can add up in secret, and which aggregation the default stands for."""
 
+import functools
 import itertools
 import json
 
@@ -12,9 +13,14 @@ from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import ConfigError
 
 
+@functools.cache
+def smoke_preset():
+    """As JSON: composing it takes Hydra longer than all else here."""
+    return compose(["preset=smoke"]).to_json()
+
+
 def federation_of(num_sites, min_sites, max_colluding):
-    config = compose(["preset=smoke"])
-    values = json.loads(config.to_json())
+    values = json.loads(smoke_preset())
     values["federation"] |= {
         "sites": [f"S{number}" for number in range(num_sites)],
         "min_sites": min_sites,
@@ -75,7 +81,7 @@ def test_auto_stands_for_the_mean_of_secure_sums_and_else_for_the_guarded_one(ov
 
 
 def test_a_site_that_receives_auto_refuses():
-    values = json.loads(compose(["preset=smoke"]).to_json())
+    values = json.loads(smoke_preset())
     values["strategy"]["aggregation"] = "auto"
     with pytest.raises(ConfigError, match=r"strategy\.aggregation to be one of guarded, .*, got 'auto'"):
         ExperimentConfig.from_json(json.dumps(values))
