@@ -5,15 +5,20 @@ import hashlib
 import itertools
 import re
 import shlex
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
+import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from shared_model.config.choices import Backbone, Backend, Fusion, Modality, NoiseSource, PrivacyMode, StrategyName
-from shared_model.config.composition import compose
+from shared_model.config.composition import CONFIG_FOLDER, compose
+from shared_model.config.hydra_groups import composed
 from shared_model.errors import ConfigError
 from shared_model.vocabulary import FeaturePolicy, LesionType
 from tests.first_release import PUBLIC_PATIENTS, as_first_released
@@ -103,6 +108,38 @@ def test_hydra_global_state_is_left_clean(override):
     with contextlib.suppress(ConfigError):
         compose([override])
     assert not GlobalHydra.instance().is_initialized()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        # Values before groups, in every order, and twice.
+        ("privacy.target_epsilon=3", "training.learning_rate=0.5", "privacy=off", "preset=smoke", "seed=4", "seed=5"),
+        ("strategy=one_shot", "preset=phantom", "strategy.momentum=0.3", "federation.sites=[A,B]"),
+        ("preset=smoke", "data={root: here, features: safe}", "data.roster=null", "data.lesion_types=[mass]"),
+        # References to other keys, and to what stands behind the others.
+        ("preset=smoke", "run.dir='${preset} of ${seed}: ${data.root}'", "seed=7", "phantom.num_patients=9"),
+        # Signs, and groups in braces: they are not values that are set after all groups.
+        ("preset=smoke", "++seed=3", "+phantom.more=1", "~data.roster"),
+        ("privacy.delta=0.01", "privacy={target_epsilon: 2, delta: 0.02}", "preset=smoke"),
+        ("hydra.verbose=true", "hydra.job.name=x", "preset=smoke"),
+        ("preset=smoke", "federation.sites='a,b'", "data.root=1e3", "data.cache_dir=[1,{a: b}]"),
+    ],
+)
+def test_groups_and_values_compose_as_hydra_alone_composes_them(overrides):
+    fixed = [*overrides, "run.dir=r"] if "run.dir" not in str(overrides) else list(overrides)
+    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        expected = OmegaConf.to_container(hydra.compose("experiment", overrides=fixed), resolve=True)
+    for _ in range(2):
+        assert composed(CONFIG_FOLDER, fixed) == expected
+
+
+def test_the_folder_of_a_run_has_the_time_of_its_own_composition(monkeypatch):
+    instants = [datetime(2026, 1, 2, 3, 4, second, tzinfo=UTC) for second in range(3)]
+    clock = iter(instants)
+    monkeypatch.setattr("hydra.core.utils.datetime", SimpleNamespace(now=lambda: next(clock)))
+    folders = [compose(["preset=smoke"]).run.dir for _ in instants]
+    assert folders == [f"runs/smoke-20260102-03040{second}" for second in range(3)]
 
 
 FIRST_STRATEGIES = tuple(name for name in StrategyName if name is not StrategyName.ONE_SHOT)
