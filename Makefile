@@ -42,7 +42,7 @@ durations: $(READY) ## Run all tests and write down how long each file takes, by
 	$(PYTEST) $(PARALLEL) -m 'not chaos' --write-durations
 
 nightly: $(READY) ## Try the law on some 50,000 pairs of answers, readers on 2,000 mutated images, a kill at each system call
-	LAW_EXAMPLES=9000 $(PYTEST) tests/laws
+	LAW_EXAMPLES=9000 $(PYTEST) tests/laws tests/client/data/test_one_patient.py
 	EVERY_SYSTEM_CALL=1 $(PYTEST) tests/client/privacy/test_ledger_faults.py
 	MUTATED_IMAGES=2000 $(PYTEST) tests/client/data/test_mutated_images.py
 
