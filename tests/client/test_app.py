@@ -151,7 +151,8 @@ class TestBudget:
             for _ in range(2)
         ]
         assert (replies[0].test.positives == replies[1].test.positives).all()
-        assert (replies[0].test.positives % 1 != 0).all()
+        # A noised count is a multiple of 2^-20: two whole ones of ten come once in 10^10 runs.
+        assert (replies[0].test.positives % 1 == 0).sum() < 2
         again = send("evaluate", pack_request(dataclasses.replace(request, server_round=2)))
         assert again.error.reason == "the site's privacy budget does not allow it"
 

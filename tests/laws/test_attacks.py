@@ -292,7 +292,8 @@ class TestExactHistograms:
         site = hospitals.open(shared)
         assert ask(site, request_of("evaluation.dp_num_bins=1000"), "evaluate") == POLICY
         reply = unpack_evaluate_reply(site.ask(request_of(), "evaluate"), evaluation=composed(()).evaluation)
-        assert (reply.test.positives % 1 != 0).all()
+        # A noised count is a multiple of 2^-20: two whole ones of ten come once in 10^10 runs.
+        assert (reply.test.positives % 1 == 0).sum() < 2
 
 
 def may_be_noise(cosines, sines, std):
@@ -315,17 +316,18 @@ def test_last_bits_of_a_noised_count_tell_no_count(hospitals, shared):
     generator plus a given number. The true count passed in all of the bins without a patient, a wrong one in 5 %: the
     exact histogram could be read, whatever epsilon (Mironov 2012; Jin et al. 2022, arXiv 2112.05307).
     """
-    site, rates = hospitals.open(shared), []
+    site, rates, num_bins = hospitals.open(shared), [], 50
     for seed in range(4):
-        # The network begins at zero: all scores are one half, and nine bins of ten are empty.
-        request = request_of(f"seed={seed}", "evaluation.target_epsilon=1", "evaluation.dp_num_bins=10")
+        # The network begins at zero: all scores are one half, and all bins but that of one half are empty.
+        request = request_of(f"seed={seed}", "evaluation.target_epsilon=1", f"evaluation.dp_num_bins={num_bins}")
         evaluation = request.config.evaluation
         reply = unpack_evaluate_reply(site.ask(request, "evaluate"), evaluation=evaluation)
         for histogram in (reply.test, reply.validation):
-            cosines, sines = (np.delete(counts, 5) for counts in (histogram.negatives, histogram.positives))
+            cosines, sines = (np.delete(counts, num_bins // 2) for counts in (histogram.negatives, histogram.positives))
             std = evaluation_noise(evaluation)
             rates.append([may_be_noise(cosines - count, sines, std).mean() for count in (0, 1)])
     true, wrong = np.mean(rates, axis=0)
+    # Of 392 pairs of bins: more than six standard deviations, as the noise is drawn from the operating system.
     assert true == pytest.approx(wrong, abs=0.1)
 
 
