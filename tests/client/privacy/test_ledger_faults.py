@@ -4,6 +4,7 @@ A forked child works on the ledger and meets the fault; the parent then looks at
 """
 
 import ctypes
+import dataclasses
 import os
 import resource
 import shutil
@@ -17,11 +18,12 @@ from client.privacy import ledger_database, ledger_files
 from client.privacy.ledger import Ledger
 from client.privacy.ledger_creation import is_begun
 from client.privacy.ledger_database import read_history
-from client.privacy.ledger_entries import Committed, Purpose, Reserved
+from client.privacy.ledger_entries import Agreed, Committed, Purpose, Reserved
 from client.privacy.ledger_history import Limits
 from client.privacy.ledger_reservation import Reservation, StoredReply
+from client.privacy.ledger_sums import SumRound
 from shared_model.config.choices import NoiseSource
-from shared_model.errors import LedgerError
+from shared_model.errors import LedgerError, ProtocolError
 from shared_model.privacy.mechanism import Mechanism
 
 PATIENTS = [f"patient {number}" for number in range(30)]
@@ -159,12 +161,12 @@ def wait_to_be_traced():
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-def kill_at(number, path, request):
-    """Kill a child as it enters its ``number``-th system call; return what it told and whether it came so far.
+def kill_at(number, work):
+    """Kill a child as it enters the ``number``-th system call of ``work``; return what it told, and if it came so far.
 
     Only system calls change a disk, so these are all the states that a killed process can leave.
     """
-    child, hear = start_child(wait_to_be_traced, lambda tell: round_in(path, request, tell))
+    child, hear = start_child(wait_to_be_traced, work)
     _, status = os.waitpid(child, 0)
     # Every call stops the child twice, as it enters and as it leaves.
     for _ in range(2 * number - 1):
@@ -197,7 +199,7 @@ def test_kill_at_the_system_calls_of_a_round(tmp_path, capsys, kind, first):
         shutil.copytree(template, folder)
         path = folder / "ledger.sqlite"
         earlier = digests(path) if path.exists() else []
-        told, was_killed = kill_at(number, path, "request")
+        told, was_killed = kill_at(number, lambda tell, path=path: round_in(path, "request", tell))
         check(path, "request", told, earlier=earlier)
         outcomes.append(tuple(words[0] for words in told))
         shutil.rmtree(folder)
@@ -205,6 +207,54 @@ def test_kill_at_the_system_calls_of_a_round(tmp_path, capsys, kind, first):
         print(f"\n{kind}: killed with SIGKILL at {len(outcomes) - 1} system calls")  # noqa: T201, counted
     assert number > 150
     assert set(outcomes) == {(), ("reserved",), ("reserved", "committed")}
+    assert outcomes == sorted(outcomes)
+
+
+OFFERED = SumRound(roster=b"roster", seeds=b"seeds", offer=b"offer", participants=b"list", request="request")
+LISTS = (b"\x01" * 32, b"\x02" * 32)
+
+
+def sign_list(path, survivors, tell=None):
+    """Settle, as ``client.secure_sum.answers`` does, which list a site signs in a round; tell once it may be sent."""
+
+    def decide(known):
+        kept = known.get(1, OFFERED)
+        if kept.survivors not in {None, survivors}:
+            raise ProtocolError("another list")
+        return dataclasses.replace(kept, survivors=survivors, seeds=None)
+
+    Ledger(path).settle_sum("run", 1, decide)
+    if tell is not None:
+        os.write(tell, b"signed\n")
+
+
+@linux
+@pytest.mark.slow
+def test_kill_at_the_system_calls_of_an_agreement_leaves_one_list_at_most(tmp_path, capsys):
+    template = tmp_path / "template"
+    template.mkdir()
+    answer(Ledger.create(template / "ledger.sqlite"), "before")
+    outcomes, was_killed, number = [], True, 1 - STRIDE
+    while was_killed:
+        number += STRIDE
+        folder = tmp_path / f"call {number}"
+        shutil.copytree(template, folder)
+        path = folder / "ledger.sqlite"
+        told, was_killed = kill_at(number, lambda tell, path=path: sign_list(path, LISTS[0], tell))
+        has_signed = Ledger(path).history().agreed("run", 1) is not None
+        assert has_signed or not told
+        if has_signed:
+            with pytest.raises(ProtocolError, match="another list"):
+                sign_list(path, LISTS[1])
+        sign_list(path, LISTS[0] if has_signed else LISTS[1])
+        agreed = [entry.content for entry in read_history(path).entries if isinstance(entry.content, Agreed)]
+        assert [each.survivors for each in agreed] == [LISTS[0 if has_signed else 1].hex()]
+        outcomes.append((has_signed, bool(told)))
+        shutil.rmtree(folder)
+    with capsys.disabled():
+        print(f"\nagreement: killed with SIGKILL at {len(outcomes) - 1} system calls")  # noqa: T201, counted
+    assert number > 100
+    assert set(outcomes) == {(False, False), (True, False), (True, True)}
     assert outcomes == sorted(outcomes)
 
 
