@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
 from client.training import feature_sum, moment_sum
@@ -199,6 +199,11 @@ def folder(tmp_path):
 
 
 MOVED, KINDS = [], set()
+FUSION = {"model.modality": "fusion", "model.image_components": 0, "data.image.size": 32, **IMAGES[2]}
+OF_EVERY_KIND = [
+    *((kind, FUSION, "initial", 0) for kind in ("train", "evaluate", MEAN, SCORES)),
+    (MOMENTS, FUSION | ONE_SHOT, "initial", 0),
+]
 
 
 @pytest.mark.slow
@@ -208,6 +213,8 @@ MOVED, KINDS = [], set()
     asked=st.lists(questions(), min_size=3, max_size=4),
     magnitude=st.sampled_from([1e4, LARGEST]),
 )
+# Every kind of release, whatever is drawn besides.
+@example(neighbour="an ordinary patient", asked=OF_EVERY_KIND, magnitude=1e4)
 def test_one_patient_moves_what_noise_is_added_to_by_one_at_most(
     hospitals, folder, before_noise, neighbour, asked, magnitude
 ):
