@@ -34,6 +34,11 @@ one core: with one output 6 times faster than pairs, with eight as fast."""
 _FORMING = 10_000
 """What forming one patient's gradient costs beside its entries, in values of pairs that take as long."""
 
+_CANCELLED = 2.0**-40
+"""Share of the squared lengths of a patient's lesions that counts even if their gradients cancel. Her factor is then so
+small that her lesions' terms are below 2^20 clipping norms, and what rounding leaves of them and wipes out of the other
+patients' sum is below 2^-30 a term. It lengthens a gradient that does not cancel by a part in 10^12."""
+
 
 class UnsuitableNetworkError(RuntimeError):
     """A gradient method cannot compute a network, whatever the numbers and however busy the machine."""
@@ -243,9 +248,12 @@ def _rounded_up(squares: Tensor, sizes: Tensor, trace: Tensor, *, num_entries: i
     Rounding moves an entry by at most ``(b + 1) 2^-53`` times the sum of its terms' magnitudes (Higham 2002, Sec. 3.1),
     the whole gradient by that times the sum of its lesions' lengths, which is at most the root of ``b`` times the
     trace; and the sum of squares by its number of terms times 2^-53. Twice as much is added, for what comes on top.
+
+    That makes lesions that cancel no longer than their rounding, and their terms in the clipped sum up to 2^52 clipping
+    norms; so a share of the trace is added too.
     """
     lengths = torch.sqrt(squares * (1 + (num_entries + 4) * 2.0**-52))
-    return (lengths + (sizes + 2) * 2.0**-52 * torch.sqrt(sizes * trace)).square()
+    return (lengths + (sizes + 2) * 2.0**-52 * torch.sqrt(sizes * trace)).square() + _CANCELLED * sizes * trace
 
 
 def _blocks(*columns: Tensor, num_values: int) -> Iterator[tuple[Tensor, ...]]:

@@ -279,6 +279,31 @@ def test_a_huge_patient_whose_lesions_almost_cancel_is_clipped(method, scale):
     assert 0 < float(found.norm()) <= 1e-9 * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("method", GradientMethod)
+@pytest.mark.parametrize("max_grad_norm", [1e-10, 1e-14, 1e-16, 1e-18])
+def test_patients_whose_lesions_cancel_wipe_nothing_out_of_the_others_sum(method, max_grad_norm):
+    """With a saturated hidden layer and no weights behind it, a benign and a malignant lesion cancel to the last bit.
+
+    Earlier their terms, 10^15 clipping norms long, took the last bits of everybody else's: with so small a norm, one
+    patient moved the sum by a tenth more than it.
+    """
+    generator = torch.Generator().manual_seed(1)
+    sizes = (2 * torch.randint(0, 3, (300,), generator=generator)).clamp_min(1).tolist()
+    lesions, network = lesions_of(sizes, shape=(320,)), network_of(modality=Modality.IMAGE, hidden_width=64)
+    lesions.has_image[:] = True
+    for patient, size in enumerate(sizes):
+        if size > 1:
+            order = torch.randperm(size, generator=generator)
+            lesions.labels[lesions.patients == patient] = (torch.arange(size) % 2).float()[order]
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.fill_(1e4 if "bias" in name else 0)
+    whole, _ = clipped_sum(method, network, lesions, max_grad_norm=max_grad_norm)
+    for removed in (*range(8), 149, 150, 298, 299):
+        rest, _ = clipped_sum(method, network, lesions.select(lesions.patients != removed), max_grad_norm=max_grad_norm)
+        assert float((whole - rest).norm()) <= max_grad_norm * (1 + 1e-6)
+
+
 class Root(nn.Module):
     """Not a number for a negative image, although the image is finite."""
 
