@@ -25,6 +25,9 @@ from shared_model.system.files import write_atomically
 
 _SECONDS = 300.0
 """Until a request is given up: long enough for a machine with ten times more to do than it has cores."""
+_HEARTBEAT_SECONDS = 10.0
+"""The same for a heartbeat that is sent for another process: the loop that sends it serves all runs, and sends the next
+one soon. One that comes late counts as well."""
 _MAX_TRIES = 3
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 
@@ -94,7 +97,7 @@ class SuperLinkAccess:
 
         Flower's retries would interrupt the process that asks as soon as the token is no longer valid.
         """
-        return self._runtime(RuntimeTokenHttpInterceptor(token), retries=None)
+        return self._runtime(RuntimeTokenHttpInterceptor(token), retries=None, seconds=_HEARTBEAT_SECONDS)
 
     def grid(self, token: str) -> HttpGrid:
         """Return Flower's grid for the task with ``token``; ``set_run`` comes before messages."""
@@ -102,7 +105,9 @@ class SuperLinkAccess:
         grid._client = self.task(token)
         return grid
 
-    def _runtime(self, interceptor: ProtobufClientInterceptor, retries: RetryInvoker | None) -> RuntimeHttpClient:
+    def _runtime(
+        self, interceptor: ProtobufClientInterceptor, retries: RetryInvoker | None, *, seconds: float = _SECONDS
+    ) -> RuntimeHttpClient:
         return RuntimeHttpClient(
             f"https://{self.address}",
             interceptors=[
@@ -111,7 +116,7 @@ class SuperLinkAccess:
                 interceptor,
             ],
             verify=self._trust(),
-            timeout=_SECONDS,
+            timeout=seconds,
             retry_invoker=retries,
         )
 

@@ -1,14 +1,17 @@
 """The claim of a run is kept while its process starts, however long that takes on a busy machine."""
 
+import socket
 import subprocess
 import sys
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import httpx
 import pytest
 from flwr.proto.runtime_pb2 import AcquireTaskResponse, SendTaskHeartbeatRequest
 
-from server.deployment import superlink
+from server.deployment import superlink, superlink_access
+from server.deployment.certificate_authority import authority_certificate, certificate_pem, new_key
 from server.deployment.superlink_access import SuperLinkAccess
 from shared_model.system import processes
 
@@ -101,3 +104,17 @@ def test_a_run_that_flower_has_ended_interrupts_nobody(runs_of, monkeypatch, coo
     for _ in range(3):
         runs.take_next()
     runs.close()
+
+
+def test_a_superlink_that_hangs_holds_up_no_other_run(tmp_path, monkeypatch):
+    """Earlier each heartbeat waited for it for five minutes, in the loop that serves all runs and ends at Ctrl-C."""
+    assert superlink_access._HEARTBEAT_SECONDS < superlink_access._SECONDS / 10
+    monkeypatch.setattr(superlink_access, "_HEARTBEAT_SECONDS", 0.1)
+    authority = tmp_path / "ca.pem"
+    authority.write_bytes(certificate_pem(authority_certificate(new_key(), datetime.now(UTC))))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        client = SuperLinkAccess(address=address, authority=str(authority), secret="").heartbeats("0" * 64)
+        with pytest.raises(httpx.TimeoutException, match=r"."):
+            client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+        client.close()
