@@ -49,6 +49,8 @@ def results(
 
     found, films = _found(settings, reading, film or ())
     wanted = Outputs(folder=out, dicom=report or pacs.report, fhir=None if pacs.patient_system is None else pacs)
+    # No result of another reading, or in another form, shall be sent for this one's.
+    wanted.remove_older(but=films)
     console = Console(highlight=False, soft_wrap=True)
     for path in write_outputs(found, films, wanted, lesion=lesion, lesion_type=lesion_type):
         console.print(str(path), markup=False)

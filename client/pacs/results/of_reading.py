@@ -8,6 +8,7 @@ from pathlib import Path
 from client.data.image_files import open_image
 from client.data.preprocessing import Box
 from client.pacs.results.lesion_reading import LesionReading, MarkedFilm, Outcome, Score
+from client.pacs.results.wording import ascii_text
 from client.reading.result import Answer, Reading, ViewRead
 from shared_model.errors import DicomError
 from shared_model.vocabulary import LesionType
@@ -25,9 +26,11 @@ def lesion_reading(reading: Reading, films: Sequence[Path], *, lesion: str, lesi
         lesion_type: of the lesion.
 
     Raises:
-        DicomError: no film could be opened, the films are not those of the reading, no side is known, or two films are
-            of one view.
+        DicomError: no film could be opened, the films are not those of the reading, no side is known, two films are of
+            one view, or the lesion has no name.
     """
+    if not ascii_text(lesion):
+        raise DicomError("Expected a name of the lesion that can be printed, such as lesion 1.")
     if not reading.views:
         raise DicomError(
             "Expected a reading of films that could be opened; this one was refused before any was "

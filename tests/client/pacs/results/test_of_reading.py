@@ -142,6 +142,24 @@ def test_the_command_writes_dicom_and_fhir_twice_alike(films, tmp_path, site):
     assert {"report.dcm", "fhir-r4b.json", "fhir-r5.json"} < set(contents[0])
 
 
+def test_what_an_earlier_reading_left_is_not_taken_for_this_ones(films, tmp_path, site):
+    write_result(reading_for(films), tmp_path / "result.json")
+    words = [word for path in films.values() for word in ("--film", str(path))]
+    command = ["site", "pacs", "results", str(tmp_path / "result.json"), *words, "--out", str(tmp_path / "out")]
+    reports = []
+    for kind in ReportKind:
+        assert main([*command, "--report", kind, "--site", str(site)]) == 0
+        reports.append([path.name for path in (tmp_path / "out").glob("*report.dcm")])
+    assert reports == [["report.dcm"], ["cad-report.dcm"]]
+
+
+@pytest.mark.parametrize("lesion", ["", " ", "\x1b\n"])
+def test_a_lesion_without_a_name_has_no_result(films, lesion):
+    """A tracking identifier is a text of one character at least."""
+    with pytest.raises(DicomError, match="Expected a name of the lesion"):
+        lesion_reading(reading_for(films), list(films.values()), lesion=lesion, lesion_type=LesionType.MASS)
+
+
 def test_a_number_of_another_issuer_is_not_the_hospitals_patient(films, tmp_path, site, capsys):
     for path in films.values():
         film = dcmread(path)
