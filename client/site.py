@@ -25,6 +25,7 @@ from shared_model.config.experiment import ExperimentConfig
 from shared_model.config.fingerprints import source_fingerprint
 from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError, LedgerError, PolicyError, TableError
+from shared_model.network.feature_engines import prepare_engine
 from shared_model.system.deadline import Deadline
 
 logger = logging.getLogger(__name__)
@@ -228,7 +229,7 @@ def open_site(node_config: Mapping[str, object], config: ExperimentConfig) -> Si
     Raises:
         PolicyError: the site does not allow what the configuration asks for.
         LedgerError: there is no ledger, it was changed, is damaged or cannot be written.
-        ConfigError: settings or policy cannot be used.
+        ConfigError: settings, policy or ``model.feature_engine`` cannot be used.
     """
     settings = SiteSettings.from_node_config(node_config, config)
     policy = settings.load_policy()
@@ -238,6 +239,8 @@ def open_site(node_config: Mapping[str, object], config: ExperimentConfig) -> Si
         raise PolicyError(message, key="declared_patients")
     if config.federation.secure_sum and not settings.is_simulated:
         _require_partners(policy, settings)
+    # Before anything is reserved, whoever the patients are.
+    prepare_engine(config.model, config.data.image.size)
     ledger = (_open_simulated_ledger if settings.is_simulated else _open_ledger)(settings.ledger)
     return Site(settings=settings, policy=policy, ledger=ledger, deadline=Deadline(policy.max_request_seconds))
 

@@ -13,7 +13,7 @@ PUBLIC_PATIENTS = (
 """Overrides with which ``preset=cbis_mass`` has its first recipe: 12 % of the training patients are public."""
 _LATER = {
     "strategy": ("max_site_share",),
-    "model": ("feature_constants", "constants_file", "initial_head"),
+    "model": ("feature_engine", "feature_constants", "constants_file", "initial_head"),
     "privacy": ("mean_share", "histogram_share"),
     "federation": ("secure_sum", "max_colluding"),
     "evaluation": ("threshold_from", "training_bins"),

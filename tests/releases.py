@@ -14,6 +14,7 @@ from server.deployment.certificate_authority import authority_certificate, certi
 from server.release.folder import write_release
 from server.release.public_calibration import PublicLesions, calibrate_on_public
 from shared_model.config import compose
+from shared_model.config.choices import FeatureEngine
 from shared_model.data.lesions import Lesions
 from shared_model.metrics.intervals import ConfidenceInterval
 from shared_model.network.backbone import frozen_features
@@ -80,7 +81,9 @@ def public_lesions(folder: Path, config, count: int = 160) -> PublicLesions:
         for n in range(count)
     ]
     lesions = Lesions(
-        images=frozen_features(torch.from_numpy(np.stack(pictures)[:, None]), config.model.backbone),
+        images=frozen_features(
+            torch.from_numpy(np.stack(pictures)[:, None]), config.model.backbone, FeatureEngine.TORCH
+        ),
         has_image=torch.ones(count, dtype=torch.bool),
         clinical=torch.zeros(count, clinical_width(config.data.features)),
         labels=(torch.arange(count) % 2).float(),
@@ -144,8 +147,8 @@ class Released:
     network: object
 
 
-def release_in(folder: Path, *overrides, with_public=False, is_signed=True, **changes) -> Released:
-    """Write a release of the network below ``folder``."""
+def release_in(folder: Path, *overrides, with_public=False, is_signed=True, more=None, **changes) -> Released:
+    """Write a release of the network below ``folder``, with ``more`` files by name."""
     config = compose([*OVERRIDES, *overrides])
     known = public_lesions(folder / "public", config) if config.model.reads_frozen_features else None
     if known is None:
@@ -153,7 +156,7 @@ def release_in(folder: Path, *overrides, with_public=False, is_signed=True, **ch
     else:
         network = network_that_tells(config, known)
     arrays = {**trainable_state(network), **constants_state(network)}
-    files, reference = {MODEL_FILE: to_safetensors(arrays), MODEL_CARD_FILE: b"a card"}, None
+    files, reference = {MODEL_FILE: to_safetensors(arrays), MODEL_CARD_FILE: b"a card", **(more or {})}, None
     if with_public:
         found = calibrate_on_public(
             known, predict(network, known.lesions), level=0.9, generator=np.random.default_rng(0)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from shared_model.config.choices import Backbone, ConstantsFrom, Fusion, InitialHead, Modality
+from shared_model.config.choices import Backbone, ConstantsFrom, FeatureEngine, Fusion, InitialHead, Modality
 from shared_model.config.site_sections import ModelConfig
 from shared_model.network.fusion import FusionNet
 from shared_model.network.state import load_trainable, trainable_state
@@ -12,11 +12,14 @@ WIDTH = 5
 """Of the clinical vector."""
 
 
-def make_model(modality="fusion", fusion=Fusion.EARLY, hidden_width=0, components=0, backbone="efficientnet_lite0"):
+def make_model(
+    modality="fusion", fusion=Fusion.EARLY, hidden_width=0, components=0, backbone="efficientnet_lite0", engine="torch"
+):
     return ModelConfig(
         modality=Modality(modality),
         fusion=Fusion(fusion),
         backbone=Backbone(backbone),
+        feature_engine=FeatureEngine(engine),
         feature_constants=ConstantsFrom.PUBLIC,
         constants_file=None,
         initial_head=InitialHead.ZERO,

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from shared_model.config.choices import Backbone, ConstantsFrom, Fusion, InitialHead, Loss, Modality
+from shared_model.config.choices import Backbone, ConstantsFrom, FeatureEngine, Fusion, InitialHead, Loss, Modality
 from shared_model.config.site_sections import ModelConfig, TrainingConfig
 from shared_model.data.lesions import Lesions
 from shared_model.network.fusion import build_network
@@ -63,6 +63,7 @@ def network_of(*, fusion=Fusion.EARLY, modality=Modality.FUSION, hidden_width=0,
         modality=modality,
         fusion=fusion,
         backbone=backbone,
+        feature_engine=FeatureEngine.TORCH,
         feature_constants=ConstantsFrom.PUBLIC,
         constants_file=None,
         initial_head=InitialHead.ZERO,

@@ -22,11 +22,16 @@ COMES_WITH_ANOTHER = {"pydantic-core": "pydantic, which fixes its version"}
 TOOLS = {
     *("import-linter", "mypy", "pandas-stubs", "pytest-xdist", "ruff", "types-pyyaml"),
     "highdicom",  # client.pacs writes results with it
+    "openvino",  # shared_model.network.openvino_encoder imports it by name
     "setuptools",  # builds the wheel of tests/test_package.py
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-OPTIONAL = [text for extra in ("tensorboard", "pacs", "day") for text in PROJECT["optional-dependencies"][extra]]
+OPTIONAL = [
+    text
+    for extra in ("tensorboard", "pacs", "day", "onnx", "openvino")
+    for text in PROJECT["optional-dependencies"][extra]
+]
 
 
 def normalised(name):

@@ -31,11 +31,12 @@ from client.data.pixel_budget import PixelBudget
 from client.data.preprocessing import Box
 from client.data.tables.cells import BOX_COLUMNS
 from client.data.tables.site_table import data_folder
-from shared_model.config.choices import ImageMode, Modality, Normalisation
+from shared_model.config.choices import FeatureEngine, ImageMode, Modality, Normalisation
 from shared_model.config.experiment import ExperimentConfig
 from shared_model.errors import DicomError
 from shared_model.network.backbone import frozen_features
 from shared_model.network.efficientnet import FEATURE_WIDTH
+from shared_model.network.feature_engines import prepare_engine
 from shared_model.vocabulary import Laterality, View
 
 logger = logging.getLogger(__name__)
@@ -161,6 +162,8 @@ class _InputStore:
         keys, problems = self._keys(files, report, pool)
         missing = {key: row for row, key in enumerate(keys) if key is not None and key not in self.cache}
         is_missing = set(missing)
+        if missing:
+            prepare_engine(self._config.model, self._config.data.image.size)
         num_done = sum(key not in is_missing for key in keys)
         report(num_done, len(files))
         broken: dict[str, str] = {}
@@ -225,7 +228,9 @@ class _InputStore:
             self._faint.append(lesion)
         if not self._config.model.backbone.is_frozen:
             return pixels
-        return np.asarray(frozen_features(torch.from_numpy(pixels[None]), self._config.model.backbone)[0].numpy())
+        model = self._config.model
+        features = frozen_features(torch.from_numpy(pixels[None]), model.backbone, model.feature_engine)
+        return np.asarray(features[0].numpy())
 
     def _warn_of_faint(self, num_images: int) -> None:
         if self._faint:
@@ -273,6 +278,9 @@ def _input_key(lesion: LesionFiles, mode: ImageMode, digests: FileDigests) -> st
 
 
 def _cache_settings(config: ExperimentConfig) -> dict[str, object]:
-    backbone = config.model.backbone
+    backbone, engine = config.model.backbone, config.model.feature_engine
     encoder = f"{backbone} features" if backbone.is_frozen else "pixels"
+    if backbone.is_frozen and engine is not FeatureEngine.TORCH:
+        # Features of two engines never mix; torch's keep the name that they had before there were others.
+        encoder += f" by {engine}"
     return {"image": dataclasses.asdict(config.data.image), "encoder": encoder}

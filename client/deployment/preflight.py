@@ -24,8 +24,10 @@ from client.deployment.patient_checks import (
 )
 from client.deployment.site_file import SiteFile
 from client.privacy.policy import SecureSum, SitePolicy
+from shared_model.config.choices import FeatureEngine
 from shared_model.config.fingerprints import source_fingerprint
 from shared_model.errors import ConfigError, FederatedMammographyError
+from shared_model.network.openvino_encoder import require_openvino
 from shared_model.system.audit_log import verify
 
 _LEDGER = "ledger"
@@ -126,6 +128,8 @@ def _policy(site: SiteFile) -> str:
     if policy.secure_sum is SecureSum.DEMAND and policy.partners is None:
         message = f"Expected partners in {site.policy}, since secure_sum: demand refuses every other run."
         raise FederatedMammographyError(message)
+    if FeatureEngine.OPENVINO in policy.fields.get("model.feature_engine", ()):
+        require_openvino()
     return f"grants {granted}, {_secure_sums(policy)}, source code {here[:12]}"
 
 

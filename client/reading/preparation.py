@@ -30,7 +30,7 @@ from client.reading.gates import (
 from client.reading.release import OpenedRelease
 from client.reading.request import LesionRequest, Picture, parsed_columns
 from client.reading.result import Reason, Why
-from shared_model.config.choices import ImageMode, Modality, Views
+from shared_model.config.choices import FeatureEngine, ImageMode, Modality, Views
 from shared_model.data.lesions import Lesions
 from shared_model.errors import DicomError, TableError
 from shared_model.network.backbone import frozen_features
@@ -238,7 +238,8 @@ def _images(pixels: Tensor, contract: InputContract) -> Tensor:
     if contract.model.modality is Modality.CLINICAL:
         return torch.zeros(1, 0)
     backbone = contract.model.backbone
-    return frozen_features(pixels, backbone) if backbone.is_frozen else pixels
+    # Whatever the training's engine was: a reading needs torch for its maps anyway, and the difference is rounding.
+    return frozen_features(pixels, backbone, FeatureEngine.TORCH) if backbone.is_frozen else pixels
 
 
 def _nearer_as_negatives(pixels: Tensor, images: Tensor, release: OpenedRelease) -> list[bool]:

@@ -152,7 +152,7 @@ class RunFolder:
         return RunProvenance(
             source_fingerprint=source_fingerprint(),
             config_fingerprint=config_fingerprint(self.config),
-            versions=versions(),
+            versions=versions(*self.config.model.engine_packages),
             python=platform.python_version(),
             platform=platform.platform(),
             started=self.started.isoformat(timespec="seconds"),

@@ -34,10 +34,10 @@ def config_fingerprint(config: "ExperimentConfig") -> str:
     return hashlib.sha256(config.to_json().encode()).hexdigest()
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python, the platform and the packages that results depend on."""
+def versions(*extras: str) -> dict[str, str]:
+    """Return the versions of Python, the platform and the packages that results depend on, with those of ``extras``."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
+    for package in (*_PACKAGES, *extras):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

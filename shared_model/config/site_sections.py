@@ -20,6 +20,7 @@ from shared_model.config.choices import (
     ConstantsFrom,
     DataSource,
     Denoising,
+    FeatureEngine,
     Fusion,
     ImageMode,
     InitialHead,
@@ -90,6 +91,8 @@ class ModelConfig:
     modality: Modality
     fusion: Fusion
     backbone: Backbone
+    feature_engine: FeatureEngine
+    """Counts with a frozen backbone; the same at every site."""
     feature_constants: ConstantsFrom
     """Counts with a frozen backbone."""
     constants_file: str | None
@@ -141,6 +144,12 @@ class ModelConfig:
     def reads_frozen_features(self) -> bool:
         """Whether a frozen backbone turns images into features, which constants standardise."""
         return self.modality is not Modality.CLINICAL and self.backbone.is_frozen
+
+    @property
+    def engine_packages(self) -> tuple[str, ...]:
+        """The packages beside torch on which the features depend."""
+        is_torch = self.feature_engine is FeatureEngine.TORCH
+        return () if is_torch or not self.reads_frozen_features else (str(self.feature_engine),)
 
 
 @checked(key="training")

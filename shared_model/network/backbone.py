@@ -7,8 +7,9 @@ bounds its influence, and its running statistics would leave the site without no
 import torch
 from torch import Tensor, nn
 
-from shared_model.config.choices import Backbone
-from shared_model.network.efficientnet import FEATURE_WIDTH, load_efficientnet_lite
+from shared_model.config.choices import Backbone, FeatureEngine
+from shared_model.network.efficientnet import FEATURE_WIDTH
+from shared_model.network.feature_engines import frozen_encoder
 from shared_model.network.torchvision_cpu import load_torchvision_models
 
 CHANNELS_PER_GROUP = 16
@@ -18,7 +19,7 @@ MIN_SIZE = 32
 """Smallest side of an image in pixels: encoders halve their maps up to five times."""
 
 
-def frozen_features(pixels: Tensor, backbone: Backbone) -> Tensor:
+def frozen_features(pixels: Tensor, backbone: Backbone, engine: FeatureEngine) -> Tensor:
     """Return the pretrained features of square images, averaged over the eight rotations and flips of the square.
 
     A lesion has no upright orientation, so the average keeps what the eight orientations have in common. Each image
@@ -28,22 +29,23 @@ def frozen_features(pixels: Tensor, backbone: Backbone) -> Tensor:
     Args:
         pixels: ``(N, 1, S, S)``, float32 in [0, 1], ``S`` >= 32.
         backbone: one with frozen weights.
+        engine: what computes them; between engines features differ by rounding (``MAX_DIFFERENCE``).
 
     Returns:
         ``(N, 320)``, float32; ``(0, 320)`` without images.
 
     Raises:
         ValueError: another shape, or a backbone that trains.
-        ConfigError: the installed package ships other weights.
+        ConfigError: the installed package ships other weights, or the engine cannot be used.
     """
     size = pixels.shape[-1]
     if pixels.shape[1:] != (1, size, size) or size < MIN_SIZE:
         raise ValueError(f"Expected pixels of shape {tuple(pixels.shape)} == (N, 1, S, S) with S >= {MIN_SIZE}.")
-    network = load_efficientnet_lite(backbone)
+    encoder = frozen_encoder(backbone, engine, size)
     features = pixels.new_zeros(len(pixels), FEATURE_WIDTH)
     with torch.inference_mode():
         for row, image in enumerate(pixels):
-            features[row] = network(dihedral_orbit(image)).mean(dim=0)
+            features[row] = encoder(dihedral_orbit(image)).mean(dim=0)
     return features
 
 

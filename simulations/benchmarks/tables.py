@@ -11,6 +11,7 @@ from rich.table import Table
 
 from client.data.grey_sample import SAMPLE_SIZE
 from shared_model.system.files import write_atomically
+from simulations.benchmarks.feature_times import FeatureTimes
 from simulations.benchmarks.grey_references import Detection
 from simulations.benchmarks.many_sites import HEAD, RoundCost
 from simulations.benchmarks.private_steps import PrivacyBenchmark
@@ -192,6 +193,24 @@ def print_readings(rows: Sequence[ReadingTimes], console: Console, *, load: floa
             f"{row.elapsed_seconds:.2f}",
             f"{row.peak_bytes / 2**30:.2f}",
         )
+    console.print(table)
+
+
+def print_features(rows: Sequence[FeatureTimes], console: Console, *, load: float) -> None:
+    """Print one row for each backbone and engine; ``load`` as for ``print_readings``."""
+    first = rows[0]
+    table = Table(
+        title=f"Features of an image of {first.size} x {first.size} pixels",
+        caption=f"{first.num_images} images, in turns; median processor time of all threads. {os.cpu_count()} cores, "
+        f"on which {load:.1f} processes ran or waited before.",
+    )
+    table.add_column("backbone")
+    table.add_column("engine")
+    for name in ("processor time [ms]", "speed", "largest difference"):
+        table.add_column(escape(name), justify="right")
+    for row in rows:
+        numbers = (f"{1000 * row.processor_seconds:.1f}", f"{row.speed:.2f}", f"{row.largest_difference:.1g}")
+        table.add_row(row.backbone, row.engine, *numbers)
     console.print(table)
 
 

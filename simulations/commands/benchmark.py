@@ -221,6 +221,28 @@ def reading(repeats: Repeats = 20, out: Json = None) -> None:
         write_figures(out, [dataclasses.asdict(row) for row in rows])
 
 
+@app.command()
+def features(
+    repeats: Repeats = 5,
+    num_images: Annotated[int, typer.Option(parser=at_least(2), metavar="NUMBER", help="Invented ones.")] = 24,
+    image_size: Annotated[int, typer.Option(parser=at_least(32), metavar="NUMBER", help="Side in pixels.")] = 128,
+    out: Json = None,
+) -> None:
+    """Measure what the features of an image cost with every value of model.feature_engine; needs the extra openvino."""
+    import os
+
+    from rich.console import Console
+
+    from simulations.benchmarks.feature_times import measure_features
+    from simulations.benchmarks.tables import print_features, write_figures
+
+    load = os.getloadavg()[0]
+    rows = list(measure_features(image_size, num_images, repeats))
+    print_features(rows, Console(), load=load)
+    if out is not None:
+        write_figures(out, [dataclasses.asdict(row) for row in rows])
+
+
 @app.command("grey-levels", epilog=ABOUT_OVERRIDES)
 def grey_levels(overrides: Overrides = None, out: Json = None) -> None:
     """Measure how often altered grey levels are noticed, on CBIS-DDSM masses; data.root=FOLDER is needed.

@@ -17,6 +17,7 @@ from client.privacy.policy import HOSPITAL_POLICY, OPEN_POLICY
 from client.site import SiteSettings, forget_simulated_sites, open_site, simulated_ledger
 from shared_model.config import compose
 from shared_model.errors import ConfigError, LedgerError, PolicyError, TableError
+from shared_model.network import openvino_encoder
 
 
 @pytest.fixture
@@ -138,6 +139,16 @@ class TestOpenSite:
         policy(max_rounds=2)
         hospital.manifest.unlink()
         with pytest.raises(PolicyError, match=r"Expected training\.num_rounds=3 to be <= 2"):
+            open_site(node_config, config)
+        assert not (tmp_path / "site").exists()
+
+    def test_an_engine_that_is_missing_opens_no_ledger_and_reads_no_table(
+        self, node_config, hospital, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(openvino_encoder, "find_spec", lambda name: None)
+        config = compose(hospital.overrides("model.feature_engine=openvino", "data.image.size=35"))
+        hospital.manifest.unlink()
+        with pytest.raises(ConfigError, match=r"onnx and openvino for model.feature_engine=openvino; install"):
             open_site(node_config, config)
         assert not (tmp_path / "site").exists()
 

@@ -19,7 +19,9 @@ from client.data.preprocessing import Box
 from client.data.tables.cells import BOX_COLUMNS
 from client.data.tables.site_table import site_table
 from shared_model.config import compose
-from shared_model.errors import DicomError
+from shared_model.config.choices import FeatureEngine
+from shared_model.errors import ConfigError, DicomError
+from shared_model.network import openvino_encoder
 from shared_model.network.backbone import frozen_features
 from shared_model.network.efficientnet import FEATURE_WIDTH
 from shared_model.vocabulary import Laterality, View
@@ -74,7 +76,7 @@ class TestValues:
         inputs = load(frame, config)
         assert inputs.images.shape == (3, FEATURE_WIDTH)
         pixels = torch.from_numpy(load_lesion(lesion_files(frame, config)[0], config.data.image))[None, None]
-        expected = frozen_features(pixels, config.model.backbone)[0].numpy()
+        expected = frozen_features(pixels, config.model.backbone, FeatureEngine.TORCH)[0].numpy()
         np.testing.assert_array_equal(inputs.images[0], expected)
         assert not inputs.images[2].any()
         assert inputs.has_image.tolist() == [True, True, False]
@@ -94,6 +96,25 @@ class TestValues:
 
 
 class TestCache:
+    def test_features_of_two_engines_never_mix(self, hospital):
+        configs = {engine: compose(hospital.overrides(f"model.feature_engine={engine}")) for engine in FeatureEngine}
+        frame = site_table(configs[FeatureEngine.TORCH], "HOME").frame.iloc[:2].reset_index(drop=True)
+        images = {engine: load(frame, config).images for engine, config in configs.items()}
+        for engine, config in configs.items():
+            np.testing.assert_array_equal(load(frame, config).images, images[engine])
+        by_torch, by_openvino = images.values()
+        assert not np.array_equal(by_torch, by_openvino)
+        np.testing.assert_allclose(by_openvino, by_torch, rtol=0, atol=1e-5 * np.linalg.norm(by_torch[0]))
+        assert len(list((hospital.cache / "images").glob("*/entries"))) == 2
+
+    def test_an_engine_that_is_missing_fails_before_an_image_is_read(self, hospital, computed, monkeypatch):
+        monkeypatch.setattr(openvino_encoder, "find_spec", lambda name: None)
+        config = compose(hospital.overrides("model.feature_engine=openvino", "data.image.size=33"))
+        frame = site_table(config, "HOME").frame.iloc[:2].reset_index(drop=True)
+        with pytest.raises(ConfigError, match=r"Expected onnx and openvino for model.feature_engine=openvino"):
+            load(frame, config)
+        assert computed == []
+
     def test_what_is_there_is_not_computed_again(self, frame, config, computed):
         first = load(frame, config)
         assert len(computed) == 30

@@ -25,6 +25,7 @@ from client.deployment.site_file import SiteFile
 from client.deployment.withdrawal import withdraw
 from client.privacy.ledger import Ledger
 from server.deployment.provision import provision
+from shared_model.network import openvino_encoder
 from shared_model.network.heads import RowwiseLinear
 from shared_model.network.scoring import ROWS_PER_PASS
 from shared_model.system.audit_log import read
@@ -294,6 +295,13 @@ class TestPatients:
         begun.change_policy(secure_sum="demand")
         (detail,) = self.failed(checks_of()).values()
         assert detail == f"Expected partners in {begun.site.policy}, since secure_sum: demand refuses every other run."
+
+    def test_an_engine_that_the_policy_allows_is_installed(self, begun, checks_of, monkeypatch):
+        begun.change_policy(fields={"model.modality": ["clinical"], "model.feature_engine": ["openvino"]})
+        assert self.failed(checks_of()) == {}
+        monkeypatch.setattr(openvino_encoder, "find_spec", lambda name: None)
+        (detail,) = self.failed(checks_of()).values()
+        assert detail.startswith("Expected onnx and openvino for model.feature_engine=openvino; install them with pip")
 
     def test_too_few_patients(self, begun, checks_of):
         begun.change_policy(min_patients=44)

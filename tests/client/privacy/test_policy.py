@@ -55,6 +55,7 @@ def test_the_shipped_policies_allow_what_they_are_for(tmp_path):
         ("data.views=own", "data.views=own"),
         ("data.image.size=1025", "data.image.size=1025"),
         ("model.backbone=small_cnn data.views=own", "model.backbone=small_cnn"),
+        ("model.feature_engine=openvino", "model.feature_engine=openvino"),
     ],
 )
 def test_every_widening_is_refused(override, key):

@@ -11,7 +11,7 @@ from client.training.clipped_gradients import trainable_parameters
 from client.training.dp_sgd import ROUNDING_MARGIN
 from client.training.gradient_methods import GradientMethod, GradientSource, choose_gradient_method
 from client.training.patients import LesionsByPatient
-from shared_model.config.choices import Backbone, ConstantsFrom, Fusion, InitialHead, Loss, Modality
+from shared_model.config.choices import Backbone, ConstantsFrom, FeatureEngine, Fusion, InitialHead, Loss, Modality
 from shared_model.config.site_sections import ModelConfig
 from shared_model.data.lesions import Lesions
 from shared_model.network.fusion import build_network
@@ -209,6 +209,7 @@ def test_rounding_in_another_batch_stays_far_below_the_margin_for_a_whole_hospit
             modality=Modality.FUSION,
             fusion=fusion,
             backbone=Backbone.EFFICIENTNET_LITE0,
+            feature_engine=FeatureEngine.TORCH,
             feature_constants=ConstantsFrom.PUBLIC,
             constants_file=None,
             initial_head=InitialHead.ZERO,

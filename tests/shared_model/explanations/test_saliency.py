@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from shared_model.config.choices import Backbone, Fusion, Modality
+from shared_model.config.choices import Backbone, FeatureEngine, Fusion, Modality
 from shared_model.config.composition import compose
 from shared_model.explanations.saliency import (
     LesionScorer,
@@ -67,7 +67,7 @@ def finished(scorer, maps):
 
 def test_other_views_take_part_in_the_mean_and_are_held_fixed(pixels):
     alone = scorer_of()
-    own = frozen_features(pixels[None], Backbone.EFFICIENTNET_LITE0)
+    own = frozen_features(pixels[None], Backbone.EFFICIENTNET_LITE0, FeatureEngine.TORCH)
     others = torch.from_numpy(np.random.default_rng(4).random((2, 320), dtype=np.float32))
     scorer = LesionScorer(alone.network, clinical(), frozen_encoder=alone.frozen, other_views=others)
     found = scorer.image_input(scorer.orientations(pixels))
@@ -89,7 +89,7 @@ def test_orientations_are_brought_back(pixels):
 @pytest.mark.parametrize("backbone", [Backbone.EFFICIENTNET_LITE0, Backbone.EFFICIENTNET_LITE1])
 def test_the_scorer_is_the_network(pixels, backbone):
     scorer = scorer_of(backbone)
-    features = frozen_features(pixels[None], backbone)
+    features = frozen_features(pixels[None], backbone, FeatureEngine.TORCH)
     expected = scorer.network(features, torch.tensor([True]), clinical()[None])
     torch.testing.assert_close(scorer(scorer.orientations(pixels)), expected, rtol=1e-4, atol=1e-5)
     assert scorer.probability(pixels) == pytest.approx(float(torch.sigmoid(expected.detach())), abs=1e-5)

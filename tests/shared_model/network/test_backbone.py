@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from shared_model.config.choices import Backbone
+from shared_model.config.choices import Backbone, FeatureEngine
 from shared_model.network.backbone import SmallCNN, build_encoder, dihedral_orbit, frozen_features, group_norm
 from shared_model.network.efficientnet import load_efficientnet_lite
 from tests.small_networks import make_pattern
@@ -23,7 +23,7 @@ TRAINABLE = [backbone for backbone in Backbone if not backbone.is_frozen]
 
 @pytest.mark.parametrize("backbone", FROZEN)
 def test_features_of_a_fixedmake_pattern(backbone):
-    features = frozen_features(make_pattern(64), backbone)
+    features = frozen_features(make_pattern(64), backbone, FeatureEngine.TORCH)
     assert features.shape == (1, 320)
     assert features.dtype == torch.float32
     known = torch.tensor(KNOWN_FEATURES[backbone])
@@ -39,28 +39,30 @@ def test_orbit_has_eight_different_images_and_starts_with_the_image():
 
 def test_features_do_not_change_when_the_image_is_turned_or_mirrored():
     orbit = dihedral_orbit(make_pattern(48)[0])
-    features = frozen_features(orbit, LITE0)
+    features = frozen_features(orbit, LITE0, FeatureEngine.TORCH)
     torch.testing.assert_close(features, features[:1].expand(8, -1), rtol=0, atol=1e-5)
     assert (load_efficientnet_lite(LITE0)(orbit).std(dim=0) > 1e-3).any()
 
 
 def test_features_do_not_depend_on_the_rest_of_the_batch():
     pixels = torch.cat([make_pattern(32), make_pattern(32) ** 2, torch.zeros(1, 1, 32, 32)])
-    together = frozen_features(pixels, LITE0)
-    assert torch.equal(together, torch.cat([frozen_features(pixels[i : i + 1], LITE0) for i in range(3)]))
-    assert frozen_features(pixels[:0], LITE0).shape == (0, 320)
+    together = frozen_features(pixels, LITE0, FeatureEngine.TORCH)
+    assert torch.equal(
+        together, torch.cat([frozen_features(pixels[i : i + 1], LITE0, FeatureEngine.TORCH) for i in range(3)])
+    )
+    assert frozen_features(pixels[:0], LITE0, FeatureEngine.TORCH).shape == (0, 320)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 64, 64), (2, 1, 64, 32), (1, 1, 16, 16), (64, 64)])
 def test_features_refuse_other_shapes(shape):
     with pytest.raises(ValueError, match=r"Expected pixels of shape .* == \(N, 1, S, S\) with S >= 32"):
-        frozen_features(torch.zeros(shape), LITE0)
+        frozen_features(torch.zeros(shape), LITE0, FeatureEngine.TORCH)
 
 
 @pytest.mark.parametrize("backbone", TRAINABLE)
 def test_features_refuse_a_backbone_that_trains(backbone):
     with pytest.raises(ValueError, match=f"Expected backbone={backbone} to be frozen"):
-        frozen_features(make_pattern(32), backbone)
+        frozen_features(make_pattern(32), backbone, FeatureEngine.TORCH)
 
 
 @pytest.mark.parametrize("backbone", TRAINABLE)

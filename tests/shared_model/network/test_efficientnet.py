@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from shared_model.config.choices import Backbone
+from shared_model.config.choices import Backbone, FeatureEngine
 from shared_model.errors import ConfigError
 from shared_model.network.backbone import frozen_features
 from shared_model.network.efficientnet import (
@@ -139,7 +139,7 @@ def test_the_network_is_frozen_whatever_its_mode(backbone):
     after = network(pixels.detach())
     network.eval()
     assert torch.equal(before, after)
-    assert not frozen_features(pixels, backbone).requires_grad
+    assert not frozen_features(pixels, backbone, FeatureEngine.TORCH).requires_grad
 
 
 @pytest.mark.parametrize(("backbone", "digest"), [(LITE0, "579344248a93e230"), (LITE1, "77cc7160d37bebc1")], ids=FROZEN)

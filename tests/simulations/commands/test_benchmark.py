@@ -56,6 +56,24 @@ def test_privacy_benchmark_writes_what_it_measured(tmp_path, monkeypatch, capsys
     assert f"{whole['noise_multiplier']:g}" in printed
 
 
+def test_features_benchmark_compares_the_engines(tmp_path, capsys):
+    out = tmp_path / "features.json"
+    options = ["--repeats", "1", "--num-images", "2", "--image-size", "32", "--out", str(out)]
+    assert main(["benchmark", "features", *options]) == 0
+    rows = json.loads(out.read_text())
+    engines = [(row["backbone"], row["engine"]) for row in rows]
+    assert engines == [
+        (backbone, engine)
+        for backbone in ("efficientnet_lite0", "efficientnet_lite1")
+        for engine in ("torch", "openvino")
+    ]
+    for torchs, other in zip(rows[::2], rows[1::2], strict=True):
+        assert (torchs["speed"], torchs["largest_difference"]) == (1, 0)
+        assert other["speed"] == pytest.approx(torchs["processor_seconds"] / other["processor_seconds"])
+        assert 0 < other["largest_difference"] <= 1e-5
+    assert "openvino" in capsys.readouterr().out
+
+
 def test_scale_benchmark_writes_what_it_measured(tmp_path, capsys):
     out, plot = tmp_path / "scale.json", tmp_path / "scale.png"
     options = ["--num-sites", "2,20", "--repeats", "1", "--small", "--out", str(out), "--out", str(plot)]
