@@ -17,7 +17,7 @@ from simulations.commands.app import app
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("client", "server", "shared_model", "simulations")
 FOLDERS = (*PACKAGES, "configs", "tests", "docs", ".ci")
-FILE_SUFFIXES = ("csv", "html", "json", "jsonl", "md", "parquet", "png", "safetensors", "sqlite", "txt", "yaml")
+FILE_SUFFIXES = ("csv", "html", "json", "jsonl", "md", "onnx", "parquet", "png", "safetensors", "sqlite", "txt", "yaml")
 
 
 def load_tables():

@@ -24,6 +24,7 @@ from shared_model.release.document import (
     FORMAT_VERSION,
     MODEL_CARD_FILE,
     MODEL_FILE,
+    ONNX_FILE,
     REFERENCE_FILE,
     SIGNATURE_FILE,
     Release,
@@ -40,10 +41,12 @@ _MAX_BYTES = {
     MODEL_FILE: 2**27,
     REFERENCE_FILE: 2**24,
     MODEL_CARD_FILE: 2**20,
+    ONNX_FILE: 2**27,
     SIGNATURE_FILE: 2**10,
     CERTIFICATE_FILE: 2**16,
 }
-"""Of every file that a release may have: some times more than any release here needs."""
+"""Of every file that a release may have: some times more than any release here needs. The ONNX file is compared with
+its digest, and never opened."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

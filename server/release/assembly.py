@@ -11,6 +11,7 @@ from pathlib import Path
 
 from server.evaluation.training_histogram import TRAINING_HISTOGRAM_FILE, read_training_histogram
 from server.release.model_card import to_model_card
+from server.release.onnx_extra import require_onnx
 from server.release.public_calibration import PublicCalibration, PublicLesions, calibrate_on_public
 from server.release.uncertainty import NUM_DRAWS, Uncertainty, from_histogram, from_public_patients
 from server.report.run_folder import PUBLIC_FILE
@@ -28,6 +29,7 @@ from shared_model.release.document import (
     MODEL_CARD_FILE,
     MODEL_FILE,
     NOT_CALIBRATED,
+    ONNX_FILE,
     REFERENCE_FILE,
     GreyContract,
     InputContract,
@@ -65,6 +67,8 @@ class Choices:
     """Of the conformal sets."""
     is_holdout_public: bool
     """Whether the figures of the coordinator's own test lesions may be told."""
+    has_onnx: bool
+    """Whether the network is there for other programs too."""
 
 
 def assemble(run: RunToRelease, choices: Choices, public: PublicLesions | None) -> tuple[bytes, Mapping[str, bytes]]:
@@ -76,7 +80,8 @@ def assemble(run: RunToRelease, choices: Choices, public: PublicLesions | None) 
         public: lesions that the coordinator names; None takes the run's own, if it has any.
 
     Raises:
-        ConfigError: the run has no threshold, or nothing says how sure its scaling is.
+        ConfigError: the run has no threshold, nothing says how sure its scaling is, or the network cannot become an
+            ONNX file.
         DataError: a file of the run cannot be read.
     """
     config, network = run.config, run.network
@@ -87,7 +92,11 @@ def assemble(run: RunToRelease, choices: Choices, public: PublicLesions | None) 
     arrays = {**trainable_state(network), **constants_state(network)}
     if not is_finite(arrays):
         raise ConfigError(f"Expected a finite network in {run.folder}.")
+    contract = input_contract(config, None if public is None else public.grey_reference)
     files = {MODEL_FILE: to_safetensors(arrays)}
+    if choices.has_onnx:
+        lesions = own if public is None else public.lesions
+        files[ONNX_FILE] = _onnx(run, contract, lesions, {"model_sha256": digest_of(files[MODEL_FILE])})
     if calibration is not None and calibration.features is not None:
         files[REFERENCE_FILE] = to_safetensors(
             {"mean": calibration.features.mean, "whitening": calibration.features.whitening}
@@ -96,7 +105,7 @@ def assemble(run: RunToRelease, choices: Choices, public: PublicLesions | None) 
     release = Release(
         name=choices.name,
         is_signed=choices.is_signed,
-        contract=input_contract(config, None if public is None else public.grey_reference),
+        contract=contract,
         threshold=Threshold(
             value=threshold,
             interval=uncertainty.threshold,
@@ -118,6 +127,16 @@ def assemble(run: RunToRelease, choices: Choices, public: PublicLesions | None) 
     files[MODEL_CARD_FILE] = to_model_card(release).encode()
     release = dataclasses.replace(release, files={name: digest_of(content) for name, content in files.items()})
     return to_json(release).encode(), files
+
+
+def _onnx(run: RunToRelease, contract: InputContract, public: Lesions | None, facts: Mapping[str, str]) -> bytes:
+    require_onnx(contract.model)
+    from server.release.onnx_export import to_onnx  # noqa: PLC0415, an extra
+    from server.release.onnx_trial import require_equal  # noqa: PLC0415, an extra
+
+    content = to_onnx(run.network, contract, facts=facts)
+    require_equal(content, run.network, contract, public, seed=run.config.seed)
+    return content
 
 
 def _threshold(run: RunToRelease) -> float:

@@ -19,12 +19,12 @@ from shared_model.errors import ReleaseError
 from shared_model.system.checked import DISTINCT, NOT_EMPTY, checked, require, rule
 from shared_model.vocabulary import FeaturePolicy, LesionType, clinical_columns
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised whenever a key is added, removed or changes its meaning; a reader refuses every other."""
 DOCUMENT_FILE, MODEL_FILE, REFERENCE_FILE = "release.json", "model.safetensors", "reference.safetensors"
-MODEL_CARD_FILE = "model_card.md"
+MODEL_CARD_FILE, ONNX_FILE = "model_card.md", "model.onnx"
 SIGNATURE_FILE, CERTIFICATE_FILE = "release.sig", "certificate.pem"
-CONTENT_FILES = (MODEL_FILE, REFERENCE_FILE, MODEL_CARD_FILE)
+CONTENT_FILES = (MODEL_FILE, REFERENCE_FILE, MODEL_CARD_FILE, ONNX_FILE)
 """What the document may name; no name comes from a stranger."""
 NOT_CALIBRATED = "novelty and abstention were not calibrated"
 """Said by release, model card and every reading where the coordinator had no public lesions."""
@@ -256,13 +256,23 @@ class Release:
 
     def __post_init__(self) -> None:
         require(self.format_version == FORMAT_VERSION, f"= {FORMAT_VERSION}", format_version=self.format_version)
-        known = set(CONTENT_FILES) - ({REFERENCE_FILE} if not self.has_reference else set())
+        absent = {name for name, is_there in self._optional.items() if not is_there}
+        known = set(CONTENT_FILES) - absent
         require(set(self.files) == known, f"to be {', '.join(sorted(known))}", files=sorted(self.files))
         is_frozen = self.contract.model.reads_frozen_features
         encoder = self.provenance.encoder_sha256
         require((encoder is not None) == is_frozen, "given exactly with a frozen encoder", encoder_sha256=encoder)
 
     @property
+    def _optional(self) -> Mapping[str, bool]:
+        return {REFERENCE_FILE: self.has_reference, ONNX_FILE: self.has_onnx}
+
+    @property
     def has_reference(self) -> bool:
         """Whether a file holds the features of public lesions."""
         return self.public is not None and self.public.novelty is not None
+
+    @property
+    def has_onnx(self) -> bool:
+        """Whether a file holds the network for other programs; no reader here opens it."""
+        return ONNX_FILE in self.files

@@ -56,6 +56,9 @@ def release(
     public_holdout: Annotated[
         bool, typer.Option("--public-holdout", help="The run's own test lesions are public: tell its figures.")
     ] = False,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Add the network as an ONNX file, for other programs; needs the extra onnx.")
+    ] = False,
     cache: Annotated[Path, typer.Option(metavar="FOLDER", help="Of what the network reads of images.")] = _CACHE,
 ) -> None:
     """Make a finished run into a release: what a hospital needs to read its own patients with the network.
@@ -73,6 +76,7 @@ def release(
     from server.evaluation.conformal_coverage import DEFAULT_LEVEL
     from server.release.assembly import Choices, RunToRelease, assemble
     from server.release.folder import load_signer, require_new, write_release
+    from server.release.onnx_extra import require_onnx
     from shared_model.release.document import NOT_CALIBRATED
     from shared_model.system.terminal import log_to_stderr
     from shared_model.vocabulary import Split
@@ -85,6 +89,8 @@ def release(
     require_new(out)
     signer = None if kit is None else load_signer(kit)
     model = FinishedModel.open(run)
+    if onnx:
+        require_onnx(model.config.model)
     public, path = None, public_root or public_manifest
     if path is not None:
         rows = public_split or ("test" if public_manifest is None else "all")
@@ -100,6 +106,7 @@ def release(
         is_signed=signer is not None,
         level=DEFAULT_LEVEL if level is None else level,
         is_holdout_public=public_holdout,
+        has_onnx=onnx,
     )
     finished = RunToRelease(folder=run, config=model.config, results=model.results, network=model.network)
     document, files = assemble(finished, choices, public)

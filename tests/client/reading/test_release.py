@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -142,7 +144,7 @@ def test_a_reference_of_another_width_is_refused(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 1}, "format_version=1 = 2"),
+        ({"format_version": 2}, "format_version=2 = 3"),
         ({"format_version": None}, "format_version"),
         ({"files": {"../../etc/passwd": "0" * 64}}, "files"),
         ({"files": {}}, "files"),
@@ -184,6 +186,53 @@ def test_what_is_no_document_is_refused(folder, content):
     with pytest.raises(ReleaseError, match=r"release\.json") as refused:
         opened(folder, accept_unsigned=True)
     assert "\n" not in str(refused.value)
+
+
+class TestTheOnnxFile:
+    """For other programs: to a reader here it is bytes with a digest, whatever they are."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        made = release_in(tmp_path, more={"model.onnx": b"of which nothing is opened"})
+        return shutil.copytree(made.folder, tmp_path / "copy")
+
+    def test_is_no_onnx_to_a_reader(self, folder):
+        assert opened(folder).document.has_onnx
+
+    def test_another_one_is_noticed(self, folder):
+        (folder / "model.onnx").write_bytes(b"with another network in it")
+        with pytest.raises(ReleaseError, match=r"Expected model.onnx in .* it was changed"):
+            opened(folder)
+
+    def test_one_with_a_digest_of_its_own_breaks_the_signature(self, folder):
+        values = json.loads((folder / "release.json").read_text())
+        (folder / "model.onnx").write_bytes(b"with another network in it")
+        values["files"]["model.onnx"] = digest_of(b"with another network in it")
+        (folder / "release.json").write_text(json.dumps(values))
+        with pytest.raises(ReleaseError, match="the release was changed, or signed with another key"):
+            opened(folder)
+
+    def test_one_that_is_missing_is_missed(self, folder):
+        (folder / "model.onnx").unlink()
+        with pytest.raises(ReleaseError, match=r"Expected model.onnx in .*: No such file"):
+            opened(folder)
+
+    def test_one_that_nobody_signed_is_refused(self, calibrated, tmp_path):
+        folder = shutil.copytree(calibrated.folder, tmp_path / "release")
+        (folder / "model.onnx").write_bytes(b"put here later")
+        with pytest.raises(ReleaseError, match=r"Expected model.onnx in .* to be named by release.json"):
+            opened(folder)
+
+    def test_a_reader_imports_nothing_that_could_open_it(self, folder):
+        script = (
+            "import sys\n"
+            "from pathlib import Path\n"
+            "from client.reading.reader import Reader\n"
+            f"Reader.open(Path({str(folder)!r}))\n"
+            "print(sorted({'onnx', 'onnxruntime', 'openvino'} & set(sys.modules)))\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)  # noqa: S603
+        assert done.stdout == "[]\n"
 
 
 class TestASite:

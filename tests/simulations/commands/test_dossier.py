@@ -70,7 +70,7 @@ def whole(smoke, tmp_path_factory):
         source="made for a test", overlaps_training=False, grey_reference=None,
     )  # fmt: skip
     finished = RunToRelease(folder=smoke.first, config=model.config, results=model.results, network=model.network)
-    choices = Choices(name="whole", is_signed=False, level=0.9, is_holdout_public=True)
+    choices = Choices(name="whole", is_signed=False, level=0.9, is_holdout_public=True, has_onnx=False)
     write_release(folder / "release", *assemble(finished, choices, public), None)
     made = ["server", "dossier", str(folder / "release"), "--run", str(run), "--out", str(folder / "dossier")]
     assert main(made) == 0

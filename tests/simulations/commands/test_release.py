@@ -5,13 +5,21 @@ import dataclasses
 import json
 from pathlib import Path
 
+import onnx
 import pytest
+import torch
+from onnx.reference import ReferenceEvaluator
 from safetensors.numpy import load_file
 
+from client.reading.release import open_release
 from client.reading.result import Outcome, read_result
 from server.deployment.provision import provision
+from server.release import onnx_extra
 from server.release.assembly import Choices, RunToRelease, assemble
-from shared_model.config.choices import ConstantsFrom
+from shared_model.config.choices import ConstantsFrom, FeatureEngine
+from shared_model.network.backbone import frozen_features
+from shared_model.release.signature import digest_of
+from shared_model.vocabulary import clinical_width
 from simulations.commands.app import main
 from simulations.evaluation.finished_model import FinishedModel
 from tests.releases import mass, negative, release_in
@@ -60,8 +68,8 @@ class TestRelease:
         counts = {site["num_patients_declared"] for site in results["sites"]} | {results["final"]["num_lesions"]}
         integers = set(_integers(json.loads((released / "release.json").read_text())))
         # Formats and geometry; none of them comes from a table.
-        assert integers <= {1, 2, 64, 4, 0}
-        assert counts.isdisjoint(integers - {1, 2, 64, 4, 0})
+        assert integers <= {1, 3, 64, 4, 0}
+        assert counts.isdisjoint(integers - {1, 3, 64, 4, 0})
         assert set(load_file(released / "model.safetensors")) == set(load_file(smoke.first / "model.safetensors"))
 
     def test_tells_no_path_of_the_coordinators_constants(self, smoke):
@@ -72,7 +80,7 @@ class TestRelease:
         )  # fmt: skip
         config = dataclasses.replace(run.config, model=model)
         finished = RunToRelease(folder=smoke.first, config=config, results=run.results, network=run.network)
-        choices = Choices(name="x", is_signed=False, level=0.9, is_holdout_public=False)
+        choices = Choices(name="x", is_signed=False, level=0.9, is_holdout_public=False, has_onnx=False)
         document, files = assemble(finished, choices, None)
         assert b"someone" not in b"".join((document, *files.values()))
 
@@ -84,6 +92,33 @@ class TestRelease:
         assert told["figures"]["num_lesions"] > 0
         assert told["is_signed"] is False
         assert "not signed" in (out / "model_card.md").read_text()
+
+    def test_with_onnx_the_network_is_there_for_other_programs(self, smoke, kits, tmp_path):
+        out, flags = tmp_path / "release", ["--kit", str(kits.server), "--onnx"]
+        assert main(["server", "release", str(smoke.first), "--out", str(out), *flags]) == 0
+        content, told = (out / "model.onnx").read_bytes(), json.loads((out / "release.json").read_text())
+        assert told["files"]["model.onnx"] == digest_of(content)
+        metadata = {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}
+        assert metadata["model_sha256"] == told["files"]["model.safetensors"]
+        assert "no check of the picture" in (out / "model_card.md").read_text()
+        release = open_release(out, site=None, accept_unsigned=False)
+        images = FinishedModel.open(smoke.first).config.data.image
+        pixels = torch.rand(1, 1, images.size, images.size, generator=torch.Generator().manual_seed(0))
+        clinical = torch.zeros(1, clinical_width(release.document.contract.features))
+        (probability,) = ReferenceEvaluator(onnx.load_from_string(content)).run(
+            ["probability"], {"images": pixels.numpy(), "clinical": clinical.numpy()}
+        )
+        features = frozen_features(pixels, release.document.contract.model.backbone, FeatureEngine.TORCH)
+        with torch.inference_mode():
+            logit = release.network(features, torch.tensor([True]), clinical)
+        assert abs(float(probability[0]) - float(torch.sigmoid(logit[0]))) <= 1e-5
+
+    def test_onnx_without_the_extra_makes_nothing(self, smoke, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr(onnx_extra, "find_spec", lambda name: None)
+        out = tmp_path / "release"
+        assert main(["server", "release", str(smoke.first), "--out", str(out), "--unsigned", "--onnx"]) == 1
+        assert "federated-mammography[onnx]" in capsys.readouterr().err
+        assert not out.exists()
 
     @pytest.mark.parametrize(
         ("flags", "message"),
