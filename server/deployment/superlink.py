@@ -146,6 +146,8 @@ class _Runs:
     def _start(self, run_id: str, task: Task) -> None:
         log = self._kit.run_log(run_id)
         log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # First, as it reads the authority's certificate: a process that is not among the runs would never be stopped.
+        client = self._access.heartbeats(task.token)
         process = processes.start_process(
             (sys.executable, "-P", "-m", _SERVER_PROCESS),
             environment=processes.flower_environment(self._kit.flower_home),
@@ -153,7 +155,7 @@ class _Runs:
             log=log,
             stdin=task.to_bytes(),
         )
-        self._running.append(_Run(process=process, client=self._access.heartbeats(task.token)))
+        self._running.append(_Run(process=process, client=client))
 
 
 def listening_addresses(hosts: Iterable[str]) -> tuple[str, ...]:

@@ -92,6 +92,18 @@ def test_it_is_spoken_for_now_and_then_and_not_at_every_look(runs_of, monkeypatc
     assert access.of_task["token"].num_beats == 1
 
 
+def test_without_a_certificate_to_trust_no_process_is_left_behind(runs_of, monkeypatch):
+    def unreadable(_token):
+        raise FileNotFoundError
+
+    access = Access("token")
+    monkeypatch.setattr(access, "heartbeats", unreadable)
+    runs, started = runs_of(access)
+    with pytest.raises(FileNotFoundError, match=r"^$"):
+        runs.take_next()
+    assert started == []
+
+
 def test_a_run_that_flower_has_ended_interrupts_nobody(runs_of, monkeypatch, coordinator):
     """With Flower's own retries, the first refusal would be a Ctrl-C of the whole coordinator."""
     client = SuperLinkAccess.read(coordinator.kit).heartbeats("0" * 64)
