@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from highdicom import SpecificCharacterSetValues
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 
@@ -40,7 +41,8 @@ _GREY_SCALE = (
     *("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction", "VOILUTSequence"),
 )
 _ORIENTATION = r"[LRAPHF]{1,3}\\[LRAPHF]{1,3}"
-_CHARACTER_SET = "SpecificCharacterSet"
+_CHARACTER_SET, _DEFAULT_SET, _UNICODE = "SpecificCharacterSet", "ISO 2022 IR 6", "ISO_IR 192"
+_KNOWN_SETS = frozenset(known.value for known in SpecificCharacterSetValues)
 
 
 def read_header(path: Path) -> Dataset:
@@ -100,11 +102,24 @@ def _copied(film: Dataset) -> Dataset:
     for name, pattern in _FORMATS.items():
         value = str(film.get(name) or "")
         setattr(header, name, value if re.fullmatch(pattern, value) else "")
-    for name in filter(film.__contains__, (_CHARACTER_SET, *_GREY_SCALE)):
+    for name in filter(film.__contains__, _GREY_SCALE):
         header[name] = film[name]
+    _name_character_set(header, film)
     header.PatientOrientation = _orientation(film)
     header.Modality = "MG"
     return header
+
+
+def _name_character_set(header: Dataset, film: Dataset) -> None:
+    """Give ``header`` the film's character sets, if it names any; Unicode where highdicom knows them not, as Korean."""
+    sets = film.get(_CHARACTER_SET)
+    if not sets:
+        return
+    several = list(sets) if isinstance(sets, MultiValue) else [sets]
+    # An empty first one is the default (PS3.3 C.12.1.1.2), for which highdicom wants its name.
+    named = [several[0] or _DEFAULT_SET, *several[1:]]
+    is_known = _KNOWN_SETS.issuperset(named)
+    header.SpecificCharacterSet = (named if len(named) > 1 else named[0]) if is_known else _UNICODE
 
 
 def _orientation(film: Dataset) -> list[str] | str:

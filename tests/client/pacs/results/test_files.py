@@ -214,3 +214,29 @@ def test_digits_of_other_scripts_are_no_date(films):
     film.add_new("StudyTime", "LO", "\u0661\u0662")
     film.save_as(films[View.CC])
     assert objects_of(reading_of({View.CC: films[View.CC]}))["report.dcm"].StudyTime == ""
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name", "written"),
+    [
+        (
+            ["", "ISO 2022 IR 87"],
+            "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce=\u3084\u307e\u3060^\u305f\u308d\u3046",
+            ["ISO 2022 IR 6", "ISO 2022 IR 87"],
+        ),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=\u6d2a^\u5409\u6d1e=\ud64d^\uae38\ub3d9", "ISO_IR 192"),
+        ("GB18030", "Wang^XiaoDong=\u738b^\u5c0f\u4e1c", "GB18030"),
+        ("ISO_IR 100", "Buc^J\u00e9r\u00f4me", "ISO_IR 100"),
+        ("ISO_IR 144", "\u041b\u044e\u043ace\u043c\u0431yp\u0433", "ISO_IR 144"),
+    ],
+)
+@pytest.mark.parametrize("kind", ReportKind)
+def test_names_in_the_scripts_of_the_standard_stay_as_they_are(films, tmp_path, character_set, name, written, kind):
+    """Code extensions with an empty first value (PS3.3 C.12.1.1.2) are what films from Japan and Korea have."""
+    film = dcmread(films[View.CC])
+    film.SpecificCharacterSet, film.PatientName = character_set, name
+    film.save_as(films[View.CC])
+    for file, made in objects_of(reading_of({View.CC: films[View.CC]}), kind).items():
+        made.save_as(tmp_path / file)
+        found = dcmread(tmp_path / file)
+        assert (str(found.PatientName), found.SpecificCharacterSet) == (name, written)
