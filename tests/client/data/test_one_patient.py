@@ -121,7 +121,7 @@ def features():
     """A backbone that costs nothing."""
     weights = torch.from_numpy(np.random.default_rng(1).normal(size=(32 * 32, FEATURE_WIDTH)).astype(np.float32))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client.data.network_inputs, "frozen_features", lambda pixels, _: pixels.flatten(1) @ weights)
+        patch.setattr(client.data.network_inputs, "frozen_features", lambda pixels, *_: pixels.flatten(1) @ weights)
         yield
 
 
