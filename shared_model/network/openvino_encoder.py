@@ -6,12 +6,14 @@ model. So they, and the package that sends, are marked as missing first, which `
 where either is loaded all the same, nothing is computed.
 """
 
+import functools
 import importlib
 import os
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +47,7 @@ def compiled(model: bytes) -> Callable[[Features], Features]:
     Raises:
         ConfigError: OpenVINO was loaded by other code together with what sends messages.
     """
-    openvino = load_quiet_openvino()
-    core = openvino.Core()
+    core = _core()
     num_cores = len(os.sched_getaffinity(0))
     settings = {
         # Else processors that have it compute with bfloat16, which moves features by a fifth.
@@ -64,6 +65,16 @@ def compiled(model: bytes) -> Callable[[Features], Features]:
         return np.array(results[0], dtype=np.float32)
 
     return compute
+
+
+@functools.cache
+def _core() -> Any:  # noqa: ANN401, its types are not known here
+    """Return the one core of this process, for ever.
+
+    A core of OpenVINO gives its thread another stack for signal handlers, and puts the one before back when it goes. Of
+    several that do not go in order the last puts a freed one back, and the next Ctrl-C is a crash.
+    """
+    return load_quiet_openvino().Core()
 
 
 def load_quiet_openvino() -> ModuleType:

@@ -169,3 +169,22 @@ def test_few_sizes_stay_in_memory(untried):
     for size in (32, 33, 34):
         frozen_encoder(LITE0, OPENVINO, size)
     assert feature_engines._openvino_encoder.cache_info().currsize == 2
+
+
+def test_ctrl_c_still_interrupts_after_networks_were_dropped():
+    """OpenVINO takes back the stack of signals with its core: one core after the other left a stack that was freed."""
+    code = (
+        "import os, signal\n"
+        "from shared_model.config.choices import Backbone, FeatureEngine\n"
+        "from shared_model.network import feature_engines\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "for size in (32, 33, 34, 35, 36):\n"
+        "    feature_engines.frozen_encoder(Backbone.EFFICIENTNET_LITE0, FeatureEngine.OPENVINO, size)\n"
+        "feature_engines._openvino_encoder.cache_clear()\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
+    assert (done.returncode, done.stdout) == (0, "interrupted\n")
