@@ -71,6 +71,7 @@ def test_the_tree_is_the_one_that_is_documented():
             "benchmark tables",
             "benchmark cost",
             "benchmark reading",
+            "benchmark features",
             "reference grey-levels",
             "attack liar",
             "attack membership",
