@@ -19,6 +19,7 @@ from shared_model.config.choices import FeatureEngine, Modality, Views
 from shared_model.data.lesions import Lesions
 from shared_model.errors import ConfigError
 from shared_model.network.backbone import frozen_features
+from shared_model.network.efficientnet import FEATURE_WIDTH
 from shared_model.network.fusion import FusionNet
 from shared_model.network.scoring import predict
 from shared_model.release.document import InputContract
@@ -111,7 +112,7 @@ def _random_lesions(count: int, contract: InputContract, generator: torch.Genera
     """Return features and clinical entries of a size that real ones have."""
     is_image, is_clinical = (contract.model.modality is only for only in (Modality.IMAGE, Modality.CLINICAL))
     return Lesions(
-        images=4 * torch.randn(count, 0 if is_clinical else 320, generator=generator),
+        images=4 * torch.randn(count, 0 if is_clinical else FEATURE_WIDTH, generator=generator),
         has_image=torch.full((count,), not is_clinical),
         clinical=torch.rand(count, 0 if is_image else clinical_width(contract.features), generator=generator) * 2 - 1,
         labels=torch.zeros(count),

@@ -74,11 +74,10 @@ def _with_values(folder: Path, overrides: Sequence[str]) -> DictConfig:
     """
     choices: list[Override] = []
     values: list[Override] = []
-    for text in overrides:
-        override = OverridesParser.create().parse_override(text)
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
         is_choice = (folder / override.key_or_group).is_dir()
         if not _is_plain(override) or is_choice > isinstance(override.value(), str):
-            raise ValueError(f"Expected a plain override, got {text}.")
+            raise ValueError(f"Expected a plain override, got {override.input_line}.")
         (choices if is_choice else values).append(override)
     tree = copy.deepcopy(_of_groups(folder, tuple(str(choice.input_line) for choice in choices)))
     for override in values:

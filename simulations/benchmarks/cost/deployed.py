@@ -25,13 +25,13 @@ from shared_model.errors import FederatedMammographyError
 from shared_model.system import processes
 from shared_model.system.peer_text import peer_text
 from simulations.benchmarks.child_process import in_child
+from simulations.benchmarks.cost.parts import CostPart
 from simulations.benchmarks.cost.step import Progress, Step
 from simulations.benchmarks.counting_relay import CountingRelay
 from simulations.benchmarks.process_tree import peak_bytes, processor_seconds
 from simulations.federation.prepare import prepare
 from simulations.federation.rehearsal import Rehearsal, environment, overrides_for
 
-PART = "deployed"
 _PATIENTS_PER_SITE = 27
 """Of the phantom: a third are test patients, and some have no mass."""
 _RUN = "run"
@@ -147,7 +147,7 @@ def _steps(phase: str, costs: Sequence[_Usage], num_sites: int) -> Iterator[Step
         return float(statistics.median(getattr(cost, name) for cost in costs))
 
     site = Step(
-        part=PART,
+        part=CostPart.DEPLOYED,
         step=f"{phase}, a site",
         size=num_sites,
         unit="sites",

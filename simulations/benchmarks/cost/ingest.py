@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 
+from simulations.benchmarks.cost.parts import CostPart
 from simulations.benchmarks.cost.step import Progress, Step
 from simulations.benchmarks.table_costs import measure_tables
-
-PART = "ingest"
 
 
 def measure_ingest(num_rows: Sequence[int], *, progress: Progress) -> Iterator[Step]:
     """Yield the steps of ``measure_tables`` for each number of rows, at least 400."""
     for cost in measure_tables(num_rows, progress=progress):
         yield Step(
-            part=PART,
+            part=CostPart.INGEST,
             step=cost.step,
             size=cost.num_rows,
             unit="rows",

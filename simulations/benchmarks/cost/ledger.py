@@ -15,9 +15,9 @@ from shared_model.config.choices import NoiseSource
 from shared_model.privacy.mechanism import Mechanism
 from shared_model.system.seeding import numpy_generator
 from simulations.benchmarks.child_process import in_child
+from simulations.benchmarks.cost.parts import CostPart
 from simulations.benchmarks.cost.step import Progress, Size, Step, measured
 
-PART = "ledger"
 _SHARE = 0.88
 """Of all patients who are in each cohort but the first."""
 _REPLY_BYTES = 2**12
@@ -53,7 +53,7 @@ def _write(path: Path, num_patients: int, num_cohorts: int) -> None:
 
 
 def _play(path: Path, num_patients: int, num_cohorts: int, num_repeats: int) -> list[Step]:
-    size = Size(part=PART, count=num_patients, unit=f"patients in {num_cohorts} cohorts")
+    size = Size(part=CostPart.LEDGER, count=num_patients, unit=f"patients in {num_cohorts} cohorts")
     patients, rounds = _patients(num_patients), itertools.count(num_cohorts)
     opening = measured(size, "open and verify", partial(Ledger, path))
     ledger = Ledger(path)

@@ -13,10 +13,9 @@ from client.deployment.site_file import SiteFile
 from client.privacy.policy import SitePolicy
 from shared_model.errors import DataError
 from simulations.benchmarks.child_process import in_child
+from simulations.benchmarks.cost.parts import CostPart
 from simulations.benchmarks.cost.step import Progress, Size, Step, measured
 from simulations.benchmarks.synthetic_hospital import write_hospital
-
-PART = "preflight"
 
 
 def measure_preflight(num_rows: Sequence[int], *, progress: Progress) -> Iterator[Step]:
@@ -28,7 +27,7 @@ def measure_preflight(num_rows: Sequence[int], *, progress: Progress) -> Iterato
         OSError: a file cannot be written, or the system does not say how much memory a process had (``/proc``).
     """
     for count in num_rows:
-        size = Size(part=PART, count=count, unit="rows")
+        size = Size(part=CostPart.PREFLIGHT, count=count, unit="rows")
         with tempfile.TemporaryDirectory() as folder:
             progress(f"preflight of {count} rows: writing them")
             site = write_hospital(Path(folder), count)

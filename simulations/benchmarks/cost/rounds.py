@@ -21,10 +21,10 @@ from shared_model.network.state import constants_state
 from shared_model.system.seeding import numpy_generator
 from shared_model.vocabulary import clinical_width
 from simulations.benchmarks.child_process import in_child
+from simulations.benchmarks.cost.parts import CostPart
 from simulations.benchmarks.cost.step import Progress, Size, Step, measured
 from simulations.federation.local_grid import LocalGrid
 
-PART = "rounds"
 _PATIENTS_PER_SITE = 10
 _HEADER = (
     "patient_id,label,split,finding_id,image_path,laterality,view,abnormality_type,breast_density,mass_shape,"
@@ -47,7 +47,7 @@ def measure_rounds(num_sites: Sequence[int], *, num_repeats: int, progress: Prog
 
 def _play(num_sites: int, num_repeats: int) -> list[Step]:
     torch.set_num_threads(1)
-    size = Size(part=PART, count=num_sites, unit="sites")
+    size = Size(part=CostPart.ROUNDS, count=num_sites, unit="sites")
     with tempfile.TemporaryDirectory() as folder:
         config = _write_federation(Path(folder), num_sites, num_rounds=1 + num_repeats)
         network = build_network(config.model, clinical_width(config.data.features), seed=config.seed)

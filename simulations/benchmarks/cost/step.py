@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from simulations.benchmarks.cost.parts import CostPart
 from simulations.benchmarks.process_memory import PEAK, memory_bytes
 
 Progress = Callable[[str], None]
@@ -16,7 +17,7 @@ Progress = Callable[[str], None]
 class Step:
     """Time and memory of a step."""
 
-    part: str
+    part: CostPart
     step: str
     size: int
     unit: str
@@ -36,7 +37,7 @@ class Step:
 class Size:
     """What a part's steps are measured for."""
 
-    part: str
+    part: CostPart
     count: int
     unit: str
 

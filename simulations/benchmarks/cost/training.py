@@ -15,10 +15,10 @@ from shared_model.network.efficientnet import FEATURE_WIDTH
 from shared_model.network.fusion import FusionNet, build_network
 from shared_model.vocabulary import clinical_width
 from simulations.benchmarks.child_process import in_child
+from simulations.benchmarks.cost.parts import CostPart
 from simulations.benchmarks.cost.step import Progress, Size, Step, measured_in_turns
 from simulations.benchmarks.synthetic_cohort import cohort_config, cohort_plan, synthetic_cohort
 
-PART = "training"
 _DELTA = 1e-7
 """Small enough for all sizes; neither steps nor noise take longer for it."""
 
@@ -48,7 +48,7 @@ def _play(fusion: Fusion, num_patients: int, num_repeats: int) -> list[Step]:
         f"{fusion} head, plain": partial(_train, network, lesions, dataclasses.replace(private, plan=None)),
         f"{fusion} head, private": partial(_train, network, lesions, private),
     }
-    size = Size(part=PART, count=num_patients, unit="patients")
+    size = Size(part=CostPart.TRAINING, count=num_patients, unit="patients")
     return measured_in_turns(size, actions, num_repeats=num_repeats)
 
 

@@ -9,9 +9,9 @@ from server.results.document import read_results
 from shared_model.config.overrides import override
 from shared_model.errors import FederatedMammographyError
 from simulations.benchmarks.child_process import CommandCost, in_child, run_fedmammo
+from simulations.benchmarks.cost.parts import CostPart
 from simulations.benchmarks.cost.step import Progress, Step
 
-PART = "run"
 _ROOT, _CACHE = "data.root", "data.cache_dir"
 _SMALL_COHORTS = "privacy.cohort_rounding=2"
 """A small phantom's smallest site has fewer than ten training patients."""
@@ -62,7 +62,7 @@ def _measure(overrides: Sequence[str], what: str, *, num_repeats: int, progress:
 
 def _step(name: str, num_patients: int, costs: Sequence[CommandCost]) -> Step:
     return Step(
-        part=PART,
+        part=CostPart.RUN,
         step=name,
         size=num_patients,
         unit="patients",
